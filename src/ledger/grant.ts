@@ -1,0 +1,92 @@
+import type { Admitted, Attach } from '../policy/admitted.ts'
+import type { PolicyDocument } from '../policy/document.ts'
+
+/**
+ * A grant: one job's access, from intent to end. All instants here are epoch milliseconds (UTC).
+ * Never holds a secret: the access key id only.
+ *
+ *   pending --> active --> revoking --> revoked | expired | failed
+ *      |  \________________^   ^
+ *      \--> failed            (an issue that failed and could not be torn down at once)
+ */
+export type GrantState = 'pending' | 'active' | 'revoking' | Ending
+/** How a grant ends; chosen when it starts to be revoked. */
+export type Ending = 'revoked' | 'expired' | 'failed'
+
+export const transitions: Record<GrantState, readonly GrantState[]> = {
+  pending: ['active', 'revoking', 'failed'],
+  active: ['revoking'],
+  revoking: ['revoked', 'expired', 'failed'],
+  revoked: [],
+  expired: [],
+  failed: []
+}
+
+export const outstandingStates = ['pending', 'active', 'revoking'] as const satisfies readonly GrantState[]
+
+export interface Grant {
+  /** Lower-case ULID: sorts by creation. Also the tail of the user name. */
+  id: string
+  state: GrantState
+  /** Set with `revoking`: the state that the finished teardown leads to. */
+  ending: Ending | null
+  /** Who asked: the identity's id, e.g. `token:ci` or `oidc:<issuer>#<subject>`. Never the token. */
+  owner: string
+  team: string
+  jobId: string
+  /** Unique per owner while set; freed (null) by the lifecycle when a later request may use it again. */
+  idempotencyKey: string | null
+  /** sha256 of the canonical request body. */
+  requestHash: string
+  admitted: Admitted
+  policy: PolicyDocument
+  /** sha256 of the policy's canonical JSON. */
+  policyHash: string
+  attach: Exclude<Attach, 'auto'>
+  /** What exists, or may exist, at the provider. */
+  principal: PrincipalRef
+  accessKeyId: string | null
+  /** After a rotation with overlap: the old key, until previousKeyDiesAt. */
+  previousKeyId: string | null
+  previousKeyDiesAt: number | null
+  /** Scheduled grants: the key is minted only from here on. */
+  issueAt: number | null
+  /** When credentials left the service for the last time. */
+  deliveredAt: number | null
+  notBefore: number
+  /** End of what the job may write, i.e. of the whole grant. */
+  expiresAt: number
+  createdAt: number
+  updatedAt: number
+  /** When the sweeper must next look at this grant; null: never (ended). */
+  dueAt: number | null
+  /** Failed attempts of the sweeper since the last success. */
+  attempts: number
+  /** An operation holds this grant until then; a crash lets it lapse. */
+  claimedUntil: number | null
+  /** Grows with every update; an update names the version it read. */
+  version: number
+}
+
+export interface PrincipalRef {
+  /** IAM user name; for the key-only dialects the policy's name; for sessions the role session name. */
+  name: string
+  path: string
+  policyArn: string | null
+  /** Role ARN, for attach `session`. */
+  roleArn: string | null
+}
+
+/** One line of a grant's append-only history. Never a secret. */
+export interface GrantEvent {
+  grantId: string
+  at: number
+  /** Identity id, or `sweeper`, `scheduler`, `reconcile`. */
+  actor: string
+  /** What happened: `pending`, `active`, `rotated`, `extended`, `delivered`, `revoking`, `revoked`, `attempt-failed`, ... */
+  action: string
+  requestId: string | null
+  policyHash: string | null
+  /** Key ids, reasons, error codes. */
+  detail: Record<string, string | number | boolean | null>
+}

@@ -1,0 +1,53 @@
+/**
+ * A job-access request after every guardrail: canonical, complete, and safe to put into a policy.
+ * Made by admit() alone; render() and prove() both start from it and share nothing else.
+ */
+export interface Admitted {
+  partition: Partition
+  job: { id: string, team: string, labels: Record<string, string> }
+  entries: Entry[]
+  window: Window
+  source: Source
+  layout: Layout
+  attach: Attach
+}
+
+export type Partition = 'aws' | 'aws-cn' | 'aws-us-gov'
+export type Layout = 'guide' | 'everywhere' | 'guarded'
+export type Attach = 'auto' | 'inline' | 'managed' | 'session'
+export type Level = 'read' | 'write' | 'read-write'
+
+/** One bucket, or one prefix of it, and what the job may do there. */
+export interface Entry {
+  /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
+  pointer: string
+  /** Base of the Sids of this entry's statements; unique within the request. */
+  sid: string
+  bucket: string
+  /** '' for the whole bucket, else ends with '/': `runs/42/`. */
+  prefix: string
+  level: Level
+  /** s3:ListBucket, bound to the prefix. */
+  list: boolean
+  /** s3:PutObjectAcl. */
+  acl: boolean
+  /** s3:DeleteObject. */
+  delete: boolean
+  kmsKeyArns: string[]
+}
+
+/** Instants are ISO 8601 UTC to the second: `2025-07-16T01:00:00Z`. Start inclusive, ends exclusive
+ * (except in the `guide` layout, whose operators are strict at both ends). */
+export interface Window {
+  notBefore: string
+  /** End of what the job reads. */
+  notAfter: string
+  /** End of what the job writes: notAfter plus the output grace. Every entry that may write lasts until here. */
+  outputNotAfter: string
+}
+
+/** Where the job's requests come from: canonical CIDRs, sorted, merged. */
+export type Source =
+  | { kind: 'ip', cidrs: string[] }
+  | { kind: 'vpc', vpcIds: string[], vpcEndpointIds: string[], cidrs: string[] }
+  | { kind: 'any' }

@@ -1,0 +1,205 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+
+/**
+ * The job-access request: the one source of its type, its validation, its OpenAPI and its documentation.
+ * What a schema can say is said here; what needs thought (calendar, CIDRs, overlaps, ceilings) is policy/admit.ts.
+ */
+
+const strict = { additionalProperties: false }
+const oneOf = <T extends string>(values: readonly [T, ...T[]], options: object = {}) =>
+  Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })
+
+export const timestamp = (description: string) => Type.String({
+  description: `${description} ISO 8601 with a zone, to the second; offsets are normalised to UTC.`,
+  maxLength: 40,
+  examples: ['2025-07-16T01:00:00Z']
+})
+
+export const LabelsSchema = Type.Record(
+  Type.String({ pattern: '^[A-Za-z0-9_.:/=+@-]{1,100}$' }),
+  Type.String({ maxLength: 256, pattern: '^[A-Za-z0-9 _.:/=+@-]*$' }),
+  {
+    additionalProperties: false,
+    maxProperties: 20,
+    description: 'Free labels; they become tags of the IAM user (session tags with attach `session`).',
+    examples: [{ experiment: 'lr-sweep-7' }]
+  })
+
+export const JobSchema = Type.Object({
+  id: Type.String({
+    description: 'The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.',
+    minLength: 1,
+    maxLength: 128,
+    pattern: '^[A-Za-z0-9][A-Za-z0-9._:/@=+-]*$',
+    examples: ['wiki-finetune-42']
+  }),
+  team: Type.String({
+    description: 'The team that owns the job; callers see and touch grants of their own team only.',
+    minLength: 1,
+    maxLength: 63,
+    pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
+    examples: ['nlp']
+  }),
+  labels: Type.Optional(LabelsSchema)
+}, strict)
+
+// Plain strings, so that admit() can answer with the S3 rule that was broken instead of a regular expression.
+const bucket = Type.String({ description: 'Bucket name, by S3’s naming rules.', maxLength: 255, examples: ['acmeco-base-models'] })
+const prefix = Type.String({
+  description: 'Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.',
+  minLength: 1,
+  maxLength: 512,
+  examples: ['runs/42/']
+})
+const sid = Type.String({
+  description: 'Statement id in the policy; letters and digits.',
+  pattern: '^[A-Za-z0-9]{1,64}$',
+  examples: ['BaseModelsReadOnly']
+})
+const list = Type.Boolean({
+  description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. ' +
+    'Without it a missing key answers 403 instead of 404.'
+})
+const kmsKeyArns = Type.Array(Type.String({ maxLength: 256, examples: ['arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'] }), {
+  description: 'KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.',
+  minItems: 1,
+  maxItems: 10
+})
+const acl = Type.Boolean({ description: 'Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.', default: false })
+const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
+const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
+
+export const ReadSchema = Type.Object({
+  bucket,
+  prefix: Type.Optional(prefix),
+  sid: Type.Optional(sid),
+  list: Type.Optional(list),
+  kmsKeyArns: Type.Optional(kmsKeyArns)
+}, strict)
+
+export const OutputSchema = Type.Object({
+  bucket,
+  prefix: Type.Optional(prefix),
+  level: Type.Optional(oneOf(['write', 'read-write'], {
+    description: '`read-write` lets a job resume from its own checkpoints.',
+    default: 'write'
+  })),
+  sid: Type.Optional(sid),
+  list: Type.Optional(list),
+  acl: Type.Optional(acl),
+  delete: Type.Optional(del),
+  kmsKeyArns: Type.Optional(kmsKeyArns)
+}, strict)
+
+export const AccessSchema = Type.Object({
+  bucket,
+  prefix: Type.Optional(prefix),
+  level,
+  sid: Type.Optional(sid),
+  list: Type.Optional(list),
+  acl: Type.Optional(acl),
+  delete: Type.Optional(del),
+  kmsKeyArns: Type.Optional(kmsKeyArns)
+}, strict)
+
+export const WindowSchema = Type.Object({
+  notBefore: Type.Optional(timestamp('First instant of access. Default: now.')),
+  notAfter: Type.Optional(timestamp('End of access, exclusive. Give this or durationSeconds.')),
+  durationSeconds: Type.Optional(Type.Integer({
+    description: 'Length of the window in seconds, counted from notBefore. Give this or notAfter.',
+    minimum: 60,
+    maximum: 31_536_000,
+    examples: [10800]
+  })),
+  outputGraceSeconds: Type.Optional(Type.Integer({
+    description: 'Seconds for which what the job may write stays open after notAfter, for the last checkpoint.',
+    minimum: 0,
+    maximum: 86_400,
+    default: 0
+  }))
+}, { ...strict, description: 'When the access works. It is written into the policy, so the key is dead outside it by itself.' })
+
+export const SourceIpsSchema = Type.Array(Type.String({ maxLength: 64, examples: ['203.0.113.42'] }), {
+  description: 'Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. ' +
+    'For jobs that reach S3 through a VPC endpoint use `vpc`.',
+  minItems: 1,
+  maxItems: 50
+})
+
+export const VpcSchema = Type.Object({
+  vpcIds: Type.Optional(Type.Array(Type.String({ pattern: '^vpc-[0-9a-f]{8,17}$', examples: ['vpc-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })),
+  vpcEndpointIds: Type.Optional(Type.Array(Type.String({ pattern: '^vpce-[0-9a-f]{8,17}$', examples: ['vpce-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })),
+  sourceIps: Type.Optional(Type.Array(Type.String({ maxLength: 64, examples: ['10.0.12.0/24'] }), { minItems: 1, maxItems: 50 }))
+}, {
+  ...strict,
+  description: 'The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its ' +
+    'endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).'
+})
+
+export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {
+  description: '`everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; ' +
+    'the compact one. `guide`: the published training-job guide to the letter, which binds only the write.',
+  default: 'everywhere'
+})
+
+export const AttachSchema = oneOf(['auto', 'inline', 'managed', 'session'], {
+  description: '`inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. ' +
+    '`session`: no user, a role session with this policy.',
+  default: 'auto'
+})
+
+/** What POST /v1/policies takes, and every part of it that shapes the policy. */
+const policyFields = {
+  job: JobSchema,
+  datasets: Type.Optional(Type.Array(ReadSchema, { description: 'Read-only datasets.', minItems: 1, maxItems: 30 })),
+  baseModels: Type.Optional(Type.Array(ReadSchema, { description: 'Read-only base models.', minItems: 1, maxItems: 30 })),
+  output: Type.Optional(OutputSchema),
+  access: Type.Optional(Type.Array(AccessSchema, { description: 'Anything else, spelled out.', minItems: 1, maxItems: 50 })),
+  window: WindowSchema,
+  sourceIps: Type.Optional(SourceIpsSchema),
+  vpc: Type.Optional(VpcSchema),
+  layout: Type.Optional(LayoutSchema),
+  attach: Type.Optional(AttachSchema)
+}
+
+export const PolicyRequestSchema = Type.Object(policyFields, { ...strict, title: 'PolicyRequest' })
+export type PolicyRequest = Static<typeof PolicyRequestSchema>
+
+export const FormatSchema = oneOf(['json', 'env', 'aws-profile', 'credential-process', 'kubernetes-secret'], {
+  description: 'How the credentials are delivered; the Accept header chooses too, this field wins.',
+  default: 'json'
+})
+export type Format = Static<typeof FormatSchema>
+
+export const GrantRequestSchema = Type.Object({
+  ...policyFields,
+  waitUntilReady: Type.Optional(Type.Boolean({
+    description: 'Wait, bounded, until the new key is known (GetCallerIdentity under it); the answer says `ready`.',
+    default: false
+  })),
+  profile: Type.Optional(Type.String({
+    description: 'Name of the role profile for attach `session`.',
+    pattern: '^[A-Za-z0-9_-]{1,64}$'
+  })),
+  issueAt: Type.Optional(timestamp('Mint the key only then; the owner fetches it once with POST /v1/grants/:id/credentials.')),
+  format: Type.Optional(FormatSchema)
+}, { ...strict, title: 'GrantRequest' })
+export type GrantRequest = Static<typeof GrantRequestSchema>
+
+export type ReadRequest = Static<typeof ReadSchema>
+export type OutputRequest = Static<typeof OutputSchema>
+export type AccessRequest = Static<typeof AccessSchema>
+export type WindowRequest = Static<typeof WindowSchema>
+export type VpcRequest = Static<typeof VpcSchema>
+
+/** The guide's training job as a person would ask for it; every example in OpenAPI and README starts from it. */
+export const guideRequest = {
+  job: { id: 'wiki-finetune-42', team: 'nlp' },
+  datasets: [{ bucket: 'acmeco-training-datasets-wikipedia-2025-07-01', sid: 'WikipediaReadOnly' }],
+  baseModels: [{ bucket: 'acmeco-base-models', sid: 'BaseModelsReadOnly' }],
+  output: { bucket: 'acmeco-finetuned-models', sid: 'FinetunedModelsWrite' },
+  window: { durationSeconds: 10800 },
+  sourceIps: ['203.0.113.42']
+} satisfies PolicyRequest
+
+export type { TSchema }
