@@ -51,6 +51,8 @@ export interface Grant {
   previousKeyDiesAt: number | null
   /** Scheduled grants: the key is minted only from here on. */
   issueAt: number | null
+  /** When the provider was first asked to make the principal; null: never, so there is nothing to tear down. */
+  mintedAt: number | null
   /** When credentials left the service for the last time. */
   deliveredAt: number | null
   notBefore: number
