@@ -31,6 +31,7 @@ export const problems = {
   'window-invalid': [422, 'The window has no valid end.'],
   'window-over': [422, 'The window ends in the past.'],
   'window-too-long': [422, 'The window is longer than this service allows.'],
+  'window-too-far': [422, 'The window starts later than this service allows.'],
   'source-missing': [422, 'The request binds the access to no source address.'],
   'source-ambiguous': [422, 'sourceIps and vpc exclude each other.'],
   'ip-invalid': [422, 'Not an IP address or CIDR.'],
@@ -49,6 +50,7 @@ export const problems = {
   'idempotency-conflict': [409, 'The idempotency key was used with another request.'],
   'idempotency-busy': [409, 'The same request is being handled.'],
   // us
+  'identity-unavailable': [503, 'The identity issuer did not answer.'],
   'policy-unproven': [500, 'The rendered policy is not what was asked; nothing was issued.'],
   'iam-refused': [502, 'The IAM service refused a call.'],
   'iam-unavailable': [503, 'The IAM service did not answer in time; no live key was left.'],

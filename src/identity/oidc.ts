@@ -1,0 +1,123 @@
+import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey, type ProtectedHeaderParameters } from 'jose'
+import { attributesOf, requireClaims, teamsOf } from './claims.ts'
+import type { IssuerEntry } from './config.ts'
+import { Refusal, type Identity } from './identity.ts'
+import { IssuerDown, issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
+
+/** Bytes of a compact JWT; Kubernetes' and GitHub's are between 1 and 3 KB. */
+export const largestToken = 16 * 1024
+const longestSubject = 512
+
+export const defaultAlgorithms = ['RS256', 'PS256', 'ES256', 'EdDSA']
+
+// Text of an unverified token that goes to the log: short, printable ASCII.
+const clip = (value: unknown) => String(value).slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+
+// Signed statements of other kinds by the same issuer (logout tokens, security events) are not identity tokens: RFC 8725 section 3.11.
+const tokenTypes = new Set(['jwt', 'at+jwt', 'application/jwt', 'application/at+jwt'])
+
+/**
+ * Verifies JWTs of the configured issuers. The issuer is picked by the unverified `iss` among these alone, before any fetch;
+ * only its own keys, algorithms and audience then count. Rejects with Refusal or IssuerDown.
+ */
+export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps): (token: string) => Promise<Identity> {
+  const issuers = new Map(entries.map(entry => [entry.issuer, {
+    entry,
+    keys: issuerKeys({
+      issuer: entry.issuer,
+      ...(entry.jwksUri === undefined ? {} : { jwksUri: entry.jwksUri }),
+      ...(entry.caFile === undefined ? {} : { caFile: entry.caFile }),
+      ...(entry.bearerFile === undefined ? {} : { bearerFile: entry.bearerFile }),
+      cacheSeconds: entry.cacheSeconds ?? 600,
+      cooldownSeconds: entry.cooldownSeconds ?? 30,
+      timeoutSeconds: entry.timeoutSeconds ?? 5
+    }, deps)
+  }]))
+
+  return async token => {
+    if (Buffer.byteLength(token) > largestToken) throw new Refusal('token-oversize')
+    const { header, issuer } = unverified(token)
+    const known = issuers.get(issuer)
+    if (!known) throw new Refusal('issuer-unknown', { iss: clip(issuer) })
+    const { entry, keys } = known
+    try {
+      checkHeader(header)
+      return identityOf(await verified(token, keys, entry, deps.now()), entry, deps.now())
+    } catch (error) {
+      if (error instanceof IssuerDown) throw error
+      const refusal = refusalOf(error)
+      throw new Refusal(refusal.reason, { issuer: entry.name, ...refusal.details })
+    }
+  }
+}
+
+function unverified (token: string): { header: ProtectedHeaderParameters, issuer: string } {
+  let header: ProtectedHeaderParameters
+  let payload: JWTPayload
+  try {
+    header = decodeProtectedHeader(token)
+    payload = decodeJwt(token)
+  } catch {
+    throw new Refusal('token-malformed')
+  }
+  if (typeof payload.iss !== 'string') throw new Refusal('claim-missing', { claim: '/iss' })
+  return { header, issuer: payload.iss }
+}
+
+function checkHeader (header: ProtectedHeaderParameters): void {
+  // No extension is understood here, so every critical one is refused (RFC 7515 section 4.1.11), `b64` with them.
+  if (Object.hasOwn(header, 'crit')) throw new Refusal('header-refused', { header: 'crit' })
+  const { typ } = header
+  if (typ !== undefined && !(typeof typ === 'string' && tokenTypes.has(typ.toLowerCase()))) throw new Refusal('header-refused', { header: 'typ' })
+}
+
+async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntry, now: Date): Promise<JWTPayload> {
+  const { payload } = await jwtVerify(token, keys, {
+    algorithms: entry.algorithms ?? defaultAlgorithms,
+    issuer: entry.issuer,
+    audience: entry.audience,
+    requiredClaims: ['exp', 'sub'],
+    clockTolerance: entry.clockSkewSeconds ?? 30,
+    currentDate: now,
+    ...(entry.maxTokenAgeSeconds === undefined ? {} : { maxTokenAge: entry.maxTokenAgeSeconds })
+  })
+  return payload
+}
+
+function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identity {
+  const { aud, exp, iat, sub } = claims
+  // A token that is also for somebody else could be replayed here by that somebody.
+  if (Array.isArray(aud) && aud.length !== 1) throw new Refusal('audience-wrong')
+  if (exp === undefined) throw new Refusal('claim-missing', { claim: '/exp' })
+  // jose looks at iat only when an age is set.
+  if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) throw new Refusal('token-not-yet-valid', { claim: '/iat' })
+  // The subject goes into ids, logs and the audit: printable, bounded.
+  if (typeof sub !== 'string' || sub.length > longestSubject || !/^[\x21-\x7e]+$/.test(sub)) throw new Refusal('claim-wrong', { claim: '/sub' })
+  requireClaims(claims, entry.requiredClaims ?? {})
+  return {
+    id: `oidc:${entry.name}#${sub}`,
+    kind: 'oidc',
+    teams: teamsOf(claims, entry.team),
+    // Last, so that no claim can pass for another issuer: two clusters may both have a namespace `nlp`.
+    attributes: { ...attributesOf(claims, entry.attributes ?? {}), issuer: entry.name },
+    expiresAt: exp * 1000
+  }
+}
+
+function refusalOf (error: unknown): Refusal {
+  if (error instanceof Refusal) return error
+  if (error instanceof errors.JWTExpired) return new Refusal(error.claim === 'iat' ? 'token-too-old' : 'token-expired')
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    const details = { claim: `/${error.claim}` }
+    if (error.reason === 'missing') return new Refusal('claim-missing', details)
+    if (error.claim === 'aud') return new Refusal('audience-wrong')
+    if (error.reason === 'check_failed' && (error.claim === 'nbf' || error.claim === 'iat')) return new Refusal('token-not-yet-valid', details)
+    return new Refusal('claim-wrong', details)
+  }
+  if (error instanceof errors.JWSSignatureVerificationFailed) return new Refusal('signature-wrong')
+  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return new Refusal('algorithm-refused')
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) return new Refusal('key-unknown')
+  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return new Refusal('token-malformed')
+  // What is left is a key that cannot be used (too short, private, broken). Whatever it is, it is no identity.
+  return new Refusal('key-unfit', { error: error instanceof Error ? clip(error.message) : 'unknown' })
+}

@@ -1,0 +1,49 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { TokenEntry } from './config.ts'
+import { Refusal, type Identity } from './identity.ts'
+
+/** A fixed prefix lets secret scanners and our own redaction find a leaked token. */
+export const tokenPrefix = 'jat_'
+const tokenForm = /^jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}$/
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest()
+
+/** A new token, `jat_<id>_<32 random bytes as base64url>`, and the hash that goes into the config. */
+export function mintToken (id: string, random: (bytes: number) => Buffer = randomBytes): { token: string, sha256: string } {
+  const token = `${tokenPrefix}${id}_${random(32).toString('base64url')}`
+  if (!tokenForm.test(token)) throw new RangeError('A token id is 1 to 63 of a-z, 0-9 and -, and starts with a letter or digit.')
+  return { token, sha256: sha256(token).toString('hex') }
+}
+
+export const looksLikeStaticToken = (token: string) => token.startsWith(tokenPrefix)
+
+/**
+ * Verifies static tokens. The form is fixed because only 256 random bits make an unsalted, fast hash safe to keep.
+ * Every entry is compared, whether or not an earlier one matched, so time tells neither which nor how nearly.
+ */
+export function staticTokens (entries: readonly TokenEntry[], now: () => Date): (token: string) => Identity {
+  const known = entries.map(entry => ({
+    digest: Buffer.from(entry.sha256, 'hex'),
+    expiresAt: entry.expiresAt === undefined ? null : Date.parse(entry.expiresAt),
+    entry
+  }))
+
+  return token => {
+    const digest = sha256(token)
+    let found: (typeof known)[number] | undefined
+    for (const candidate of known) {
+      if (timingSafeEqual(candidate.digest, digest)) found = candidate
+    }
+    if (!tokenForm.test(token) || !found) throw new Refusal('token-unknown')
+    const { entry, expiresAt } = found
+    // NaN would compare false and never expire; the config check refuses it, and this does not rely on that.
+    if (expiresAt !== null && !(now().getTime() < expiresAt)) throw new Refusal('token-expired', { token: entry.id })
+    return {
+      id: `token:${entry.id}`,
+      kind: 'token',
+      teams: [...entry.teams],
+      attributes: { ...entry.attributes },
+      expiresAt
+    }
+  }
+}
