@@ -6,7 +6,7 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
  */
 
 const strict = { additionalProperties: false }
-const oneOf = <T extends string>(values: readonly [T, ...T[]], options: object = {}) =>
+const oneOf = <const T extends string>(values: readonly [T, ...T[]], options: object = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })
 
 export const timestamp = (description: string) => Type.String({

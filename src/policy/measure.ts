@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto'
+import type { Finding } from '../problems.ts'
+import type { Admitted, Attach, Layout } from './admitted.ts'
+import { canonicalJson } from './canonical-json.ts'
+import type { PolicyDocument } from './document.ts'
+import { render } from './render.ts'
+
+export { canonicalJson } from './canonical-json.ts'
+
+/**
+ * Characters of a policy that IAM takes. Source: IAM User Guide, "IAM and AWS STS quotas": inline policies of a user 2,048 in all,
+ * a managed policy 6,144, white space not counted; a session policy 2,048 (STS API, AssumeRole, Policy).
+ */
+export const limits = { inline: 2048, managed: 6144, session: 2048 } as const
+
+export type AttachMode = Exclude<Attach, 'auto'>
+
+export interface Measure {
+  /** Characters without white space, as IAM counts them. */
+  characters: number
+  /** Lower-case hexadecimal sha256 of the canonical JSON. */
+  sha256: string
+  fits: { inline: boolean, managed: boolean }
+}
+
+export const measure = (policy: PolicyDocument): Measure => {
+  const characters = charactersOf(policy)
+  return {
+    characters,
+    sha256: createHash('sha256').update(canonicalJson(policy)).digest('hex'),
+    fits: { inline: characters <= limits.inline, managed: characters <= limits.managed }
+  }
+}
+
+const charactersOf = (policy: PolicyDocument): number => JSON.stringify(policy).replace(/\s/g, '').length
+
+/** How a policy of that size is attached: `auto` tries inline, then managed. undefined: it fits nowhere that was asked for. */
+export const chooseAttach = (attach: Attach, characters: number): AttachMode | undefined => {
+  if (attach !== 'auto') return characters <= limits[attach] ? attach : undefined
+  if (characters <= limits.inline) return 'inline'
+  return characters <= limits.managed ? 'managed' : undefined
+}
+
+/** The finding for a policy that chooseAttach() cannot place: used, limit, and which other layout or attach would do. */
+export const tooLarge = (admitted: Admitted, attach: Attach): Finding => {
+  const used = charactersOf(render(admitted))
+  const limit = attach === 'auto' ? limits.managed : limits[attach]
+  const way = attach === 'auto' ? 'a managed policy' : wayOf[attach]
+  return {
+    code: 'policy-too-large',
+    pointer: '',
+    detail: `The policy has ${used} characters; ${way} has at most ${limit}.`,
+    hint: waysOut(admitted, attach, used).join(' ')
+  }
+}
+
+const wayOf: Record<AttachMode, string> = {
+  inline: 'an inline policy', managed: 'a managed policy', session: 'a session policy'
+}
+
+// `guide` is never offered: it fits because it binds less.
+const alternatives: readonly Layout[] = ['everywhere', 'guarded']
+
+const waysOut = (admitted: Admitted, attach: Attach, used: number): string[] => {
+  const layouts = alternatives
+    .filter(layout => layout !== admitted.layout)
+    .map(layout => ({ layout, characters: charactersOf(render({ ...admitted, layout })) }))
+  const fitting = layouts.filter(({ characters }) => chooseAttach(attach, characters) !== undefined)
+  const ways = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
+  if (attach === 'inline' && used <= limits.managed) ways.push('Attach `managed` or `auto` would fit.')
+  if (attach === 'session' && used <= limits.managed) ways.push('A user would fit: attach `managed` or `auto`.')
+  return ways.length > 0 ? ways : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']
+}

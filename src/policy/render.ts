@@ -1,0 +1,205 @@
+import {
+  bucketActions, completeMultipartUpload, deleteObject, getObject, keyActions, listActions, listBucket, objectActions, putObjectAcl,
+  writeObjects, writes
+} from './actions.ts'
+import type { Admitted, Entry, Partition, Source } from './admitted.ts'
+import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from './document.ts'
+
+/**
+ * Renders what was admitted as an IAM policy. Pure and total: the same admitted request gives the same text, and every
+ * admitted request has a policy. Admitted values are safe in a Resource; nothing is escaped here, as nothing needs to be.
+ *
+ * What the document means, which prove/ checks by itself: an entry covers its actions on its bucket and prefix, from notBefore on,
+ * until notAfter where it only reads and until outputNotAfter where it writes, from the source alone.
+ */
+export const render = (admitted: Admitted): PolicyDocument => ({
+  Version: '2012-10-17',
+  Statement: layouts[admitted.layout](admitted)
+})
+
+const everywhere = (admitted: Admitted): Statement[] => admitted.entries.flatMap(entry => [
+  ...allows(admitted, entry, { ...within(admitted.window.notBefore, endOf(admitted, entry)), ...from(admitted.source) }),
+  ...keys(admitted, entry)
+])
+
+/**
+ * The window and the source in Denies, which count whatever allows: a bucket policy, too. Negated operators match when the key
+ * is missing from the request, so a request without a source address is denied.
+ */
+const guarded = (admitted: Admitted): Statement[] => [
+  ...admitted.entries.flatMap(entry => [
+    ...allows(admitted, entry, outlived(admitted, entry) ? { DateLessThan: currentTime(admitted.window.notAfter) } : {}),
+    ...keys(admitted, entry)
+  ]),
+  deny(denySids.beforeStart, { DateLessThan: currentTime(admitted.window.notBefore) }),
+  ...(hasGrace(admitted) ? [readsAfterEnd(admitted)] : []),
+  deny(denySids.afterEnd, { DateGreaterThanEquals: currentTime(lastEnd(admitted)) }),
+  ...otherSources(admitted.source)
+]
+
+/** The published guide to the letter: the reads are bound to nothing, the writes with strict operators, and the actions are its own. */
+const guide = (admitted: Admitted): Statement[] => admitted.entries.map(entry => {
+  const reading = [getObject.action, listBucket.action]
+  if (!writes(entry)) return allow(admitted, entry, reading)
+  const writing = writeObjects.map(row => row.action)
+  return allow(admitted, entry, [
+    ...reading,
+    ...writing.slice(0, 1), putObjectAcl.action, ...writing.slice(1), completeMultipartUpload,
+    ...(entry.delete ? [deleteObject.action] : [])
+  ], {
+    DateGreaterThan: currentTime(admitted.window.notBefore),
+    DateLessThan: currentTime(admitted.window.notAfter),
+    ...from(admitted.source)
+  })
+})
+
+const layouts = { everywhere, guarded, guide }
+
+/** Sids of the statements that the `guarded` layout adds; no entry may be named so. */
+export const denySids = {
+  beforeStart: 'DenyBeforeStart',
+  readsAfterEnd: 'DenyReadsAfterEnd',
+  afterEnd: 'DenyAfterEnd',
+  otherSources: 'DenyOtherSources',
+  otherVpcs: 'DenyOtherVpcs',
+  otherVpcEndpoints: 'DenyOtherVpcEndpoints'
+} as const
+
+const suffixes = { list: 'List', keys: 'Keys' } as const
+
+/** Sids of the statements that an entry becomes. */
+export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>): string[] => [
+  entry.sid,
+  ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : []),
+  ...(entry.kmsKeyArns.length > 0 ? [entry.sid + suffixes.keys] : [])
+]
+
+// --- one entry ---
+
+const allows = (admitted: Admitted, entry: Entry, condition: ConditionBlock): Statement[] => {
+  const actions = [...objectActions(entry), ...bucketActions()]
+  const list = listActions(entry)
+  if (entry.prefix === '') return [allow(admitted, entry, [...actions, ...list], condition)]
+  // s3:prefix exists in listings only: GetBucketLocation under that condition would never be allowed.
+  const listing: Statement[] = list.length === 0
+    ? []
+    : [{
+        Sid: entry.sid + suffixes.list,
+        Effect: 'Allow',
+        Action: list,
+        Resource: [bucketArn(admitted.partition, entry)],
+        Condition: { StringLike: { 's3:prefix': `${entry.prefix}*` }, ...condition }
+      }]
+  return [allow(admitted, entry, actions, condition), ...listing]
+}
+
+const allow = (admitted: Admitted, entry: Entry, actions: string[], condition: ConditionBlock = {}): Statement => ({
+  Sid: entry.sid,
+  Effect: 'Allow',
+  Action: actions,
+  Resource: arnsOf(admitted.partition, entry),
+  ...(Object.keys(condition).length > 0 ? { Condition: condition } : {})
+})
+
+/**
+ * KMS sees the request from S3, not from the job: aws:SourceIp and the VPC keys are unreliable there (AWS documents both answers
+ * for forward access sessions), and S3's own check binds the source. The window is bound here, since a Deny of s3:* does not reach it.
+ */
+const keys = (admitted: Admitted, entry: Entry): Statement[] => {
+  if (entry.kmsKeyArns.length === 0) return []
+  return [{
+    Sid: entry.sid + suffixes.keys,
+    Effect: 'Allow',
+    Action: keyActions(entry),
+    Resource: [...entry.kmsKeyArns],
+    Condition: {
+      StringEquals: { 'kms:ViaService': oneOrMany(viaServices(admitted.partition, entry.kmsKeyArns)) },
+      ...within(admitted.window.notBefore, endOf(admitted, entry))
+    }
+  }]
+}
+
+const viaServices = (partition: Partition, keyArns: readonly string[]): string[] => {
+  const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'
+  const regions = new Set(keyArns.map(arn => arn.split(':')[3]))
+  return [...regions].map(region => `s3.${region}.${suffix}`)
+}
+
+const bucketArn = (partition: Partition, entry: Entry): string => `arn:${partition}:s3:::${entry.bucket}`
+
+const arnsOf = (partition: Partition, entry: Entry): string[] => {
+  const bucket = bucketArn(partition, entry)
+  return [bucket, `${bucket}/${entry.prefix}*`]
+}
+
+// --- window ---
+
+const currentTime = (instant: string) => ({ 'aws:CurrentTime': instant })
+
+const within = (start: string, end: string): ConditionBlock => ({
+  DateGreaterThanEquals: currentTime(start),
+  DateLessThan: currentTime(end)
+})
+
+const endOf = (admitted: Admitted, entry: Entry): string => writes(entry) ? admitted.window.outputNotAfter : admitted.window.notAfter
+
+const lastEnd = (admitted: Admitted): string =>
+  admitted.entries.some(writes) ? admitted.window.outputNotAfter : admitted.window.notAfter
+
+const hasGrace = (admitted: Admitted): boolean => lastEnd(admitted) !== admitted.window.notAfter
+
+/**
+ * In the grace of the output nothing is open but what is written to. A read entry of the same bucket shares its bucket ARN, and
+ * perhaps its keys, with NotResource: its Allows carry the end themselves (outlived).
+ */
+const readsAfterEnd = (admitted: Admitted): Statement => ({
+  Sid: denySids.readsAfterEnd,
+  Effect: 'Deny',
+  Action: 's3:*',
+  NotResource: [...new Set(admitted.entries.filter(writes).flatMap(entry => arnsOf(admitted.partition, entry)))],
+  Condition: { DateGreaterThanEquals: currentTime(admitted.window.notAfter) }
+})
+
+const outlived = (admitted: Admitted, entry: Entry): boolean =>
+  hasGrace(admitted) && !writes(entry) && admitted.entries.some(other => writes(other) && other.bucket === entry.bucket)
+
+// --- source ---
+
+const from = (source: Source): ConditionBlock => {
+  if (source.kind === 'any') return {}
+  if (source.kind === 'ip') return { IpAddress: { 'aws:SourceIp': oneOrMany(source.cidrs) } }
+  const endpoints = {
+    ...(source.vpcIds.length > 0 ? { 'aws:SourceVpc': oneOrMany(source.vpcIds) } : {}),
+    ...(source.vpcEndpointIds.length > 0 ? { 'aws:SourceVpce': oneOrMany(source.vpcEndpointIds) } : {})
+  }
+  return {
+    ...(Object.keys(endpoints).length > 0 ? { StringEquals: endpoints } : {}),
+    ...(source.cidrs.length > 0 ? { IpAddress: { 'aws:VpcSourceIp': oneOrMany(source.cidrs) } } : {})
+  }
+}
+
+// One Deny per key: the keys of one condition are ANDed, and any single mismatch must deny.
+const otherSources = (source: Source): Statement[] => {
+  if (source.kind === 'any') return []
+  if (source.kind === 'ip') return [deny(denySids.otherSources, { NotIpAddress: { 'aws:SourceIp': oneOrMany(source.cidrs) } })]
+  return [
+    ...(source.vpcIds.length > 0
+      ? [deny(denySids.otherVpcs, { StringNotEquals: { 'aws:SourceVpc': oneOrMany(source.vpcIds) } })]
+      : []),
+    ...(source.vpcEndpointIds.length > 0
+      ? [deny(denySids.otherVpcEndpoints, { StringNotEquals: { 'aws:SourceVpce': oneOrMany(source.vpcEndpointIds) } })]
+      : []),
+    ...(source.cidrs.length > 0
+      ? [deny(denySids.otherSources, { NotIpAddress: { 'aws:VpcSourceIp': oneOrMany(source.cidrs) } })]
+      : [])
+  ]
+}
+
+const deny = (sid: string, condition: ConditionBlock): Statement => ({
+  Sid: sid, Effect: 'Deny', Action: 's3:*', Resource: '*', Condition: condition
+})
+
+const oneOrMany = (values: readonly string[]): OneOrMany => {
+  const [first] = values
+  return first !== undefined && values.length === 1 ? first : [...values]
+}
