@@ -60,7 +60,7 @@ export interface Grant {
   expiresAt: number
   createdAt: number
   updatedAt: number
-  /** When the sweeper must next look at this grant; null: never (ended). */
+  /** When the sweeper must next look at this grant; null when it has ended, and only then: the database refuses anything else. */
   dueAt: number | null
   /** Failed attempts of the sweeper since the last success. */
   attempts: number

@@ -2,7 +2,8 @@ import type { Grant, GrantEvent, GrantState } from './grant.ts'
 
 /**
  * The ledger: what was promised and what became of it. SQLite and PostgreSQL behind one interface.
- * Every method is one transaction. Errors of the store reject with LedgerUnavailable.
+ * Every method is one transaction. Errors of the store reject with LedgerUnavailable: whether a write took effect is then
+ * unknown. Anything else that rejects is a bug.
  */
 export interface Ledger {
   /**
@@ -25,7 +26,8 @@ export interface Ledger {
 
   /**
    * Changes a grant and appends its event, in one transaction. `grant.version` must be the stored one
-   * (else StaleGrant), the state change must be legal (else IllegalTransition). Returns the grant as stored.
+   * (else StaleGrant). `change.state`, when given, must be a legal next state (else IllegalTransition); leave it out to keep the
+   * state. A change to an end sets dueAt to null too. Returns the grant as stored.
    * `change` may set claimedUntil to null: the operation is over.
    */
   update(grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number): Promise<Grant>
@@ -41,7 +43,7 @@ export interface Ledger {
 
   events(grantId: string): Promise<GrantEvent[]>
 
-  /** Grants by state; and the earliest dueAt of an outstanding grant whose expiry has passed (sweep lag). */
+  /** Grants by state; and the earliest expiresAt, at or before `now`, of an outstanding grant (sweep lag). */
   stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null }>
 
   /** Cheap; rejects when the store does not answer. */

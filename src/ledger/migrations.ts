@@ -1,0 +1,145 @@
+import { Migrator, sql, type Kysely, type Migration } from 'kysely'
+import type { Tables } from './rows.ts'
+import type { Dialect } from './store.ts'
+
+const migrationTable = 'ledger_migration'
+
+/** The database was migrated by a newer version of this service; an older one could not keep what it does not know. */
+export class SchemaTooNew extends Error { override name = 'SchemaTooNew' }
+
+/**
+ * Brings the schema up to date, under a lock: replicas that start together wait for each other.
+ * Rejects with SchemaTooNew, or with what the database threw.
+ */
+export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
+  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect) }
+  const migrator = new Migrator({
+    db,
+    provider: { getMigrations: async () => migrations },
+    migrationTableName: migrationTable,
+    migrationLockTableName: `${migrationTable}_lock`
+  })
+  const { error } = await migrator.migrateToLatest()
+  if (!error) return
+  const unknown = (await executed(db)).filter((name) => !Object.hasOwn(migrations, name))
+  if (unknown.length === 0) throw error
+  throw new SchemaTooNew(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
+    'Start the newer version, or restore a backup from before its migration.')
+}
+
+/** None when the table cannot be read: then the error that led here says more. */
+async function executed (db: Kysely<Tables>): Promise<string[]> {
+  try {
+    const { rows } = await sql<{ name: string }>`select name from ${sql.table(migrationTable)}`.execute(db)
+    return rows.map((row) => row.name)
+  } catch {
+    return []
+  }
+}
+
+const grants = (dialect: Dialect): Migration => ({
+  async up (db) {
+    const integer = sql.raw(dialect === 'sqlite' ? 'integer' : 'bigint')
+    const strict = sql.raw(dialect === 'sqlite' ? 'strict' : '')
+    const strictWithoutRowid = sql.raw(dialect === 'sqlite' ? 'strict, without rowid' : '')
+    // ids sort by their bytes whatever the database's locale
+    const bytewise = sql.raw(dialect === 'sqlite' ? '' : 'collate "C"')
+
+    // The last check: a grant that may still be alive always has a moment at which the sweeper looks at it again.
+    // With it, `due_at is not null` means outstanding, and partial indexes can say so in both dialects.
+    await sql`
+      create table grants (
+        id text ${bytewise} primary key not null check (id <> ''),
+        state text not null check (state in ('pending', 'active', 'revoking', 'revoked', 'expired', 'failed')),
+        ending text check (ending in ('revoked', 'expired', 'failed')),
+        owner text not null check (owner <> ''),
+        team text not null,
+        job_id text not null,
+        idempotency_key text,
+        request_hash text not null,
+        admitted text not null,
+        policy text not null,
+        policy_hash text not null,
+        attach text not null check (attach in ('inline', 'managed', 'session')),
+        principal_name text not null,
+        principal_path text not null,
+        principal_policy_arn text,
+        principal_role_arn text,
+        access_key_id text,
+        previous_key_id text,
+        previous_key_dies_at ${integer},
+        issue_at ${integer},
+        minted_at ${integer},
+        delivered_at ${integer},
+        not_before ${integer} not null,
+        expires_at ${integer} not null,
+        created_at ${integer} not null,
+        updated_at ${integer} not null,
+        due_at ${integer},
+        attempts ${integer} not null,
+        claimed_until ${integer},
+        version ${integer} not null default 1,
+        check ((due_at is null) = (state in ('revoked', 'expired', 'failed')))
+      ) ${strict}`.execute(db)
+    await sql`create unique index grants_by_idempotency_key on grants (owner, idempotency_key)`.execute(db)
+    await sql`create index grants_by_team on grants (team, id)`.execute(db)
+    await sql`create index grants_by_team_and_state on grants (team, state, id)`.execute(db)
+    await sql`create index grants_by_state on grants (state, id)`.execute(db)
+    await sql`create index grants_by_job on grants (job_id, id)`.execute(db)
+    await sql`create index grants_due on grants (due_at, id) where due_at is not null`.execute(db)
+    await sql`create index grants_by_principal on grants (principal_name) where due_at is not null`.execute(db)
+    await sql`create index grants_by_expiry on grants (expires_at) where due_at is not null`.execute(db)
+
+    await sql`
+      create table grant_events (
+        grant_id text ${bytewise} not null references grants (id),
+        version ${integer} not null,
+        at ${integer} not null,
+        actor text not null,
+        action text not null,
+        request_id text,
+        policy_hash text,
+        detail text not null,
+        primary key (grant_id, version)
+      ) ${strictWithoutRowid}`.execute(db)
+
+    await sql`
+      create table grant_counts (
+        owner text primary key not null,
+        outstanding ${integer} not null
+      ) ${strict}`.execute(db)
+  }
+})
+
+/** The history is append-only and what a grant is about never changes: the database itself sees to it. */
+const guards = (dialect: Dialect): Migration => ({
+  up: dialect === 'sqlite' ? sqliteGuards : postgresGuards
+})
+
+const fixed = 'id, owner, team, job_id, request_hash, created_at'
+
+async function sqliteGuards (db: Kysely<unknown>): Promise<void> {
+  const guard = (name: string, when: string, what: string) =>
+    sql.raw(`create trigger ${name} before ${when} begin select raise(abort, '${what}'); end`).execute(db)
+  await guard('grant_events_keep', 'update on grant_events', 'events are append-only')
+  await guard('grant_events_stay', 'delete on grant_events', 'events are append-only')
+  // INSERT OR REPLACE deletes without firing delete triggers (sqlite.org/lang_conflict.html)
+  const taken = 'when exists (select 1 from grant_events e where e.grant_id = new.grant_id and e.version = new.version)'
+  await guard('grant_events_append', `insert on grant_events ${taken}`, 'events are append-only')
+  await guard('grants_stay', 'delete on grants', 'grants are never deleted')
+  await guard('grants_fixed', `update of ${fixed} on grants`, `${fixed} of a grant never change`)
+}
+
+async function postgresGuards (db: Kysely<unknown>): Promise<void> {
+  await sql`
+    create function ledger_refuse() returns trigger language plpgsql as $$
+    begin
+      raise exception '% on % refused: %', lower(tg_op), tg_table_name, tg_argv[0] using errcode = 'integrity_constraint_violation';
+    end
+    $$`.execute(db)
+  const guard = (name: string, when: string, what: string) =>
+    sql.raw(`create trigger ${name} before ${when} for each statement execute function ledger_refuse('${what}')`).execute(db)
+  await guard('grant_events_append_only', 'update or delete or truncate on grant_events', 'events are append-only')
+  await guard('grants_stay', 'delete or truncate on grants', 'grants are never deleted')
+  await guard('grants_fixed', `update of ${fixed} on grants`, `${fixed} of a grant never change`)
+}

@@ -1,0 +1,257 @@
+import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
+import { transitions, type Grant, type GrantState } from './grant.ts'
+import {
+  IllegalTransition, LedgerUnavailable, StaleGrant,
+  type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
+} from './ledger.ts'
+import { asLedgerError } from './failure.ts'
+import { columnsOf, eventOf, grantOf, type GrantRow, type Tables } from './rows.ts'
+import { pageOf } from './page.ts'
+import type { Store } from './store.ts'
+
+type Db = Kysely<Tables>
+type Limits = Parameters<Ledger['begin']>[2]
+
+const states = Object.keys(transitions) as GrantState[]
+const isEnd = (state: GrantState) => transitions[state].length === 0
+
+/** In grant_counts: the row of all owners together. */
+const everyone = ''
+
+/** Names looked up in one statement; both databases take tens of thousands of parameters. */
+const namesAtOnce = 1000
+
+/** The ledger on a store whose schema is up to date. */
+export function sqlLedger (store: Store): Ledger {
+  const { db } = store
+  const read = <T>(work: () => Promise<T>) => guarded(work)
+  const write = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.write(work))
+
+  return {
+    async begin (grant, event, limits) {
+      // Most refusals and repeats end here, without a write and without the lock on the counts.
+      const foreseen = await read(() => foresee(db, grant, limits))
+      if (foreseen) return foreseen
+      return await guarded(async () => {
+        try {
+          return await store.write((tx) => begin(tx, grant, event, limits))
+        } catch (error) {
+          if (error instanceof Refused) return error.result
+          throw error
+        }
+      })
+    },
+
+    get: (id) => read(() => get(db, id)),
+
+    list: (filter, page) => read(async () => (await pageOf(db, filter, page)).map(grantOf)),
+
+    claim: (id, now, until) => write(async (tx) => {
+      const row = await tx.updateTable('grants')
+        .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('version', '+', 1) }))
+        .where('id', '=', id)
+        .where(unheld(now))
+        .returningAll()
+        .executeTakeFirst()
+      return row && grantOf(row)
+    }),
+
+    update: (grant, change, event, at) => write((tx) => update(tx, grant, change, event, at)),
+
+    claimDue: (now, until, limit) => write(async (tx) => {
+      // Materialized: a planner free to repeat the subquery could lock, and return, more than `limit` rows.
+      const rows = await tx
+        .with((cte) => cte('due').materialized(), (due) => {
+          const oldest = due.selectFrom('grants').select('id')
+            .where('due_at', '<=', now)
+            .where(unheld(now))
+            .orderBy('due_at').orderBy('id')
+            .limit(limit)
+          return store.dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
+        })
+        .updateTable('grants')
+        .from('due')
+        .whereRef('grants.id', '=', 'due.id')
+        .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('grants.version', '+', 1) }))
+        .returningAll()
+        .execute()
+      return rows.map(grantOf).sort(oldestDueFirst)
+    }),
+
+    known: (names) => read(async () => {
+      const known = new Set<string>()
+      for (let start = 0; start < names.length; start += namesAtOnce) {
+        const rows = await db.selectFrom('grants').select('principal_name')
+          .where('principal_name', 'in', names.slice(start, start + namesAtOnce))
+          .where('due_at', 'is not', null)
+          .execute()
+        for (const row of rows) known.add(row.principal_name)
+      }
+      return known
+    }),
+
+    events: (grantId) => read(async () => {
+      const rows = await db.selectFrom('grant_events').selectAll()
+        .where('grant_id', '=', grantId)
+        .orderBy('version')
+        .execute()
+      return rows.map(eventOf)
+    }),
+
+    stats: (now) => read(async () => {
+      const counted = await db.selectFrom('grants')
+        .select((eb) => ['state', eb.fn.countAll<number>().as('grants')])
+        .groupBy('state')
+        .execute()
+      const overdue = await db.selectFrom('grants')
+        .select((eb) => eb.fn.min('expires_at').as('expiry'))
+        .where('expires_at', '<=', now)
+        .where('due_at', 'is not', null)
+        .executeTakeFirst()
+      const byState = Object.fromEntries(states.map((state) => [state, 0])) as Record<GrantState, number>
+      for (const row of counted) byState[row.state] = row.grants
+      return { byState, oldestOverdueExpiry: overdue?.expiry ?? null }
+    }),
+
+    ping: () => read(async () => { await sql`select 1`.execute(db) }),
+
+    close: () => store.close()
+  }
+}
+
+async function guarded<T> (work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw asLedgerError(error)
+  }
+}
+
+/** The answer of begin() when it is clear without a write. */
+async function foresee (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
+  const counted = (owner: string) => db.selectFrom('grant_counts').select('outstanding').where('owner', '=', owner)
+  const { existing, own, all } = await db.selectNoFrom((eb) => [
+    eb.selectFrom('grants').select('id')
+      .where('owner', '=', grant.owner)
+      .where('idempotency_key', '=', grant.idempotencyKey)
+      .as('existing'),
+    counted(grant.owner).as('own'),
+    counted(everyone).as('all')
+  ]).executeTakeFirstOrThrow()
+  if (existing !== null) {
+    const stored = await get(db, existing)
+    if (stored) return { outcome: 'existing', grant: stored }
+  }
+  return over({ own: (own ?? 0) + 1, all: (all ?? 0) + 1 }, limits)
+}
+
+async function begin (tx: Db, grant: NewGrant, event: NewEvent, limits: Limits): Promise<BeginResult> {
+  // On PostgreSQL this waits for a transaction that is inserting the same key.
+  const row = await tx.insertInto('grants')
+    .values(newRow(grant))
+    .onConflict((conflict) => conflict.columns(['owner', 'idempotency_key']).doNothing())
+    .returningAll()
+    .executeTakeFirst()
+  if (!row) return { outcome: 'existing', grant: await withKey(tx, grant) }
+  await append(tx, row, event, grant.createdAt)
+  // Last, because it serialises all begins until the commit.
+  const limited = over(await count(tx, grant.owner, 1), limits)
+  if (limited) throw new Refused(limited)
+  return { outcome: 'created', grant: grantOf(row) }
+}
+
+function newRow (grant: NewGrant): GrantRow {
+  const row = columnsOf({ ...grant, state: 'pending', updatedAt: grant.createdAt, version: 1 })
+  return row as GrantRow
+}
+
+async function withKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promise<Grant> {
+  const row = await tx.selectFrom('grants').selectAll()
+    .where('owner', '=', owner)
+    .where('idempotency_key', '=', idempotencyKey)
+    .executeTakeFirst()
+  if (!row) throw new LedgerUnavailable('The grant with the same idempotency key gave it up at this moment.')
+  return grantOf(row)
+}
+
+/** `counts` include the grant that is asked for. */
+function over (counts: { own: number, all: number }, limits: Limits): BeginResult | undefined {
+  if (counts.own > limits.perOwner) return { outcome: 'limited', limit: 'perOwner', outstanding: counts.own - 1 }
+  if (counts.all > limits.total) return { outcome: 'limited', limit: 'total', outstanding: counts.all - 1 }
+  return undefined
+}
+
+/** Always both rows in this order: two transactions cannot wait for each other. */
+async function count (tx: Db, owner: string, change: 1 | -1): Promise<{ own: number, all: number }> {
+  const counted = await tx.insertInto('grant_counts')
+    .values([{ owner: everyone, outstanding: change }, { owner, outstanding: change }])
+    .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
+      outstanding: eb('grant_counts.outstanding', '+', eb.ref('excluded.outstanding'))
+    })))
+    .returningAll()
+    .execute()
+  const of = (name: string) => counted.find((row) => row.owner === name)?.outstanding ?? Infinity
+  return { own: of(owner), all: of(everyone) }
+}
+
+async function update (
+  tx: Db, grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number
+): Promise<Grant> {
+  let statement = tx.updateTable('grants')
+    .set((eb) => ({ ...columnsOf(change), updated_at: at, version: eb('version', '+', 1) }))
+    .where('id', '=', grant.id)
+    .where('version', '=', grant.version)
+  if (change.state !== undefined) statement = statement.where('state', 'in', statesBefore(change.state))
+  const row = await statement.returningAll().executeTakeFirst()
+  if (!row) throw await refusal(tx, grant, change)
+  await append(tx, row, event, at)
+  if (change.state !== undefined && isEnd(change.state)) await count(tx, row.owner, -1)
+  return grantOf(row)
+}
+
+function statesBefore (state: GrantState): GrantState[] {
+  const before = states.filter((from) => transitions[from].includes(state))
+  if (before.length === 0) throw new IllegalTransition(`No grant becomes ${state}.`)
+  return before
+}
+
+async function refusal (tx: Db, { id, version }: Pick<Grant, 'id' | 'version'>, change: GrantChange): Promise<Error> {
+  const stored = await get(tx, id)
+  if (!stored) return new StaleGrant(`There is no grant ${id}.`)
+  if (stored.version !== version) return new StaleGrant(`Grant ${id} is at version ${stored.version}, not ${version}.`)
+  return new IllegalTransition(`Grant ${id} is ${stored.state} and cannot become ${change.state}.`)
+}
+
+async function append (tx: Db, row: GrantRow, event: NewEvent, at: number): Promise<void> {
+  await tx.insertInto('grant_events').values({
+    grant_id: row.id,
+    version: row.version,
+    at,
+    actor: event.actor,
+    action: event.action,
+    request_id: event.requestId,
+    policy_hash: event.policyHash,
+    detail: JSON.stringify(event.detail)
+  }).execute()
+}
+
+async function get (db: Db, id: string): Promise<Grant | undefined> {
+  const row = await db.selectFrom('grants').selectAll().where('id', '=', id).executeTakeFirst()
+  return row && grantOf(row)
+}
+
+/** Nobody holds the grant at `now`. */
+const unheld = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
+  eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', now)])
+
+const oldestDueFirst = (a: Grant, b: Grant) => (a.dueAt ?? 0) - (b.dueAt ?? 0) || (a.id < b.id ? -1 : 1)
+
+/** Undoes what begin() wrote so far. */
+class Refused extends Error {
+  readonly result: BeginResult
+
+  constructor (result: BeginResult) {
+    super()
+    this.result = result
+  }
+}

@@ -1,0 +1,16 @@
+import type { Kysely } from 'kysely'
+import type { Tables } from './rows.ts'
+
+export type Dialect = 'sqlite' | 'postgres'
+
+/** What the two databases do differently; everything else is sql.ts. */
+export interface Store {
+  dialect: Dialect
+  db: Kysely<Tables>
+  /**
+   * Runs `work` as one transaction and resolves once it is durable. What `work` throws undoes it and comes out as thrown.
+   * `work` must await nothing but queries on the `tx` it gets.
+   */
+  write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  close(): Promise<void>
+}
