@@ -1,0 +1,109 @@
+import type { DetailedError, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
+import type { Cedar } from './cedar.ts'
+import { placeOfByte, type Place } from './locate.ts'
+import { schemaText } from './schema.ts'
+import { splitStatements } from './statements.ts'
+
+/** One thing wrong with a policy file. */
+export interface PolicyFinding extends Place {
+  file: string
+  message: string
+}
+
+/** A policy file that cannot be used; `findings` in the order of the file, never empty. */
+export class GuardrailsInvalid extends Error {
+  override name = 'GuardrailsInvalid'
+  readonly findings: PolicyFinding[]
+
+  constructor (findings: PolicyFinding[]) {
+    super(findings.map(formatFinding).join('\n'))
+    this.findings = findings
+  }
+}
+
+/** `file:line:column: message`, as compilers and editors have it. */
+export const formatFinding = ({ file, line, column, message }: PolicyFinding): string => `${file}:${line}:${column}: ${message}`
+
+export interface Policy {
+  /** Its `@id`, unique in the file. */
+  id: string
+  /** Its `@hint`: what a refused caller can do about it. */
+  hint: string | null
+  effect: 'permit' | 'forbid'
+  /** Where it begins, from 1. */
+  line: number
+  text: string
+  json: PolicyJson
+}
+
+/**
+ * Reads and validates a policy file: Cedar's syntax, the schema of schema.ts, and that every policy can be named.
+ *
+ * @throws GuardrailsInvalid with every finding, warnings of Cedar included: a rule that can never apply, or one with
+ *   look-alike letters, is not what its author meant.
+ */
+export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[] => {
+  const answer = cedar.validate({ validationSettings: { mode: 'strict' }, schema: schemaText, policies: { staticPolicies: text } })
+  const invalid = (problems: Problem[]) => new GuardrailsInvalid(problems
+    .sort((a, b) => a.start - b.start || (a.message < b.message ? -1 : 1))
+    .map(({ start, message }) => ({ file, ...placeOfByte(text, start), message })))
+  if (answer.type === 'failure') throw invalid(answer.errors.flatMap(error => flatten(error)))
+
+  const statements = splitStatements(text).map(({ text: statement, offset }) =>
+    ({ text: statement, start: Buffer.byteLength(text.slice(0, offset)), json: jsonOf(cedar, statement) }))
+  const ids = statements.map(({ json }) => json.annotations?.id)
+  const problems = [
+    ...statements.flatMap(({ start, json }, index) => {
+      const message = annotationProblem(json) ?? (ids.indexOf(ids[index]) < index ? `@id("${ids[index]}") is used twice` : undefined)
+      return message === undefined ? [] : [{ start, message }]
+    }),
+    ...[...answer.validationErrors, ...answer.validationWarnings].flatMap(({ error }) => flatten(error, ids)),
+    ...answer.otherWarnings.flatMap(warning => flatten(warning, ids))
+  ]
+  if (problems.length > 0) throw invalid(problems)
+  return statements.map(({ text: statement, start, json }) => ({
+    id: json.annotations?.id ?? '',
+    hint: json.annotations?.hint ?? null,
+    effect: json.effect,
+    line: placeOfByte(text, start).line,
+    text: statement,
+    json
+  }))
+}
+
+const jsonOf = (cedar: Cedar, statement: string): PolicyJson => {
+  const answer = cedar.policyToJson(statement)
+  if (answer.type === 'success') return answer.json
+  throw new Error(`Cedar took the file but not a policy of it: ${answer.errors.map(error => error.message).join('; ')}`)
+}
+
+interface Problem {
+  /** Byte offset. */
+  start: number
+  message: string
+}
+
+const idShape = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+
+// Both are sent to callers as they are.
+const annotationProblem = ({ annotations: { id, hint } = {} }: PolicyJson): string | undefined => {
+  if (id === undefined) return 'a policy needs an @id("…"), so that a denial can name it'
+  if (!idShape.test(id)) return '@id takes 1 to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
+  if (hint !== undefined && (hint.length > 500 || /\p{Cc}/u.test(hint))) return '@hint takes up to 500 characters, none of them control characters'
+  return undefined
+}
+
+/** An error of Cedar and those below it, each with its place. */
+const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Problem[] => {
+  const at = error.sourceLocations?.[0]
+  const message = [naming(error.message, ids), at?.label, error.help].filter(part => part).join('; ')
+  return [{ start: at?.start ?? 0, message }, ...(error.related ?? []).flatMap(related => flatten(related, ids))]
+}
+
+/** Cedar counts: `policy3`. The author knows the fourth policy by its @id. */
+const naming = (message: string, ids: Array<string | undefined>): string => message
+  .replace(/^failed to parse policies from string: /, '')
+  .replace(/^for policy `policy(\d+)`, /, (_, index) => {
+    const id = ids[Number(index)]
+    return id === undefined ? '' : `policy "${id}": `
+  })

@@ -1,0 +1,100 @@
+/**
+ * What a guardrail can talk about: the Cedar schema that every policy is validated against, and the same names for the code.
+ * A constant and not a file, so that dist/ and the image need no copied asset; `npm run guardrails -- schema` prints it.
+ */
+
+/** What a job does with one access entry; an entry needs every one that applies. */
+export type AccessAction = 'read' | 'write' | 'delete' | 'setAcl'
+/** Carries a whole request: decided on the job, then every access entry of the request is decided too. */
+export type RequestAction = 'issue' | 'extend' | 'render'
+/** Touches a grant that exists. */
+export type GrantAction = 'collect' | 'rotate' | 'revoke' | 'view'
+export type TeamAction = 'list'
+export type Action = AccessAction | RequestAction | GrantAction | TeamAction
+
+export const requestActions = ['issue', 'extend', 'render'] as const satisfies readonly RequestAction[]
+export const grantActions = ['collect', 'rotate', 'revoke', 'view'] as const satisfies readonly GrantAction[]
+export const actions = [
+  'read', 'write', 'delete', 'setAcl', ...requestActions, ...grantActions, 'list'
+] as const satisfies readonly Action[]
+
+export const resourceTypes = {
+  read: 'Access',
+  write: 'Access',
+  delete: 'Access',
+  setAcl: 'Access',
+  issue: 'Job',
+  extend: 'Job',
+  render: 'Job',
+  collect: 'Job',
+  rotate: 'Job',
+  revoke: 'Job',
+  view: 'Job',
+  list: 'Team'
+} as const satisfies Record<Action, string>
+
+/** Identity attributes that are Cedar attributes, `principal has namespace`; all others are tags of the caller. */
+export const callerAttributes = ['issuer', 'namespace', 'serviceAccount', 'repository', 'ref', 'environment'] as const
+
+export const schemaText = `// Everything a guardrail can talk about. Instants are UTC; a datetime compares with datetime("2025-07-16T01:00:00Z").
+namespace JobAccess {
+  // Who asks. Every team of the identity is a parent: principal in JobAccess::Team::"nlp". An administrator's team is "*".
+  // Identity attributes beyond these are tags: principal.hasTag("cluster") && principal.getTag("cluster") == "eu-1".
+  entity Caller in [Team] {
+    kind: String,               // "token" or "oidc"
+    teams: Set<String>,
+    issuer?: String,            // configured name of the OIDC issuer
+    namespace?: String,         // the rest as the configuration takes them from the claims
+    serviceAccount?: String,
+    repository?: String,
+    ref?: String,
+    environment?: String,
+  } tags String;
+
+  entity Team { name: String };
+  entity Bucket;
+
+  // One access entry of a request: a bucket, or one prefix of it.
+  entity Access in [Bucket] {
+    bucket: String,
+    prefix: String,             // "" for the whole bucket, else it ends with "/"
+    folder: String,             // first segment of the prefix without "/": "nlp" of "nlp/runs/42/"; "" for the whole bucket
+    list: Bool,                 // may the job list the keys
+    kmsKeyArns: Set<String>,
+  };
+
+  // The job of a request or a grant; its labels are tags: resource.hasTag("experiment").
+  entity Job {
+    team: String,
+    jobId: String,
+    owner: Caller,              // resource.owner == principal: who asked for the grant
+  } tags String;
+
+  // One decision is made per source range of the request, and all must allow: source is that range, whole.
+  type Request = {
+    now: datetime,
+    start: datetime,
+    end: datetime,              // exclusive; of an entry that may write: with the output grace
+    windowSeconds: Long,        // from start to end
+    startsInSeconds: Long,      // from now to start, rounded up; negative when start has passed
+    sourceKind: String,         // "ip": public addresses; "vpc": through an endpoint; "any": bound to none
+    source?: ipaddr,            // absent for "any", and for "vpc" without addresses
+    vpcIds: Set<String>,
+    vpcEndpointIds: Set<String>,
+    attach: String,             // "auto", "inline", "managed", "session"
+    layout: String,             // "everywhere", "guarded", "guide"
+    team: String,               // of the job
+    jobId: String,
+    profile?: String,           // role profile, with attach "session"
+  };
+
+  // What the job may do with the objects of one entry.
+  action read, write, delete, setAcl appliesTo { principal: Caller, resource: Access, context: Request };
+  // Ask for a grant, give one another window or source, or have a policy rendered; the entries are decided as well.
+  action issue, extend, render appliesTo { principal: Caller, resource: Job, context: Request };
+  // Fetch the key of a scheduled grant, replace a key, end a grant (complete as well), look at one.
+  action collect, rotate, revoke, view appliesTo { principal: Caller, resource: Job, context: { now: datetime } };
+  // List the grants of a team; Team::"*" stands for all of them.
+  action list appliesTo { principal: Caller, resource: Team, context: { now: datetime } };
+}
+`
