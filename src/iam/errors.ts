@@ -1,0 +1,88 @@
+/** What a failed IAM or STS call means for us; the provider's own words stay in `cause`. */
+export type IamErrorKind =
+  | 'throttled' // not done; again later
+  | 'conflict' // not done: a concurrent change of the same entity; again at once
+  | 'unavailable' // may have been done: 5xx, a lost connection, a timeout
+  | 'gone' // the entity is not there, or not yet visible
+  | 'exists'
+  | 'delete-conflict' // something still hangs on the entity
+  | 'limit'
+  | 'denied' // also: a missing entity, when our own rights are bound to a path
+  | 'malformed'
+  | 'credentials' // the key that signed the call is unknown, wrong or expired
+  | 'unsupported' // the provider has no such call
+  | 'other'
+
+export class IamError extends Error {
+  override name = 'IamError'
+  readonly kind: IamErrorKind
+  readonly operation: string
+  readonly providerCode: string
+
+  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown) {
+    super(`${operation}: ${kind} (${providerCode})`, { cause })
+    this.kind = kind
+    this.operation = operation
+    this.providerCode = providerCode
+  }
+
+  /** The call was refused before it changed anything. */
+  get definite (): boolean { return this.kind !== 'unavailable' }
+}
+
+export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is IamError =>
+  error instanceof IamError && (kinds.length === 0 || kinds.includes(error.kind))
+
+/** By the error's name first; Ceph 16 answers without one, so the HTTP status decides then. */
+export const kindOf = (name: string, status: number | undefined): IamErrorKind => byName[name] ?? byStatus(status)
+
+const byName: Record<string, IamErrorKind> = {
+  Throttling: 'throttled',
+  ThrottlingException: 'throttled',
+  TooManyRequestsException: 'throttled',
+  RequestLimitExceeded: 'throttled',
+  SlowDown: 'throttled',
+  ConcurrentModification: 'conflict',
+  ConcurrentModificationException: 'conflict',
+  EntityTemporarilyUnmodifiable: 'conflict',
+  EntityTemporarilyUnmodifiableException: 'conflict',
+  NoSuchEntity: 'gone',
+  NoSuchEntityException: 'gone',
+  EntityAlreadyExists: 'exists',
+  EntityAlreadyExistsException: 'exists',
+  DeleteConflict: 'delete-conflict',
+  DeleteConflictException: 'delete-conflict',
+  LimitExceeded: 'limit',
+  LimitExceededException: 'limit',
+  AccessDenied: 'denied',
+  AccessDeniedException: 'denied',
+  MalformedPolicyDocument: 'malformed',
+  MalformedPolicyDocumentException: 'malformed',
+  PackedPolicyTooLarge: 'malformed',
+  PackedPolicyTooLargeException: 'malformed',
+  InvalidInput: 'malformed',
+  InvalidInputException: 'malformed',
+  ValidationError: 'malformed',
+  ValidationException: 'malformed',
+  InvalidClientTokenId: 'credentials',
+  SignatureDoesNotMatch: 'credentials',
+  InvalidAccessKeyId: 'credentials',
+  ExpiredToken: 'credentials',
+  ExpiredTokenException: 'credentials',
+  CredentialsProviderError: 'credentials',
+  InvalidAction: 'unsupported',
+  NotImplemented: 'unsupported'
+}
+
+const byStatus = (status: number | undefined): IamErrorKind => {
+  if (status === undefined || status >= 500) return 'unavailable'
+  switch (status) {
+    case 400: return 'malformed'
+    case 403: return 'denied'
+    case 404: return 'gone'
+    case 405: return 'unsupported'
+    case 409: return 'exists'
+    case 429: return 'throttled'
+    default: return 'other'
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * How a grant is named at the provider. Everything a sweep without a ledger needs is in the name and the path:
+ * ListUsers returns both, and no tags (API_ListUsers).
+ */
+
+const maxUserName = 64
+
+/**
+ * `<prefix>-<job>-<expiry>-<id>`: the job id is what gets cut, never the id. All lower case, since IAM's names are unique
+ * case-insensitively (IAM quotas page). `id` is a lower-case ULID, 26 characters; expiresAt is epoch ms.
+ */
+export const principalName = (prefix: string, jobId: string, expiresAt: number, id: string): string => {
+  const tail = `${compact(expiresAt)}-${id}`
+  const room = maxUserName - prefix.length - tail.length - 2
+  const job = jobId.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, Math.max(0, room)).replace(/^-+|-+$/g, '')
+  return job ? `${prefix}-${job}-${tail}` : `${prefix}-${tail}`
+}
+
+/** `<base><expiry in epoch seconds>/`, so that one ListUsers page tells which of 1,000 users are over. */
+export const principalPath = (base: string, expiresAt: number): string => `${base}${Math.ceil(expiresAt / 1000)}/`
+
+/** Epoch ms; undefined: not one of ours. */
+export const expiryOfPath = (base: string, path: string): number | undefined => {
+  const rest = path.startsWith(base) ? path.slice(base.length) : ''
+  return /^\d{1,12}\/$/.test(rest) ? Number.parseInt(rest, 10) * 1000 : undefined
+}
+
+/** For providers without paths. Epoch ms; undefined: not one of ours. */
+export const expiryOfName = (prefix: string, name: string): number | undefined => {
+  const match = name.startsWith(`${prefix}-`) ? /-(\d{8})t(\d{6})z-[0-9a-z]{26}$/.exec(name) : null
+  if (!match?.[1] || !match[2]) return undefined
+  const iso = `${match[1].replace(/(....)(..)(..)/, '$1-$2-$3')}T${match[2].replace(/(..)(..)(..)/, '$1:$2:$3')}Z`
+  const at = Date.parse(iso)
+  return Number.isNaN(at) ? undefined : at
+}
+
+const compact = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '').toLowerCase()

@@ -1,0 +1,78 @@
+import type { PrincipalRef } from '../ledger/grant.ts'
+import type { PolicyDocument } from '../policy/document.ts'
+import type { Proven } from '../policy/prove/prove.ts'
+
+/**
+ * What carries a grant at the provider: a user, a bare key, or a role session. One interface, one file each.
+ * Deadlines (`until`) are epoch ms of the real clock. Failures reject with IamError.
+ */
+export interface Principals {
+  /**
+   * Makes the principal with its policy and one key. May be called again for the same ref (a retry, a resumed grant):
+   * it never makes a second principal. A rejection may leave parts behind: teardown() is the caller's duty.
+   */
+  create(plan: PrincipalPlan, until: number): Promise<{ ref: PrincipalRef, credentials: Credentials | null }>
+  /** Puts a changed policy on a live principal; the key stays. */
+  replacePolicy(ref: PrincipalRef, attach: Carrier, policy: Proven<PolicyDocument>, until: number): Promise<void>
+  /** A fresh key beside those in `keep`; every other key of the principal is deleted when IAM's limit or a lost answer demands it. */
+  mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
+  deleteKey(ref: PrincipalRef, accessKeyId: string, until: number): Promise<void>
+  /** Deletes every key but those in `keep`: keys that a crash or a lost answer left unknown. */
+  pruneKeys(ref: PrincipalRef, keep: string[], until: number): Promise<string[]>
+  /** Keys first, then the policy, then the principal. Idempotent. */
+  teardown(target: TeardownTarget, until: number): Promise<TeardownResult>
+  /** Removes what list() found and no ledger knows; whatever hangs on it goes too. */
+  discard(ref: PrincipalRef, until: number): Promise<void>
+  /** False: the provider is certain that there is no such principal. */
+  exists(ref: PrincipalRef, until: number): Promise<boolean>
+  /** Whether the provider knows the new key yet: proves the key, not that its policy has spread. */
+  ready(credentials: Credentials, until: number): Promise<boolean>
+  /** Everything under our path or prefix, with the end that its name or path states. */
+  list(until: () => number): AsyncIterable<Listed>
+  /** The end of the window that the principal's policy itself states, if later than its name says (an extended grant). */
+  policyEnd(ref: PrincipalRef, until: number): Promise<number | undefined>
+  /** Cheap: the provider answers and takes our credentials. */
+  ping(until: number): Promise<void>
+}
+
+export type Carrier = 'inline' | 'managed'
+
+export interface PrincipalPlan {
+  ref: PrincipalRef
+  carrier: Carrier
+  policy: Proven<PolicyDocument>
+  tags: Record<string, string>
+  /** False: a principal without a key, for a grant whose key is fetched later. */
+  withKey: boolean
+}
+
+export interface Credentials {
+  accessKeyId: string
+  secretAccessKey: string
+  /** Role sessions only. */
+  sessionToken?: string
+  /** Epoch ms at which the credentials end by themselves; for user keys the end of the policy's window. */
+  expiresAt: number | null
+}
+
+export interface TeardownTarget {
+  ref: PrincipalRef
+  /** Null: unknown, enumerate. */
+  keyIds: string[] | null
+  /** Epoch ms of the first attempt to make it. */
+  mintedAt: number
+}
+
+/**
+ * `gone`: nothing of it is left. `unsure`: the provider says it does not know it, but it is too young to believe that
+ * (IAM is eventually consistent): ask again later. `irrevocable`: it cannot be ended early; it ends by itself.
+ */
+export type TeardownResult = 'gone' | 'unsure' | 'irrevocable'
+
+export interface Listed { ref: PrincipalRef, expiresAt: number | undefined, createdAt: number | null }
+
+/** "NoSuchEntity" of a principal younger than this may only mean that it has not spread yet. Vault uses the same five minutes. */
+export const settleMs = 5 * 60_000
+
+/** The one name of our inline policy. */
+export const inlinePolicyName = 'job-access'

@@ -1,0 +1,72 @@
+import { isIamError } from '../iam/errors.ts'
+import type { Grant } from '../ledger/grant.ts'
+import { readmit, type Change } from '../policy/admit.ts'
+import { Problem } from '../problems.ts'
+import { commit, dueOf, event, found, held, letGo, planOf, release, type Actor, type Desk } from './desk.ts'
+import { issueProblem } from './issue.ts'
+import { settle, type Guard, type Prepared } from './prepare.ts'
+import { heldActive } from './rotate.ts'
+
+/**
+ * Moves the window or changes the source of a live grant: one PutUserPolicy, the key stays. The ledger holds what is
+ * wanted before the provider is asked; a crash in between is mended by the sweeper towards the ledger.
+ */
+export const extend = async (desk: Desk, actor: Actor, id: string, change: Change, guard: Guard): Promise<{ grant: Grant, prepared: Prepared }> => {
+  const before = await found(desk, id)
+  const scheduled = before.state === 'pending' && before.issueAt !== null && before.mintedAt === null
+  const grant = scheduled ? await held(desk, id) : await heldActive(desk, id)
+  let prepared: Prepared
+  try {
+    prepared = preparedChange(desk, grant, change, guard)
+  } catch (problem) {
+    await release(desk, grant)
+    throw problem
+  }
+  const wanted = {
+    admitted: prepared.admitted,
+    policy: prepared.policy,
+    policyHash: prepared.measure.sha256,
+    notBefore: Date.parse(prepared.admitted.window.notBefore),
+    expiresAt: Date.parse(prepared.admitted.window.outputNotAfter)
+  }
+  const detail = { notAfter: prepared.admitted.window.notAfter, previousHash: grant.policyHash }
+  if (scheduled) {
+    const changed = await commit(desk, grant, { ...wanted, claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
+    return { grant: changed, prepared }
+  }
+  const extending = await commit(desk, grant, { ...wanted, dueAt: desk.now() + desk.leaseMs }, event(actor, 'extending', detail, wanted.policyHash))
+  try {
+    await desk.principals(grant.attach).replacePolicy(grant.principal, planOf(extending).carrier, prepared.policy, desk.deadline())
+  } catch (cause) {
+    if (!isIamError(cause)) throw cause
+    await backOut(desk, actor, extending, grant)
+    throw issueProblem(cause)
+  }
+  const extended = await commit(desk, extending, { dueAt: dueOf(extending), claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
+  return { grant: extended, prepared }
+}
+
+const preparedChange = (desk: Desk, grant: Grant, change: Change, guard: Guard): Prepared => {
+  if (grant.attach === 'session') {
+    throw new Problem('session-unfit', {
+      detail: 'A role session cannot be changed.',
+      hint: 'Ask for a new grant; a grant with attach auto can be extended.'
+    })
+  }
+  // The carrier stays what it is: a policy that outgrew it is refused, not moved.
+  const admission = readmit({ ...grant.admitted, attach: grant.attach }, change, desk.rules().limits, new Date(desk.now()))
+  const prepared = settle(desk.rules(), admission, guard, desk.now())
+  return { ...prepared, admitted: { ...prepared.admitted, attach: grant.admitted.attach } }
+}
+
+/** Back to what it was; the provider may hold either policy, so the sweeper puts the old one again. */
+const backOut = async (desk: Desk, actor: Actor, extending: Grant, before: Grant): Promise<void> => {
+  try {
+    const { admitted, policy, policyHash, notBefore, expiresAt } = before
+    await commit(desk, extending, { admitted, policy, policyHash, notBefore, expiresAt, dueAt: desk.now(), claimedUntil: null },
+      event(actor, 'extend-failed', {}, policyHash))
+  } catch (error) {
+    desk.log.error({ grantId: before.id, err: error }, 'the ledger did not take the failed change; its claim will lapse')
+    await letGo(desk, actor, extending, 'extend-failed')
+  }
+}

@@ -1,0 +1,79 @@
+import { unfit, type Dialect } from '../iam/dialects/dialect.ts'
+import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
+import { admit, type Admission, type Limits } from '../policy/admit.ts'
+import type { Admitted, Attach } from '../policy/admitted.ts'
+import type { PolicyDocument } from '../policy/document.ts'
+import { chooseAttach, measure, tooLarge, type Measure } from '../policy/measure.ts'
+import { prove, type Proven } from '../policy/prove/prove.ts'
+import { render } from '../policy/render.ts'
+import type { Warning } from '../policy/warnings.ts'
+import { Problem } from '../problems.ts'
+import type { GrantRequest, PolicyRequest } from '../request.ts'
+
+/** What a deployment holds every request against. */
+export interface Rules {
+  limits: Limits
+  dialect: Dialect
+  profiles: Record<string, RoleProfile>
+}
+
+/** A request that passed everything short of issue: request -> guardrails -> render -> prove. */
+export interface Prepared {
+  admitted: Admitted
+  policy: Proven<PolicyDocument>
+  measure: Measure
+  carrier: Exclude<Attach, 'auto'>
+  profile: RoleProfile | null
+  warnings: Warning[]
+}
+
+/** Says no by throwing a Problem; the guardrails of the caller. */
+export type Guard = (admitted: Admitted) => void
+
+/** @throws Problem with every finding of the stage that refused */
+export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, guard: Guard, now: number): Prepared =>
+  settle(rules, admit(request, rules.limits, new Date(now)), guard, now, 'profile' in request ? request.profile : undefined)
+
+/** The stages behind admission, shared with PATCH. */
+export const settle = (rules: Rules, admission: Admission, guard: Guard, now: number, profileName?: string): Prepared => {
+  if (!admission.ok) throw Problem.of(admission.findings)
+  const { admitted, warnings } = admission
+  guard(admitted)
+  const policy = render(admitted)
+  const unfitting = unfit(policy, rules.dialect)
+  if (unfitting.length > 0) throw Problem.of(unfitting)
+  const size = measure(policy)
+  const carrier = carrierOf(rules.dialect, admitted, size)
+  const profile = carrier === 'session' ? profileOf(rules, admitted, profileName, now) : null
+  const proof = prove(policy, admitted)
+  if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
+  return { admitted, policy: proof.proven, measure: size, carrier, profile, warnings }
+}
+
+const carrierOf = ({ name, carriers }: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {
+  const { attach } = admitted
+  if (attach !== 'auto' && !carriers.includes(attach)) {
+    throw Problem.of([{ code: 'dialect-unfit', pointer: '/attach', detail: `${name} has no attach ${attach}.`, hint: `Use one of: auto, ${carriers.join(', ')}.` }])
+  }
+  const chosen = chooseAttach(attach, characters)
+  if (chosen && carriers.includes(chosen)) return chosen
+  // Providers without inline policies.
+  if (chosen === 'inline' && attach === 'auto' && carriers.includes('managed')) return 'managed'
+  throw Problem.of([tooLarge(admitted, attach)])
+}
+
+const profileOf = (rules: Rules, admitted: Admitted, name: string | undefined, now: number): RoleProfile => {
+  const names = Object.keys(rules.profiles)
+  const profile = rules.profiles[name ?? 'default']
+  if (!profile) {
+    throw Problem.of([{
+      code: 'session-unfit',
+      pointer: '/profile',
+      detail: name ? `There is no role profile ${name}.` : 'There is no role profile named default.',
+      hint: names.length > 0 ? `Profiles: ${names.join(', ')}.` : 'This service has no role profiles: use attach auto.'
+    }])
+  }
+  const findings = sessionUnfit(profile, admitted, now)
+  if (findings.length > 0) throw Problem.of(findings)
+  return profile
+}

@@ -1,0 +1,102 @@
+import type { Listed, Principals } from '../iam/principal.ts'
+import { settleMs } from '../iam/principal.ts'
+import type { Grant } from '../ledger/grant.ts'
+import type { Desk, Actor } from './desk.ts'
+import { finish, startEnding } from './end.ts'
+import { paced } from './sweep.ts'
+
+export interface ReconcileOptions {
+  /** Prints what it would do, and does nothing. */
+  dryRun: boolean
+  /** How long past its end a principal that the ledger does not know is left alone, ms. */
+  graceMs: number
+  concurrency: number
+  perSecond: number
+}
+
+export type Finding =
+  | { kind: 'stray', name: string, expiresAt: string, done: boolean }
+  | { kind: 'foreign', name: string }
+  | { kind: 'lost', grantId: string, name: string, done: boolean }
+
+export interface ReconcileReport { seen: number, findings: Finding[], failed: number }
+
+const actor: Actor = { id: 'reconcile', requestId: null }
+
+/**
+ * Compares the provider with the ledger, both ways. What the provider has and the ledger does not know is found through
+ * the end in its path or name alone, so that a lost database orphans nothing; what the ledger has and the provider lost
+ * is closed.
+ */
+export const reconcile = async (desk: Desk, all: Principals[], options: ReconcileOptions): Promise<ReconcileReport> => {
+  const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
+  const startedAt = desk.now()
+  for (const principals of all) {
+    for await (const page of pages(principals.list(desk.deadline))) {
+      report.seen += page.length
+      await removeStrays(desk, principals, page, options, report)
+    }
+  }
+  await closeLost(desk, startedAt, options, report)
+  return report
+}
+
+const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
+  const known = await desk.ledger.known(page.map(({ ref }) => ref.name))
+  const unknown = page.filter(({ ref }) => !known.has(ref.name))
+  await paced(unknown, options, async ({ ref, expiresAt }) => {
+    if (expiresAt === undefined) {
+      report.findings.push({ kind: 'foreign', name: ref.name })
+      return
+    }
+    try {
+      const overBy = (end: number) => desk.now() - end - options.graceMs
+      if (overBy(expiresAt) < 0) return
+      // A grant that was extended says its true end in its policy: after a lost database that job must not lose its key.
+      const stated = await principals.policyEnd(ref, desk.deadline())
+      if (stated !== undefined && overBy(stated) < 0) return
+      if (!options.dryRun) await principals.discard(ref, desk.deadline())
+      report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
+      desk.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal unknown to the ledger, past its end')
+    } catch (error) {
+      report.failed++
+      desk.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
+    }
+  })
+}
+
+const closeLost = async (desk: Desk, startedAt: number, options: ReconcileOptions, report: ReconcileReport) => {
+  let after: string | undefined
+  do {
+    const page: Grant[] = await desk.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
+    after = page.length === 200 ? page.at(-1)?.id : undefined
+    const old = page.filter(grant => grant.attach !== 'session' && grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
+    await paced(old, options, async grant => {
+      try {
+        if (await desk.principals(grant.attach).exists(grant.principal, desk.deadline())) return
+        report.findings.push({ kind: 'lost', grantId: grant.id, name: grant.principal.name, done: !options.dryRun })
+        if (options.dryRun) return
+        const now = desk.now()
+        const claimed = await desk.ledger.claim(grant.id, now, now + desk.leaseMs)
+        if (claimed?.state === 'active') await finish(desk, actor, await startEnding(desk, actor, claimed, 'revoked', 'the principal is gone'))
+      } catch (error) {
+        report.failed++
+        desk.log.error({ grantId: grant.id, err: error }, 'a lost grant could not be closed')
+      }
+    })
+  } while (after)
+}
+
+const pageSize = 500
+
+async function * pages<T> (items: AsyncIterable<T>): AsyncIterable<T[]> {
+  let page: T[] = []
+  for await (const item of items) {
+    page.push(item)
+    if (page.length === pageSize) {
+      yield page
+      page = []
+    }
+  }
+  if (page.length > 0) yield page
+}
