@@ -1,0 +1,85 @@
+import { open, readdir, stat, type FileHandle } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/**
+ * One chain is one or more files, named by the first seq in them: `<stem>.<instance>.<12 digits>.jsonl`. None is ever
+ * renamed, so that a crash has nothing to leave half done and a shell's glob lists them in order.
+ */
+export interface ChainFile {
+  path: string
+  firstSeq: number
+}
+
+export const instanceForm = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/
+
+const stemOf = (path: string) => path.replace(/\.jsonl$/, '')
+
+export function chainFile (path: string, instance: string, firstSeq: number): ChainFile {
+  return { path: `${stemOf(path)}.${instance}.${String(firstSeq).padStart(12, '0')}.jsonl`, firstSeq }
+}
+
+export const cursorPath = (path: string, instance: string, sink: string) => `${stemOf(path)}.${instance}.${sink}.cursor`
+
+/** The files of an instance's chain, oldest first. */
+export async function chainFiles (path: string, instance: string): Promise<ChainFile[]> {
+  const directory = dirname(path)
+  const prefix = `${basename(stemOf(path))}.${instance}.`
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return names
+    .filter(name => name.startsWith(prefix) && /^\d{12,}\.jsonl$/.test(name.slice(prefix.length)))
+    .map(name => ({ path: join(directory, name), firstSeq: Number.parseInt(name.slice(prefix.length), 10) }))
+    .sort((a, b) => a.firstSeq - b.firstSeq)
+}
+
+/** A new file is on disk only when its directory is, too. */
+export async function syncDirectory (path: string): Promise<void> {
+  const directory = await open(path, 'r')
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+/** What the log needs of a file; tests give one that fails. */
+export interface AppendFile {
+  /** Writes all of it at the end, or rejects having written any part. */
+  append(bytes: Buffer): Promise<void>
+  sync(): Promise<void>
+  truncate(size: number): Promise<void>
+  /** Size in bytes, and whether the path still leads to this very file. */
+  state(): Promise<{ size: number, inPlace: boolean }>
+  close(): Promise<void>
+}
+
+export type OpenFile = (path: string, fresh: boolean) => Promise<AppendFile>
+
+export const openAppendFile: OpenFile = async (path, fresh) => {
+  const handle = await open(path, fresh ? 'ax+' : 'a+', 0o600)
+  await handle.chmod(0o600)
+  if (fresh) await syncDirectory(dirname(path))
+  return {
+    append: bytes => writeAll(handle, bytes),
+    sync: () => handle.datasync(),
+    truncate: async size => {
+      await handle.truncate(size)
+      await handle.sync()
+    },
+    async state () {
+      const [own, there] = await Promise.all([handle.stat(), stat(path).catch(() => undefined)])
+      return { size: own.size, inPlace: there !== undefined && there.ino === own.ino && there.dev === own.dev }
+    },
+    close: () => handle.close()
+  }
+}
+
+async function writeAll (handle: FileHandle, bytes: Buffer): Promise<void> {
+  let written = 0
+  while (written < bytes.length) {
+    // No position: the file is open for appending.
+    written += (await handle.write(bytes, written, bytes.length - written, null)).bytesWritten
+  }
+}
