@@ -1,0 +1,143 @@
+import { many, type OneOrMany, type PolicyDocument } from '../document.ts'
+import { compileTest, type Test } from './conditions/operators.ts'
+import { UnknownElement } from './unknown-element.ts'
+import { compileResource, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
+
+/** A request as IAM sees it. Times of `aws:CurrentTime` are ISO 8601 with a zone, or epoch seconds. */
+export interface AccessRequest {
+  /** `s3:GetObject` */
+  action: string
+  /** `arn:aws:s3:::bucket/key`; `*` for an action that has no resource. */
+  resource: string
+  /** Condition keys and their values; keys in any case. A key that is not here is missing from the request. */
+  context: Record<string, string | string[]>
+}
+
+export interface Decision {
+  allowed: boolean
+  kind: 'allow' | 'explicit-deny' | 'implicit-deny'
+  /** The statements that decided, by their place in the document; none decide an implicit deny. */
+  statements: { index: number, sid: string | undefined }[]
+}
+
+/** A statement in parts that can be asked one by one; it applies when every part says yes. */
+export interface CompiledStatement {
+  index: number
+  sid: string | undefined
+  effect: 'Allow' | 'Deny'
+  /** @param action in lower case */
+  action: (action: string) => boolean
+  resource: Matcher
+  tests: CompiledTest[]
+}
+
+export interface CompiledTest {
+  /** The condition key in lower case. */
+  key: string
+  test: Test
+  /** Equal for tests that are the same text. */
+  identity: string
+}
+
+const elements = new Set(['Sid', 'Effect', 'Action', 'NotAction', 'Resource', 'NotResource', 'Condition'])
+
+const texts = (value: unknown, element: string): string[] => {
+  const list = many(value as OneOrMany)
+  if (!Array.isArray(list) || list.length === 0 || !list.every(item => typeof item === 'string')) {
+    throw new UnknownElement(`${element} that is not text or a list of it`)
+  }
+  return list
+}
+
+/** One of a pair of elements such as Action and NotAction, never both or none. */
+const oneOf = (statement: object, element: string, compile: (pattern: string) => Matcher): Matcher => {
+  const { [element]: positive, [`Not${element}`]: negative } = statement as Record<string, unknown>
+  if ((positive === undefined) === (negative === undefined)) throw new UnknownElement(`statement without one ${element} or Not${element}`)
+  const matchers = texts(positive ?? negative, element).map(compile)
+  const inverted = positive === undefined
+  return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
+}
+
+const none: Lookup = () => undefined
+
+const compileAction = (pattern: string): Matcher => {
+  if (pattern.includes('${')) throw new UnknownElement(`policy variable in the action ${JSON.stringify(pattern)}`)
+  return compileWildcards(pattern.toLowerCase())
+}
+
+const compileConditions = (condition: unknown): CompiledTest[] => {
+  if (condition === undefined) return []
+  if (typeof condition !== 'object' || condition === null) throw new UnknownElement('Condition that is not an object')
+  return Object.entries(condition).flatMap(([operator, keys]) => {
+    if (typeof keys !== 'object' || keys === null || Array.isArray(keys)) throw new UnknownElement(`${operator} that is not an object`)
+    return Object.entries(keys).map(([name, value]) => {
+      const key = name.toLowerCase()
+      const values = texts(value, operator)
+      return { key, test: compileTest(operator, values), identity: JSON.stringify([operator, key, values]) }
+    })
+  })
+}
+
+/**
+ * Reads a policy once, for many questions.
+ * @throws UnknownElement for an element, operator or value that this evaluator does not know
+ */
+export const compile = (policy: PolicyDocument): CompiledStatement[] => {
+  if (policy.Version !== '2012-10-17') throw new UnknownElement(`Version ${JSON.stringify(policy.Version)}`)
+  if (!Array.isArray(policy.Statement)) throw new UnknownElement('Statement that is not a list')
+  return policy.Statement.map((statement, index) => {
+    const unknown = Object.keys(statement).find(element => !elements.has(element))
+    if (unknown !== undefined) throw new UnknownElement(`element ${JSON.stringify(unknown)}`)
+    if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') throw new UnknownElement(`Effect ${JSON.stringify(statement.Effect)}`)
+    const action = oneOf(statement, 'Action', compileAction)
+    return {
+      index,
+      sid: statement.Sid,
+      effect: statement.Effect,
+      action: text => action(text, none),
+      resource: oneOf(statement, 'Resource', compileResource),
+      tests: compileConditions(statement.Condition)
+    }
+  })
+}
+
+/** The request's context by lower-case key; keys that differ in case only are one key given twice. */
+const fold = (context: AccessRequest['context']): Map<string, readonly string[]> => {
+  const folded = new Map<string, readonly string[]>()
+  for (const [name, value] of Object.entries(context)) {
+    const key = name.toLowerCase()
+    if (folded.has(key)) throw new UnknownElement(`context key ${JSON.stringify(name)} twice`)
+    folded.set(key, typeof value === 'string' ? [value] : value)
+  }
+  return folded
+}
+
+/**
+ * What compiled statements say to a request: an explicit Deny wins, then an Allow, else the request is denied implicitly.
+ * @throws UnknownElement when a value of the request's context is not what an operator can read
+ */
+export const decide = (statements: CompiledStatement[], request: AccessRequest): Decision => {
+  const context = fold(request.context)
+  const lookup: Lookup = name => {
+    const [value, another] = context.get(name.toLowerCase()) ?? []
+    return another === undefined ? value : undefined
+  }
+  const action = request.action.toLowerCase()
+  const applies = statements.filter(statement => statement.action(action) && statement.resource(request.resource, lookup) &&
+    statement.tests.every(({ key, test }) => test(context.get(key), lookup)))
+  const decisive = (effect: 'Allow' | 'Deny') =>
+    applies.filter(statement => statement.effect === effect).map(({ index, sid }) => ({ index, sid }))
+
+  const denies = decisive('Deny')
+  if (denies.length > 0) return { allowed: false, kind: 'explicit-deny', statements: denies }
+  const allows = decisive('Allow')
+  if (allows.length > 0) return { allowed: true, kind: 'allow', statements: allows }
+  return { allowed: false, kind: 'implicit-deny', statements: [] }
+}
+
+/**
+ * Whether an identity policy, alone, allows a request, and which statements say so.
+ * Source: IAM User Guide, "Policy evaluation logic".
+ * @throws UnknownElement for anything in policy or request that this evaluator does not know: never a pass
+ */
+export const evaluate = (policy: PolicyDocument, request: AccessRequest): Decision => decide(compile(policy), request)

@@ -1,0 +1,114 @@
+import type { Admitted } from '../admitted.ts'
+import { many, type PolicyDocument } from '../document.ts'
+import { readInstant } from './conditions/date.ts'
+import { lastOf, readBlock, writeAddress, type Block } from './conditions/ip.ts'
+import type { ResourceKind } from './known-actions.ts'
+
+/**
+ * The values that a request is built from: for each dimension, the boundaries that the policy or the admitted request draws
+ * there, and what lies on both sides of each. A shape that shape.ts lets through draws no other boundary, so every
+ * request there is falls together with one made of these.
+ */
+
+/** A character that no policy can contain (IAM takes U+0020 to U+00FF): text with it continues no literal of the policy. */
+const more = '…'
+
+const unique = <T>(values: Iterable<T>): T[] => [...new Set(values)]
+
+/** Literals of a policy, without a `*` at their end, and the texts next to each. */
+const aroundText = (literals: string[]): string[] => unique(literals.flatMap(literal => {
+  const shorter = literal.slice(0, -1)
+  return [literal, literal + more, shorter, shorter + more, literal + literal.slice(-1), literal.toUpperCase()]
+}).concat('', more))
+
+const withoutStar = (pattern: string) => pattern.replace(/\*$/, '')
+
+/** Every value that the policy asks of a context key (lower case). */
+const asked = (policy: PolicyDocument, key: string): string[] => policy.Statement.flatMap(({ Condition = {} }) =>
+  Object.values(Condition).flatMap(keys => Object.entries(keys).flatMap(([name, value]) => name.toLowerCase() === key ? many(value) : [])))
+
+const instants = (policy: PolicyDocument, { window }: Admitted): string[] => {
+  const bounds = [window.notBefore, window.notAfter, window.outputNotAfter, ...asked(policy, 'aws:currenttime')].map(readInstant)
+  const start = Date.parse(window.notBefore)
+  const middle = start + (Date.parse(window.notAfter) - start) / 2
+  const around = bounds.flatMap(at => [at, at - 1000, at - 1, at + 1, at + 1000])
+  return unique([middle, ...around, 0, Date.UTC(2999, 0)]).map(at => new Date(at).toISOString())
+}
+
+/** IPv4 as IPv6 writes it; no policy of IPv4 blocks covers it. */
+const mapped = ({ family, low }: Block): string[] => family === 4 ? [`::ffff:${writeAddress(4, low)}`] : []
+
+const addresses = (policy: PolicyDocument, { source }: Admitted, key: string): string[] => {
+  const blocks = [...(source.kind === 'any' ? [] : source.cidrs), ...asked(policy, key)].map(readBlock)
+  const around = blocks.flatMap(block => [block.low, block.high, block.low - 1n, block.high + 1n]
+    .filter(number => number >= 0n && number <= lastOf(block.family))
+    .map(number => writeAddress(block.family, number)))
+  return unique([...around, ...blocks.flatMap(mapped), '0.0.0.0', '255.255.255.255', '10.0.0.1', '::', writeAddress(6, lastOf(6))])
+}
+
+/** Values of a context key; undefined is a request without it. */
+export type Values = (string | undefined)[]
+
+/** By context key, in lower case: the values to try, plain ones first, so that a counterexample reads plainly. */
+export const contextValues = (policy: PolicyDocument, admitted: Admitted): Map<string, Values> => {
+  const { source, entries, partition } = admitted
+  const vpcs = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
+  const regions = entries.flatMap(entry => entry.kmsKeyArns.map(arn => arn.split(':')[3] ?? ''))
+  const services = unique(regions).flatMap(region => ['s3', 'ec2', 's3-outposts'].map(service => `${service}.${region}.amazonaws.com`))
+  const text = (key: string, wanted: string[]): Values =>
+    [...aroundText(unique([...wanted, ...asked(policy, key).map(withoutStar), ...asked(policy, key)])), undefined]
+
+  return new Map<string, Values>([
+    // AWS sends the time with every request.
+    ['aws:currenttime', instants(policy, admitted)],
+    ['aws:sourceip', [...addresses(policy, admitted, 'aws:sourceip'), undefined]],
+    ['aws:vpcsourceip', [...addresses(policy, admitted, 'aws:vpcsourceip'), undefined]],
+    ['aws:sourcevpc', text('aws:sourcevpc', vpcs.vpcIds)],
+    ['aws:sourcevpce', text('aws:sourcevpce', vpcs.vpcEndpointIds)],
+    ['s3:prefix', text('s3:prefix', entries.map(entry => entry.prefix))],
+    ['kms:viaservice', text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)]
+  ])
+}
+
+const lookAlikes = (bucket: string): string[] => [
+  bucket, `${bucket}x`, bucket.slice(0, -1), `${bucket}-`, `x${bucket}`, `${bucket}.backup`, bucket.slice(0, Math.ceil(bucket.length / 2)),
+  bucket.toUpperCase()
+]
+
+/** What a key or a list prefix near `runs/42/` may look like. */
+const nearPrefix = (prefix: string): string[] => {
+  const folder = prefix.slice(0, -1)
+  const parent = folder.slice(0, folder.lastIndexOf('/') + 1)
+  return [`${prefix}a`, prefix, folder, `${folder}x/a`, parent, `${parent}a`, `${prefix}${prefix}a`, `x/${prefix}a`, prefix.toUpperCase(), `/${prefix}a`]
+}
+
+/** Resources of each kind: requested ones, their neighbours, and both sides of every pattern in the policy. */
+export const resources = (policy: PolicyDocument, { entries, partition }: Admitted): Record<ResourceKind, string[]> => {
+  const buckets = unique(entries.map(entry => entry.bucket))
+  const inBucket = (bucket: string) => unique(['a', '', ...entries.filter(entry => entry.bucket === bucket).flatMap(({ prefix }) => nearPrefix(prefix))])
+  const arn = (bucket: string) => `arn:${partition}:s3:::${bucket}`
+  const otherPartition = partition === 'aws' ? 'aws-cn' : 'aws'
+  const keys = unique(entries.flatMap(entry => entry.kmsKeyArns))
+  const patterns = policy.Statement.flatMap(statement => [...many(statement.Resource), ...many(statement.NotResource)]).map(withoutStar)
+
+  const all = [
+    ...buckets.flatMap(bucket => lookAlikes(bucket).flatMap(name =>
+      [arn(name), ...(name === bucket ? inBucket(bucket) : ['a']).map(key => `${arn(name)}/${key}`)])),
+    ...[...buckets, 'another-bucket'].flatMap(bucket => [arn(bucket), `${arn(bucket)}/a`, `arn:${otherPartition}:s3:::${bucket}/a`]),
+    ...keys.flatMap(key => [key, `${key}0`, key.replace(/[^:/]+$/, 'another'), key.replace(':key/', ':alias/')]),
+    ...aroundText(patterns),
+    ...patterns.map(pattern => `${pattern}${more}/${more}`),
+    '*', `arn:${partition}:s3:us-east-1:111122223333:accesspoint/a/object/a`, `arn:${partition}:kms:us-east-1:111122223333:key/another`
+  ]
+  const sorted: Record<ResourceKind, string[]> = { bucket: [], object: [], key: [], other: [] }
+  for (const resource of unique(all)) sorted[kindOf(resource)].push(resource)
+  return sorted
+}
+
+/** What a resource is, by its ARN alone. */
+const kindOf = (arn: string): ResourceKind => {
+  if (/^arn:[^:]*:s3:::[^/]+\//.test(arn)) return 'object'
+  if (/^arn:[^:]*:s3:::[^/]+$/.test(arn)) return 'bucket'
+  if (/^arn:[^:]*:kms:/.test(arn)) return 'key'
+  return 'other'
+}

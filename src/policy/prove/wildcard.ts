@@ -1,0 +1,180 @@
+import { UnknownElement } from './unknown-element.ts'
+
+/**
+ * The text patterns of IAM: `*` any run of characters, `?` one character, `${*}` `${?}` `${$}` those characters
+ * themselves, `${key}` and `${key, 'default'}` a value of the request's context.
+ * Source: IAM User Guide, "IAM policy elements: Variables and tags" and "String condition operators".
+ */
+
+/** Value of a single-valued context key, undefined when the request has none or several. */
+export type Lookup = (key: string) => string | undefined
+
+/** Whether a text fits a compiled pattern; `lookup` serves the pattern's variables. */
+export type Matcher = (text: string, lookup: Lookup) => boolean
+
+/** A wildcard takes one character or any run of them; a bounded one takes no colon. */
+interface Wildcard { run: boolean, bounded: boolean }
+interface Variable { variable: string, otherwise: string | undefined }
+/** Literal text is a plain string. */
+type Token = string | Wildcard | Variable
+
+type Fold = (text: string) => string
+const exactly: Fold = text => text
+const lower: Fold = text => text.toLowerCase()
+
+const everything: Wildcard = { run: true, bounded: false }
+const variable = /^\s*([^,\s']+)\s*(?:,\s*'([^']*)'\s*)?$/
+
+/**
+ * `wildcardAt` says what `*` or `?` at an index of the pattern is; undefined when it is a literal character.
+ * @throws UnknownElement at a `${…}` that is not closed or not a variable
+ */
+const tokenize = (pattern: string, wildcardAt: (index: number) => Wildcard | undefined): Token[] => {
+  const tokens: Token[] = []
+  let literal = ''
+  const push = (token: Token) => {
+    if (literal !== '') tokens.push(literal)
+    literal = ''
+    tokens.push(token)
+  }
+  for (let i = 0; i < pattern.length; i++) {
+    const char = pattern.charAt(i)
+    if (char === '$' && pattern[i + 1] === '{') {
+      const end = pattern.indexOf('}', i)
+      if (end === -1) throw new UnknownElement(`policy variable without an end in ${JSON.stringify(pattern)}`)
+      const inside = pattern.slice(i + 2, end)
+      const parsed = variable.exec(inside)
+      if (inside === '*' || inside === '?' || inside === '$') literal += inside
+      else if (parsed?.[1] !== undefined) push({ variable: parsed[1], otherwise: parsed[2] })
+      else throw new UnknownElement(`policy variable in ${JSON.stringify(pattern)}`)
+      i = end
+      continue
+    }
+    const wildcard = char === '*' || char === '?' ? wildcardAt(i) : undefined
+    if (wildcard === undefined) literal += char
+    else push(wildcard)
+  }
+  if (literal !== '') tokens.push(literal)
+  return tokens
+}
+
+/** Variables become literals; undefined when one has no value, for then the pattern matches nothing. */
+const resolve = (tokens: Token[], lookup: Lookup): (string | Wildcard)[] | undefined => {
+  const resolved: (string | Wildcard)[] = []
+  for (const token of tokens) {
+    if (typeof token === 'object' && 'variable' in token) {
+      const value = lookup(token.variable) ?? token.otherwise
+      if (value === undefined) return undefined
+      resolved.push(value)
+    } else {
+      resolved.push(token)
+    }
+  }
+  return resolved
+}
+
+/**
+ * All ways through the pattern side by side: reached[i] says that the text so far fits the first i units.
+ * Length of text times length of pattern at worst, whatever the pattern; no regular expression is involved.
+ */
+const matchUnits = (units: (string | Wildcard)[], text: string): boolean => {
+  const skipRuns = (reached: boolean[]) => {
+    units.forEach((unit, i) => {
+      if (reached[i] && typeof unit === 'object' && unit.run) reached[i + 1] = true
+    })
+    return reached
+  }
+  let reached = skipRuns([true])
+  for (const char of text) {
+    const next: boolean[] = []
+    let alive = false
+    units.forEach((unit, i) => {
+      if (!reached[i]) return
+      if (typeof unit === 'string') {
+        if (unit !== char) return
+        next[i + 1] = true
+      } else {
+        if (unit.bounded && char === ':') return
+        next[unit.run ? i : i + 1] = true
+      }
+      alive = true
+    })
+    if (!alive) return false
+    reached = skipRuns(next)
+  }
+  return reached[units.length] === true
+}
+
+/** What is literal, or literal up to a `*` at the end, needs no search. */
+const matcherOf = (tokens: (string | Wildcard)[], fold: Fold): (text: string) => boolean => {
+  const [first, second] = tokens
+  if (first === undefined) return text => text === ''
+  if (tokens.length === 1 && typeof first === 'string') {
+    const literal = fold(first)
+    return text => fold(text) === literal
+  }
+  if (tokens.length === 1 && first === everything) return () => true
+  if (tokens.length === 2 && typeof first === 'string' && second === everything) {
+    const literal = fold(first)
+    return text => fold(text).startsWith(literal)
+  }
+  const units = tokens.flatMap<string | Wildcard>(token => typeof token === 'string' ? [...fold(token)] : [token])
+  return text => matchUnits(units, fold(text))
+}
+
+const matcher = (tokens: Token[], fold: Fold): Matcher => {
+  if (!tokens.some(token => typeof token === 'object' && 'variable' in token)) return matcherOf(tokens as (string | Wildcard)[], fold)
+  return (text, lookup) => {
+    const resolved = resolve(tokens, lookup)
+    return resolved !== undefined && matcherOf(resolved, fold)(text)
+  }
+}
+
+const freeWildcard = (pattern: string) => (index: number): Wildcard =>
+  pattern[index] === '*' ? everything : { run: false, bounded: false }
+
+/** Text with `*` and `?`. @throws UnknownElement when it cannot be read */
+export const compileWildcards = (pattern: string, ignoreCase = false): Matcher =>
+  matcher(tokenize(pattern, freeWildcard(pattern)), ignoreCase ? lower : exactly)
+
+/** Text in which `*` and `?` stand for themselves. @throws UnknownElement when it cannot be read */
+export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>
+  matcher(tokenize(pattern, () => undefined), ignoreCase ? lower : exactly)
+
+/**
+ * A Resource: in the first five parts of the ARN a wildcard stays within its part, but a `*` that ends a part may run on
+ * over the colon; in the last part it takes anything. Case counts.
+ * Source: IAM User Guide, "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
+ * @throws UnknownElement when it cannot be read
+ */
+export const compileResource = (pattern: string): Matcher => {
+  const fifthColon = [...pattern.matchAll(/:/g)][4]?.index ?? pattern.length
+  return matcher(tokenize(pattern, index => {
+    if (index > fifthColon) return freeWildcard(pattern)(index)
+    const next = pattern[index + 1]
+    if (pattern[index] === '*') return next === undefined || next === ':' ? everything : { run: true, bounded: true }
+    return { run: false, bounded: true }
+  }), exactly)
+}
+
+/**
+ * An ARN in a Condition: each of its six parts is matched on its own.
+ * Source: IAM User Guide, "IAM JSON policy elements: Condition operators", "Amazon Resource Name (ARN) condition operators".
+ * @throws UnknownElement when it is not an ARN
+ */
+export const compileArn = (pattern: string): Matcher => {
+  const parts = splitArn(pattern)
+  if (parts === undefined) throw new UnknownElement(`not an ARN: ${JSON.stringify(pattern)}`)
+  const matchers = parts.map(part => compileWildcards(part))
+  return (text, lookup) => {
+    const texts = splitArn(text)
+    return texts !== undefined && matchers.every((matches, i) => matches(texts[i] ?? '', lookup))
+  }
+}
+
+/** Six parts, of which the last keeps its colons. Undefined when it is no ARN. */
+const splitArn = (arn: string): string[] | undefined => {
+  const parts = arn.split(':')
+  if (parts.length < 6 || parts[0] !== 'arn') return undefined
+  return [...parts.slice(0, 5), parts.slice(5).join(':')]
+}
