@@ -1,6 +1,10 @@
+import { asLedgerError } from './failure.ts'
 import type { Ledger } from './ledger.ts'
+import { SchemaTooNew } from './migrations.ts'
+import { openPostgres } from './postgres.ts'
 import { sqlLedger } from './sql.ts'
 import { openSqlite } from './sqlite.ts'
+import { LedgerUrlInvalid, type Store } from './store.ts'
 
 export interface LedgerOptions {
   /** A file path, `sqlite:<path>`, `:memory:`, or `postgres://…`. */
@@ -11,6 +15,33 @@ export interface LedgerOptions {
   poolSize?: number
 }
 
-export async function openLedger (options: LedgerOptions): Promise<Ledger> {
-  return sqlLedger(await openSqlite(options.url, options.busyTimeoutMs ?? 5000))
+/**
+ * Opens the ledger and brings its schema up to date. Rejects with LedgerUnavailable when the database cannot be reached,
+ * with SchemaTooNew when a newer version of the service migrated it, with LedgerUrlInvalid when the URL is none it takes. No error holds the URL.
+ */
+export async function openLedger ({ url, busyTimeoutMs = 5_000, poolSize = 10 }: LedgerOptions): Promise<Ledger> {
+  try {
+    return sqlLedger(await openStore(url, busyTimeoutMs, poolSize))
+  } catch (error) {
+    throw error instanceof LedgerUrlInvalid || error instanceof SchemaTooNew ? error : asLedgerError(error)
+  }
+}
+
+async function openStore (url: string, busyTimeoutMs: number, poolSize: number): Promise<Store> {
+  const scheme = schemeOf(url)
+  if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize)
+  if (scheme === undefined) return openSqlite(pathIn(url), busyTimeoutMs)
+  if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length)), busyTimeoutMs)
+  throw new LedgerUrlInvalid(`The ledger’s database cannot be a ${scheme}: URL; it takes ${forms}.`)
+}
+
+const forms = 'a file path, sqlite:<path>, :memory: or postgres://…'
+
+const schemeOf = (url: string) => /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase()
+
+function pathIn (rest: string): string {
+  // sqlite:///absolute is what many tools write; in sqlite://name the name would be a host
+  const path = rest.startsWith('///') ? rest.slice(2) : rest
+  if (path === '' || path.startsWith('//')) throw new LedgerUrlInvalid(`The ledger’s database has no path; it takes ${forms}.`)
+  return path
 }

@@ -4,6 +4,7 @@ import {
   IllegalTransition, LedgerUnavailable, StaleGrant,
   type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
+import { count, everyone, outstanding, type Counts } from './counts.ts'
 import { asLedgerError } from './failure.ts'
 import { columnsOf, eventOf, grantOf, type GrantRow, type Tables } from './rows.ts'
 import { pageOf } from './page.ts'
@@ -15,9 +16,6 @@ type Limits = Parameters<Ledger['begin']>[2]
 const states = Object.keys(transitions) as GrantState[]
 const isEnd = (state: GrantState) => transitions[state].length === 0
 
-/** In grant_counts: the row of all owners together. */
-const everyone = ''
-
 /** Names looked up in one statement; both databases take tens of thousands of parameters. */
 const namesAtOnce = 1000
 
@@ -26,6 +24,7 @@ export function sqlLedger (store: Store): Ledger {
   const { db } = store
   const read = <T>(work: () => Promise<T>) => guarded(work)
   const write = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.write(work))
+  const statement = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.statement(work))
 
   return {
     async begin (grant, event, limits) {
@@ -46,7 +45,7 @@ export function sqlLedger (store: Store): Ledger {
 
     list: (filter, page) => read(async () => (await pageOf(db, filter, page)).map(grantOf)),
 
-    claim: (id, now, until) => write(async (tx) => {
+    claim: (id, now, until) => statement(async (tx) => {
       const row = await tx.updateTable('grants')
         .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('version', '+', 1) }))
         .where('id', '=', id)
@@ -58,7 +57,7 @@ export function sqlLedger (store: Store): Ledger {
 
     update: (grant, change, event, at) => write((tx) => update(tx, grant, change, event, at)),
 
-    claimDue: (now, until, limit) => write(async (tx) => {
+    claimDue: (now, until, limit) => statement(async (tx) => {
       // Materialized: a planner free to repeat the subquery could lock, and return, more than `limit` rows.
       const rows = await tx
         .with((cte) => cte('due').materialized(), (due) => {
@@ -129,14 +128,13 @@ async function guarded<T> (work: () => Promise<T>): Promise<T> {
 
 /** The answer of begin() when it is clear without a write. */
 async function foresee (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
-  const counted = (owner: string) => db.selectFrom('grant_counts').select('outstanding').where('owner', '=', owner)
   const { existing, own, all } = await db.selectNoFrom((eb) => [
     eb.selectFrom('grants').select('id')
       .where('owner', '=', grant.owner)
       .where('idempotency_key', '=', grant.idempotencyKey)
       .as('existing'),
-    counted(grant.owner).as('own'),
-    counted(everyone).as('all')
+    outstanding(db, grant.owner).as('own'),
+    outstanding(db, everyone).as('all')
   ]).executeTakeFirstOrThrow()
   if (existing !== null) {
     const stored = await get(db, existing)
@@ -175,23 +173,10 @@ async function withKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promise<Gr
 }
 
 /** `counts` include the grant that is asked for. */
-function over (counts: { own: number, all: number }, limits: Limits): BeginResult | undefined {
+function over (counts: Counts, limits: Limits): BeginResult | undefined {
   if (counts.own > limits.perOwner) return { outcome: 'limited', limit: 'perOwner', outstanding: counts.own - 1 }
   if (counts.all > limits.total) return { outcome: 'limited', limit: 'total', outstanding: counts.all - 1 }
   return undefined
-}
-
-/** Always both rows in this order: two transactions cannot wait for each other. */
-async function count (tx: Db, owner: string, change: 1 | -1): Promise<{ own: number, all: number }> {
-  const counted = await tx.insertInto('grant_counts')
-    .values([{ owner: everyone, outstanding: change }, { owner, outstanding: change }])
-    .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
-      outstanding: eb('grant_counts.outstanding', '+', eb.ref('excluded.outstanding'))
-    })))
-    .returningAll()
-    .execute()
-  const of = (name: string) => counted.find((row) => row.owner === name)?.outstanding ?? Infinity
-  return { own: of(owner), all: of(everyone) }
 }
 
 async function update (

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
+import { recount } from './counts.ts'
 import { groupCommits } from './group-commit.ts'
 import { migrate } from './migrations.ts'
 import type { Tables } from './rows.ts'
@@ -26,6 +27,7 @@ export async function openSqlite (path: string, busyTimeoutMs: number): Promise<
   const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: adapt(database) }) })
   try {
     await untilFree(() => migrate(db, 'sqlite'))
+    await untilFree(() => recount(db, 'sqlite'))
   } catch (error) {
     database.close()
     throw error
@@ -34,6 +36,7 @@ export async function openSqlite (path: string, busyTimeoutMs: number): Promise<
   return {
     dialect: 'sqlite',
     db,
+    statement: commits.write,
     write: commits.write,
     async close () {
       await commits.idle()

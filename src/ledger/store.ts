@@ -12,5 +12,10 @@ export interface Store {
    * `work` must await nothing but queries on the `tx` it gets.
    */
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  /** The same for `work` of a single statement, which needs no transaction around it where that costs round trips. */
+  statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   close(): Promise<void>
 }
+
+/** The address of the store cannot be used. Never holds it: it may have a password. */
+export class LedgerUrlInvalid extends Error { override name = 'LedgerUrlInvalid' }

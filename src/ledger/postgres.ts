@@ -1,0 +1,106 @@
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient, type PostgresQueryResult } from 'kysely'
+import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient, type PoolConfig } from 'pg'
+import { recount } from './counts.ts'
+import { migrate } from './migrations.ts'
+import type { Tables } from './rows.ts'
+import { LedgerUrlInvalid, type Store } from './store.ts'
+
+/** Longest waits, in ms. The server gives up first, so that its error says why; the client's own limit is for a silent network. */
+const waits = { connect: 5_000, lock: 3_000, statement: 5_000, idleInTransaction: 5_000, answer: 7_000, idle: 30_000 }
+
+/** Another replica's migration may build indexes on a large table while this one waits for its lock. */
+const migrationMs = 10 * 60_000
+
+/**
+ * A migrated store on PostgreSQL 12 or newer. The URL may carry what libpq's does: sslmode, sslrootcert, ...
+ * @param poolSize connections at most
+ */
+export async function openPostgres (url: string, poolSize: number): Promise<Store> {
+  const connection = connectionOf(url)
+  await migrated(connection)
+  const pool = watched(new Pool({
+    ...connection,
+    max: poolSize,
+    idleTimeoutMillis: waits.idle,
+    statement_timeout: waits.statement,
+    lock_timeout: waits.lock,
+    idle_in_transaction_session_timeout: waits.idleInTransaction,
+    query_timeout: waits.answer
+  }))
+  const db = kyselyOn(pool)
+  return {
+    dialect: 'postgres',
+    db,
+    statement: (work) => work(db),
+    write: (work) => db.transaction().execute(work),
+    close: () => db.destroy()
+  }
+}
+
+/** On a connection of its own, with the patience of a migration. */
+async function migrated (connection: PoolConfig): Promise<void> {
+  const db = kyselyOn(watched(new Pool({ ...connection, max: 1, statement_timeout: migrationMs, query_timeout: migrationMs })))
+  try {
+    await migrate(db, 'postgres')
+    await recount(db, 'postgres')
+  } finally {
+    await db.destroy()
+  }
+}
+
+function connectionOf (url: string): ClientConfig {
+  const config: ClientConfig = {
+    connectionString: url,
+    application_name: 'job-access',
+    connectionTimeoutMillis: waits.connect,
+    keepAlive: true,
+    types: { getTypeParser }
+  }
+  try {
+    // parses the URL and reads the certificates it names; does not connect
+    new Client(config) // eslint-disable-line no-new
+  } catch (error) {
+    throw new LedgerUrlInvalid(`The ledger’s database URL cannot be used: ${reasonFor(error)}`)
+  }
+  return config
+}
+
+/** Not the error itself: a URL that does not parse comes back whole, password included, in `input`. */
+function reasonFor (error: unknown): string {
+  if (error instanceof Error && 'path' in error && 'code' in error) return `${error.code} ${error.path}`
+  return 'it does not parse. Special characters of user and password are percent-encoded.'
+}
+
+/** int8 as number, for this pool alone: everything kept in one (epoch ms, versions, counts) is far below 2^53. */
+const getTypeParser: typeof types.getTypeParser = (oid: number, format?: 'text' | 'binary') =>
+  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text')
+
+/** Without a listener a connection that breaks would end the process. The query at work on it rejects anyway. */
+function watched (pool: Pool): Pool {
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return pool
+}
+
+const kyselyOn = (pool: Pool) => new Kysely<Tables>({ dialect: new PostgresDialect({ pool: careful(pool) }) })
+
+/** Kysely returns every connection to the pool; one that failed otherwise than by the server's word must not come back. */
+const careful = (pool: Pool): PostgresPool => ({
+  connect: async () => carefulClient(await pool.connect()),
+  end: () => pool.end()
+})
+
+function carefulClient (client: PoolClient): PostgresPoolClient {
+  let broken: Error | undefined
+  async function query<R> (text: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<R>> {
+    // A query behind one that never got its answer would wait for it: fail the rollback at once.
+    if (broken) throw broken
+    try {
+      return await client.query(text, [...parameters]) as PostgresQueryResult<R>
+    } catch (error) {
+      if (!(error instanceof DatabaseError)) broken = error instanceof Error ? error : new Error('not an error')
+      throw error
+    }
+  }
+  return { query: query as PostgresPoolClient['query'], release: () => client.release(broken) }
+}
