@@ -1,0 +1,261 @@
+import { randomUUID } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Account, AccountOptions, Action, Caller } from './account.ts'
+import { accountActions, createAccount } from './account.ts'
+import { answerControl, isControl } from './control.ts'
+import type { Call, Effect, Faults } from './faults.ts'
+import { createFaults } from './faults.ts'
+import * as identifiers from './identifiers.ts'
+import { inlinePolicyActions } from './inline-policies.ts'
+import { keyActions } from './keys.ts'
+import { addAwsPolicies, policyActions } from './policies.ts'
+import { Refusal, statusOf } from './refusal.ts'
+import { roleActions } from './roles.ts'
+import type { Claim } from './sigv4.ts'
+import { authenticate, claimOf } from './sigv4.ts'
+import { allowedToAll, stsActions } from './sts.ts'
+import { userActions } from './users.ts'
+import type { State } from './view.ts'
+import { viewOf } from './view.ts'
+import { errorResponse, response } from './xml.ts'
+
+export interface AdminKeys { accessKeyId: string, secretAccessKey: string }
+
+export interface EmbeddedIamOptions extends AccountOptions {
+  host?: '127.0.0.1'
+  /** Default 0: any free port. */
+  port?: number
+  /** Every answer comes this much later, in ms; the effect is immediate. */
+  latencyMs?: number
+  faults?: Faults
+  /** The only keys that may call IAM; default: fresh ones. */
+  adminKeys?: AdminKeys
+  /** Serves /_embedded/{faults,state,calls,reset} without authentication: for tests of another process only. */
+  control?: boolean
+  /** What a call on a missing user gets; AccessDenied is what AWS tells a caller whose rights are bound to a path. */
+  missingUser?: 'NoSuchEntity' | 'AccessDenied'
+  /** How many of the latest calls are kept, at least; default 10,000. */
+  keepCalls?: number
+}
+
+export interface EmbeddedIam {
+  url: string
+  admin: AdminKeys
+  accountId: string
+  state: State
+  /** In the order of arrival. */
+  calls: readonly Call[]
+  faults: Faults
+  /** Back to an empty account without calls and faults; the admin keys stay. */
+  reset: () => void
+  /** Closes every connection, answered or not. */
+  stop: () => Promise<void>
+}
+
+interface Service { name: 'iam' | 'sts', namespace: string, actions: Map<string, Action> }
+
+const iam: Service = {
+  name: 'iam',
+  namespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
+  actions: new Map(Object.entries({
+    ...userActions, ...keyActions, ...inlinePolicyActions, ...policyActions, ...roleActions, ...accountActions
+  }))
+}
+const sts: Service = { name: 'sts', namespace: 'https://sts.amazonaws.com/doc/2011-06-15/', actions: new Map(Object.entries(stsActions)) }
+const services = new Map([['2010-05-08', iam], ['2011-06-15', sts]])
+
+/** A policy document of IAM's longest, form-encoded three times over, is about 400 kB. */
+const maxBody = 512 * 1024
+
+/**
+ * A small IAM and STS in memory, on loopback, that the AWS SDK takes for the real ones. Nothing it issues opens
+ * anything at AWS: it is for development and tests.
+ */
+export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promise<EmbeddedIam> {
+  const host = options.host ?? '127.0.0.1'
+  if (host !== '127.0.0.1') throw new TypeError('The embedded IAM listens on 127.0.0.1 only.')
+  const admin = options.adminKeys ?? freshAdmin()
+  const faults = options.faults ?? createFaults()
+  const latencyMs = options.latencyMs ?? 0
+  const keepCalls = options.keepCalls ?? 10_000
+  const calls: Call[] = []
+  let account = openAccount(options, admin)
+
+  const reset = (): void => {
+    account = openAccount(options, admin)
+    calls.length = 0
+    faults.clear()
+  }
+  const state = viewOf(() => account)
+
+  const server = createServer((req, res) => {
+    handle(req, res).catch((error: unknown) => {
+      // A client that went away is no fault of ours; anything else is, and must not pass for an answer.
+      if (!res.headersSent) res.destroy(error instanceof Error ? error : undefined)
+    })
+  })
+  // Longer than a client keeps an idle connection, or it would now and then write into a closed one.
+  server.keepAliveTimeout = 75_000
+
+  async function handle (req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const body = await read(req)
+    if (options.control === true && isControl(req)) {
+      answerControl(req, res, body, { state, calls, faults, reset })
+      return
+    }
+    const call: Call = { action: '', params: {}, accessKeyId: null, status: null, code: null }
+    const service = readCall(body, call)
+    calls.push(call)
+    if (keepCalls < calls.length / 2) calls.splice(0, calls.length - keepCalls)
+    const effects = faults.strike(call)
+    const fault = effects.length === 0 ? null : await before(effects, call)
+    if (fault?.kind === 'drop') { res.destroy(); return }
+    if (fault?.kind === 'timeout') return
+
+    let reply = fault?.kind === 'error' || fault?.kind === 'throttle'
+      ? injected(service, fault)
+      : serve(account, service, call, req, body, options.missingUser)
+    if (fault?.kind === 'errorAfter') reply = injected(service, fault)
+    if (effects.length > 0) await after(effects, call)
+    if (fault?.kind === 'dropAfter') { res.destroy(); return }
+    if (fault?.kind === 'timeoutAfter') return
+    if (latencyMs > 0) await sleep(latencyMs)
+    call.status = reply.status
+    call.code = reply.code
+    res.writeHead(reply.status, {
+      'content-type': 'text/xml',
+      'content-length': Buffer.byteLength(reply.xml),
+      'x-amzn-requestid': reply.requestId
+    })
+    res.end(reply.xml)
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.port ?? 0, host, resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://${host}:${port}`,
+    admin,
+    accountId: account.id,
+    state,
+    calls,
+    faults,
+    reset,
+    stop: async () => {
+      await new Promise<void>((resolve) => {
+        server.close(() => { resolve() })
+        server.closeAllConnections()
+      })
+    }
+  }
+}
+
+function freshAdmin (): AdminKeys {
+  return { accessKeyId: identifiers.accessKeyId('AKIA', () => false), secretAccessKey: identifiers.secretAccessKey() }
+}
+
+function openAccount (options: EmbeddedIamOptions, admin: AdminKeys): Account {
+  const account = createAccount(options)
+  addAwsPolicies(account)
+  account.keys.set(admin.accessKeyId, {
+    id: admin.accessKeyId,
+    secret: admin.secretAccessKey,
+    active: true,
+    createdAt: account.now(),
+    knownFrom: -Infinity,
+    lastUsed: null,
+    owner: { kind: 'admin', arn: `arn:aws:iam::${account.id}:user/embedded-admin`, id: 'AIDAEMBEDDEDADMINAAAA' },
+    signing: new Map()
+  })
+  return account
+}
+
+interface Reply { status: number, code: string | null, xml: string, requestId: string }
+
+/** Authenticates, authorizes and does one call, in one turn of the event loop: calls never interleave. */
+function serve (
+  account: Account, service: Service | undefined, call: Call, req: IncomingMessage, body: Buffer, missingUser: EmbeddedIamOptions['missingUser']
+): Reply {
+  const requestId = randomUUID()
+  try {
+    if (req.method !== 'POST' || req.url !== '/') throw new Refusal('InvalidAction', 'Only POST / is served.')
+    if (body.length > maxBody) throw new Refusal('RequestEntityTooLarge', 'The request is too large.')
+    const claim: Claim = claimOf(req.headers)
+    call.accessKeyId = claim.accessKeyId
+    if (!service) throw new Refusal('InvalidAction', `Could not find operation ${call.action}.`)
+    const caller = authenticate(account, claim, req.headers, body, service.name, new Date())
+    const action = service.actions.get(call.action)
+    if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version.`)
+    authorize(caller, service, call.action)
+    return { status: 200, code: null, xml: response(call.action, service.namespace, requestId, action(account, call.params, caller)), requestId }
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    const refusal = error.missingUser && missingUser === 'AccessDenied' ? denied(`iam:${call.action}`, 'embedded-admin') : error
+    return errorReply(service, refusal.status, refusal.code, refusal.message, requestId)
+  }
+}
+
+function authorize (caller: Caller, service: Service, action: string): void {
+  if (caller.owner.kind === 'admin') return
+  if (service === sts && (allowedToAll(action) || caller.owner.kind === 'session')) return
+  throw denied(`${service.name}:${action}`, caller.arn)
+}
+
+function denied (action: string, arn: string): Refusal {
+  return new Refusal('AccessDenied', `User: ${arn} is not authorized to perform: ${action} because no identity-based policy allows the ${action} action`)
+}
+
+/** Fills in the call from the body. */
+function readCall (body: Buffer, call: Call): Service | undefined {
+  const params: Record<string, string> = Object.create(null)
+  let version = ''
+  for (const [key, value] of new URLSearchParams(body.toString())) {
+    if (key === 'Action') call.action = value
+    else if (key === 'Version') version = value
+    else params[key] = value
+  }
+  call.params = params
+  return services.get(version)
+}
+
+/** Runs what comes before the call; the one fault that decides how it goes on. */
+async function before (effects: Effect[], call: Call): Promise<Effect | null> {
+  for (const effect of effects) {
+    if (effect.kind === 'delay') await sleep(effect.ms)
+    if (effect.kind === 'run') await effect.before?.(call)
+  }
+  return effects.find(({ kind }) => kind !== 'delay' && kind !== 'run') ?? null
+}
+
+async function after (effects: Effect[], call: Call): Promise<void> {
+  for (const effect of effects) {
+    if (effect.kind === 'run') await effect.after?.(call)
+  }
+}
+
+function injected (service: Service | undefined, fault: Effect & { kind: 'error' | 'errorAfter' | 'throttle' }): Reply {
+  if (fault.kind === 'throttle') return errorReply(service, 400, 'Throttling', 'Rate exceeded', randomUUID())
+  const code = fault.code ?? 'ServiceFailure'
+  return errorReply(service, fault.status ?? statusOf(code), code, fault.message ?? 'Injected by a fault.', randomUUID())
+}
+
+function errorReply (service: Service | undefined, status: number, code: string, message: string, requestId: string): Reply {
+  return { status, code, xml: errorResponse((service ?? iam).namespace, requestId, status, code, message), requestId }
+}
+
+/** The body, or its first part when it is longer than `maxBody`. */
+async function read (req: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of req as AsyncIterable<Buffer>) {
+    if (size > maxBody) continue
+    chunks.push(chunk)
+    size += chunk.length
+  }
+  return Buffer.concat(chunks)
+}
