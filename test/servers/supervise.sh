@@ -1,0 +1,28 @@
+#!/bin/bash
+# supervise.sh DIR SIGNAL COMMAND...
+# Runs COMMAND until it ends or until our standard input closes, then ends its whole process group and removes
+# DIR. The other end of standard input is held by the test process alone, so the kernel closes it even when that
+# process is killed with SIGKILL: no server outlives its test.
+dir=$1 signal=$2
+shift 2
+
+# Job control gives COMMAND a process group of its own, which can be ended without ending us.
+set -m
+exec 3<&0
+"$@" </dev/null 3<&- &
+command=$!
+cat <&3 >/dev/null 2>&1 &
+exec 3<&-
+
+trap '' TERM INT QUIT HUP
+wait -n
+
+kill -s "$signal" -- "-$command" 2>/dev/null
+for _ in $(seq 50); do
+  kill -0 -- "-$command" 2>/dev/null || break
+  sleep 0.1
+done
+kill -s KILL -- "-$command" 2>/dev/null
+rm -rf -- "$dir"
+kill %cat 2>/dev/null
+exit 0
