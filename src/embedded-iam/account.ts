@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto'
 import type { Params, Tag } from './params.ts'
 import { Refusal } from './refusal.ts'
 import { SortedMap } from './sorted.ts'
@@ -103,7 +104,7 @@ export interface Key {
   lastUsed: { at: Date, service: string, region: string } | null
   owner: Owner
   /** Derived signing keys by date, region and service; they are as secret as the secret. */
-  signing: Map<string, Buffer>
+  signing: Map<string, KeyObject>
 }
 
 export type Owner =

@@ -194,8 +194,9 @@ function serve (
     authorize(caller, service, call.action)
     return { status: 200, code: null, xml: response(call.action, service.namespace, requestId, action(account, call.params, caller)), requestId }
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error
-    const refusal = error.missingUser && missingUser === 'AccessDenied' ? denied(`iam:${call.action}`, 'embedded-admin') : error
+    // A defect of ours must not look like a flaky connection, which clients retry in silence.
+    if (!(error instanceof Refusal)) return errorReply(service, 500, 'InternalFailure', `Defect in the embedded IAM: ${String(error)}`, requestId)
+    const refusal = error.missingUser && missingUser === 'AccessDenied' ? denied(`iam:${call.action}`, 'the caller') : error
     return errorReply(service, refusal.status, refusal.code, refusal.message, requestId)
   }
 }
