@@ -17,19 +17,27 @@ export type Decision = Allowed | Denied
 
 export interface Allowed {
   allowed: true
-  /** Ids of the policies that permitted, each once; for the audit. */
-  policies: string[]
+  /** Ids of the policies that permitted, each once. */
+  decidedBy: string[]
 }
 
 export interface Denied {
   allowed: false
   /** One per refused access entry, or one for the whole; code `forbidden`. */
   findings: Finding[]
-  /** Ids of the policies that forbade, each once; empty where none permitted. */
-  policies: string[]
+  /** Ids of the policies that forbade, and of `checks` that no policy made; each once. */
+  decidedBy: string[]
   /** Why Cedar could not evaluate, for the log and never for the caller; empty in an ordinary denial. */
   faults: string[]
 }
+
+/** What else can deny. A space is no part of a policy's id. */
+export const checks = {
+  noPolicy: 'no policy',
+  team: 'team isolation',
+  questions: 'too many questions',
+  fault: 'evaluation failed'
+} as const
 
 /** One question of a decision and its answer. */
 export interface Step {
@@ -57,7 +65,7 @@ export interface Guardrails {
   decideOnGrant (caller: Caller, grant: GrantRef, action: GrantAction, at: At): Decision
   /** Whether the caller may list the grants of a team; `*` is all of them. */
   decideOnTeam (caller: Caller, team: string, at: At): Decision
-  /** Every question that decide() would have to ask, with its answer, and without its short cuts. Ignores the team. */
+  /** Every question that decide() would have to ask, with its answer: no short cuts, no check of the team or of their number. */
   trace (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Step[]
 }
 
@@ -110,8 +118,8 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
   const single = (caller: Caller, team: string, subject: string, question: () => Question): Decision => {
     if (!belongsTo(caller, team)) return foreign(team, '')
     const answer = engine.ask(question())
-    if (answer.allowed) return { allowed: true, policies: idsOf([answer]) }
-    return { allowed: false, findings: [wordDenial('', subject, null, answer)], policies: idsOf([answer]), faults: answer.faults }
+    if (answer.allowed) return { allowed: true, decidedBy: decidersOf([answer]) }
+    return { allowed: false, findings: [wordDenial('', subject, null, answer)], decidedBy: decidersOf([answer]), faults: answer.faults }
   }
 
   return {
@@ -136,12 +144,12 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
           else refused.set(pointer, { finding: wordDenial(pointer, subject, source, answer), answer })
         }
       }
-      if (refused.size === 0) return { allowed: true, policies: idsOf(permits) }
+      if (refused.size === 0) return { allowed: true, decidedBy: decidersOf(permits) }
       const denials = [...refused.values()]
       return {
         allowed: false,
         findings: denials.map(({ finding }) => finding),
-        policies: idsOf(denials.map(({ answer }) => answer)),
+        decidedBy: decidersOf(denials.map(({ answer }) => answer)),
         faults: denials.flatMap(({ answer }) => answer.faults)
       }
     },
@@ -187,7 +195,7 @@ const foreign = (team: string, pointer: string): Denied => ({
     detail: `This identity does not belong to team ${JSON.stringify(team)}.`,
     hint: 'Name a team of this identity, or use an identity of that team.'
   }],
-  policies: [],
+  decidedBy: [checks.team],
   faults: []
 })
 
@@ -199,7 +207,7 @@ const tooMany = (count: number): Denied => ({
     detail: `${count} decisions would be needed, one per access entry and source range; ${maxQuestions} are made.`,
     hint: 'Name a CIDR instead of its addresses, a prefix above several, or split the request.'
   }],
-  policies: [],
+  decidedBy: [checks.questions],
   faults: []
 })
 
@@ -210,4 +218,7 @@ const actionsOf = ({ level, acl, delete: del }: Entry): AccessAction[] => [
   ...(acl ? ['setAcl' as const] : [])
 ]
 
-const idsOf = (answers: Answer[]): string[] => [...new Set(answers.flatMap(({ policies }) => policies.map(({ id }) => id)))]
+const decidersOf = (answers: Answer[]): string[] => [...new Set(answers.flatMap(({ policies, faults }) => {
+  if (faults.length > 0) return [checks.fault]
+  return policies.length === 0 ? [checks.noPolicy] : policies.map(({ id }) => id)
+}))]

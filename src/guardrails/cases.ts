@@ -1,0 +1,161 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Ajv } from 'ajv'
+import { LineCounter, parseDocument } from 'yaml'
+import { admit, defaultLimits, type Limits } from '../policy/admit.ts'
+import { GrantRequestSchema, type GrantRequest } from '../request.ts'
+import type { Decision, Guardrails } from './guardrails.ts'
+import type { Caller } from './questions.ts'
+import { grantActions, requestActions } from './schema.ts'
+
+/** A user's own tests of a policy file: who asks for what, and what must come of it. */
+
+const strict = { additionalProperties: false }
+const anyOf = <T extends string>(values: readonly T[]) => Type.Union(values.map(value => Type.Literal(value)))
+
+export const CallerSchema = Type.Object({
+  id: Type.Optional(Type.String({ minLength: 1 })),
+  kind: anyOf(['token', 'oidc'] as const),
+  teams: Type.Array(Type.String({ minLength: 1 })),
+  attributes: Type.Optional(Type.Record(Type.String(), Type.String()))
+}, strict)
+
+const CaseSchema = Type.Object({
+  name: Type.String({ minLength: 1 }),
+  // A name under `callers`, or spelled out; the same for `request`.
+  caller: Type.Union([Type.String(), CallerSchema]),
+  action: Type.Optional(anyOf([...requestActions, ...grantActions, 'list'] as const)),
+  request: Type.Optional(Type.Union([Type.String(), Type.Object({})])),
+  grant: Type.Optional(Type.Object({
+    team: Type.String(),
+    jobId: Type.String(),
+    owner: Type.String(),
+    labels: Type.Optional(Type.Record(Type.String(), Type.String()))
+  }, strict)),
+  team: Type.Optional(Type.String()),
+  expect: anyOf(['allow', 'deny'] as const),
+  by: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })])),
+  at: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })]))
+}, strict)
+export type Case = Static<typeof CaseSchema>
+
+const CasesSchema = Type.Object({
+  now: Type.String(),
+  limits: Type.Optional(Type.Object({})),
+  callers: Type.Optional(Type.Record(Type.String(), CallerSchema)),
+  requests: Type.Optional(Type.Record(Type.String(), Type.Object({}))),
+  cases: Type.Array(CaseSchema, { minItems: 1 })
+}, strict)
+export type Cases = Static<typeof CasesSchema>
+
+/** A file of cases, a caller or a request that does not have the form it needs. */
+export class CasesInvalid extends Error {
+  override name = 'CasesInvalid'
+}
+
+export interface Outcome {
+  name: string
+  /** What was not as expected; null: all was. */
+  wrong: string | null
+}
+
+const ajv = new Ajv({ allErrors: false, strict: false, allowUnionTypes: true })
+const validCases = ajv.compile<Cases>(CasesSchema)
+const validCaller = ajv.compile<Static<typeof CallerSchema>>(CallerSchema)
+const validRequest = ajv.compile<GrantRequest>(GrantRequestSchema)
+
+/**
+ * Reads a file of cases (docs/guardrails.md has the format). YAML merge keys work, so that one request can be the base of many.
+ *
+ * @throws CasesInvalid with the line where YAML is at fault, else with a pointer
+ */
+export const parseCases = (text: string, fileName: string): Cases => {
+  const lineCounter = new LineCounter()
+  const document = parseDocument(text, { merge: true, lineCounter, prettyErrors: false })
+  const [error] = [...document.errors, ...document.warnings]
+  if (error) {
+    const { line, col } = lineCounter.linePos(error.pos[0])
+    throw new CasesInvalid(`${fileName}:${line}:${col}: ${error.message}`)
+  }
+  const cases: unknown = document.toJS()
+  if (!validCases(cases)) throw new CasesInvalid(`${fileName}: ${firstError(validCases.errors)}`)
+  if (Number.isNaN(Date.parse(cases.now))) throw new CasesInvalid(`${fileName}: /now is not an instant`)
+  const unknown = Object.keys(cases.limits ?? {}).find(name => !(name in { ...defaultLimits, maxStartAheadSeconds: 0 }))
+  if (unknown !== undefined) throw new CasesInvalid(`${fileName}: /limits/${unknown} is not a limit`)
+  return cases
+}
+
+/** @throws CasesInvalid */
+export const parseCaller = (value: unknown, where: string): Caller => {
+  if (!validCaller(value)) throw new CasesInvalid(`${where}: ${firstError(validCaller.errors)}`)
+  return callerOf(value)
+}
+
+/** @throws CasesInvalid */
+export const parseRequest = (value: unknown, where: string): GrantRequest => {
+  if (!validRequest(value)) throw new CasesInvalid(`${where}: ${firstError(validRequest.errors)}`)
+  return value
+}
+
+/** Runs the cases in order. A case that cannot be run is wrong. */
+export const runCases = (guardrails: Guardrails, cases: Cases): Outcome[] => cases.cases.map(test => {
+  try {
+    const decision = decideCase(guardrails, cases, test)
+    return { name: test.name, wrong: difference(test, decision) }
+  } catch (error) {
+    if (!(error instanceof CasesInvalid)) throw error
+    return { name: test.name, wrong: error.message }
+  }
+})
+
+const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision => {
+  const at = { now: new Date(cases.now) }
+  const caller = typeof test.caller === 'string' ? callerOf(named(cases.callers, test.caller, 'caller')) : callerOf(test.caller)
+  const action = test.action ?? 'issue'
+  if (action === 'list') {
+    if (test.team === undefined) throw new CasesInvalid('list needs a team')
+    return guardrails.decideOnTeam(caller, test.team, at)
+  }
+  if (action === 'collect' || action === 'rotate' || action === 'revoke' || action === 'view') {
+    if (test.grant === undefined) throw new CasesInvalid(`${action} needs a grant`)
+    return guardrails.decideOnGrant(caller, test.grant, action, at)
+  }
+  if (test.request === undefined) throw new CasesInvalid(`${action} needs a request`)
+  const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
+  const admission = admit(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
+  if (!admission.ok) {
+    const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
+    throw new CasesInvalid(`the request is refused before any guardrail: ${why.join('; ')}`)
+  }
+  return guardrails.decide(caller, admission.admitted, action, { ...at, ...(request.profile !== undefined && { profile: request.profile }) })
+}
+
+const difference = ({ expect, by, at }: Case, decision: Decision): string | null => {
+  const got = decision.allowed ? 'allow' : 'deny'
+  const pointers = decision.allowed ? [] : decision.findings.map(({ pointer }) => pointer)
+  const same = got === expect &&
+    (by === undefined || sameSet(list(by), decision.decidedBy)) &&
+    (at === undefined || sameSet(list(at), pointers))
+  if (same) return null
+  const words = (verdict: string, who: string[], where: string[]) =>
+    `${verdict}${who.length > 0 ? ` by ${who.join(', ')}` : ''}${where.length > 0 ? ` at ${where.map(pointer => pointer || '/').join(', ')}` : ''}`
+  const faults = decision.allowed ? [] : decision.faults
+  return [`expected ${words(expect, list(by ?? []), list(at ?? []))}, got ${words(got, decision.decidedBy, pointers)}`, ...faults].join('; ')
+}
+
+const list = (value: string | string[]): string[] => typeof value === 'string' ? [value] : value
+const sameSet = (a: string[], b: string[]): boolean => a.every(item => b.includes(item)) && b.every(item => a.includes(item))
+
+const callerOf = ({ id = 'token:test', kind, teams, attributes = {} }: Static<typeof CallerSchema>): Caller => ({ id, kind, teams, attributes })
+
+const named = <T>(values: Record<string, T> | undefined, name: string, what: string): T => {
+  const value = values && Object.hasOwn(values, name) ? values[name] : undefined
+  if (value === undefined) throw new CasesInvalid(`there is no ${what} ${JSON.stringify(name)}`)
+  return value
+}
+
+const firstError = (errors: typeof validCases.errors): string => {
+  const [error] = errors ?? []
+  if (!error) return 'not valid'
+  const extra = 'additionalProperty' in error.params ? ` (${String(error.params.additionalProperty)})` : ''
+  return `${error.instancePath || '/'} ${error.message ?? 'is not valid'}${extra}`
+}

@@ -1,0 +1,123 @@
+import { readFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { admit, defaultLimits } from '../policy/admit.ts'
+import { CasesInvalid, parseCaller, parseCases, parseRequest, runCases } from './cases.ts'
+import { explain } from './explain.ts'
+import { GuardrailsInvalid } from './guardrails.ts'
+import { formatFinding } from './policies.ts'
+import { loadGuardrailsFile } from './reload.ts'
+import { requestActions, schemaText, type RequestAction } from './schema.ts'
+
+/** `npm run guardrails -- …`. Exits 0 when all is well, 1 when something is not as it should be, 2 when it was called wrongly. */
+
+const usage = `Usage: npm run guardrails -- COMMAND
+  check FILE                                  validate a policy file
+  test FILE CASES                             run a file of cases against it
+  explain FILE REQUEST.json --caller CALLER.json [--action issue|extend|render] [--now INSTANT]
+                                              say which policy decides each access entry
+  schema                                      print what policies can look at`
+
+class Misuse extends Error {}
+
+const check = async (file: string): Promise<number> => {
+  const { policies } = await loadGuardrailsFile(file)
+  const permits = policies.filter(({ effect }) => effect === 'permit').length
+  console.log(`${file}: ${policies.length} policies, ${permits} permit and ${policies.length - permits} forbid`)
+  if (permits === 0) console.log(`${file}: no policy permits anything, so every request is refused`)
+  return 0
+}
+
+// TAP 14, so that a test runner can read it.
+const test = async (file: string, casesFile: string): Promise<number> => {
+  const guardrails = await loadGuardrailsFile(file)
+  const outcomes = runCases(guardrails, parseCases(await text(casesFile), casesFile))
+  console.log(`TAP version 14\n1..${outcomes.length}`)
+  for (const [index, { name, wrong }] of outcomes.entries()) {
+    console.log(`${wrong === null ? 'ok' : 'not ok'} ${index + 1} - ${name.replaceAll('#', '\\#')}`)
+    if (wrong !== null) console.log(`# ${wrong}`)
+  }
+  const good = outcomes.filter(({ wrong }) => wrong === null).length
+  console.log(`# ${good} of ${outcomes.length} as expected`)
+  return good === outcomes.length ? 0 : 1
+}
+
+const explainRequest = async (file: string, requestFile: string, values: Record<string, string | undefined>): Promise<number> => {
+  if (values.caller === undefined) throw new Misuse('explain needs --caller')
+  const action = values.action ?? 'issue'
+  if (!isRequestAction(action)) throw new Misuse(`--action is one of ${requestActions.join(', ')}`)
+  const now = values.now === undefined ? new Date() : new Date(values.now)
+  if (Number.isNaN(now.getTime())) throw new Misuse('--now is not an instant')
+  const guardrails = await loadGuardrailsFile(file)
+  const caller = parseCaller(await json(values.caller), values.caller)
+  const request = parseRequest(await json(requestFile), requestFile)
+  const admission = admit(request, defaultLimits, now)
+  if (!admission.ok) {
+    for (const { pointer, code, detail, hint } of admission.findings) console.log(`${pointer || '/'}: ${code}: ${detail} ${hint}`)
+    console.log('Refused before any guardrail.')
+    return 1
+  }
+  const { lines, allowed } = explain(guardrails, caller, admission.admitted, action,
+    { now, ...(request.profile !== undefined && { profile: request.profile }) })
+  for (const line of lines) console.log(line)
+  return allowed ? 0 : 1
+}
+
+const isRequestAction = (value: string): value is RequestAction => (requestActions as readonly string[]).includes(value)
+
+const text = async (file: string): Promise<string> => {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw new CasesInvalid(`${file}: cannot be read: ${(error as NodeJS.ErrnoException).code}`)
+  }
+}
+
+const json = async (file: string): Promise<unknown> => {
+  try {
+    return JSON.parse(await text(file))
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new CasesInvalid(`${file}: ${error.message}`)
+    throw error
+  }
+}
+
+const main = async (): Promise<number> => {
+  const { positionals: [command, ...files], values } = parsed()
+  const [first, second] = files
+  if (command === 'schema' && files.length === 0) {
+    console.log(schemaText)
+    return 0
+  }
+  if (command === 'check' && first !== undefined && files.length === 1) return check(first)
+  if (command === 'test' && first !== undefined && second !== undefined && files.length === 2) return test(first, second)
+  if (command === 'explain' && first !== undefined && second !== undefined && files.length === 2) return explainRequest(first, second, values)
+  throw new Misuse(usage)
+}
+
+const parsed = () => {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { caller: { type: 'string' }, action: { type: 'string' }, now: { type: 'string' } }
+    })
+  } catch (error) {
+    throw new Misuse(`${(error as Error).message}\n${usage}`)
+  }
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  if (error instanceof GuardrailsInvalid) {
+    for (const finding of error.findings) console.error(formatFinding(finding))
+    process.exitCode = 1
+  } else if (error instanceof CasesInvalid) {
+    console.error(error.message)
+    process.exitCode = 1
+  } else if (error instanceof Misuse) {
+    console.error(error.message)
+    process.exitCode = 2
+  } else {
+    throw error
+  }
+}

@@ -1,0 +1,27 @@
+import type { Admitted } from '../policy/admitted.ts'
+import { checks, type At, type Caller, type Guardrails, type Step } from './guardrails.ts'
+import type { RequestAction } from './schema.ts'
+
+export interface Explanation {
+  lines: string[]
+  allowed: boolean
+}
+
+/** Says, for every question of a decision, which policies answered it, with their lines: for the author of the policies. */
+export const explain = (guardrails: Guardrails, caller: Caller, admitted: Admitted, action: RequestAction, at: At): Explanation => {
+  const decision = guardrails.decide(caller, admitted, action, at)
+  // Refused beneath the policies: none was asked.
+  const unasked = !decision.allowed && decision.decidedBy.some(decider => decider === checks.team || decider === checks.questions)
+  const lines = unasked
+    ? decision.findings.map(({ pointer, detail }) => `${pointer || '/'}: ${detail}`)
+    : guardrails.trace(caller, admitted, action, at).map(step => `${step.pointer}: ${sentence(guardrails.fileName, step)}`)
+  return { lines: [...lines, decision.allowed ? 'Allowed.' : 'Refused.'], allowed: decision.allowed }
+}
+
+const sentence = (file: string, { subject, source, answer: { allowed, policies, faults } }: Step): string => {
+  const what = source === null ? subject : `${subject} from ${source}`
+  const named = policies.map(({ id, line }) => `"${id}" (${file}:${line})`).join(', ')
+  if (faults.length > 0) return `${what}: cannot be evaluated: ${faults.join('; ')}.`
+  if (policies.length === 0) return `${what}: no policy permits it.`
+  return `${what}: ${allowed ? 'permitted' : 'forbidden'} by ${named}.`
+}
