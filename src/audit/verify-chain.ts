@@ -44,18 +44,16 @@ function places ({ name, bytes }: VerifiedFile): { lines: Place[], rest: Buffer 
 export function verifyChain (instance: string, files: readonly VerifiedFile[], { keys = [], head }: VerifyOptions = {}): Verdict {
   const contents = files.map(file => ({ file, ...places(file) })).sort((a, b) => firstSeq(a.lines) - firstSeq(b.lines))
   const all = contents.flatMap(({ lines }) => lines)
-  const seqs = all.map(place => readLine(place.bytes, keys)?.seq)
   let before: ChainPoint | undefined
   let first = 0
   let headAt: number | undefined
   let keyed = false
 
   for (const [index, place] of all.entries()) {
-    const seq = seqs[index] ?? null
-    const fail = (fault: ChainFault, message: string): Verdict => ({ ok: false, instance, file: place.file, line: place.line, seq, fault, message })
     const read = readLine(place.bytes, keys)
+    const fail = (fault: ChainFault, message: string): Verdict =>
+      ({ ok: false, instance, file: place.file, line: place.line, seq: read?.seq ?? null, fault, message })
     if (!read) return fail('not-a-line', 'is not an audit line: it was edited, or is not of this log')
-    if (read.instance !== instance) return fail('inserted', `is of instance ${read.instance}`)
     if (read.seal === 'key-unknown') {
       return keys.length === 0
         ? fail('key-needed', `is sealed with key ${read.keyId}: give it with --key-file`)
@@ -63,10 +61,11 @@ export function verifyChain (instance: string, files: readonly VerifiedFile[], {
     }
     if (keys.length > 0 && read.keyId === null) return fail('unkeyed', 'is sealed without a key: whoever can write the file can have made it')
     if (read.seal === 'bad') return fail('edited', 'was edited: it does not fit its own hash')
+    if (read.instance !== instance) return fail('inserted', `is of instance ${read.instance}`)
     if (before) {
       const wanted = before.seq + 1
       if (read.seq > wanted) {
-        return seqs.indexOf(wanted, index) >= 0
+        return all.slice(index).some(({ bytes }) => readLine(bytes)?.seq === wanted)
           ? fail('reordered', `has seq ${read.seq} where ${wanted} belongs, which comes later: lines were reordered`)
           : fail('deleted', `has seq ${read.seq} where ${wanted} belongs: lines ${wanted} to ${read.seq - 1} were deleted`)
       }

@@ -85,7 +85,14 @@ export class IdentityConfigError extends Error {
   }
 }
 
-const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/
+const instant = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/
+
+function isInstant (text: string): boolean {
+  const day = instant.exec(text)?.[1]
+  if (day === undefined || Number.isNaN(Date.parse(text))) return false
+  // Date.parse takes 30 February for 2 March.
+  return new Date(`${day}T00:00:00Z`).toISOString().startsWith(day)
+}
 
 /** All that is wrong with a config, by pointer; values are never repeated. Reads no file. */
 export function identityFaults (config: unknown): ConfigFault[] {
@@ -100,7 +107,7 @@ function tokenFaults (tokens: TokenEntry[]): ConfigFault[] {
     ...duplicates(tokens.map(({ id }) => id), index => `/tokens/${index}/id`),
     ...duplicates(tokens.map(({ sha256 }) => sha256), index => `/tokens/${index}/sha256`),
     ...tokens.flatMap(({ expiresAt, attributes }, index) => [
-      ...(expiresAt === undefined || (instant.test(expiresAt) && !Number.isNaN(Date.parse(expiresAt)))
+      ...(expiresAt === undefined || isInstant(expiresAt)
         ? []
         : [{ pointer: `/tokens/${index}/expiresAt`, message: 'is not an instant with a zone' }]),
       ...reserved(attributes, `/tokens/${index}/attributes`)
