@@ -137,12 +137,10 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
 
 const refuseSids = (asked: readonly Asked[], entries: readonly Entry[], report: Report): void => {
   const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
-  const statements = asked.map(one => ({
-    one,
-    sids: sidsOf(entries.find(entry => entry.pointer === one.pointer) ?? { sid: one.sid, prefix: '', list: false, kmsKeyArns: [] })
-  }))
-  for (const { one, sids } of statements) {
-    for (const sid of sids) {
+  const admitted = new Map(entries.map(entry => [entry.pointer, entry]))
+  for (const one of asked) {
+    const entry = admitted.get(one.pointer)
+    for (const sid of entry ? sidsOf(entry) : [one.sid]) {
       const holder = taken.get(sid)
       if (holder === undefined) {
         taken.set(sid, one.pointer)

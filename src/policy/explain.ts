@@ -1,133 +1,133 @@
-import type { ConditionBlock, PolicyDocument, Statement } from './document.ts'
+import type { PolicyDocument, Statement } from './document.ts'
 import { many } from './document.ts'
 
 /** One statement in plain English, for someone who does not read IAM. */
 export interface Explanation { sid: string, effect: 'Allow' | 'Deny', text: string }
 
 /** Explains a policy from its text alone, so that the explanation is of what is issued and not of what was meant. */
-export const explain = (policy: PolicyDocument): Explanation[] => policy.Statement.map((statement, index) => ({
-  sid: statement.Sid ?? `#${index + 1}`,
-  effect: statement.Effect,
-  text: `${statement.Effect === 'Allow' ? allowed(statement) : denied(statement)}.${remarks(statement)}`
-}))
+export const explain = (policy: PolicyDocument): Explanation[] => {
+  const unbound = policy.Statement.some(statement => statement.Effect === 'Deny')
+    ? 'except where a Deny of this policy forbids it'
+    : 'at any time and from anywhere'
+  return policy.Statement.map((statement, index) => ({
+    sid: statement.Sid ?? `#${index + 1}`,
+    effect: statement.Effect,
+    text: statement.Effect === 'Allow' ? allowed(statement, unbound) : denied(statement)
+  }))
+}
 
-const allowed = (statement: Statement): string =>
-  ['The job may', listed(deeds(many(statement.Action))), where(statement), ...conditions(statement.Condition)].join(' ')
+const allowed = (statement: Statement, unbound: string): string => {
+  const actions = many(statement.Action)
+  const when = conditions(statement, allowPhrases)
+  return `The job may ${listed(deeds(actions))} ${where(statement)}${when === '' ? `, ${unbound}` : when}.${remark(actions)}`
+}
 
-const denied = (statement: Statement): string => [
-  'Whatever else allows it, the job may not',
-  listed(deeds(many(statement.Action)), 'or'),
-  where(statement),
-  ...denyConditions(statement.Condition)
-].join(' ')
+const denied = (statement: Statement): string =>
+  `Whatever else allows it, the job may not ${listed(deeds(many(statement.Action)), 'or')} ${where(statement)}` +
+  `${conditions(statement, denyPhrases)}.`
 
 // --- what ---
 
-const phrases: Record<string, string> = {
+const deedOf: Record<string, string> = {
   's3:GetObject': 'read objects',
-  's3:ListBucket': 'list object names',
-  's3:GetBucketLocation': 'ask for the bucket’s region',
+  's3:ListBucket': 'list the names of objects',
+  's3:GetBucketLocation': 'ask for the region',
   's3:PutObject': 'write objects',
   's3:PutObjectAcl': 'change who else may access objects',
   's3:DeleteObject': 'delete objects',
-  's3:AbortMultipartUpload': 'abort multipart uploads',
-  's3:ListMultipartUploadParts': 'list the parts of multipart uploads',
+  's3:AbortMultipartUpload': 'abort uploads in parts',
+  's3:ListMultipartUploadParts': 'list the parts of uploads',
   's3:*': 'do anything in S3',
-  'kms:Decrypt': 'decrypt data',
-  'kms:GenerateDataKey': 'make data keys to encrypt with'
+  'kms:Decrypt': 'decrypt',
+  'kms:GenerateDataKey': 'encrypt'
 }
 
-const unknownActions: Record<string, string> = {
-  's3:CompleteMultipartUpload': 's3:CompleteMultipartUpload is no IAM action and allows nothing: writing objects covers it'
+const noAction = 's3:CompleteMultipartUpload'
+
+const deeds = (actions: readonly string[]): string[] => {
+  const said: string[] = []
+  for (const action of actions) if (action !== noAction) said.push(deedOf[action] ?? `use ${action}`)
+  return said
 }
 
-const deeds = (actions: string[]): string[] => actions
-  .filter(action => !(action in unknownActions))
-  .map(action => phrases[action] ?? `use ${action}`)
-
-const remarks = (statement: Statement): string => many(statement.Action)
-  .flatMap(action => unknownActions[action] ?? [])
-  .map(remark => ` (${remark}.)`)
-  .join('')
+const remark = (actions: readonly string[]): string =>
+  actions.includes(noAction) ? ` ${noAction} is no IAM action and allows nothing; writing objects covers it.` : ''
 
 // --- where ---
 
 const where = (statement: Statement): string => {
-  if (statement.NotResource !== undefined) return `anywhere but ${listed(places(many(statement.NotResource)), 'and')}`
+  if (statement.NotResource !== undefined) return `outside of ${listed(places(many(statement.NotResource)))}`
   const resources = many(statement.Resource)
   if (resources.includes('*')) return 'anywhere'
-  if (resources.every(resource => /^arn:[^:]*:kms:/.test(resource))) {
+  if (resources.every(resource => resource.split(':', 3)[2] === 'kms')) {
     return `with the encryption ${resources.length === 1 ? 'key' : 'keys'} ${listed(resources)}`
   }
   return `in ${listed(places(resources))}`
 }
 
-/** A bucket ARN beside ARNs of its objects only carries the bucket's own actions: the objects say which part of it is meant. */
-const places = (arns: string[]): string[] => {
-  const names = arns.map(arn => arn.replace(/^arn:[^:]*:s3:::/, ''))
-  const parts = names.filter(name => name.includes('/'))
-  const wholes = names.filter(name => !name.includes('/') && !parts.some(part => part.startsWith(`${name}/`)))
-  return [...wholes.map(name => `bucket ${name}`), ...parts.map(place)]
+/** A bucket’s ARN beside those of its objects carries the bucket’s own actions: which part of it is meant, the objects say. */
+const places = (arns: readonly string[]): string[] => {
+  const names = arns.map(arn => arn.slice(arn.indexOf(':::') + 3))
+  return names.flatMap(name => {
+    const slash = name.indexOf('/')
+    if (slash === -1) return names.some(other => other.startsWith(`${name}/`)) ? [] : [`the bucket ${name}`]
+    const keys = name.slice(slash + 1)
+    const bucket = `the bucket ${name.slice(0, slash)}`
+    return [keys === '*' ? bucket : `${bucket} under ${withoutStar(keys)}`]
+  })
 }
 
-const place = (name: string): string => {
-  const slash = name.indexOf('/')
-  const bucket = name.slice(0, slash)
-  const key = name.slice(slash + 1)
-  if (key === '*') return `bucket ${bucket}`
-  return `bucket ${bucket} under ${key.replace(/\*$/, '')}`
-}
+const withoutStar = (pattern: string): string => pattern.endsWith('*') ? pattern.slice(0, -1) : pattern
 
 // --- when and from where ---
 
-const conditions = (condition: ConditionBlock | undefined): string[] => {
-  const said = Object.entries(condition ?? {}).flatMap(([operator, keys]) =>
-    Object.entries(keys).map(([key, values]) => allowCondition(operator, key, many(values))))
-  return said.length > 0 ? [listed(said, 'and')] : ['at any time and from anywhere that no other statement denies']
+type Phrase = (values: readonly string[]) => string
+
+const either = (values: readonly string[]): string => listed(values, 'or')
+
+const allowPhrases: Record<string, Phrase> = {
+  'DateGreaterThan aws:CurrentTime': values => `after ${either(values)}`,
+  'DateGreaterThanEquals aws:CurrentTime': values => `from ${either(values)} on`,
+  'DateLessThan aws:CurrentTime': values => `until ${either(values)}`,
+  'IpAddress aws:SourceIp': values => `only from ${addresses(values)}`,
+  'IpAddress aws:VpcSourceIp': values => `only from ${addresses(values, 'private ')}`,
+  'StringEquals aws:SourceVpc': values => `only through the VPC ${either(values)}`,
+  'StringEquals aws:SourceVpce': values => `only through the VPC endpoint ${either(values)}`,
+  'StringEquals kms:ViaService': values => `only through S3 (${either(values)})`,
+  'StringLike s3:prefix': values => `only names that begin with ${either(values.map(withoutStar))}`
 }
 
-const allowCondition = (operator: string, key: string, values: string[]): string => {
-  const either = listed(values, 'or')
-  switch (`${operator} ${key}`) {
-    case 'DateGreaterThan aws:CurrentTime': return `after ${either}`
-    case 'DateGreaterThanEquals aws:CurrentTime': return `from ${either} on`
-    case 'DateLessThan aws:CurrentTime': return `before ${either}`
-    case 'IpAddress aws:SourceIp': return `from ${addresses(values)}`
-    case 'IpAddress aws:VpcSourceIp': return `from ${addresses(values, 'private ')}`
-    case 'StringEquals aws:SourceVpc': return `through the VPC ${either}`
-    case 'StringEquals aws:SourceVpce': return `through the VPC endpoint ${either}`
-    case 'StringEquals kms:ViaService': return `through S3 (${either}) alone`
-    case 'StringLike s3:prefix': return `for names that begin with ${listed(values.map(value => value.replace(/\*$/, '')), 'or')}`
-    default: return `if ${operator} ${key} ${either}`
+const denyPhrases: Record<string, Phrase> = {
+  'DateLessThan aws:CurrentTime': values => `before ${either(values)}`,
+  'DateGreaterThanEquals aws:CurrentTime': values => `from ${either(values)} on`,
+  'NotIpAddress aws:SourceIp': values => `unless the request comes from ${addresses(values)}`,
+  'NotIpAddress aws:VpcSourceIp': values => `unless the request comes from ${addresses(values, 'private ')}`,
+  'StringNotEquals aws:SourceVpc': values => `unless the request comes through the VPC ${either(values)}`,
+  'StringNotEquals aws:SourceVpce': values => `unless the request comes through the VPC endpoint ${either(values)}`
+}
+
+/** Each condition after a comma, as all of them must hold; a condition that has no phrase is named as IAM names it. */
+const conditions = (statement: Statement, phrases: Record<string, Phrase>): string => {
+  let said = ''
+  for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
+    for (const [key, value] of Object.entries(keys)) {
+      const name = `${operator} ${key}`
+      const values = many(value)
+      said += `, ${phrases[name]?.(values) ?? `if ${name} ${either(values)}`}`
+    }
   }
+  return said
 }
 
-const denyConditions = (condition: ConditionBlock | undefined): string[] => {
-  const said = Object.entries(condition ?? {}).flatMap(([operator, keys]) =>
-    Object.entries(keys).map(([key, values]) => denyCondition(operator, key, many(values))))
-  return said.length > 0 ? [listed(said, 'and')] : ['at any time']
+const addresses = (cidrs: readonly string[], kind = ''): string => {
+  const names = cidrs.map(cidr => isOneAddress(cidr) ? cidr.slice(0, cidr.indexOf('/')) : cidr)
+  const one = cidrs.length === 1 && names[0] !== cidrs[0]
+  return `the ${kind}${one ? 'address' : 'addresses'} ${either(names)}`
 }
 
-const denyCondition = (operator: string, key: string, values: string[]): string => {
-  const either = listed(values, 'or')
-  switch (`${operator} ${key}`) {
-    case 'DateLessThan aws:CurrentTime': return `before ${either}`
-    case 'DateGreaterThanEquals aws:CurrentTime': return `from ${either} on`
-    case 'NotIpAddress aws:SourceIp': return `unless it comes from ${addresses(values)}`
-    case 'NotIpAddress aws:VpcSourceIp': return `unless it comes from ${addresses(values, 'private ')}`
-    case 'StringNotEquals aws:SourceVpc': return `unless it comes through the VPC ${either}`
-    case 'StringNotEquals aws:SourceVpce': return `unless it comes through the VPC endpoint ${either}`
-    default: return `if ${operator} ${key} ${either}`
-  }
-}
+const isOneAddress = (cidr: string): boolean => cidr.endsWith(cidr.includes(':') ? '/128' : '/32')
 
-const addresses = (cidrs: string[], kind = ''): string => {
-  const alone = (cidr: string): boolean => cidr.endsWith(cidr.includes(':') ? '/128' : '/32')
-  const names = cidrs.map(cidr => alone(cidr) ? cidr.slice(0, cidr.indexOf('/')) : cidr)
-  return `the ${kind}${cidrs.length === 1 && cidrs.every(alone) ? 'address' : 'addresses'} ${listed(names, 'or')}`
-}
-
-const listed = (items: string[], last = 'and'): string => {
+const listed = (items: readonly string[], last = 'and'): string => {
   const tail = items.at(-1) ?? 'nothing'
   return items.length < 2 ? tail : `${items.slice(0, -1).join(', ')} ${last} ${tail}`
 }

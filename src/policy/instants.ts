@@ -22,7 +22,8 @@ const example = 'Write it like 2025-07-16T01:00:00Z or 2025-07-16T03:00:00+02:00
 export const parseInstant = (text: string): InstantResult => {
   const parts = shape.exec(text)
   if (!parts) return refuse('is not a date and time to the second', example)
-  const [year, month, day, hour, minute, second] = parts.slice(1, 7).map(Number) as [number, number, number, number, number, number]
+  const [year, month, day, hour, minute, second] =
+    [Number(parts[1]), Number(parts[2]), Number(parts[3]), Number(parts[4]), Number(parts[5]), Number(parts[6])] as const
   const fraction = parts[7]
   const zone = parts[8]
   if (zone === undefined) return refuse('has no time zone', 'Add Z for UTC, or an offset such as +02:00.')
@@ -31,15 +32,12 @@ export const parseInstant = (text: string): InstantResult => {
   }
   if (second === 60) return refuse('is a leap second', 'IAM knows none: use second 59 or the next minute.')
   if (hour > 23 || minute > 59 || second > 59) return refuse('has no such time of day', example)
-  const local = Date.UTC(year, month - 1, day, hour, minute, second)
-  const calendar = new Date(local)
-  // Date.UTC rolls 30 February over into March, and maps years 0..99 to 1900..1999.
-  if (calendar.getUTCFullYear() !== year || calendar.getUTCMonth() !== month - 1 || calendar.getUTCDate() !== day) {
-    return refuse('is no day of the calendar', `${text.slice(0, 10)} does not exist.`)
-  }
+  // Checked here, as Date rolls 30 February over into March.
+  if (day < 1 || day > daysIn(year, month)) return refuse('is no day of the calendar', `${text.slice(0, 10)} does not exist.`)
   const offset = offsetMinutes(zone)
   if (offset === undefined) return refuse('has no such offset', 'Offsets run from -23:59 to +23:59; Z is UTC.')
-  const epochMs = local - offset * 60_000
+  // Date.UTC takes the years 0 to 99 for 1900 to 1999.
+  const epochMs = year < 1900 ? -1 : Date.UTC(year, month - 1, day, hour, minute, second) - offset * 60_000
   if (epochMs < 0 || epochMs > lastInstant) return refuse('lies outside the years 1970 to 9999', example)
   return { ok: true, iso: toIso(epochMs), epochMs }
 }
@@ -49,6 +47,13 @@ export const toIso = (epochMs: number): string => `${new Date(epochMs).toISOStri
 
 /** Epoch milliseconds of an instant that parseInstant() has made. */
 export const epochOf = (iso: string): number => Date.parse(iso)
+
+/** Days of a month of the Gregorian calendar; 0 when there is no such month. */
+const daysIn = (year: number, month: number): number => {
+  if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28
+  if (month < 1 || month > 12) return 0
+  return [4, 6, 9, 11].includes(month) ? 30 : 31
+}
 
 const offsetMinutes = (zone: string): number | undefined => {
   if (zone === 'Z' || zone === 'z') return 0

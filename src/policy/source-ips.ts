@@ -18,7 +18,8 @@ export interface SourceIpRules {
 
 export type SourceIpsResult = { ok: true, cidrs: string[] } | { ok: false, findings: Finding[] }
 
-interface Block { family: 4 | 6, address: bigint, length: number }
+/** An address with a prefix length in bits; 4 or 16 bytes, most significant first. */
+interface Block { bytes: readonly number[], length: number }
 
 /**
  * Reads addresses and CIDRs, IPv4 and IPv6.
@@ -48,57 +49,55 @@ export const readSourceIps = (texts: readonly string[], pointer: string, rules: 
   return { ok: true, cidrs: merge(blocks).map(show) }
 }
 
-const bitsOf = { 4: 32, 6: 128 } as const
+const familyOf = ({ bytes }: Block): 4 | 6 => bytes.length === 4 ? 4 : 6
 
 const parse = (text: string): Block | undefined => {
   const slash = text.indexOf('/')
-  const address = slash === -1 ? text : text.slice(0, slash)
-  const lengthText = slash === -1 ? undefined : text.slice(slash + 1)
-  const family = familyOf(address)
-  if (!family) return undefined
-  if (lengthText !== undefined && !/^(0|[1-9]\d{0,2})$/.test(lengthText)) return undefined
-  const length = lengthText === undefined ? bitsOf[family] : Number(lengthText)
-  if (length > bitsOf[family]) return undefined
-  return unmap({ family, address: toBits(ipaddr.parse(address).toByteArray()), length })
+  const bytes = bytesOf(slash === -1 ? text : text.slice(0, slash))
+  if (!bytes) return undefined
+  const most = bytes.length * 8
+  if (slash === -1) return unmap({ bytes, length: most })
+  const length = text.slice(slash + 1)
+  if (!/^(0|[1-9]\d{0,2})$/.test(length) || Number(length) > most) return undefined
+  return unmap({ bytes, length: Number(length) })
 }
 
 // Both parsers must agree: ipaddr.js alone reads 010.1 and 0x7f.1, and it reads a zone.
-const familyOf = (address: string): 4 | 6 | undefined => {
-  if (isIPv4(address) && ipaddr.IPv4.isValidFourPartDecimal(address)) return 4
-  if (!address.includes('%') && isIPv6(address) && ipaddr.IPv6.isValid(address)) return 6
+const bytesOf = (address: string): number[] | undefined => {
+  if (isIPv4(address) && ipaddr.IPv4.isValidFourPartDecimal(address)) return ipaddr.IPv4.parse(address).toByteArray()
+  if (!address.includes('%') && isIPv6(address) && ipaddr.IPv6.isValid(address)) return ipaddr.IPv6.parse(address).toByteArray()
   return undefined
 }
 
-const mapped = 0xffffn << 32n
-
 // ::ffff:203.0.113.42 is that IPv4 address, and IAM compares within one family only.
-const unmap = (block: Block): Block =>
-  block.family === 6 && block.length >= 96 && block.address >> 32n === mapped >> 32n
-    ? { family: 4, address: block.address & 0xffff_ffffn, length: block.length - 96 }
-    : block
+const unmap = (block: Block): Block => block.bytes.length === 16 && block.length >= 96 && samePrefix(block.bytes, mapped, 96)
+  ? { bytes: block.bytes.slice(12), length: block.length - 96 }
+  : block
+
+const mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
 
 const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] => {
   if (block.length === 0) {
     return [{
       code: 'ip-everyone',
       pointer,
-      detail: `A CIDR of length 0 is every IPv${block.family} address.`,
+      detail: `A CIDR of length 0 is every IPv${familyOf(block)} address.`,
       hint: 'Name the addresses that S3 sees the job come from.'
     }]
   }
   const findings: Finding[] = []
   const network = networkOf(block)
-  if (network.address !== block.address) {
+  if (!samePrefix(network.bytes, block.bytes, 8 * block.bytes.length)) {
     findings.push({
       code: 'ip-host-bits', pointer, detail: 'Bits are set behind the CIDR’s length.', hint: `The CIDR is ${show(network)}.`
     })
   }
-  const shortest = block.family === 4 ? rules.minPrefixV4 : rules.minPrefixV6
+  const shortest = familyOf(block) === 4 ? rules.minPrefixV4 : rules.minPrefixV6
   if (block.length < shortest) {
     findings.push({
       code: 'ip-too-wide',
       pointer,
-      detail: `/${block.length} is wider than /${shortest}, the widest IPv${block.family} CIDR that this service grants.`,
+      detail: `/${block.length} is wider than /${shortest}, the widest IPv${familyOf(block)} CIDR that this service grants.`,
       hint: 'Name the addresses of the job’s nodes or of their NAT.'
     })
   }
@@ -113,16 +112,20 @@ const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] =
   return findings
 }
 
-const networkOf = (block: Block): Block => {
-  const free = BigInt(bitsOf[block.family] - block.length)
-  return { ...block, address: block.address >> free << free }
+/** The bits of a byte that a prefix of `length` bits covers, where the byte begins at bit `start`. */
+const maskAt = (length: number, start: number): number => 0xff << Math.max(0, 8 - Math.max(0, length - start)) & 0xff
+
+const samePrefix = (a: readonly number[], b: readonly number[], length: number): boolean => {
+  for (let index = 0; index * 8 < length; index++) {
+    if ((((a[index] ?? 0) ^ (b[index] ?? 0)) & maskAt(length, index * 8)) !== 0) return false
+  }
+  return true
 }
 
-const contains = (outer: Block, inner: Block): boolean => {
-  if (outer.family !== inner.family || outer.length > inner.length) return false
-  const free = BigInt(bitsOf[outer.family] - outer.length)
-  return outer.address >> free === inner.address >> free
-}
+const networkOf = ({ bytes, length }: Block): Block => ({ bytes: bytes.map((byte, index) => byte & maskAt(length, index * 8)), length })
+
+const contains = (outer: Block, inner: Block): boolean =>
+  outer.bytes.length === inner.bytes.length && outer.length <= inner.length && samePrefix(outer.bytes, inner.bytes, outer.length)
 
 const merge = (blocks: readonly Block[]): Block[] => {
   const sorted = [...blocks].sort(byAddress)
@@ -136,18 +139,15 @@ const merge = (blocks: readonly Block[]): Block[] => {
 }
 
 const byAddress = (a: Block, b: Block): number => {
-  if (a.family !== b.family) return a.family - b.family
-  if (a.address !== b.address) return a.address < b.address ? -1 : 1
+  if (a.bytes.length !== b.bytes.length) return a.bytes.length - b.bytes.length
+  for (const [index, byte] of a.bytes.entries()) {
+    const other = b.bytes[index] ?? 0
+    if (byte !== other) return byte - other
+  }
   return a.length - b.length
 }
 
-const show = (block: Block): string =>
-  `${ipaddr.fromByteArray(toBytes(block.address, bitsOf[block.family] / 8)).toString()}/${block.length}`
-
-const toBits = (bytes: readonly number[]): bigint => bytes.reduce((bits, byte) => bits << 8n | BigInt(byte), 0n)
-
-const toBytes = (bits: bigint, count: number): number[] =>
-  Array.from({ length: count }, (_, index) => Number(bits >> BigInt(8 * (count - 1 - index)) & 0xffn))
+const show = ({ bytes, length }: Block): string => `${ipaddr.fromByteArray([...bytes]).toString()}/${length}`
 
 const cidr = (text: string): Block => {
   const parsed = parse(text)
@@ -177,7 +177,7 @@ const globalV6 = cidr('2000::/3')
 const privateV6 = ['2001:2::/48'].map(cidr) // benchmarking
 
 const touchesPrivate = (candidate: Block): boolean => {
-  if (candidate.family === 6 && !contains(globalV6, candidate)) return true
-  return (candidate.family === 4 ? privateV4 : privateV6)
-    .some(reserved => contains(reserved, candidate) || contains(candidate, reserved))
+  const v6 = familyOf(candidate) === 6
+  if (v6 && !contains(globalV6, candidate)) return true
+  return (v6 ? privateV6 : privateV4).some(reserved => contains(reserved, candidate) || contains(candidate, reserved))
 }

@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs'
+import { Ajv } from 'ajv'
+import t from 'tap'
+import { admit, defaultLimits } from '../../src/policy/admit.ts'
+import { render } from '../../src/policy/render.ts'
+import { guideRequest, PolicyRequestSchema } from '../../src/request.ts'
+import { goldenCases } from './golden-cases.ts'
+
+const cases = goldenCases()
+const fitsSchema = new Ajv({ strict: false }).compile(PolicyRequestSchema)
+
+t.test('golden policies', async t => {
+  t.ok(cases.length >= 45, `${cases.length} cases`)
+  for (const { name, title, request, limits, now, policy } of cases) {
+    t.test(`${name}: ${title}`, async t => {
+      t.ok(fitsSchema(request), 'the API would take the request')
+      const admission = admit(request, limits, now)
+      if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
+      const rendered = render(admission.admitted)
+      t.strictSame(rendered, policy)
+      t.equal(JSON.stringify(rendered), JSON.stringify(policy), 'order of keys included')
+    })
+  }
+})
+
+t.test('the guide’s job gives the published policy, to the letter', async t => {
+  const published = JSON.parse(readFileSync(new URL('guide-policy.json', import.meta.url), 'utf8'))
+  const request = {
+    ...guideRequest, window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' }, layout: 'guide' as const
+  }
+  const admission = admit(request, defaultLimits, new Date('2025-07-16T00:00:00Z'))
+  if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
+  t.strictSame(render(admission.admitted), published)
+  t.equal(JSON.stringify(render(admission.admitted)), JSON.stringify(published))
+})
+
+t.test('the cases cover every combination that renders differently', async t => {
+  const seen = new Set(cases.flatMap(({ request, limits }) => {
+    const layout = request.layout ?? 'everywhere'
+    const entries = [...request.datasets ?? [], ...request.baseModels ?? [], ...request.access ?? [], ...request.output ? [request.output] : []]
+    return [
+      limits.partition,
+      request.vpc ? 'vpc' : request.sourceIps ? 'ip' : 'any',
+      ...entries.some(entry => entry.prefix) ? ['prefix'] : [],
+      ...entries.some(entry => entry.kmsKeyArns) ? ['kms'] : [],
+      ...request.window.outputGraceSeconds ? ['grace'] : [],
+      ...request.sourceIps?.some(ip => ip.includes(':')) ? ['v6'] : []
+    ].map(trait => `${layout} ${trait}`)
+  }))
+  const traits = ['aws', 'aws-cn', 'ip', 'vpc', 'any', 'v6']
+  const bound = ['aws-us-gov', 'prefix', 'kms', 'grace']
+  const wanted = [
+    ...traits.map(trait => `guide ${trait}`),
+    ...['everywhere', 'guarded'].flatMap(layout => [...traits, ...bound].map(trait => `${layout} ${trait}`))
+  ]
+  t.strictSame(wanted.filter(combination => !seen.has(combination)), [])
+})
