@@ -22,7 +22,7 @@ const everyState = Object.keys(transitions).length
  * n newest of all of them are fetched.
  */
 export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<GrantRow[]> {
-  if (!Number.isInteger(page.limit) || page.limit < 1) throw new RangeError('limit must be a positive integer')
+  checkLimit(page.limit)
   // A list that names nothing matches nothing: a caller with no team sees no grant.
   if (filter.teams?.length === 0 || filter.states?.length === 0) return []
 
@@ -36,10 +36,16 @@ export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<
     .execute()
 }
 
+/** SQLite takes a negative limit for none. */
+export function checkLimit (limit: number): void {
+  if (!Number.isInteger(limit) || limit < 1) throw new RangeError('limit must be a positive integer')
+}
+
 /** Undefined when there would be too many. */
 function branchesOf (filter: GrantFilter): Branch[] | undefined {
   const teams = new Set(filter.teams)
-  const states = new Set(filter.states?.length === everyState ? [] : filter.states)
+  const states = new Set(filter.states)
+  if (states.size === everyState) states.clear()
   if (Math.max(teams.size, 1) * Math.max(states.size, 1) > branchesAtMost) return undefined
   const byTeam: Branch[] = teams.size === 0 ? [{}] : [...teams].map((team) => ({ team }))
   return states.size === 0 ? byTeam : byTeam.flatMap((branch) => [...states].map((state) => ({ ...branch, state })))

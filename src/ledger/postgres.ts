@@ -96,7 +96,8 @@ function carefulClient (client: PoolClient): PostgresPoolClient {
     // A query behind one that never got its answer would wait for it: fail the rollback at once.
     if (broken) throw broken
     try {
-      return await client.query(text, [...parameters]) as PostgresQueryResult<R>
+      const { command, rowCount, rows } = await client.query(text, [...parameters])
+      return { command: command as PostgresQueryResult<R>['command'], rowCount: rowCount ?? 0, rows }
     } catch (error) {
       if (!(error instanceof DatabaseError)) broken = error instanceof Error ? error : new Error('not an error')
       throw error

@@ -7,7 +7,7 @@ import {
 import { count, everyone, outstanding, type Counts } from './counts.ts'
 import { asLedgerError } from './failure.ts'
 import { columnsOf, eventOf, grantOf, type GrantRow, type Tables } from './rows.ts'
-import { pageOf } from './page.ts'
+import { checkLimit, pageOf } from './page.ts'
 import type { Store } from './store.ts'
 
 type Db = Kysely<Tables>
@@ -58,6 +58,7 @@ export function sqlLedger (store: Store): Ledger {
     update: (grant, change, event, at) => write((tx) => update(tx, grant, change, event, at)),
 
     claimDue: (now, until, limit) => statement(async (tx) => {
+      checkLimit(limit)
       // Materialized: a planner free to repeat the subquery could lock, and return, more than `limit` rows.
       const rows = await tx
         .with((cte) => cte('due').materialized(), (due) => {

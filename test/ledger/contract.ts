@@ -1,0 +1,527 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { Test } from 'tap'
+import { transitions, type Grant, type GrantState } from '../../src/ledger/grant.ts'
+import { IllegalTransition, LedgerUnavailable, StaleGrant, type GrantFilter, type Ledger } from '../../src/ledger/ledger.ts'
+import { SchemaTooNew } from '../../src/ledger/migrations.ts'
+import { begun, event, grantIn, isEnd, moved, newGrant, start, states, unlimited } from './grants.ts'
+
+/** A database of its own, and the ways into it. */
+export interface Database {
+  /** Another replica's ledger on it; closed with the test. */
+  open(): Promise<Ledger>
+  /** Around the ledger, as an operator at a prompt would. */
+  query(text: string): Promise<Array<Record<string, unknown>>>
+}
+
+/** What every ledger does, whatever it is kept in. */
+export async function contract (t: Test, fresh: (t: Test) => Promise<Database>): Promise<void> {
+  const ledgerOf = async (t: Test) => (await fresh(t)).open()
+  const test = (name: string, body: (t: Test) => Promise<void>) => t.test(name, body)
+
+  await test('begin writes a pending grant and its first event', async (t) => {
+    const ledger = await ledgerOf(t)
+    const grant = newGrant({ idempotencyKey: 'k', jobId: 'wiki-finetune-42' })
+    const first = event('pending', { policyHash: grant.policyHash, detail: { key: 'value', n: 1, yes: true, none: null } })
+    const result = await ledger.begin(grant, first, unlimited)
+    const stored = { ...grant, state: 'pending' as const, version: 1, updatedAt: grant.createdAt }
+    t.strictSame(result, { outcome: 'created', grant: stored })
+    t.strictSame(await ledger.get(grant.id), stored)
+    t.strictSame(await ledger.events(grant.id), [{ ...first, grantId: grant.id, at: grant.createdAt }])
+  })
+
+  await test('get and events of an unknown grant', async (t) => {
+    const ledger = await ledgerOf(t)
+    t.equal(await ledger.get('nobody'), undefined)
+    t.strictSame(await ledger.events('nobody'), [])
+  })
+
+  await test('what is stored comes back, to the key order of the policy', async (t) => {
+    const ledger = await ledgerOf(t)
+    const word = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }).filter((text) => !text.includes('\0'))
+    const instant = fc.integer({ min: 0, max: 8_640_000_000_000_000 })
+    const maybe = <T>(value: fc.Arbitrary<T>) => fc.option(value)
+    const record = <T>(fields: { [K in keyof T]: fc.Arbitrary<T[K]> }) => fc.record(fields, { noNullPrototype: true })
+    const given = record({
+      jobId: word,
+      ending: maybe(fc.constantFrom('revoked', 'expired', 'failed')),
+      attach: fc.constantFrom('inline', 'managed', 'session'),
+      principal: record({ name: word, path: word, policyArn: maybe(word), roleArn: maybe(word) }),
+      policy: record({
+        Statement: fc.array(record({
+          Resource: fc.array(fc.string({ unit: 'binary' })),
+          Effect: fc.constantFrom('Allow', 'Deny'),
+          Action: word
+        })),
+        Version: fc.constant('2012-10-17')
+      }),
+      accessKeyId: maybe(word),
+      previousKeyId: maybe(word),
+      previousKeyDiesAt: maybe(instant),
+      issueAt: maybe(instant),
+      mintedAt: maybe(instant),
+      deliveredAt: maybe(instant),
+      notBefore: instant,
+      expiresAt: instant,
+      createdAt: instant,
+      dueAt: instant,
+      attempts: fc.nat(),
+      claimedUntil: maybe(instant)
+    }) as fc.Arbitrary<Partial<Grant>>
+    await fc.assert(fc.asyncProperty(given, async (given) => {
+      const { id, ...rest } = newGrant(given)
+      await begun(ledger, { id, ...rest })
+      const { state, version, updatedAt, ...stored } = await ledger.get(id) as Grant
+      assert.deepEqual(stored, { id, ...rest })
+      assert.equal(JSON.stringify(stored.policy), JSON.stringify(rest.policy))
+
+      const { owner, team, jobId, requestHash, createdAt, ...change } = rest
+      const other = await begun(ledger)
+      await ledger.update(other, change, event('all'), start + 7)
+      assert.deepEqual(await ledger.get(other.id), { ...other, ...change, version: 2, updatedAt: start + 7 })
+    }), { numRuns: 25 })
+  })
+
+  await test('the same owner and key: the grant of before, and nothing written', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await grantIn(ledger, 'active', { idempotencyKey: 'k' })
+    const before = await dump(query)
+    const result = await ledger.begin(newGrant({ idempotencyKey: 'k', team: 'other', requestHash: 'c' }), event('pending'), unlimited)
+    t.strictSame(result, { outcome: 'existing', grant })
+    const full = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), { perOwner: 0, total: 0 })
+    t.equal(full.outcome, 'existing', 'a repeat is answered when the limit is reached')
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('the same key of another owner, no key, or a key given up', async (t) => {
+    const ledger = await ledgerOf(t)
+    const first = await begun(ledger, { idempotencyKey: 'k' })
+    await begun(ledger, { idempotencyKey: 'k', owner: 'token:other' })
+    await begun(ledger)
+    await begun(ledger)
+    await ledger.update(first, { idempotencyKey: null }, event('key-freed'), start)
+    const second = await begun(ledger, { idempotencyKey: 'k' })
+    t.not(second.id, first.id)
+  })
+
+  await test('limits count what is outstanding, per owner and in all', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await begun(ledger)
+    await grantIn(ledger, 'active')
+    await grantIn(ledger, 'revoking')
+    for (const end of ['revoked', 'expired', 'failed'] as const) await grantIn(ledger, end)
+    const before = await dump(query)
+    const ask = (owner: string, perOwner: number, total: number) =>
+      ledger.begin(newGrant({ owner }), event('pending'), { perOwner, total })
+    t.strictSame(await ask('token:ci', 3, 9), { outcome: 'limited', limit: 'perOwner', outstanding: 3 })
+    t.strictSame(await ask('token:ci', 4, 3), { outcome: 'limited', limit: 'total', outstanding: 3 })
+    t.strictSame(await ask('token:other', 1, 3), { outcome: 'limited', limit: 'total', outstanding: 3 })
+    t.strictSame(await dump(query), before, 'nothing written')
+    t.equal((await ask('token:other', 1, 4)).outcome, 'created')
+    t.strictSame(await ask('token:other', 1, 9), { outcome: 'limited', limit: 'perOwner', outstanding: 1 })
+    await moved(ledger, grant, 'failed')
+    t.equal((await ask('token:ci', 3, 9)).outcome, 'created')
+  })
+
+  await test('state changes: the legal ones and no other', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    for (const from of states) {
+      for (const to of states) {
+        const grant = await grantIn(ledger, from)
+        const before = await dump(query)
+        if (transitions[from].includes(to)) {
+          const after = await moved(ledger, grant, to)
+          t.match(after, { state: to, version: grant.version + 1 }, `${from} to ${to}`)
+          t.strictSame(await ledger.get(grant.id), after)
+          t.match((await ledger.events(grant.id)).at(-1), { action: to, at: start + 1 })
+        } else {
+          await t.rejects(moved(ledger, grant, to), IllegalTransition, `${from} to ${to} is refused`)
+          t.strictSame(await dump(query), before)
+        }
+      }
+    }
+  })
+
+  await test('an update without a state keeps it, in every state', async (t) => {
+    const ledger = await ledgerOf(t)
+    for (const state of states) {
+      const grant = await grantIn(ledger, state)
+      const after = await ledger.update(grant, { attempts: 3 }, event('attempt-failed'), start + 5)
+      t.strictSame(after, { ...grant, attempts: 3, version: grant.version + 1, updatedAt: start + 5 })
+      const untouched = await ledger.update(after, {}, event('seen'), start + 6)
+      t.strictSame(untouched, { ...after, version: after.version + 1, updatedAt: start + 6 })
+      t.strictSame((await ledger.events(grant.id)).slice(-2).map(({ action, at }) => [action, at]),
+        [['attempt-failed', start + 5], ['seen', start + 6]])
+    }
+  })
+
+  await test('an update names the version it read', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await begun(ledger)
+    await ledger.update(grant, { attempts: 1 }, event('one'), start)
+    const before = await dump(query)
+    await t.rejects(ledger.update(grant, { attempts: 2 }, event('two'), start), StaleGrant)
+    await t.rejects(ledger.update({ id: grant.id, version: 99 }, { attempts: 2 }, event('two'), start), StaleGrant)
+    await t.rejects(ledger.update({ id: 'nobody', version: 1 }, { attempts: 2 }, event('two'), start), StaleGrant)
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('a change and its event: both or neither', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await begun(ledger)
+    const before = await dump(query)
+    const unwritable = { ...event('broken'), actor: null as unknown as string }
+    const failure = await ledger.update(grant, { state: 'failed', dueAt: null }, unwritable, start).catch((error) => error)
+    t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailable), 'a bug stays one')
+    await t.rejects(ledger.begin(newGrant(), unwritable, unlimited))
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('fields that no grant has, or undefined, are refused', async (t) => {
+    const ledger = await ledgerOf(t)
+    const grant = await begun(ledger)
+    for (const change of [{ secret: 'x' }, { dueAt: undefined }, { __proto__: null, toString: 1 }] as object[]) {
+      await t.rejects(ledger.update(grant, change, event('x'), start), TypeError)
+    }
+  })
+
+  await test('a grant that may be alive always comes due; one that has ended never', async (t) => {
+    const ledger = await ledgerOf(t)
+    const refused = async (attempt: Promise<unknown>) => {
+      const failure = await attempt.catch((error) => error)
+      t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailable))
+    }
+    await refused(ledger.begin(newGrant({ dueAt: null }), event('pending'), unlimited))
+    const grant = await begun(ledger)
+    await refused(ledger.update(grant, { dueAt: null }, event('x'), start))
+    await refused(ledger.update(grant, { state: 'failed' }, event('x'), start))
+    await refused(ledger.update(await grantIn(ledger, 'revoked'), { dueAt: start }, event('x'), start))
+    t.strictSame(await ledger.get(grant.id), grant)
+  })
+
+  await test('claim', async (t) => {
+    const ledger = await ledgerOf(t)
+    const grant = await begun(ledger)
+    t.equal(await ledger.claim('nobody', start, start + 10), undefined)
+    const claimed = await ledger.claim(grant.id, start, start + 10) as Grant
+    t.strictSame(claimed, { ...grant, claimedUntil: start + 10, version: 2, updatedAt: start })
+    t.equal(await ledger.claim(grant.id, start + 9, start + 20), undefined, 'held')
+    await t.rejects(ledger.update(grant, {}, event('x'), start), StaleGrant, 'who read it before the claim')
+    t.match(await ledger.claim(grant.id, start + 10, start + 20), { claimedUntil: start + 20, version: 3 }, 'lapsed')
+    await t.rejects(ledger.update(claimed, {}, event('x'), start), StaleGrant, 'whose claim lapsed and was taken over')
+    const again = await ledger.get(grant.id) as Grant
+    const released = await ledger.update(again, { claimedUntil: null }, event('done'), start)
+    t.match(await ledger.claim(grant.id, start + 11, start + 20), { version: released.version + 1 }, 'released')
+    t.equal((await ledger.events(grant.id)).length, 2, 'a claim is no event')
+  })
+
+  await test('claimDue takes what is due and free, oldest due first', async (t) => {
+    const ledger = await ledgerOf(t)
+    const [third, first, second] = await Promise.all([3, 1, 2].map((at) => begun(ledger, { dueAt: start + at })))
+    await begun(ledger, { dueAt: start + 11 })
+    await begun(ledger, { dueAt: start + 1, claimedUntil: start + 11 })
+    const lapsed = await begun(ledger, { dueAt: start + 10, claimedUntil: start + 10 })
+    for (const end of ['revoked', 'expired', 'failed'] as const) await grantIn(ledger, end, { dueAt: start + 1 })
+
+    const one = await ledger.claimDue(start + 10, start + 50, 2)
+    t.strictSame(one.map(({ id }) => id), [first?.id, second?.id])
+    t.strictSame(one[0], { ...first, claimedUntil: start + 50, version: 2, updatedAt: start + 10 })
+    t.strictSame(await ledger.get(first?.id ?? ''), one[0])
+    const two = await ledger.claimDue(start + 10, start + 50, 9)
+    t.strictSame(two.map(({ id }) => id), [third?.id, lapsed.id])
+    t.strictSame(await ledger.claimDue(start + 10, start + 50, 9), [])
+    t.equal((await ledger.claimDue(start + 50, start + 90, 9)).length, 6)
+    for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.claimDue(start, start + 1, limit), RangeError)
+  })
+
+  await test('known: the names that belong to an outstanding grant', async (t) => {
+    const ledger = await ledgerOf(t)
+    const outstanding: string[] = []
+    const ended: string[] = []
+    for (const state of states) {
+      const { principal } = await grantIn(ledger, state)
+      const names = isEnd(state) ? ended : outstanding
+      names.push(principal.name)
+    }
+    const strangers = Array.from({ length: 2500 }, (_, index) => `stranger-${index}`)
+    t.strictSame(await ledger.known([...ended, ...strangers, ...outstanding, ...outstanding]), new Set(outstanding))
+    t.strictSame(await ledger.known([]), new Set())
+  })
+
+  await test('stats', async (t) => {
+    const ledger = await ledgerOf(t)
+    const none = { pending: 0, active: 0, revoking: 0, revoked: 0, expired: 0, failed: 0 }
+    t.strictSame(await ledger.stats(start), { byState: none, oldestOverdueExpiry: null })
+    for (const state of states) await grantIn(ledger, state, { expiresAt: isEnd(state) ? start + 1 : start + 100 })
+    await grantIn(ledger, 'revoking', { expiresAt: start + 50, dueAt: start + 999 })
+    const byState = { pending: 1, active: 1, revoking: 2, revoked: 1, expired: 1, failed: 1 }
+    t.strictSame(await ledger.stats(start + 49), { byState, oldestOverdueExpiry: null }, 'what has ended is not overdue')
+    t.strictSame(await ledger.stats(start + 50), { byState, oldestOverdueExpiry: start + 50 })
+    t.strictSame(await ledger.stats(start + 500), { byState, oldestOverdueExpiry: start + 50 })
+  })
+
+  await test('list: every filter and page is what a plain reading of the filter gives', async (t) => {
+    const ledger = await ledgerOf(t)
+    const all: Grant[] = []
+    for (let index = 0; index < 90; index++) {
+      const state = states[(index * 7) % states.length] as GrantState
+      all.unshift(await grantIn(ledger, state, { team: `team-${index % 4}`, jobId: `job-${index % 5}` }))
+    }
+    const some = (values: readonly string[]) => fc.array(fc.constantFrom(...values, 'none-such'), { maxLength: 6 })
+    const filters = fc.record({
+      teams: some(['team-0', 'team-1', 'team-2', 'team-3']),
+      states: fc.array(fc.constantFrom(...states), { maxLength: 7 }),
+      jobId: fc.constantFrom('job-0', 'job-1', 'none-such')
+    }, { requiredKeys: [] }) as fc.Arbitrary<GrantFilter>
+    await fc.assert(fc.asyncProperty(filters, fc.integer({ min: 1, max: 40 }), async (filter, limit) => {
+      const expected = all.filter((grant) => fits(grant, filter))
+      assert.deepEqual(await pages(ledger, filter, limit), expected)
+    }), { numRuns: 60 })
+    const manyTeams = Array.from({ length: 700 }, (_, index) => `team-${index}`)
+    for (const filter of [{ teams: manyTeams }, { teams: manyTeams, states: ['active', 'failed'] as GrantState[] }]) {
+      t.strictSame(await pages(ledger, filter, 13), all.filter((grant) => fits(grant, filter)))
+    }
+    for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.list({}, { limit }), RangeError)
+  })
+
+  await test('list: pages neither repeat nor miss a grant while others are added', async (t) => {
+    const ledger = await ledgerOf(t)
+    const before: string[] = []
+    for (let index = 0; index < 20; index++) before.unshift((await begun(ledger)).id)
+    const seen: string[] = []
+    let after: string | undefined
+    for (;;) {
+      const page = await ledger.list({ teams: ['nlp'] }, { limit: 6, ...after !== undefined && { after } })
+      seen.push(...page.map(({ id }) => id))
+      after = page.at(-1)?.id
+      if (after === undefined) break
+      await begun(ledger)
+    }
+    t.strictSame(seen, before)
+  })
+
+  await test('many begins at once with one key: exactly one grant', async (t) => {
+    const { open } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const results = await Promise.all(Array.from({ length: 24 }, (_, index) =>
+      replica(replicas, index).begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)))
+    t.equal(results.filter(({ outcome }) => outcome === 'created').length, 1)
+    t.equal(results.filter(({ outcome }) => outcome === 'existing').length, 23)
+    t.equal(new Set(results.map((result) => result.outcome !== 'limited' && result.grant.id)).size, 1)
+    t.equal((await replicas[0].list({}, { limit: 99 })).length, 1)
+  })
+
+  await test('many begins at once never pass a limit, and fill it', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const begins = (owner: string, count: number) => Array.from({ length: count }, (_, index) =>
+      replica(replicas, index).begin(newGrant({ owner }), event('pending'), { perOwner: 7, total: 16 }))
+    const owners = ['a', 'b', 'c']
+    const results = await Promise.all(owners.flatMap((owner) => begins(owner, 15)))
+    const created = results.flatMap((result) => result.outcome === 'created' ? [result.grant.owner] : [])
+    t.equal(created.length, 16)
+    for (const owner of owners) t.ok(created.filter((name) => name === owner).length <= 7)
+    t.ok(results.some((result) => result.outcome === 'limited' && result.limit === 'total'))
+    await countsAreRight(t, query)
+  })
+
+  await test('many claims at once: one holder', async (t) => {
+    const { open } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const { id } = await begun(replicas[0])
+    const claims = await Promise.all(Array.from({ length: 20 }, (_, index) => replica(replicas, index).claim(id, start, start + 10)))
+    t.equal(claims.filter((claim) => claim !== undefined).length, 1)
+  })
+
+  await test('many updates at once of one version: one takes effect', async (t) => {
+    const { open } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const grant = await begun(replicas[0])
+    const updates = await Promise.allSettled(Array.from({ length: 20 }, (_, index) =>
+      replica(replicas, index).update(grant, { attempts: index }, event('x'), start)))
+    t.equal(updates.filter(({ status }) => status === 'fulfilled').length, 1)
+    for (const update of updates) if (update.status === 'rejected') t.type(update.reason, StaleGrant)
+    t.equal((await replicas[0].events(grant.id)).length, 2)
+  })
+
+  await test('replicas that claim what is due side by side share it out: each grant once, none left', async (t) => {
+    const { open } = await fresh(t)
+    const replicas = await Promise.all([open(), open(), open()])
+    const due = await Promise.all(Array.from({ length: 200 }, () => begun(replicas[0])))
+    const drained = await Promise.all(replicas.map(async (ledger) => {
+      const taken: string[] = []
+      for (;;) {
+        const batch = await ledger.claimDue(start + 60_000, start + 90_000, 9)
+        if (batch.length === 0) return taken
+        t.ok(batch.length <= 9)
+        taken.push(...batch.map(({ id }) => id))
+      }
+    }))
+    t.strictSame(drained.flat().sort(), due.map(({ id }) => id).sort())
+  })
+
+  await test('the counts stay right under a mixed load, and are set right at the next start', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const life = async (index: number) => {
+      const ledger = replica(replicas, index)
+      const result = await ledger.begin(newGrant({ owner: `o${index % 3}` }), event('pending'), { perOwner: 12, total: 30 })
+      if (result.outcome !== 'created') return
+      const end = states[index % states.length] as GrantState
+      const path: GrantState[] = index % 2 === 0 ? ['active', 'revoking', 'revoked'] : ['revoking', 'failed']
+      let grant = result.grant
+      for (const next of path) {
+        if (grant.state === end) return
+        grant = await moved(ledger, grant, next)
+        await moved(ledger, result.grant, 'failed').catch((error) => t.type(error, StaleGrant))
+      }
+    }
+    for (let round = 0; round < 4; round++) {
+      await Promise.all(Array.from({ length: 25 }, (_, index) => life(index + round)))
+      await countsAreRight(t, query)
+    }
+    await query("update grant_counts set outstanding = 1000000 where owner in ('', 'o1')")
+    await query("insert into grant_counts values ('nobody', 5)")
+    await open()
+    await countsAreRight(t, query)
+  })
+
+  await test('a closed ledger opens again as it was; opening twice changes nothing', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await grantIn(ledger, 'active')
+    const before = await dump(query)
+    await ledger.close()
+    const again = await open()
+    t.strictSame(await again.get(grant.id), grant)
+    await open()
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('replicas that start at once on an empty database migrate it once', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open(), open(), open()])
+    for (const ledger of replicas) await begun(ledger)
+    t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
+    const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
+    t.strictSame(applied, ['0001_grants', '0002_guards'])
+  })
+
+  await test('a schema newer than the service is refused and left alone', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    await begun(ledger)
+    await ledger.close()
+    await query("insert into ledger_migration (name, timestamp) values ('9999_from_the_future', '2030-01-01T00:00:00.000Z')")
+    const before = await dump(query)
+    await t.rejects(open(), { name: SchemaTooNew.name, message: /newer than this version.*9999_from_the_future/ })
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('the database itself keeps the history', async (t) => {
+    const { open, query } = await fresh(t)
+    const ledger = await open()
+    const grant = await begun(ledger)
+    const before = await dump(query)
+    for (const tampering of [
+      "update grant_events set detail = '{}'",
+      "update grant_events set actor = 'nobody' where version = 1",
+      'delete from grant_events',
+      `delete from grants where id = '${grant.id}'`,
+      "update grants set owner = 'other'",
+      "update grants set team = 'other'",
+      "update grants set job_id = 'other'",
+      "update grants set id = 'other'",
+      'update grants set created_at = 1',
+      "update grants set request_hash = 'x'"
+    ]) await t.rejects(query(tampering), { message: /append-only|never/ }, tampering)
+    await t.rejects(query(
+      'insert into grant_events (grant_id, version, at, actor, action, detail) ' +
+      `values ('${grant.id}', 1, 1, 'x', 'x', '{}')`), 'an event twice')
+    await t.rejects(query(
+      "insert into grant_events (grant_id, version, at, actor, action, detail) values ('nobody', 1, 1, 'x', 'x', '{}')"
+    ), 'an event of no grant')
+    t.strictSame(await dump(query), before)
+  })
+
+  await test('no column is a place for a secret', async (t) => {
+    const { open, query } = await fresh(t)
+    await open()
+    for (const table of ['grants', 'grant_events', 'grant_counts']) {
+      const columns = await columnsIn(query, table)
+      t.ok(columns.length > 1)
+      for (const column of columns) t.notMatch(column, /secret|password|token|credential|private/i)
+    }
+  })
+
+  await test('a closed ledger is unavailable', async (t) => {
+    const ledger = await ledgerOf(t)
+    const grant = await begun(ledger)
+    await ledger.close()
+    for (const attempt of [
+      () => ledger.ping(),
+      () => ledger.get('x'),
+      () => ledger.list({}, { limit: 1 }),
+      () => ledger.begin(newGrant(), event('pending'), unlimited),
+      () => ledger.update(grant, {}, event('x'), start),
+      () => ledger.claim('x', 1, 2),
+      () => ledger.claimDue(1, 2, 3),
+      () => ledger.known(['x']),
+      () => ledger.events('x'),
+      () => ledger.stats(1)
+    ]) await t.rejects(async () => { await attempt() }, LedgerUnavailable)
+  })
+
+  await test('ping', async (t) => {
+    const ledger = await ledgerOf(t)
+    t.equal(await ledger.ping(), undefined)
+  })
+}
+
+const replica = (replicas: Ledger[], index: number): Ledger => replicas[index % replicas.length] as Ledger
+
+const fits = (grant: Grant, { teams, states, jobId }: GrantFilter): boolean =>
+  (teams?.includes(grant.team) ?? true) && (states?.includes(grant.state) ?? true) && (jobId ?? grant.jobId) === grant.jobId
+
+async function pages (ledger: Ledger, filter: GrantFilter, limit: number): Promise<Grant[]> {
+  const grants: Grant[] = []
+  for (;;) {
+    const last = grants.at(-1)
+    const page = await ledger.list(filter, { limit, ...last && { after: last.id } })
+    grants.push(...page)
+    if (page.length < limit) return grants
+  }
+}
+
+type Query = Database['query']
+
+/** Everything that is stored. */
+async function dump (query: Query): Promise<unknown> {
+  return {
+    grants: await query('select * from grants order by id'),
+    events: await query('select * from grant_events order by grant_id, version'),
+    counts: await query('select * from grant_counts where outstanding <> 0 order by owner'),
+    migrations: await query('select name from ledger_migration order by name')
+  }
+}
+
+async function countsAreRight (t: Test, query: Query): Promise<void> {
+  const counted = await query("select owner, outstanding from grant_counts where outstanding <> 0 and owner <> '' order by owner")
+  const real = await query(`select owner, count(*) as outstanding from grants
+    where state in ('pending', 'active', 'revoking') group by owner order by owner`)
+  t.strictSame(counted.map(plain), real.map(plain))
+  const total = await query("select outstanding from grant_counts where owner = ''")
+  t.equal(Number(total[0]?.outstanding), real.reduce((sum, { outstanding }) => sum + Number(outstanding), 0))
+}
+
+const plain = ({ owner, outstanding }: Record<string, unknown>) => [owner, Number(outstanding)]
+
+async function columnsIn (query: Query, table: string): Promise<string[]> {
+  const [row] = await query(`select * from (select 1 as one) as one left join ${table} on false`)
+  return Object.keys(row ?? {})
+}
