@@ -42,14 +42,19 @@ const objectActionsOf = (entry: Entry, guide: boolean): string[] => [
   ...(entry.delete ? ['s3:DeleteObject'] : [])
 ]
 
+/** ISO 8601 or epoch seconds, as epoch milliseconds; NaN for no instant, which lies in no window. */
+const instant = (text = ''): number => /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : Date.parse(text)
+
 const during = (start: number, startIncluded: boolean, end: number): ContextTest => value => {
-  const at = value === undefined ? NaN : Date.parse(value)
+  const at = instant(value)
   return (startIncluded ? at >= start : at > start) && at < end
 }
 
 /** Start inclusive, end exclusive; strict at both ends in the guide. What may write lasts through the output grace. */
-const windowOf = ({ window }: Admitted, entry: Entry, guide: boolean): ContextTest =>
-  during(Date.parse(window.notBefore), !guide, Date.parse(writes(entry) ? window.outputNotAfter : window.notAfter))
+const windowsOf = ({ window, layout }: Admitted): { reading: ContextTest, writing: ContextTest } => {
+  const until = (end: string) => during(Date.parse(window.notBefore), layout !== 'guide', Date.parse(end))
+  return { reading: until(window.notAfter), writing: until(window.outputNotAfter) }
+}
 
 const inCidrs = (cidrs: string[]): ContextTest => {
   const ranges = cidrs.map(cidr => ipaddr.parseCIDR(cidr))
@@ -76,14 +81,19 @@ const sourceOf = ({ source }: Admitted): Record<string, ContextTest> => {
 const viaS3 = (keyArn: string, partition: Partition): string =>
   `s3.${keyArn.split(':')[3] ?? ''}.amazonaws.com${partition === 'aws-cn' ? '.cn' : ''}`
 
-const wishesOf = (admitted: Admitted, entry: Entry): Wish[] => {
+/** What all entries share. */
+interface Bounds { windows: ReturnType<typeof windowsOf>, source: Record<string, ContextTest> }
+
+const boundsOf = (admitted: Admitted): Bounds => ({ windows: windowsOf(admitted), source: sourceOf(admitted) })
+
+const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds): Wish[] => {
   const guide = admitted.layout === 'guide'
   const bucketArn = `arn:${admitted.partition}:s3:::${entry.bucket}`
   const { pointer } = entry
   // The guide leaves what is only read open at all times and from everywhere.
   const bound = !guide || writes(entry)
-  const time: Record<string, ContextTest> = bound ? { 'aws:currenttime': windowOf(admitted, entry, guide) } : {}
-  const context = { ...time, ...(bound && sourceOf(admitted)) }
+  const time: Record<string, ContextTest> = bound ? { 'aws:currenttime': writes(entry) ? windows.writing : windows.reading } : {}
+  const context = { ...time, ...(bound && source) }
   const onBucket = (arn: string) => arn === bucketArn
 
   const wishes: Wish[] = [{
@@ -115,19 +125,25 @@ const wishesOf = (admitted: Admitted, entry: Entry): Wish[] => {
   return wishes
 }
 
-export const wishes = (admitted: Admitted): Wish[] => admitted.entries.flatMap(entry => wishesOf(admitted, entry))
-
-/**
- * Whether the job asked to be able to do this. A key with several values counts as none: S3 sends one.
- */
-export const intends = (admitted: Admitted, request: AccessRequest): boolean => {
-  const action = request.action.toLowerCase()
-  const context = new Map(Object.entries(request.context).map(([key, value]) =>
-    [key.toLowerCase(), typeof value === 'string' ? value : value.length === 1 ? value[0] : undefined]))
-  return wishes(admitted).some(wish => wish.action(action) &&
-    wish.resource(request.resource) &&
-    Object.entries(wish.context).every(([key, test]) => test(context.get(key))))
+export const wishes = (admitted: Admitted): Wish[] => {
+  const bounds = boundsOf(admitted)
+  return admitted.entries.flatMap(entry => wishesOf(admitted, entry, bounds))
 }
+
+/** As intends(), for many requests. */
+export const intention = (admitted: Admitted): (request: AccessRequest) => boolean => {
+  const wanted = wishes(admitted)
+  return request => {
+    const action = request.action.toLowerCase()
+    const context = new Map(Object.entries(request.context).map(([key, value]) =>
+      [key.toLowerCase(), typeof value === 'string' ? value : value.length === 1 ? value[0] : undefined]))
+    return wanted.some(wish => wish.action(action) && wish.resource(request.resource) &&
+      Object.entries(wish.context).every(([key, test]) => test(context.get(key))))
+  }
+}
+
+/** Whether the job asked to be able to do this. A key with several values counts as none: S3 sends one. */
+export const intends = (admitted: Admitted, request: AccessRequest): boolean => intention(admitted)(request)
 
 /**
  * What the `guarded` layout must deny explicitly, so that no bucket policy can allow it either: S3 before the start, after
@@ -135,9 +151,9 @@ export const intends = (admitted: Admitted, request: AccessRequest): boolean => 
  */
 export const bars = (admitted: Admitted): Wish[] => {
   if (admitted.layout !== 'guarded') return []
-  const ends = admitted.entries.map(entry => Date.parse(writes(entry) ? admitted.window.outputNotAfter : admitted.window.notAfter))
-  const open = during(Date.parse(admitted.window.notBefore), true, Math.max(...ends))
-  return Object.entries({ 'aws:currenttime': open, ...sourceOf(admitted) }).map(([key, test]) => ({
+  const { windows, source } = boundsOf(admitted)
+  const open = admitted.entries.some(writes) ? windows.writing : windows.reading
+  return Object.entries({ 'aws:currenttime': open, ...source }).map(([key, test]) => ({
     pointer: '',
     action: name => name.startsWith('s3:'),
     resource: () => true,

@@ -66,9 +66,19 @@ export const actionsOn: Record<ResourceKind, string[]> = {
     s3express:CreateSession s3-object-lambda:GetObject s3-outposts:GetObject s3tables:GetTableData ec2:RunInstances`)
 }
 
-const known = new Set(Object.values(actionsOn).flat().map(action => action.toLowerCase()))
+const kinds = new Map(Object.entries(actionsOn).flatMap(([kind, actions]) =>
+  actions.map((action): [string, ResourceKind] => [action.toLowerCase(), kind as ResourceKind])))
 
-export const isKnownAction = (action: string): boolean => known.has(action.toLowerCase())
+/** What an action is checked against; undefined when no service has such an action. */
+export const kindOfAction = (action: string): ResourceKind | undefined => kinds.get(action.toLowerCase())
+
+/** What a resource is, by its ARN alone. */
+export const kindOfResource = (arn: string): ResourceKind => {
+  if (/^arn:[^:]*:s3:::[^/]+\//.test(arn)) return 'object'
+  if (/^arn:[^:]*:s3:::[^/]+$/.test(arn)) return 'bucket'
+  if (/^arn:[^:]*:kms:/.test(arn)) return 'key'
+  return 'other'
+}
 
 /** Not an action of any service, though the guide grants it: S3 checks s3:PutObject when an upload is completed. */
 export const guideOnlyAction = 's3:CompleteMultipartUpload'

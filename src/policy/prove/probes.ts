@@ -2,7 +2,7 @@ import type { Admitted } from '../admitted.ts'
 import { many, type PolicyDocument } from '../document.ts'
 import { readInstant } from './conditions/date.ts'
 import { lastOf, readBlock, writeAddress, type Block } from './conditions/ip.ts'
-import type { ResourceKind } from './known-actions.ts'
+import { kindOfResource, type ResourceKind } from './known-actions.ts'
 
 /**
  * The values that a request is built from: for each dimension, the boundaries that the policy or the admitted request draws
@@ -101,14 +101,6 @@ export const resources = (policy: PolicyDocument, { entries, partition }: Admitt
     '*', `arn:${partition}:s3:us-east-1:111122223333:accesspoint/a/object/a`, `arn:${partition}:kms:us-east-1:111122223333:key/another`
   ]
   const sorted: Record<ResourceKind, string[]> = { bucket: [], object: [], key: [], other: [] }
-  for (const resource of unique(all)) sorted[kindOf(resource)].push(resource)
+  for (const resource of unique(all)) sorted[kindOfResource(resource)].push(resource)
   return sorted
-}
-
-/** What a resource is, by its ARN alone. */
-const kindOf = (arn: string): ResourceKind => {
-  if (/^arn:[^:]*:s3:::[^/]+\//.test(arn)) return 'object'
-  if (/^arn:[^:]*:s3:::[^/]+$/.test(arn)) return 'bucket'
-  if (/^arn:[^:]*:kms:/.test(arn)) return 'key'
-  return 'other'
 }

@@ -1,7 +1,7 @@
 import type { Admitted } from '../admitted.ts'
 import type { PolicyDocument } from '../document.ts'
 import { compile, decide, type AccessRequest, type CompiledStatement, type Decision } from './evaluate.ts'
-import { bars, intends, wishes, type Wish } from './intent.ts'
+import { bars, intends, wishes, type ContextTest, type Wish } from './intent.ts'
 import { actionsOn, type ResourceKind } from './known-actions.ts'
 import { contextValues, resources } from './probes.ts'
 import { misfit } from './shape.ts'
@@ -89,15 +89,21 @@ const questionOf = (statements: CompiledStatement[], wanted: Wish[], barred: Wis
       const tests = statements.map(statement => statement.tests.filter(test => test.key === key))
       return value => {
         const values = value === undefined ? undefined : [value]
-        const answers = new Map<string, boolean>()
-        const holds = ({ identity, test }: CompiledStatement['tests'][number]): boolean => {
-          const known = answers.get(identity)
+        // Most statements ask the same, and so do most wishes: one answer serves them all.
+        const answers = new Map<string | ContextTest, boolean>()
+        const once = (question: string | ContextTest, ask: () => boolean): boolean => {
+          const known = answers.get(question)
           if (known !== undefined) return known
-          const answer = test(values, noVariables)
-          answers.set(identity, answer)
+          const answer = ask()
+          answers.set(question, answer)
           return answer
         }
-        return split(statement => tests[statement.index]?.every(holds) ?? true, wish => wish.context[key]?.(value) ?? true)
+        return split(
+          statement => tests[statement.index]?.every(({ identity, test }) => once(identity, () => test(values, noVariables))) ?? true,
+          wish => {
+            const test = wish.context[key]
+            return test === undefined || once(test, () => test(value))
+          })
       }
     }
   }

@@ -1,6 +1,6 @@
 import type { Admitted } from '../admitted.ts'
 import { many, type PolicyDocument, type Statement } from '../document.ts'
-import { actionsOn, guideOnlyAction } from './known-actions.ts'
+import { guideOnlyAction, kindOfAction, kindOfResource } from './known-actions.ts'
 
 /**
  * The shapes of policy that the prover's values are complete for. In these every test is "equals", "starts with", "lies
@@ -10,7 +10,7 @@ import { actionsOn, guideOnlyAction } from './known-actions.ts'
 
 /** The context keys a policy may use, and the operators that it may ask each with. */
 export const provableKeys = new Map<string, RegExp>([
-  ['aws:currenttime', /^Date/],
+  ['aws:currenttime', /^Date(Not)?(Equals|LessThan|LessThanEquals|GreaterThan|GreaterThanEquals)$/],
   ['aws:sourceip', /^(Not)?IpAddress(IfExists)?$/],
   ['aws:vpcsourceip', /^(Not)?IpAddress(IfExists)?$/],
   ['aws:sourcevpc', /^String(Not)?(Equals|Like)(IfExists)?$/],
@@ -22,16 +22,18 @@ export const provableKeys = new Map<string, RegExp>([
 /** A literal, or one that a single `*` ends. */
 const plain = (pattern: string): boolean => !/[*?]|\$\{/.test(pattern.replace(/\*$/, ''))
 
-const grantable = new Set([...actionsOn.bucket, ...actionsOn.object, ...actionsOn.key])
-
 /** @returns what does not fit, undefined when all does */
 const misfitOfAllow = (statement: Statement, admitted: Admitted): string | undefined => {
   const buckets = new Set(admitted.entries.map(entry => `arn:${admitted.partition}:s3:::${entry.bucket}`))
   const keys = new Set(admitted.entries.flatMap(entry => entry.kmsKeyArns))
   const guide = admitted.layout === 'guide'
 
-  const action = many(statement.Action).find(name => !grantable.has(name) && !(guide && name === guideOnlyAction))
-  if (action !== undefined) return `allows ${JSON.stringify(action)}`
+  // What can do nothing today has no business in a policy: a resource added tomorrow would give it something to do.
+  const kinds = new Set(many(statement.Resource).map(kindOfResource))
+  const actions = many(statement.Action).filter(name => !(guide && name === guideOnlyAction))
+  const idle = actions.find(name => !kinds.has(kindOfAction(name) ?? 'other'))
+  if (idle !== undefined) return `allows ${JSON.stringify(idle)}, which none of its resources can take`
+  if (actions.some(name => kindOfAction(name) === 'other')) return 'allows an action outside buckets, objects and keys'
   if (statement.NotResource !== undefined) return 'allows with NotResource'
   // A bucket's name ends before the first slash, so a pattern that reaches into the name cannot pass.
   const resource = many(statement.Resource).find(arn => !buckets.has(arn.replace(/\/.*$/s, '')) && !keys.has(arn))

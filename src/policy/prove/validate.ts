@@ -1,7 +1,7 @@
 import { many, type PolicyDocument, type Statement } from '../document.ts'
 import { readBlock, writeAddress } from './conditions/ip.ts'
 import { compile } from './evaluate.ts'
-import { guideOnlyAction, isKnownAction } from './known-actions.ts'
+import { guideOnlyAction, kindOfAction } from './known-actions.ts'
 import { UnknownElement } from './unknown-element.ts'
 
 // IAM and STS quotas, "IAM and STS character limits": tab, line feed, carriage return and U+0020 to U+00FF.
@@ -20,7 +20,7 @@ function * wrongIn (statement: Statement, allowGuideAction: boolean): Generator<
     const wildcard = /[*?]/.test(action)
     const excused = allowGuideAction && action === guideOnlyAction
     // A wildcard in an Allow is refused by the proof, whatever it stands for.
-    if (!wildcard && !isKnownAction(action) && !excused) yield `${JSON.stringify(action)} is not an action`
+    if (!wildcard && kindOfAction(action) === undefined && !excused) yield `${JSON.stringify(action)} is not an action`
   }
   for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
     for (const [key, value] of Object.entries(keys)) {

@@ -7,11 +7,16 @@ export interface Block { family: 4 | 6, low: bigint, high: bigint }
 
 const bitsOf = { 4: 32, 6: 128 }
 
-const numberOf = (address: ipaddr.IPv4 | ipaddr.IPv6): bigint =>
-  address.toByteArray().reduce((number, byte) => number << 8n | BigInt(byte), 0n)
+const join = (parts: number[], bits: bigint): bigint => parts.reduce((number, part) => number << bits | BigInt(part), 0n)
 
-// Strict spellings only: ipaddr.js would read '010.1', '0x7f.1' and zones, which S3 never reports.
-const isAddress = (text: string) => ipaddr.IPv4.isValidFourPartDecimal(text) || (text.includes(':') && !text.includes('%') && ipaddr.IPv6.isValid(text))
+// Strict spellings only: ipaddr.js would also read '010.1', '0x7f.1' and zones, which S3 never reports.
+const octets = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
+
+/** The address as a number; undefined when it is none. */
+const readAddress = (text: string, family: 4 | 6): bigint | undefined => {
+  if (family === 4) return octets.test(text) ? join(text.split('.').map(Number), 8n) : undefined
+  return !text.includes('%') && ipaddr.IPv6.isValid(text) ? join(ipaddr.IPv6.parse(text).parts, 16n) : undefined
+}
 
 /**
  * An address without a mask is the block of that address alone; host bits of a CIDR do not count.
@@ -22,11 +27,12 @@ export const readBlock = (text: string): Block => {
   const [address = '', mask, ...rest] = text.split('/')
   const family = address.includes(':') ? 6 : 4
   const bits = bitsOf[family]
-  if (!isAddress(address) || rest.length > 0 || (mask !== undefined && !(/^\d{1,3}$/.test(mask) && Number(mask) <= bits))) {
+  const number = readAddress(address, family)
+  if (number === undefined || rest.length > 0 || (mask !== undefined && !(/^\d{1,3}$/.test(mask) && Number(mask) <= bits))) {
     throw new UnknownElement(`not an address or CIDR: ${JSON.stringify(text)}`)
   }
   const free = BigInt(bits - Number(mask ?? bits))
-  const low = (numberOf(ipaddr.parse(address)) >> free) << free
+  const low = (number >> free) << free
   return { family, low, high: low | ((1n << free) - 1n) }
 }
 

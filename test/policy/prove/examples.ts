@@ -1,0 +1,145 @@
+import type { Admitted, Entry } from '../../../src/policy/admitted.ts'
+import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/policy/document.ts'
+
+/** Requests and the policies that say the same, written by hand: the prover is tested without the renderer. */
+export interface Example { name: string, admitted: Admitted, policy: PolicyDocument }
+
+export const entry = (changes: Partial<Entry> & Pick<Entry, 'sid' | 'bucket'>): Entry =>
+  ({ pointer: `/${changes.sid}`, prefix: '', level: 'read', list: true, acl: false, delete: false, kmsKeyArns: [], ...changes })
+
+export const admittedOf = (changes: Partial<Admitted> & Pick<Admitted, 'layout' | 'entries'>): Admitted => ({
+  partition: 'aws',
+  job: { id: 'wiki-finetune-42', team: 'nlp', labels: {} },
+  window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:10:00Z' },
+  source: { kind: 'ip', cidrs: ['203.0.113.42/32'] },
+  attach: 'auto',
+  ...changes
+})
+
+const policyOf = (...Statement: Statement[]): PolicyDocument => ({ Version: '2012-10-17', Statement })
+
+const arns = (bucket: string, prefix = '', partition = 'aws') => [`arn:${partition}:s3:::${bucket}`, `arn:${partition}:s3:::${bucket}/${prefix}*`]
+
+const allow = (Sid: string, Action: string[], Resource: string[], Condition?: ConditionBlock): Statement =>
+  ({ Sid, Effect: 'Allow', Action, Resource, ...(Condition && { Condition }) })
+
+const deny = (Sid: string, Condition: ConditionBlock, changes: Partial<Statement> = { Resource: '*' }): Statement =>
+  ({ Sid, Effect: 'Deny', Action: 's3:*', ...changes, Condition })
+
+const at = (instant: string) => ({ 'aws:CurrentTime': instant })
+const during = (end: string): ConditionBlock => ({ DateGreaterThanEquals: at('2025-07-16T01:00:00Z'), DateLessThan: at(end) })
+const untilEnd = during('2025-07-16T04:00:00Z')
+const untilOutputEnd = during('2025-07-16T04:10:00Z')
+
+const read = ['s3:GetObject', 's3:GetBucketLocation', 's3:ListBucket']
+const write = ['s3:PutObject', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts']
+
+const guide: Example = {
+  name: 'the guide',
+  admitted: admittedOf({
+    layout: 'guide',
+    entries: [
+      entry({ sid: 'WikipediaReadOnly', bucket: 'acmeco-training-datasets-wikipedia-2025-07-01' }),
+      entry({ sid: 'BaseModelsReadOnly', bucket: 'acmeco-base-models' }),
+      entry({ sid: 'FinetunedModelsWrite', bucket: 'acmeco-finetuned-models', level: 'write', acl: true })
+    ],
+    window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:00:00Z' }
+  }),
+  policy: policyOf(
+    allow('WikipediaReadOnly', ['s3:GetObject', 's3:ListBucket'], arns('acmeco-training-datasets-wikipedia-2025-07-01')),
+    allow('BaseModelsReadOnly', ['s3:GetObject', 's3:ListBucket'], arns('acmeco-base-models')),
+    allow('FinetunedModelsWrite', [
+      's3:GetObject', 's3:ListBucket', 's3:PutObject', 's3:PutObjectAcl', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts',
+      's3:CompleteMultipartUpload'
+    ], arns('acmeco-finetuned-models'), {
+      DateGreaterThan: at('2025-07-16T01:00:00Z'),
+      DateLessThan: at('2025-07-16T04:00:00Z'),
+      IpAddress: { 'aws:SourceIp': '203.0.113.42/32' }
+    }))
+}
+
+const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
+const outKey = 'arn:aws:kms:us-east-2:111122223333:key/mrk-0123456789abcdef0123456789abcdef'
+const from: ConditionBlock = { IpAddress: { 'aws:SourceIp': ['198.51.100.0/28', '2001:db8:1::/48'] } }
+const viaS3 = (region: string): ConditionBlock => ({ StringEquals: { 'kms:ViaService': `s3.${region}.amazonaws.com` } })
+const everywhere: Example = {
+  name: 'window and source on every Allow',
+  admitted: admittedOf({
+    layout: 'everywhere',
+    source: { kind: 'ip', cidrs: ['198.51.100.0/28', '2001:db8:1::/48'] },
+    entries: [
+      entry({ sid: 'Wikipedia', bucket: 'datasets', prefix: 'wikipedia/', kmsKeyArns: [key] }),
+      entry({ sid: 'Models', bucket: 'base-models', list: false }),
+      entry({ sid: 'Run', bucket: 'runs', prefix: 'nlp/42/', level: 'read-write', delete: true, acl: true }),
+      entry({ sid: 'Out', bucket: 'datasets', prefix: 'wikipedia/tokens/', level: 'write', list: false, kmsKeyArns: [outKey] })
+    ]
+  }),
+  policy: policyOf(
+    allow('Wikipedia', ['s3:GetObject', 's3:GetBucketLocation'], arns('datasets', 'wikipedia/'), { ...untilEnd, ...from }),
+    allow('WikipediaList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': 'wikipedia/*' }, ...untilEnd, ...from }),
+    allow('WikipediaKeys', ['kms:Decrypt'], [key], { ...viaS3('eu-west-1'), ...untilEnd }),
+    allow('Models', ['s3:GetObject', 's3:GetBucketLocation'], arns('base-models'), { ...untilEnd, ...from }),
+    allow('Run', ['s3:GetObject', ...write, 's3:PutObjectAcl', 's3:DeleteObject', 's3:GetBucketLocation'], arns('runs', 'nlp/42/'), { ...untilOutputEnd, ...from }),
+    allow('RunList', ['s3:ListBucket'], ['arn:aws:s3:::runs'], { StringLike: { 's3:prefix': 'nlp/42/*' }, ...untilOutputEnd, ...from }),
+    allow('Out', [...write, 's3:GetBucketLocation'], arns('datasets', 'wikipedia/tokens/'), { ...untilOutputEnd, ...from }),
+    allow('OutKeys', ['kms:GenerateDataKey', 'kms:Decrypt'], [outKey], { ...viaS3('us-east-2'), ...untilOutputEnd }))
+}
+
+const guarded: Example = {
+  name: 'window and source in Denies',
+  admitted: admittedOf({
+    layout: 'guarded',
+    partition: 'aws-cn',
+    entries: [
+      entry({ sid: 'Wikipedia', bucket: 'datasets' }),
+      entry({ sid: 'Out', bucket: 'runs', prefix: '42/', level: 'write', list: true })
+    ]
+  }),
+  policy: policyOf(
+    allow('Wikipedia', read, arns('datasets', '', 'aws-cn')),
+    allow('Out', [...write, 's3:GetBucketLocation'], arns('runs', '42/', 'aws-cn')),
+    allow('OutList', ['s3:ListBucket'], ['arn:aws-cn:s3:::runs'], { StringLike: { 's3:prefix': '42/*' } }),
+    deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
+    deny('ReadsAfter', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }, { NotResource: arns('runs', '42/', 'aws-cn') }),
+    deny('After', { DateGreaterThanEquals: at('2025-07-16T04:10:00Z') }),
+    deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }))
+}
+
+const vpcIds = ['vpc-0123456789abcdef0']
+const vpcEndpointIds = ['vpce-0123456789abcdef0', 'vpce-0123456789abcdef1']
+const vpcSource: Admitted['source'] = { kind: 'vpc', vpcIds, vpcEndpointIds, cidrs: ['10.0.12.0/24'] }
+const vpcEverywhere: Example = {
+  name: 'a VPC on every Allow',
+  admitted: admittedOf({
+    layout: 'everywhere', source: vpcSource, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets' })]
+  }),
+  policy: policyOf(allow('Wikipedia', read, arns('datasets'), {
+    ...untilEnd,
+    StringEquals: { 'aws:SourceVpc': vpcIds, 'aws:SourceVpce': vpcEndpointIds },
+    IpAddress: { 'aws:VpcSourceIp': '10.0.12.0/24' }
+  }))
+}
+
+const vpcGuarded: Example = {
+  name: 'a VPC in Denies',
+  admitted: admittedOf({
+    layout: 'guarded', source: vpcSource, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets' })]
+  }),
+  policy: policyOf(
+    allow('Wikipedia', read, arns('datasets')),
+    deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
+    deny('After', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }),
+    deny('OtherVpcs', { StringNotEquals: { 'aws:SourceVpc': vpcIds } }),
+    deny('OtherEndpoints', { StringNotEquals: { 'aws:SourceVpce': vpcEndpointIds } }),
+    deny('Elsewhere', { NotIpAddress: { 'aws:VpcSourceIp': '10.0.12.0/24' } }))
+}
+
+const anywhere: Example = {
+  name: 'any source',
+  admitted: admittedOf({
+    layout: 'everywhere', source: { kind: 'any' }, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets', list: false })]
+  }),
+  policy: policyOf(allow('Wikipedia', ['s3:GetObject', 's3:GetBucketLocation'], arns('datasets'), untilEnd))
+}
+
+export const examples: Example[] = [guide, everywhere, guarded, vpcEverywhere, vpcGuarded, anywhere]

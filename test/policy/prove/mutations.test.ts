@@ -1,0 +1,66 @@
+import t from 'tap'
+import { compile, decide, evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { bars, intention } from '../../../src/policy/prove/intent.ts'
+import { prove } from '../../../src/policy/prove/prove.ts'
+import type { Admitted } from '../../../src/policy/admitted.ts'
+import { examples } from './examples.ts'
+import { mutants } from './mutations.ts'
+import { randomRequest } from './random-requests.ts'
+import { seeded } from './seeded.ts'
+
+/** A refusal shows a request about which policy and request really differ: asked again, one by one. */
+const explicitly = (admitted: Admitted, { action, context }: AccessRequest) =>
+  bars(admitted).some(bar => bar.action(action.toLowerCase()) && Object.entries(bar.context).every(([key, test]) => {
+    const value = context[key]
+    return test(typeof value === 'string' ? value : undefined)
+  }))
+
+/** Changes after which a policy still says what was asked. */
+const equivalents: Record<string, string[]> = {
+  // It is no action: S3 checks s3:PutObject when an upload is completed.
+  'the guide': ['FinetunedModelsWrite: s3:CompleteMultipartUpload dropped'],
+  // The output lies in the same bucket, and its statement lasts longer.
+  'window and source on every Allow': ['Wikipedia: s3:GetBucketLocation dropped'],
+  // The Deny reaches over what is not allowed anyway: other keys of the output's bucket, and buckets whose names go on.
+  'window and source in Denies': [
+    'ReadsAfter: arn:aws-cn:s3:::runs to arn:aws-cn:s3:::runs*',
+    'ReadsAfter: arn:aws-cn:s3:::runs/42/* to arn:aws-cn:s3:::runs/42*',
+    'ReadsAfter: arn:aws-cn:s3:::runs/42/* to arn:aws-cn:s3:::runs/*',
+    'ReadsAfter: arn:aws-cn:s3:::runs/42/* to arn:aws-cn:s3:::runs/*'
+  ]
+}
+
+// Every mutant that a request can tell from what was asked is refused. What is left says the same in other words.
+for (const { name, admitted, policy } of examples) {
+  t.test(name, async t => {
+    t.equal(prove(policy, admitted).ok, true, 'the policy itself is proven')
+    const intends = intention(admitted)
+    const survivors: string[] = []
+    let refused = 0
+    for (const mutant of mutants(policy)) {
+      const proof = prove(mutant.policy, admitted)
+      if (proof.ok) {
+        survivors.push(mutant.what)
+        const draw = seeded(survivors.length)
+        const statements = compile(mutant.policy)
+        for (let i = 0; i < 500; i++) {
+          const request = randomRequest(draw, admitted)
+          const { allowed } = decide(statements, request)
+          if (allowed !== intends(request)) t.fail(`${mutant.what} is proven, and wrong`, { request, allowed })
+        }
+        continue
+      }
+      refused++
+      if (proof.counterexample === undefined) continue
+      const { request, wanted, got } = proof.counterexample
+      const again = evaluate(mutant.policy, request)
+      const differs = again.allowed !== intends(request) || (explicitly(admitted, request) && again.kind !== 'explicit-deny')
+      if (!differs || wanted !== intends(request) || got.kind !== again.kind) t.fail(`no counterexample to ${mutant.what}`, proof.counterexample)
+    }
+    t.ok(refused > 80, `${refused} mutants refused`)
+    // A Deny may name more than it needs: more actions or resources, as long as nothing that was asked for is among them.
+    const inAllow = survivors.filter(what => policy.Statement.find(({ Sid }) => what.startsWith(`${Sid}:`))?.Effect === 'Allow')
+    const inDeny = survivors.filter(what => !inAllow.includes(what) && !/ added$/.test(what))
+    t.same([...inAllow, ...inDeny], equivalents[name] ?? [], 'only these changes change nothing')
+  })
+}
