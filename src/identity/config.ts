@@ -174,7 +174,7 @@ export function loadIdentity (config: unknown, deps: IdentityDeps): Authenticato
         return looksLikeStaticToken(token) ? byToken(token) : await byIssuer(token)
       } catch (error) {
         if (error instanceof IssuerDown) {
-          onRefusal?.('issuer-down', { error: error.message })
+          onRefusal?.('issuer-down', { issuer: error.issuer, error: error.message })
           throw identityUnavailable(error.retryAfterSeconds)
         }
         if (!(error instanceof Refusal)) throw error

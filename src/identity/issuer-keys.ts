@@ -3,6 +3,8 @@ import { urlFault, isLoopback } from '../secure-url.ts'
 import type { FetchJsonOptions } from './fetch-json.ts'
 
 export interface KeySource {
+  /** As configured, for errors. */
+  name: string
   issuer: string
   /** Without it: OpenID Connect discovery at the issuer. */
   jwksUri?: string
@@ -24,10 +26,13 @@ export interface KeySourceDeps {
 /** The issuer could not be asked, or answered nonsense. */
 export class IssuerDown extends Error {
   override name = 'IssuerDown'
+  /** Its configured name. */
+  readonly issuer: string
   readonly retryAfterSeconds: number
 
-  constructor (message: string, retryAfterSeconds: number, cause?: unknown) {
+  constructor (issuer: string, message: string, retryAfterSeconds: number, cause?: unknown) {
     super(message, { cause })
+    this.issuer = issuer
     this.retryAfterSeconds = retryAfterSeconds
   }
 }
@@ -47,15 +52,17 @@ export const discoveryUrl = (issuer: string) => new URL(`${issuer.replace(/\/$/,
  * tokens ask for, at most one per retrySeconds while the issuer is down. Rejects with IssuerDown.
  */
 export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGetKey {
-  let lastFailure: { at: number, message: string } | undefined
+  // By address: an outage of discovery alone must not keep known keys from being renewed.
+  const lastFailure = new Map<string, { at: number, message: string }>()
   let keys: { url: string, set: RemoteJWKSet, foundAt: number } | undefined
   let finding: Promise<RemoteJWKSet> | undefined
 
   async function ask (url: URL, bearerAllowed: boolean): Promise<unknown> {
-    if (lastFailure) {
-      const wait = lastFailure.at + retrySeconds * 1000 - deps.now().getTime()
+    const failure = lastFailure.get(url.href)
+    if (failure) {
+      const wait = failure.at + retrySeconds * 1000 - deps.now().getTime()
       // A clock set back must not keep the issuer locked out.
-      if (wait > 0 && wait <= retrySeconds * 1000) throw new IssuerDown(lastFailure.message, Math.ceil(wait / 1000))
+      if (wait > 0 && wait <= retrySeconds * 1000) throw new IssuerDown(source.name, failure.message, Math.ceil(wait / 1000))
     }
     try {
       const options: FetchJsonOptions = { timeoutMs: source.timeoutSeconds * 1000 }
@@ -66,30 +73,31 @@ export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGe
         options.bearer = deps.readFile(source.bearerFile).trim()
       }
       const answer = await deps.fetchJson(url, options)
-      lastFailure = undefined
+      lastFailure.delete(url.href)
       return answer
     } catch (cause) {
-      throw failed(`${url.origin}${url.pathname}: ${cause instanceof Error ? cause.message : 'failed'}`, cause)
+      throw failed(url, cause instanceof Error ? cause.message : 'failed', cause)
     }
   }
 
-  function failed (message: string, cause?: unknown): IssuerDown {
-    lastFailure = { at: deps.now().getTime(), message }
-    return new IssuerDown(message, retrySeconds, cause)
+  function failed (url: URL, reason: string, cause?: unknown): IssuerDown {
+    const message = `${url.origin}${url.pathname}: ${reason}`
+    lastFailure.set(url.href, { at: deps.now().getTime(), message })
+    return new IssuerDown(source.name, message, retrySeconds, cause)
   }
 
   async function discover (): Promise<string> {
     const url = discoveryUrl(source.issuer)
     const document = await ask(url, true)
-    if (!isObject(document)) throw failed(`${url.href}: is no object`)
+    if (!isObject(document)) throw failed(url, 'is no object')
     // OpenID Connect Discovery 1.0 section 4.3: else one tenant of a host could speak for another.
-    if (document.issuer !== source.issuer) throw failed(`${url.href}: is of another issuer`)
+    if (document.issuer !== source.issuer) throw failed(url, 'is of another issuer')
     const { jwks_uri: jwksUri } = document
-    if (typeof jwksUri !== 'string') throw failed(`${url.href}: has no jwks_uri`)
+    if (typeof jwksUri !== 'string') throw failed(url, 'has no jwks_uri')
     const fault = urlFault(jwksUri)
-    if (fault !== undefined) throw failed(`${url.href}: jwks_uri ${fault}`)
+    if (fault !== undefined) throw failed(url, `jwks_uri ${fault}`)
     // A remote issuer has no business with what listens on this machine.
-    if (isLoopback(new URL(jwksUri)) && !isLoopback(url)) throw failed(`${url.href}: jwks_uri is on loopback`)
+    if (isLoopback(new URL(jwksUri)) && !isLoopback(url)) throw failed(url, 'jwks_uri is on loopback')
     return jwksUri
   }
 
@@ -108,7 +116,7 @@ export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGe
       cacheMaxAge: source.cacheSeconds * 1000,
       [customFetch]: async () => {
         const set = await ask(url, bearerAllowed)
-        if (!isObject(set) || !Array.isArray(set.keys) || !set.keys.every(isObject)) throw failed(`${url.href}: is no JWK set`)
+        if (!isObject(set) || !Array.isArray(set.keys) || !set.keys.every(isObject)) throw failed(url, 'is no JWK set')
         return Response.json(set)
       }
     })

@@ -24,6 +24,7 @@ export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps
   const issuers = new Map(entries.map(entry => [entry.issuer, {
     entry,
     keys: issuerKeys({
+      name: entry.name,
       issuer: entry.issuer,
       ...(entry.jwksUri === undefined ? {} : { jwksUri: entry.jwksUri }),
       ...(entry.caFile === undefined ? {} : { caFile: entry.caFile }),
