@@ -1,0 +1,115 @@
+import { createHash } from 'node:crypto'
+import t from 'tap'
+import type { Admitted, Entry } from '../../src/policy/admitted.ts'
+import type { PolicyDocument } from '../../src/policy/document.ts'
+import { canonicalJson, chooseAttach, limits, measure, tooLarge } from '../../src/policy/measure.ts'
+import { render } from '../../src/policy/render.ts'
+import { goldenCases } from './golden-cases.ts'
+
+t.test('characters are counted as IAM does, without white space', async t => {
+  const policy: PolicyDocument = { Version: '2012-10-17', Statement: [{ Sid: 'A b\t', Effect: 'Allow', Action: 's3:*', Resource: '*' }] }
+  t.equal(measure(policy).characters, JSON.stringify(policy).length - ' \\t'.length + '\\t'.length)
+  for (const { name, policy } of goldenCases()) {
+    t.equal(measure(policy).characters, JSON.stringify(policy, null, 2).replaceAll(/\s/g, '').length, name)
+  }
+})
+
+t.test('the hash is that of the canonical JSON, whatever the order of keys', async t => {
+  const policy: PolicyDocument = {
+    Version: '2012-10-17',
+    Statement: [{
+      Sid: 'A', Effect: 'Allow', Action: ['s3:GetObject'], Resource: ['b', 'a'], Condition: { B: { y: '2', x: ['1', '3'] }, A: { z: '0' } }
+    }]
+  }
+  const canonical = '{"Statement":[{"Action":["s3:GetObject"],"Condition":{"A":{"z":"0"},"B":{"x":["1","3"],"y":"2"}},"Effect":"Allow",' +
+    '"Resource":["b","a"],"Sid":"A"}],"Version":"2012-10-17"}'
+  t.equal(canonicalJson(policy), canonical)
+  t.equal(measure(policy).sha256, createHash('sha256').update(canonical).digest('hex'))
+  const [statement] = policy.Statement
+  const reordered = { Statement: [Object.fromEntries(Object.entries(statement ?? {}).reverse())], Version: '2012-10-17' } as unknown as PolicyDocument
+  t.equal(measure(reordered).sha256, measure(policy).sha256)
+  t.equal(measure({ Version: '2012-10-17', Statement: [{ ...policy.Statement[0], Resource: ['a', 'b'] } as never] }).sha256 === measure(policy).sha256, false,
+    'the order of a list counts')
+})
+
+t.test('canonicalJson: RFC 8785', async t => {
+  t.equal(canonicalJson({ b: [1e21, 0.1, -0, null, true], a: '\u20ac\u0007"\\/', 10: 1, 9: 2, A: {} }),
+    '{"10":1,"9":2,"A":{},"a":"€\\u0007\\"\\\\/","b":[1e+21,0.1,0,null,true]}')
+  t.throws(() => canonicalJson(undefined), { name: 'TypeError' })
+  t.throws(() => canonicalJson(NaN))
+})
+
+t.test('sizes of the edge', async t => {
+  const sized = (characters: number): PolicyDocument => {
+    const policy = { Version: '2012-10-17' as const, Statement: [{ Sid: '', Effect: 'Allow' as const, Action: 's3:GetObject', Resource: 'x' }] }
+    policy.Statement[0]!.Sid = 'x'.repeat(characters - JSON.stringify(policy).length)
+    return policy
+  }
+  t.match(measure(sized(2048)), { characters: 2048, fits: { inline: true, managed: true } })
+  t.match(measure(sized(2049)), { characters: 2049, fits: { inline: false, managed: true } })
+  t.match(measure(sized(6144)), { characters: 6144, fits: { inline: false, managed: true } })
+  t.match(measure(sized(6145)), { characters: 6145, fits: { inline: false, managed: false } })
+})
+
+t.test('chooseAttach', async t => {
+  const table: [Parameters<typeof chooseAttach>[0], number, ReturnType<typeof chooseAttach>][] = [
+    ['auto', 2048, 'inline'], ['auto', 2049, 'managed'], ['auto', 6144, 'managed'], ['auto', 6145, undefined],
+    ['inline', 2048, 'inline'], ['inline', 2049, undefined],
+    ['managed', 1, 'managed'], ['managed', 6144, 'managed'], ['managed', 6145, undefined],
+    ['session', 2048, 'session'], ['session', 2049, undefined]
+  ]
+  for (const [attach, characters, chosen] of table) t.equal(chooseAttach(attach, characters), chosen, `${attach} ${characters}`)
+})
+
+const admitted = (entries: number, layout: Admitted['layout'], attach: Admitted['attach'], prefix = 'a-prefix-of-some-length/'): Admitted => ({
+  partition: 'aws',
+  job: { id: 'job', team: 'nlp', labels: {} },
+  entries: Array.from({ length: entries }, (_, index): Entry => ({
+    pointer: `/access/${index}`,
+    sid: `Access${index + 1}`,
+    bucket: `acme-bucket-${index}`,
+    prefix,
+    level: 'read',
+    list: true,
+    acl: false,
+    delete: false,
+    kmsKeyArns: []
+  })),
+  window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:00:00Z' },
+  source: { kind: 'ip', cidrs: ['203.0.113.42/32'] },
+  layout,
+  attach
+})
+
+t.test('too large: what was used, what there is, and what would do', async t => {
+  const cases: [string, Admitted, RegExp, RegExp][] = [
+    ['inline, and the compact layout fits', admitted(4, 'everywhere', 'inline'), /an inline policy has at most 2048/, /^Layout `guarded` would fit, with \d+ characters\. Attach `managed` or `auto` would fit\.$/],
+    ['inline, and only managed fits', admitted(8, 'guarded', 'inline'), /an inline policy has at most 2048/, /^Attach `managed` or `auto` would fit\.$/],
+    ['session', admitted(4, 'everywhere', 'session'), /a session policy has at most 2048/, /^Layout `guarded` would fit, with \d+ characters\. A user would fit: /],
+    ['managed, and the compact layout fits', admitted(12, 'everywhere', 'managed'), /a managed policy has at most 6144/, /^Layout `guarded` would fit, with \d+ characters\.$/],
+    ['auto, likewise', admitted(12, 'everywhere', 'auto'), /a managed policy has at most 6144/, /^Layout `guarded` would fit, with \d+ characters\.$/],
+    ['nothing fits', admitted(30, 'everywhere', 'auto'), /a managed policy has at most 6144/, /^No other layout fits: ask for fewer/]
+  ]
+  for (const [name, one, detail, hint] of cases) {
+    const characters = measure(render(one)).characters
+    t.equal(chooseAttach(one.attach, characters), undefined, `${name}: it is too large`)
+    const finding = tooLarge(one, one.attach)
+    t.match(finding, { code: 'policy-too-large', pointer: '', detail, hint }, name)
+    t.match(finding.detail, `has ${characters} characters`, name)
+    const offered = /`(\w+)` would fit, with (\d+)/.exec(finding.hint)
+    if (!offered) continue
+    const { characters: used } = measure(render({ ...one, layout: offered[1] as Admitted['layout'] }))
+    t.equal(used, Number(offered[2]), `${name}: the offer is measured`)
+    t.not(chooseAttach(one.attach, used), undefined, `${name}: the offer holds`)
+  }
+})
+
+t.test('the guide’s layout is never offered, though it would be smaller', async t => {
+  const one = admitted(12, 'everywhere', 'inline', '')
+  t.ok(measure(render({ ...one, layout: 'guide' })).characters < measure(render({ ...one, layout: 'guarded' })).characters)
+  t.notMatch(tooLarge(one, 'inline').hint, /guide/)
+})
+
+t.test('limits are those that AWS publishes', async t => {
+  t.strictSame(limits, { inline: 2048, managed: 6144, session: 2048 })
+})

@@ -1,0 +1,236 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { admit, readmit, restate } from '../../src/policy/admit.ts'
+import type { Admitted } from '../../src/policy/admitted.ts'
+import { many, type PolicyDocument, type Statement } from '../../src/policy/document.ts'
+import { explain } from '../../src/policy/explain.ts'
+import { canonicalJson, canonicalPolicy, measure } from '../../src/policy/measure.ts'
+import { render } from '../../src/policy/render.ts'
+import type { PolicyRequest } from '../../src/request.ts'
+import { access, admissible, layouts, now, openLimits, request } from './arbitrary-requests.ts'
+
+const runs = { numRuns: 400 }
+const text = (value: unknown): string => JSON.stringify(value)
+const must = (condition: boolean, what: () => string): void => { if (!condition) throw new Error(what()) }
+
+t.test('every layout is drawn often enough to mean something', async t => {
+  for (const layout of layouts) {
+    const drawn = fc.sample(request(layout), { numRuns: 200, seed: 1 })
+    const admitted = drawn.filter(one => admit(one, openLimits, now).ok)
+    t.ok(admitted.length > 40, `${layout}: ${admitted.length} of 200 are admitted`)
+  }
+})
+
+t.test('every ARN names a requested bucket, and no more of it than was asked for', async t => {
+  fc.assert(fc.property(admissible, ({ admitted }) => {
+    const policy = render(admitted)
+    const buckets = new Set(admitted.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
+    const objects = new Set(admitted.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
+    const keys = new Set(admitted.entries.flatMap(entry => entry.kmsKeyArns))
+    for (const statement of policy.Statement) {
+      for (const arn of [...many(statement.Resource), ...many(statement.NotResource)]) {
+        if (statement.Effect === 'Deny' && arn === '*') continue
+        must(buckets.has(arn) || objects.has(arn) || keys.has(arn), () => `${arn} in ${text(admitted)}`)
+      }
+    }
+  }), runs)
+})
+
+t.test('a further entry widens no other statement', async t => {
+  fc.assert(fc.property(admissible, access, ({ request, admitted }, more) => {
+    // Explicit Sids keep the statements of the others under their names.
+    const asked = restate(admitted)
+    const extended: PolicyRequest = { ...asked, access: [...asked.access ?? [], { ...more, sid: 'Added' }] }
+    const admission = admit(extended, openLimits, now)
+    if (!admission.ok) return
+    const before = render(admitted)
+    const after = new Map(render(admission.admitted).Statement.map(statement => [statement.Sid, statement]))
+    for (const statement of before.Statement) {
+      const other = after.get(statement.Sid)
+      must(other !== undefined && narrowerOrSame(statement, other, admission.admitted), () =>
+        `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
+    }
+    const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
+    must(added.every(({ Sid }) => /^Added(List|Keys)?$/.test(Sid ?? '')), () => `more than the entry was added: ${text(added)}`)
+  }), runs)
+})
+
+/** The same, but that an Allow may gain a condition, and NotResource of the Deny may name what was added. */
+const narrowerOrSame = (before: Statement, after: Statement, admitted: Admitted): boolean => {
+  const { Condition: was, NotResource: wasNot, ...rest } = before
+  const { Condition: is, NotResource: isNot, ...others } = after
+  if (text(rest) !== text(others)) return false
+  if (before.Effect === 'Deny') {
+    const added = admitted.entries.find(entry => entry.sid === 'Added')
+    const arns = new Set([...many(wasNot), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}*`])
+    return text(was) === text(is) && many(isNot).every(arn => arns.has(arn)) && (added?.level !== 'read' || text(wasNot) === text(isNot))
+  }
+  return wasNot === undefined && isNot === undefined &&
+    Object.entries(was ?? {}).every(([operator, keys]) => text(is?.[operator]) === text(keys))
+}
+
+t.test('rendering is deterministic, changes nothing, and does not depend on the order of keys', async t => {
+  fc.assert(fc.property(admissible, ({ request, admitted }) => {
+    const first = text(render(freeze(admitted)))
+    must(first === text(render(structuredClone(admitted))), () => first)
+    const again = admit(reversed(request), openLimits, now)
+    must(again.ok && text(render(again.admitted)) === first, () => text(request))
+  }), runs)
+})
+
+t.test('what was admitted is admitted again as it is', async t => {
+  fc.assert(fc.property(admissible, ({ request, admitted }) => {
+    const again = admit(restate(admitted), openLimits, now)
+    must(again.ok, () => text(again))
+    if (!again.ok) return
+    const entries = again.admitted.entries.map((entry, index) => ({ ...entry, pointer: admitted.entries[index]?.pointer }))
+    must(text({ ...again.admitted, entries }) === text(admitted), () => `${text(again.admitted)} is not ${text(admitted)}`)
+    must(text(render(again.admitted)) === text(render(admitted)), () => text(request))
+    const unchanged = readmit(admitted, {}, openLimits, now)
+    must(unchanged.ok && text(unchanged.admitted) === text(admitted), () => text(unchanged))
+  }), runs)
+})
+
+t.test('keys of documents and statements stand in one order', async t => {
+  fc.assert(fc.property(admissible, ({ admitted }) => {
+    const policy = render(admitted)
+    must(Object.keys(policy).join() === 'Version,Statement', () => text(policy))
+    for (const statement of policy.Statement) {
+      must(/^Sid,Effect,Action,(Not)?Resource(,Condition)?$/.test(Object.keys(statement).join()), () => text(statement))
+      must(statement.Condition === undefined || Object.keys(statement.Condition).length > 0, () => 'an empty condition')
+      must(Array.isArray(statement.Action) === (statement.Effect === 'Allow') && many(statement.Action).length > 0, () => text(statement))
+      for (const values of Object.values(statement.Condition ?? {}).flatMap(Object.values)) {
+        must(typeof values === 'string' || values.length > 1, () => `a list of one: ${text(statement)}`)
+      }
+    }
+    const sids = policy.Statement.map(statement => statement.Sid)
+    must(new Set(sids).size === sids.length && sids.every(sid => /^[A-Za-z0-9]+$/.test(sid ?? '')), () => text(sids))
+  }), runs)
+})
+
+t.test('every Allow of `everywhere` is bound in time and source; `guarded` denies for all what it does not bind', async t => {
+  fc.assert(fc.property(admissible, ({ admitted }) => {
+    const { Statement } = render(admitted)
+    const has = (statement: Statement | undefined, ...operators: string[]): boolean =>
+      operators.every(operator => statement?.Condition?.[operator] !== undefined)
+    const unsourced = admitted.source.kind === 'any'
+    for (const statement of Statement.filter(({ Effect }) => Effect === 'Allow')) {
+      const kms = many(statement.Action).some(action => action.startsWith('kms:'))
+      if (kms) must(has(statement, 'StringEquals', 'DateGreaterThanEquals', 'DateLessThan') && !has(statement, 'IpAddress'), () => text(statement))
+      if (admitted.layout !== 'everywhere') continue
+      must(has(statement, 'DateGreaterThanEquals', 'DateLessThan'), () => text(statement))
+      must(kms || unsourced || has(statement, 'IpAddress') || has(statement, 'StringEquals'), () => text(statement))
+    }
+    if (admitted.layout !== 'guarded') return
+    const denies = Statement.filter(({ Effect }) => Effect === 'Deny')
+    must(denies.every(({ Action }) => Action === 's3:*'), () => text(denies))
+    must(denies.some(deny => has(deny, 'DateLessThan')) && denies.some(deny => has(deny, 'DateGreaterThanEquals')), () => text(denies))
+    must(unsourced || denies.some(deny => has(deny, 'NotIpAddress') || has(deny, 'StringNotEquals')), () => text(denies))
+    must(denies.every(({ Condition }) => Object.values(Condition ?? {}).flatMap(Object.keys).length === 1), () => 'two keys of a Deny are ANDed')
+  }), runs)
+})
+
+// Wildcards, variables, escapes, look-alikes and ARN separators, alone and inside what would otherwise be fine.
+// eslint-disable-next-line no-template-curly-in-string -- an IAM policy variable, as an attacker would write it
+const fragments = ['*', '?', '$', '${', '}', '${aws:username}', '${*}', '/*', '/..', '../', ':', '"', '\\', '\\u002a', '%2a', '\u0000', '\n', ' ', '＊', '∗', 'arn:aws:s3:::', 'acme']
+const hostile = fc.array(fc.oneof(fc.constantFrom(...fragments), fc.constantFrom('a', 'acme-data', 'runs/42/'), fc.string({ unit: 'binary', maxLength: 3 })), { minLength: 1, maxLength: 4 })
+  .map(parts => parts.join(''))
+
+const fields = [
+  'job.id', 'job.team', 'job.labels.a', 'datasets.0.bucket', 'datasets.0.prefix', 'datasets.0.sid', 'datasets.0.kmsKeyArns.0', 'output.bucket', 'output.prefix',
+  'output.sid', 'access.0.bucket', 'access.0.prefix', 'access.0.sid', 'window.notBefore', 'window.notAfter', 'sourceIps.0', 'vpc.vpcIds.0',
+  'vpc.vpcEndpointIds.0', 'vpc.sourceIps.0'
+]
+
+const place = (source: 'sourceIps' | 'vpc') => ({
+  job: { id: 'job-42', team: 'nlp', labels: { a: 'b' } },
+  datasets: [{ bucket: 'acme-data', prefix: 'wiki/', sid: 'Wiki', kmsKeyArns: [`arn:aws:kms:eu-west-1:111122223333:key/mrk-${'a'.repeat(32)}`] }],
+  output: { bucket: 'acme-output', prefix: 'runs/42/', sid: 'Out' },
+  access: [{ bucket: 'acme-models', prefix: 'llama/', level: 'read' as const, sid: 'Models' }],
+  window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' },
+  ...(source === 'vpc'
+    ? { vpc: { vpcIds: ['vpc-01234567'], vpcEndpointIds: ['vpce-01234567'], sourceIps: ['10.0.0.0/24'] } }
+    : { sourceIps: ['203.0.113.42'] })
+})
+
+t.test('`*`, `?` and `${` of a request never reach the policy, whatever field they are in', async t => {
+  const safeArn = /^arn:aws:(s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/([A-Za-z0-9!_.'()=+@,:-]+\/)*\*)?|kms:[a-z0-9-]+:\d{12}:key\/[0-9a-z-]+)$/
+  let admitted = 0
+  for (const field of fields) {
+    const path = field.split('.')
+    for (const layout of ['everywhere', 'guarded'] as const) {
+      fc.assert(fc.property(hostile, text => {
+        const request: PolicyRequest = { ...place(field.startsWith('vpc') ? 'vpc' : 'sourceIps'), layout }
+        set(request, path, text)
+        const admission = admit(request, openLimits, now)
+        if (!admission.ok) return
+        admitted++
+        checkSafe(render(admission.admitted), safeArn)
+      }), { numRuns: 100, examples: fragments.map(fragment => [fragment]) })
+    }
+  }
+  t.ok(admitted > 0, `${admitted} of them were harmless enough to be admitted`)
+})
+
+const checkSafe = (policy: PolicyDocument, safeArn: RegExp): void => {
+  must(!/[?$\\]/.test(text(policy)), () => text(policy))
+  for (const statement of policy.Statement) {
+    for (const arn of [...many(statement.Resource), ...many(statement.NotResource)]) {
+      must(safeArn.test(arn) || (statement.Effect === 'Deny' && arn === '*'), () => arn)
+    }
+    for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
+      for (const value of Object.values(keys).flatMap(many)) {
+        must(operator === 'StringLike' ? /^[^*]+\/\*$/.test(value) : !value.includes('*'), () => value)
+      }
+    }
+  }
+}
+
+t.test('measure: the canonical text, the count and the hash of any policy', async t => {
+  fc.assert(fc.property(admissible, ({ admitted }) => {
+    const policy = render(admitted)
+    must(canonicalPolicy(policy) === canonicalJson(policy), () => canonicalPolicy(policy))
+    must(measure(policy).characters === text(policy).length, () => text(policy))
+    must(measure(policy).sha256 === measure(JSON.parse(canonicalJson(policy))).sha256, () => 'the hash depends on the order of keys')
+  }), runs)
+})
+
+t.test('explain: a sentence per statement that names its buckets, times and sources', async t => {
+  fc.assert(fc.property(admissible, ({ admitted }) => {
+    const policy = render(admitted)
+    const sentences = explain(policy)
+    must(sentences.length === policy.Statement.length, () => text(sentences))
+    for (const [index, { sid, effect, text: sentence }] of sentences.entries()) {
+      const statement = policy.Statement[index]
+      must(sid === statement?.Sid && effect === statement.Effect && sentence.endsWith('.'), () => text(sentences))
+      must(!/aws:|s3:prefix|kms:ViaService|\b(Date|Ip|String|NotIp)[A-Z]|arn:aws:s3/
+        .test(sentence.replace(/arn:aws:kms:\S+/g, '')), () => `words of IAM: ${sentence}`)
+      for (const [key, value] of Object.values(statement?.Condition ?? {}).flatMap(Object.entries)) {
+        const values = many(value as string | string[])
+        const shown = key === 's3:prefix' ? values.map(one => one.slice(0, -1)) : values.map(one => one.replace(/\/(32|128)$/, ''))
+        must(shown.every(one => sentence.includes(one)), () => `${text(shown)} in ${sentence}`)
+      }
+    }
+  }), runs)
+})
+
+const freeze = <T>(value: T): T => {
+  if (typeof value === 'object' && value !== null) {
+    Object.freeze(value)
+    Object.values(value).forEach(freeze)
+  }
+  return value
+}
+
+const reversed = <T>(value: T): T => {
+  if (Array.isArray(value)) return value.map(reversed) as T
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).reverse().map(([key, inner]) => [key, reversed(inner)])) as T
+}
+
+const set = (target: object, path: string[], value: string): void => {
+  const [key = '', ...rest] = path
+  const record = target as Record<string, unknown>
+  if (rest.length === 0) record[key] = value
+  else set(record[key] as object, rest, value)
+}

@@ -1,0 +1,60 @@
+import t from 'tap'
+import { admit, defaultLimits } from '../../src/policy/admit.ts'
+import type { WarningCode } from '../../src/policy/warnings.ts'
+import type { PolicyRequest } from '../../src/request.ts'
+
+const now = new Date('2025-07-16T00:30:00Z')
+const base = {
+  job: { id: 'job-42', team: 'nlp' },
+  datasets: [{ bucket: 'acme-datasets' }],
+  output: { bucket: 'acme-output', prefix: 'runs/42/' },
+  window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' },
+  sourceIps: ['203.0.113.42']
+} satisfies PolicyRequest
+const { sourceIps: _ips, ...sourceless } = base
+const { output: _output, ...readOnly } = base
+
+const cases: [string, PolicyRequest, string[]][] = [
+  ['nothing to say', base, []],
+  ['guide', { ...base, output: { bucket: 'acme-output' }, layout: 'guide' },
+    ['guide-reads-unbound', 'guide-grants-acl', 'guide-unknown-action', 'write-whole-bucket']],
+  ['guide, only reads', { ...readOnly, layout: 'guide' }, ['guide-reads-unbound']],
+  ['guide, only writes', { job: base.job, output: { bucket: 'acme-output' }, window: base.window, sourceIps: base.sourceIps, layout: 'guide' },
+    ['guide-grants-acl', 'guide-unknown-action', 'write-whole-bucket']],
+  ['acl', { ...base, output: { ...base.output, acl: true } }, ['acl-granted']],
+  ['delete', { ...base, output: { ...base.output, delete: true } }, ['delete-granted']],
+  ['any source', sourceless, ['source-any']],
+  ['two whole buckets', { ...readOnly, access: [{ bucket: 'acme-a', level: 'write' }, { bucket: 'acme-b', level: 'read-write' }] },
+    ['write-whole-bucket', 'write-whole-bucket']],
+  ['start', { ...base, window: { durationSeconds: 3600 } }, ['window-starts-now']],
+  ['twelve hours', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:00Z' } }, []],
+  ['longer', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:01Z' } }, ['window-long']],
+  ['longer by the grace', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:00Z', outputGraceSeconds: 1 } }, ['window-long']]
+]
+
+t.test('warnings: what is granted and worth a second look', async t => {
+  for (const [name, request, codes] of cases) {
+    const admission = admit(request, { ...defaultLimits, allowAnySource: true }, now)
+    if (!admission.ok) {
+      t.fail(name, { findings: admission.findings })
+      continue
+    }
+    t.strictSame(admission.warnings.map(warning => warning.code), codes, name)
+    for (const { detail } of admission.warnings) t.match(detail, /^\S.*\.$/, `${name}: a sentence`)
+  }
+})
+
+t.test('every warning is reached by a case', async t => {
+  const every: Record<WarningCode, true> = {
+    'guide-reads-unbound': true,
+    'guide-grants-acl': true,
+    'guide-unknown-action': true,
+    'acl-granted': true,
+    'delete-granted': true,
+    'source-any': true,
+    'write-whole-bucket': true,
+    'window-starts-now': true,
+    'window-long': true
+  }
+  t.strictSame([...new Set(cases.flatMap(([, , codes]) => codes))].sort(), Object.keys(every).sort())
+})
