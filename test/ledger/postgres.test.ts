@@ -1,27 +1,238 @@
+import { once } from 'node:events'
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
+import { inspect } from 'node:util'
 import { Client } from 'pg'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { LedgerUnavailable, type Ledger } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import { freshDatabase, startPostgres } from '../servers/postgres.ts'
 import { contract } from './contract.ts'
+import { begun, event, newGrant, start, unlimited } from './grants.ts'
 
 const server = await startPostgres()
 t.teardown(() => server.stop())
 
-await t.test('contract', async (t) => {
-  await contract(t, async (t) => {
-    const database = await freshDatabase(server.url)
-    const client = new Client({ connectionString: database.url })
-    await client.connect()
-    // teardowns run last first: ledgers, this client, the database
-    t.teardown(() => database.drop())
-    t.teardown(() => client.end())
-    return {
-      open: async () => {
-        const ledger = await openLedger({ url: database.url })
-        t.teardown(() => ledger.close())
-        return ledger
-      },
-      query: async (text) => (await client.query(text)).rows
-    }
-  })
+// teardowns run last first: ledgers, this client, the database
+async function fresh (t: Test) {
+  const database = await freshDatabase(server.url)
+  t.teardown(() => database.drop())
+  const client = new Client({ connectionString: database.url })
+  await client.connect()
+  t.teardown(() => client.end())
+  return {
+    url: database.url,
+    open: () => opened(t, database.url),
+    query: async (text: string) => (await client.query(text)).rows as Array<Record<string, unknown>>
+  }
+}
+
+async function opened (t: Test, url: string, poolSize = 10): Promise<Ledger> {
+  const ledger = await openLedger({ url, poolSize })
+  t.teardown(() => ledger.close())
+  return ledger
+}
+
+await t.test('contract', (t) => contract(t, fresh))
+
+await t.test('the history cannot be truncated either', async (t) => {
+  const { open, query } = await fresh(t)
+  const ledger = await open()
+  await begun(ledger)
+  for (const text of ['truncate grant_events', 'truncate grants cascade']) {
+    await t.rejects(query(text), { message: /append-only|never/ }, text)
+  }
+  t.equal((await ledger.list({}, { limit: 9 })).length, 1)
 })
+
+await t.test('connections that the server ends', async (t) => {
+  const { open, query } = await fresh(t)
+  const ledger = await open()
+  const grant = await begun(ledger)
+  const endAll = () => query(`select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'job-access' and datname = current_database()`)
+
+  // idle ones: the pool notices by itself, the process goes on
+  await Promise.all(Array.from({ length: 8 }, () => ledger.ping()))
+  t.ok((await endAll()).length > 0)
+  await recovered(ledger)
+
+  // at work, inside a transaction
+  await query('begin')
+  await query(`select * from grants where id = '${grant.id}' for update`)
+  const stuck = ledger.update(grant, { attempts: 1 }, event('x'), start).catch((error) => error)
+  await waiting(query)
+  await endAll()
+  t.type(await stuck, LedgerUnavailable)
+  await query('commit')
+  await recovered(ledger)
+  t.strictSame(await ledger.get(grant.id), grant, 'nothing of it was written')
+  t.match(await ledger.update(grant, { attempts: 1 }, event('x'), start), { version: 2 })
+})
+
+await t.test('a lock that another holds too long', async (t) => {
+  const { url, query } = await fresh(t)
+  const ledger = await opened(t, `${url}?lock_timeout=200`)
+  const grant = await begun(ledger)
+  await query('begin')
+  await query("select * from grant_counts where owner = '' for update")
+  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
+  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'what needs no count goes on')
+  t.equal((await ledger.claimDue(start + 60_000, start + 60_001, 1)).length, 1)
+  await query('commit')
+  await begun(ledger)
+})
+
+await t.test('claimDue passes over what another transaction has locked', async (t) => {
+  const { open, query } = await fresh(t)
+  const ledger = await open()
+  const locked = await begun(ledger, { dueAt: start })
+  const free = await begun(ledger, { dueAt: start + 1 })
+  await query('begin')
+  await query(`select * from grants where id = '${locked.id}' for update`)
+  t.strictSame((await ledger.claimDue(start + 5, start + 9, 5)).map(({ id }) => id), [free.id])
+  await query('commit')
+  t.strictSame((await ledger.claimDue(start + 5, start + 9, 5)).map(({ id }) => id), [locked.id])
+})
+
+await t.test('a network that falls silent', async (t) => {
+  const { url, query } = await fresh(t)
+  const wire = await proxied(t, url)
+  // the URL's own settings win, so that this need not take the seven seconds of the service
+  const ledger = await opened(t, `${wire.url}?query_timeout=300`, 2)
+  const grant = await begun(ledger)
+  await Promise.all([ledger.ping(), ledger.ping()])
+  wire.silence(true)
+  await t.rejects(ledger.get(grant.id), LedgerUnavailable)
+  await t.rejects(ledger.update(grant, { attempts: 1 }, event('x'), start), LedgerUnavailable)
+  wire.silence(false)
+  t.strictSame(await ledger.get(grant.id), grant, 'on a new connection: the silent one was not kept')
+  await begun(ledger)
+  const { length } = await query("select 1 from pg_stat_activity where application_name = 'job-access' and state like 'idle in%'")
+  t.equal(length, 0)
+})
+
+await t.test('an answer lost after the commit took effect', async (t) => {
+  const { url } = await fresh(t)
+  const wire = await proxied(t, url)
+  const ledger = await opened(t, `${wire.url}?query_timeout=300`, 1)
+  const grant = await begun(ledger)
+  wire.swallowAnswersTo('commit')
+  await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailable)
+  wire.swallowAnswersTo(undefined)
+  t.match(await ledger.get(grant.id), { attempts: 5, version: 2 })
+  t.equal((await ledger.events(grant.id)).length, 2)
+})
+
+await t.test('a server that is not there, or refuses', async (t) => {
+  const { url } = await fresh(t)
+  const closed = createServer()
+  closed.listen(0, '127.0.0.1')
+  await once(closed, 'listening')
+  const { port } = closed.address() as AddressInfo
+  closed.close()
+  const missing = new URL(url)
+  missing.pathname = '/none_such'
+  for (const url of [`postgres://ci:hunter2@127.0.0.1:${port}/db`, withPassword(missing.href)]) {
+    const error = await openLedger({ url }).catch((error) => error)
+    t.type(error, LedgerUnavailable)
+    t.ok(error.cause, 'says why')
+    secretless(t, error)
+  }
+  for (const url of ['postgres://ci:hunter2@[nonsense/db', 'postgres://ci:hunter2%ff@127.0.0.1/db',
+    'postgres://ci:hunter2@127.0.0.1/db?sslmode=verify-full&sslrootcert=/none/such.pem']) {
+    const error = await openLedger({ url }).catch((error) => error)
+    t.match(error, { name: 'LedgerUrlInvalid' }, url)
+    secretless(t, error)
+  }
+})
+
+await t.test('a server that goes away for good, then comes back', async (t) => {
+  const { url } = await fresh(t)
+  const wire = await proxied(t, url)
+  const ledger = await opened(t, withPassword(wire.url))
+  const grant = await begun(ledger)
+  await wire.close()
+  for (const attempt of [() => ledger.ping(), () => ledger.claim(grant.id, 1, 2), () => begun(ledger)]) {
+    const error = await attempt().catch((error) => error)
+    t.type(error, LedgerUnavailable)
+    secretless(t, error)
+  }
+  await wire.listen()
+  await recovered(ledger)
+})
+
+function withPassword (url: string): string {
+  return Object.assign(new URL(url), { password: 'hunter2' }).href
+}
+
+function secretless (t: Test, error: unknown): void {
+  t.notMatch(inspect(error, { depth: 9, showHidden: true }), 'hunter2')
+  t.notMatch(inspect(error, { depth: 9, showHidden: true }), 'postgres://')
+}
+
+/** Within a few attempts, and for several connections at once. */
+async function recovered (ledger: Ledger): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await Promise.all(Array.from({ length: 8 }, () => ledger.ping()))
+      return
+    } catch (error) {
+      if (!(error instanceof LedgerUnavailable) || attempt === 10) throw error
+    }
+  }
+}
+
+/** Resolves once a statement waits for a lock. */
+async function waiting (query: (text: string) => Promise<unknown[]>): Promise<void> {
+  for (;;) {
+    const rows = await query("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+    if (rows.length > 0) return
+  }
+}
+
+/** The way to the server, with a hand on the wire. */
+async function proxied (t: Test, url: string) {
+  const { hostname, port: serverPort } = new URL(url)
+  const sockets = new Set<Socket>()
+  let silent = false
+  let swallowed: string | undefined
+  const server = createServer((inner) => {
+    const outer = connect(Number(serverPort), hostname)
+    let deaf = silent
+    const mute = () => deaf || (silent && (deaf = true))
+    for (const socket of [inner, outer]) {
+      sockets.add(socket)
+      socket.on('error', () => {}).on('close', () => {
+        sockets.delete(socket)
+        inner.destroy()
+        outer.destroy()
+      })
+    }
+    inner.on('data', (data) => {
+      if (mute()) return
+      outer.write(data)
+      if (swallowed !== undefined && data.includes(swallowed)) deaf = true
+    })
+    outer.on('data', (data) => { if (!mute()) inner.write(data) })
+  })
+  const listen = async (port: number) => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+  }
+  await listen(0)
+  const { port } = server.address() as AddressInfo
+  const close = async () => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+    if (server.listening) await once(server, 'close')
+  }
+  t.teardown(close)
+  return {
+    url: Object.assign(new URL(url), { port: String(port) }).href,
+    /** Connections that see silence stay silent for ever, as when a NAT forgets them. */
+    silence: (value: boolean) => { silent = value },
+    swallowAnswersTo: (text: string | undefined) => { swallowed = text },
+    close,
+    listen: () => listen(port)
+  }
+}

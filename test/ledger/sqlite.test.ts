@@ -1,8 +1,26 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
-import t from 'tap'
-import { openLedger } from '../../src/ledger/open.ts'
+import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import { sql } from 'kysely'
+import t, { type Test } from 'tap'
+import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { openLedger, type LedgerOptions } from '../../src/ledger/open.ts'
+import { sqlLedger } from '../../src/ledger/sql.ts'
+import { openSqlite } from '../../src/ledger/sqlite.ts'
 import { contract } from './contract.ts'
+import { begun, event, grantIn, newGrant, start, states, unlimited } from './grants.ts'
+
+const opened = async (t: Test, options: LedgerOptions) => {
+  const ledger = await openLedger(options)
+  t.teardown(() => ledger.close())
+  return ledger
+}
 
 await t.test('contract', async (t) => {
   let files = 0
@@ -10,11 +28,7 @@ await t.test('contract', async (t) => {
   await contract(t, async (t) => {
     const path = join(dir, `${++files}.db`)
     return {
-      open: async () => {
-        const ledger = await openLedger({ url: path })
-        t.teardown(() => ledger.close())
-        return ledger
-      },
+      open: () => opened(t, { url: path }),
       query: async (text) => {
         const database = new DatabaseSync(path, { timeout: 1000 })
         try {
@@ -26,3 +40,193 @@ await t.test('contract', async (t) => {
     }
   })
 })
+
+await t.test('addresses', async (t) => {
+  const dir = t.testdir()
+  for (const url of [join(dir, 'a.db'), `sqlite:${join(dir, 'b.db')}`, `sqlite://${join(dir, 'c.db')}`]) {
+    await begun(await opened(t, { url }))
+    t.ok(existsSync(url.replace(/^sqlite:(\/\/)?/, '')), url)
+  }
+  for (const url of [':memory:', 'sqlite::memory:']) {
+    await begun(await opened(t, { url }))
+    t.equal((await (await opened(t, { url })).list({}, { limit: 1 })).length, 0, 'each its own')
+  }
+  t.notOk(existsSync(':memory:'))
+  for (const url of ['', 'sqlite:', 'sqlite://host/a.db', 'mysql://u:hunter2@host/db', 'file:a.db', 'redis://x']) {
+    const error = await openLedger({ url }).catch((error) => error)
+    t.match(error, { name: 'LedgerUrlInvalid' }, url)
+    t.notMatch(inspect(error, { depth: 9, showHidden: true }), 'hunter2')
+  }
+})
+
+await t.test('the files are readable by their owner alone', async (t) => {
+  const dir = t.testdir()
+  const path = join(dir, 'new', 'deep', 'ledger.db')
+  const ledger = await opened(t, { url: path })
+  await begun(ledger)
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) t.equal(statSync(file).mode & 0o777, 0o600, file)
+  t.equal(statSync(join(dir, 'new', 'deep')).mode & 0o777, 0o700)
+
+  const loose = join(dir, 'loose.db')
+  writeFileSync(loose, '')
+  chmodSync(loose, 0o644)
+  await begun(await opened(t, { url: loose }))
+  for (const file of [loose, `${loose}-wal`, `${loose}-shm`]) t.equal(statSync(file).mode & 0o777, 0o600, file)
+})
+
+await t.test('each commit is synced to the disk', async (t) => {
+  const store = await openSqlite(join(t.testdir(), 'ledger.db'), 100)
+  t.teardown(() => store.close())
+  const pragma = async (name: string) =>
+    Object.values((await sql<Record<string, unknown>>`pragma ${sql.raw(name)}`.execute(store.db)).rows[0] ?? {})[0]
+  t.equal(await pragma('journal_mode'), 'wal')
+  t.equal(await pragma('synchronous'), 2)
+  t.equal(await pragma('foreign_keys'), 1)
+})
+
+await t.test('writes share a commit; one that fails does not undo its neighbours', async (t) => {
+  const dir = t.testdir()
+  const ledger = await opened(t, { url: join(dir, 'ledger.db') })
+  const walSize = () => statSync(join(dir, 'ledger.db-wal')).size
+  const taken = await begun(ledger)
+  const before = walSize()
+  const alone = await begun(ledger).then(() => walSize() - before)
+  const results = await Promise.allSettled(Array.from({ length: 30 }, (_, index) =>
+    begun(ledger, index === 7 ? { id: taken.id } : {})))
+  t.strictSame(results.flatMap(({ status }, index) => status === 'rejected' ? [index] : []), [7])
+  t.equal((await ledger.list({}, { limit: 99 })).length, 31)
+  t.ok(walSize() - before < alone * 15, 'far fewer pages were logged than 30 commits take')
+})
+
+await t.test('when the commit fails, none of its writes is acknowledged or kept', async (t) => {
+  const path = join(t.testdir(), 'ledger.db')
+  const store = await openSqlite(path, 100)
+  t.teardown(() => store.close())
+  const ledger = sqlLedger(store)
+  const kept = await begun(ledger)
+  const { rows } = await sql<{ page_count: number }>`pragma page_count`.execute(store.db)
+  // as a full disk does, at some write in the middle
+  await sql`pragma max_page_count = ${sql.lit((rows[0]?.page_count ?? 0) + 4)}`.execute(store.db)
+  const big = 'x'.repeat(3000)
+  const results = await Promise.allSettled(Array.from({ length: 20 }, () => begun(ledger, { requestHash: big })))
+  const refused = results.filter((result) => result.status === 'rejected')
+  t.ok(refused.length > 0)
+  for (const { reason } of refused) t.type(reason, LedgerUnavailable)
+  const stored = (await ledger.list({}, { limit: 99 })).map(({ id }) => id).sort()
+  const acknowledged = results.flatMap((result) => result.status === 'fulfilled' ? [result.value.id] : [])
+  t.strictSame(stored, [kept.id, ...acknowledged].sort(), 'what is stored is what was acknowledged')
+
+  await sql`pragma max_page_count = 100000`.execute(store.db)
+  await begun(ledger)
+})
+
+await t.test('another process holding the file', async (t) => {
+  const path = join(t.testdir(), 'ledger.db')
+  const ledger = await opened(t, { url: path, busyTimeoutMs: 20_000 })
+  const hasty = await opened(t, { url: path, busyTimeoutMs: 50 })
+  const grant = await begun(ledger)
+  const holder = script(t, 'hold-lock.ts', path, '700')
+  await once(holder.stdout, 'data')
+
+  let turns = 0
+  const ticking = setInterval(() => turns++, 5)
+  await t.rejects(hasty.update(grant, {}, event('x'), start), LedgerUnavailable)
+  t.match(await ledger.get(grant.id), { version: 1 }, 'reads go on')
+  const written = begun(ledger)
+  await once(holder, 'exit')
+  await written
+  clearInterval(ticking)
+  t.ok(turns > 10, 'the event loop turned while the write waited')
+  await hasty.update(grant, {}, event('x'), start)
+})
+
+await t.test('kill -9: whatever was acknowledged is there', async (t) => {
+  const path = join(t.testdir(), 'ledger.db')
+  const acknowledged: string[] = []
+  for (let round = 0; round < 6; round++) {
+    const child = script(t, 'acknowledge.ts', path, `round-${round}`)
+    const lines = createInterface(child.stdout)
+    let seen = 0
+    lines.on('line', (line) => {
+      acknowledged.push(line)
+      if (++seen === 10 + round * 7) child.kill('SIGKILL')
+    })
+    const closed = once(lines, 'close')
+    const [, signal] = await once(child, 'exit')
+    t.equal(signal, 'SIGKILL')
+    await closed
+  }
+  const ledger = await opened(t, { url: path })
+  for (const id of acknowledged) {
+    const grant = await ledger.get(id)
+    if (!grant) t.fail(`${id} was acknowledged and is lost`)
+    if ((await ledger.events(id)).length !== 1) t.fail(`${id} has no event`)
+  }
+  t.ok(acknowledged.length > 100)
+  const database = new DatabaseSync(path)
+  t.teardown(() => database.close())
+  t.match(database.prepare('pragma integrity_check').get(), { integrity_check: 'ok' })
+  const { outstanding } = database.prepare("select outstanding from grant_counts where owner = ''").get() ?? {}
+  t.equal(outstanding, database.prepare('select count(*) as n from grants').get()?.n)
+})
+
+await t.test('a file that is no ledger', async (t) => {
+  const dir = t.testdir({ 'text.db': 'not a database, but long enough to look at '.repeat(99) })
+  mkdirSync(join(dir, 'folder.db'))
+  for (const name of ['text.db', 'folder.db']) {
+    await t.rejects(openLedger({ url: join(dir, name) }), LedgerUnavailable, name)
+  }
+})
+
+await t.test('every statement goes by an index', async (t) => {
+  const texts = new Set<string>()
+  const prepare = DatabaseSync.prototype.prepare
+  DatabaseSync.prototype.prepare = function (text, ...rest) {
+    texts.add(text)
+    return prepare.call(this, text, ...rest)
+  }
+  t.teardown(() => { DatabaseSync.prototype.prepare = prepare })
+  const path = join(t.testdir(), 'ledger.db')
+  const ledger = await opened(t, { url: path })
+  texts.clear()
+
+  const grant = await grantIn(ledger, 'revoked', { idempotencyKey: 'k' })
+  await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)
+  await ledger.claim(grant.id, 1, 2)
+  await ledger.claimDue(1, 2, 3)
+  await ledger.known(['a', 'b'])
+  await ledger.events(grant.id)
+  const filters = [
+    {}, { teams: ['a'] }, { teams: ['a', 'b'] }, { states: ['active' as const] }, { states }, { jobId: 'j' },
+    { teams: ['a', 'b'], states: ['active' as const, 'failed' as const] }, { teams: ['a'], jobId: 'j' },
+    { teams: ['a'], states: ['active' as const], jobId: 'j' }
+  ]
+  for (const filter of filters) {
+    await ledger.list(filter, { limit: 9 })
+    await ledger.list(filter, { limit: 9, after: 'x' })
+  }
+  const statements = [...texts]
+
+  const database = new DatabaseSync(path)
+  t.teardown(() => database.close())
+  t.ok(statements.length > 25)
+  for (const text of statements.filter((text) => /^(select|insert|update|with)\b/.test(text))) {
+    const plan = prepare.call(database, `explain query plan ${text}`).all().map(({ detail }) => String(detail))
+    // a walk down all grants is right for a page of all grants alone; scans of derived tables are of `limit` ids at most
+    const filtered = /"(team|state|job_id|owner|due_at|principal_name|grant_id)" (=|<=|in) /.test(text)
+    for (const step of plan) t.notMatch(step, filtered ? /SCAN grant/ : /SCAN grant\w+$/, text)
+    if (/from "grants" .*order by "id" desc limit/.test(text) && !text.includes('union all')) {
+      t.notOk(plan.some((step) => step.includes('USE TEMP B-TREE FOR ORDER BY')), `no sort: ${text}\n${plan.join('\n')}`)
+    }
+  }
+})
+
+function script (t: Test, name: string, ...args: string[]): ChildProcessByStdio<null, Readable, null> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, name), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.kill('SIGKILL')
+    await Promise.race([once(child, 'exit'), delay(5000)])
+  })
+  return child
+}
