@@ -32,8 +32,11 @@ export interface CompiledStatement {
 }
 
 export interface CompiledTest {
-  /** The condition key in lower case. */
+  operator: string
+  /** The condition key as written, and in lower case. */
+  name: string
   key: string
+  values: string[]
   test: Test
   /** Equal for tests that are the same text. */
   identity: string
@@ -73,7 +76,7 @@ const compileConditions = (condition: unknown): CompiledTest[] => {
     return Object.entries(keys).map(([name, value]) => {
       const key = name.toLowerCase()
       const values = texts(value, operator)
-      return { key, test: compileTest(operator, values), identity: JSON.stringify([operator, key, values]) }
+      return { operator, name, key, values, test: compileTest(operator, values), identity: JSON.stringify([operator, key, values]) }
     })
   })
 }
@@ -101,9 +104,11 @@ export const compile = (policy: PolicyDocument): CompiledStatement[] => {
   })
 }
 
+type Context = Map<string, readonly string[]>
+
 /** The request's context by lower-case key; keys that differ in case only are one key given twice. */
-const fold = (context: AccessRequest['context']): Map<string, readonly string[]> => {
-  const folded = new Map<string, readonly string[]>()
+const fold = (context: AccessRequest['context']): Context => {
+  const folded: Context = new Map()
   for (const [name, value] of Object.entries(context)) {
     const key = name.toLowerCase()
     if (folded.has(key)) throw new UnknownElement(`context key ${JSON.stringify(name)} twice`)
@@ -112,19 +117,33 @@ const fold = (context: AccessRequest['context']): Map<string, readonly string[]>
   return folded
 }
 
+/** A request in the form in which statements are asked. */
+export interface Asking {
+  action: string
+  resource: string
+  lookup: Lookup
+  /** Whether a test of a statement holds. */
+  holds: (test: CompiledTest) => boolean
+}
+
+/** @throws UnknownElement when a context key is given twice; `holds`, when an operator cannot read the request's value */
+export const asking = ({ action, resource, context }: AccessRequest): Asking => {
+  const folded = fold(context)
+  const lookup: Lookup = name => {
+    const [value, another] = folded.get(name.toLowerCase()) ?? []
+    return another === undefined ? value : undefined
+  }
+  return { action: action.toLowerCase(), resource, lookup, holds: ({ key, test }) => test(folded.get(key), lookup) }
+}
+
 /**
  * What compiled statements say to a request: an explicit Deny wins, then an Allow, else the request is denied implicitly.
  * @throws UnknownElement when a value of the request's context is not what an operator can read
  */
 export const decide = (statements: CompiledStatement[], request: AccessRequest): Decision => {
-  const context = fold(request.context)
-  const lookup: Lookup = name => {
-    const [value, another] = context.get(name.toLowerCase()) ?? []
-    return another === undefined ? value : undefined
-  }
-  const action = request.action.toLowerCase()
-  const applies = statements.filter(statement => statement.action(action) && statement.resource(request.resource, lookup) &&
-    statement.tests.every(({ key, test }) => test(context.get(key), lookup)))
+  const { action, resource, lookup, holds } = asking(request)
+  const applies = statements.filter(statement =>
+    statement.action(action) && statement.resource(resource, lookup) && statement.tests.every(holds))
   const decisive = (effect: 'Allow' | 'Deny') =>
     applies.filter(statement => statement.effect === effect).map(({ index, sid }) => ({ index, sid }))
 

@@ -1,7 +1,14 @@
 /**
- * Something in a policy or request that this evaluator does not know or cannot read.
- * It is never guessed at: the prover calls the policy unproven, the check endpoint refuses it.
+ * Something in a policy, a request or a question that this evaluator does not know or cannot read. It is never guessed
+ * at: the prover calls the policy unproven, the check endpoint refuses the question.
  */
 export class UnknownElement extends Error {
   override name = 'UnknownElement'
+  /** The field of a Question that is at fault; undefined when it is the policy or a request. */
+  readonly field: string | undefined
+
+  constructor (message: string, field?: string) {
+    super(message)
+    this.field = field
+  }
 }
