@@ -17,7 +17,7 @@ type Json = Record<string, unknown>
 
 /** Characters that count against IAM's quotas: all but white space. */
 export function countedSize (text: string): number {
-  return text.replace(/\s+/g, '').length
+  return text.replace(/[\t\n\r ]+/g, '').length
 }
 
 /** IAM returns documents URL-encoded by RFC 3986, which is stricter than encodeURIComponent. */

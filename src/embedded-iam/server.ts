@@ -55,17 +55,26 @@ export interface EmbeddedIam {
   stop: () => Promise<void>
 }
 
-interface Service { name: 'iam' | 'sts', namespace: string, actions: Map<string, Action> }
+interface Service { name: 'iam' | 'sts', version: string, namespace: string, actions: Map<string, Action> }
 
 const iam: Service = {
   name: 'iam',
+  version: '2010-05-08',
   namespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
   actions: new Map(Object.entries({
     ...userActions, ...keyActions, ...inlinePolicyActions, ...policyActions, ...roleActions, ...accountActions
   }))
 }
-const sts: Service = { name: 'sts', namespace: 'https://sts.amazonaws.com/doc/2011-06-15/', actions: new Map(Object.entries(stsActions)) }
-const services = new Map([['2010-05-08', iam], ['2011-06-15', sts]])
+const sts: Service = {
+  name: 'sts',
+  version: '2011-06-15',
+  namespace: 'https://sts.amazonaws.com/doc/2011-06-15/',
+  actions: new Map(Object.entries(stsActions))
+}
+const services = new Map([iam, sts].map((service) => [service.version, service]))
+
+/** Names of the actions that are served. */
+export const servedActions: Record<'iam' | 'sts', readonly string[]> = { iam: [...iam.actions.keys()], sts: [...sts.actions.keys()] }
 
 /** A policy document of IAM's longest, form-encoded three times over, is about 400 kB. */
 const maxBody = 512 * 1024
@@ -190,7 +199,7 @@ function serve (
     if (!service) throw new Refusal('InvalidAction', `Could not find operation ${call.action}.`)
     const caller = authenticate(account, claim, req.headers, body, service.name, new Date())
     const action = service.actions.get(call.action)
-    if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version.`)
+    if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version ${service.version}.`)
     authorize(caller, service, call.action)
     return { status: 200, code: null, xml: response(call.action, service.namespace, requestId, action(account, call.params, caller)), requestId }
   } catch (error) {
