@@ -30,7 +30,7 @@ export function requireClaims (claims: Claims, required: NonNullable<IssuerEntry
     if (value === undefined) throw new Refusal('claim-missing', { claim: pointer })
     const accepted: readonly unknown[] = Array.isArray(wanted) ? wanted : [wanted]
     const given: readonly unknown[] = Array.isArray(value) ? value : [value]
-    if (!given.some(one => isScalar(one) && accepted.includes(one))) throw new Refusal('claim-wrong', { claim: pointer })
+    if (!given.some(one => accepted.includes(one))) throw new Refusal('claim-wrong', { claim: pointer })
   }
 }
 

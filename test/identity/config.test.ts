@@ -80,6 +80,7 @@ const bad: [string, unknown, string][] = [
   ['a required claim with no value', issuers({ requiredClaims: { '/env': [] } }), '/issuers/0/requiredClaims/~1env'],
   ['plain http', issuers({ issuer: 'http://idp.example' }), '/issuers/0/issuer'],
   ['plain http to a host that begins like loopback', issuers({ issuer: 'http://127.0.0.1.evil.example' }), '/issuers/0/issuer'],
+  ['plain http to another address', issuers({ issuer: 'http://192.0.2.1' }), '/issuers/0/issuer'],
   ['plain http for keys', issuers({ jwksUri: 'http://idp.example/keys' }), '/issuers/0/jwksUri'],
   ['a file for keys', issuers({ jwksUri: 'file:///keys' }), '/issuers/0/jwksUri'],
   ['a password in the address', issuers({ jwksUri: 'https://u:p@idp.example/keys' }), '/issuers/0/jwksUri'],

@@ -140,6 +140,15 @@ t.test('an outage of discovery alone does not matter once the keys are found', a
   t.equal(issuer.hits['/.well-known/openid-configuration'], 2, 'and discovery not tried again at once')
 })
 
+t.test('discovery is renewed every hour, and keys whose address stays are not asked for', async t => {
+  const issuer = await startIssuer(t, [key.jwk])
+  const { ask } = authenticator(issuer.url, { cacheSeconds: 86_400 })
+  t.equal(await ask(key), 'ok')
+  pass(3600)
+  t.equal(await ask(key), 'ok')
+  t.same(issuer.hits, { '/.well-known/openid-configuration': 2, '/keys': 1 })
+})
+
 t.test('an issuer that moves its keys is followed after an hour', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url)

@@ -299,8 +299,8 @@ t.test('teams through a map', async t => {
 })
 
 t.test('attributes are what the config names, and the issuer cannot be faked', async t => {
-  const { key, claims, refused, ask } = await world(t, { attributes: { repository: '/repository', run: '/run', ok: '/ok', none: '/nothing', nothing: '/null' } })
-  t.same((await ask(await sign(key, claims({ repository: 'o/r', run: 7, ok: true, null: null, issuer: 'other', secret: 'x' })))).attributes, {
+  const { key, claims, refused, ask } = await world(t, { attributes: { repository: '/repository', run: '/run', ok: '/ok', none: '/nothing', nothing: '/null', inherited: '/constructor/name', item: '/list/0' } })
+  t.same((await ask(await sign(key, claims({ repository: 'o/r', run: 7, ok: true, null: null, list: ['x'], issuer: 'other', secret: 'x' })))).attributes, {
     repository: 'o/r', run: '7', ok: 'true', issuer: 'main'
   })
   await refused(t, await sign(key, claims({ repository: ['o/r'] })), 'claim-wrong', { claim: '/repository' })
