@@ -38,9 +38,11 @@ export interface Iam {
   deleteRolePolicy(roleName: string, policyName: string, until: number): Promise<void>
   assumeRole(session: SessionRequest, until: number): Promise<SessionKeys>
   /** Who a key is; our own credentials when none are given. */
-  callerIdentity(key: { accessKeyId: string, secretAccessKey: string } | undefined, until: number): Promise<string>
+  callerIdentity(key: Key | undefined, until: number): Promise<string>
   close(): void
 }
+
+export interface Key { accessKeyId: string, secretAccessKey: string, sessionToken?: string }
 
 export interface ListedUser { name: string, path: string, createdAt: number }
 
@@ -271,7 +273,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       }
     },
     async callerIdentity (key, until) {
-      const client = key ? new sts.STSClient({ ...stsConfig, credentials: key }) : stsClient
+      const client = key ? new sts.STSClient({ ...stsConfig, credentials: bare(key) }) : stsClient
       try {
         const { Arn } = await retried('GetCallerIdentity', abortSignal => client.send(new sts.GetCallerIdentityCommand({}), { abortSignal }), until)
         return present(Arn)
@@ -287,10 +289,16 @@ export const createIam = (options: IamClientOptions): Iam => {
 }
 
 const translate = (operation: string, cause: unknown): IamError => {
+  // A bug of ours is none of the provider's failures: it must not be retried.
+  if (cause instanceof TypeError || cause instanceof RangeError) return new IamError('other', operation, cause.name, cause)
   const name = cause instanceof Error ? cause.name : 'Unknown'
   const metadata = (cause as { $metadata?: { httpStatusCode?: number } } | undefined)?.$metadata
   return new IamError(kindOf(name, metadata?.httpStatusCode), operation, name, cause)
 }
+
+/** The key and nothing that a caller's object has besides: the SDK reads more fields than these. */
+const bare = ({ accessKeyId, secretAccessKey, sessionToken }: Key): Key =>
+  ({ accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) })
 
 const present = (value: string | undefined): string => {
   if (!value) throw new IamError('other', 'answer', 'Incomplete', undefined)

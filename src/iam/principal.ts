@@ -12,8 +12,8 @@ export interface Principals {
    * it never makes a second principal. A rejection may leave parts behind: teardown() is the caller's duty.
    */
   create(plan: PrincipalPlan, until: number): Promise<{ ref: PrincipalRef, credentials: Credentials | null }>
-  /** Puts a changed policy on a live principal; the key stays. */
-  replacePolicy(ref: PrincipalRef, attach: Carrier, policy: Proven<PolicyDocument>, until: number): Promise<void>
+  /** Puts a changed policy on a live principal; the key stays. Returns the ref with what changed of it. */
+  replacePolicy(ref: PrincipalRef, attach: Carrier, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
   /** A fresh key beside those in `keep`; every other key of the principal is deleted when IAM's limit or a lost answer demands it. */
   mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
   deleteKey(ref: PrincipalRef, accessKeyId: string, until: number): Promise<void>

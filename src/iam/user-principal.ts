@@ -136,6 +136,7 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     async replacePolicy (ref, carrier, policy, until) {
       if (carrier === 'managed' && ref.policyArn) await newVersion(ref.policyArn, JSON.stringify(policy), until)
       else await iam.putUserPolicy(ref.name, inlinePolicyName, JSON.stringify(policy), until)
+      return ref
     },
 
     mintKey: ({ ref }, keep, until) => key(ref, keep, until),
@@ -170,7 +171,13 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     },
 
     async exists (ref, until) {
-      return await optional(iam.getUser(ref.name, until)) !== undefined
+      try {
+        return await optional(iam.getUser(ref.name, until)) !== undefined
+      } catch (error) {
+        // "Denied" may be a missing user, see teardown().
+        if (isIamError(error, 'denied')) return listedAt(ref, until)
+        throw error
+      }
     },
 
     ready: (credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),

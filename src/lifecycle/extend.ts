@@ -35,14 +35,15 @@ export const extend = async (desk: Desk, actor: Actor, id: string, change: Chang
     return { grant: changed, prepared }
   }
   const extending = await commit(desk, grant, { ...wanted, dueAt: desk.now() + desk.leaseMs }, event(actor, 'extending', detail, wanted.policyHash))
+  let principal: Grant['principal']
   try {
-    await desk.principals(grant.attach).replacePolicy(grant.principal, planOf(extending).carrier, prepared.policy, desk.deadline())
+    principal = await desk.principals(grant.attach).replacePolicy(grant.principal, planOf(extending).carrier, prepared.policy, desk.deadline())
   } catch (cause) {
     if (!isIamError(cause)) throw cause
     await backOut(desk, actor, extending, grant)
     throw issueProblem(cause)
   }
-  const extended = await commit(desk, extending, { dueAt: dueOf(extending), claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
+  const extended = await commit(desk, extending, { principal, dueAt: dueOf(extending), claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
   return { grant: extended, prepared }
 }
 

@@ -25,6 +25,8 @@ export interface Prepared {
   carrier: Exclude<Attach, 'auto'>
   profile: RoleProfile | null
   warnings: Warning[]
+  /** Requests against which the policy was proven. */
+  probes: number
 }
 
 /** Says no by throwing a Problem; the guardrails of the caller. */
@@ -47,7 +49,7 @@ export const settle = (rules: Rules, admission: Admission, guard: Guard, now: nu
   const profile = carrier === 'session' ? profileOf(rules, admitted, profileName, now) : null
   const proof = prove(policy, admitted)
   if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
-  return { admitted, policy: proof.proven, measure: size, carrier, profile, warnings }
+  return { admitted, policy: proof.proven, measure: size, carrier, profile, warnings, probes: proof.probes }
 }
 
 const carrierOf = ({ name, carriers }: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {

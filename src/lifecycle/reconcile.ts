@@ -31,14 +31,15 @@ const actor: Actor = { id: 'reconcile', requestId: null }
 export const reconcile = async (desk: Desk, all: Principals[], options: ReconcileOptions): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
   const startedAt = desk.now()
+  const seen = new Set<string>()
   for (const principals of all) {
     for await (const page of pages(principals.list(desk.deadline))) {
-      report.seen += page.length
+      for (const { ref } of page) seen.add(ref.name)
       await removeStrays(desk, principals, page, options, report)
     }
   }
-  await closeLost(desk, startedAt, options, report)
-  return report
+  await closeLost(desk, { startedAt, seen }, options, report)
+  return { ...report, seen: seen.size }
 }
 
 const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
@@ -65,12 +66,13 @@ const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], 
   })
 }
 
-const closeLost = async (desk: Desk, startedAt: number, options: ReconcileOptions, report: ReconcileReport) => {
+const closeLost = async (desk: Desk, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport) => {
   let after: string | undefined
   do {
     const page: Grant[] = await desk.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
     after = page.length === 200 ? page.at(-1)?.id : undefined
-    const old = page.filter(grant => grant.attach !== 'session' && grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
+    const old = page.filter(grant => grant.attach !== 'session' && !seen.has(grant.principal.name) &&
+      grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
     await paced(old, options, async grant => {
       try {
         if (await desk.principals(grant.attach).exists(grant.principal, desk.deadline())) return

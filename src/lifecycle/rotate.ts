@@ -32,13 +32,23 @@ export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSecond
       dueAt: dueOf({ expiresAt: grant.expiresAt, previousKeyDiesAt: rotating.accessKeyId ? diesAt : null }),
       claimedUntil: overlapSeconds === 0 ? rotating.claimedUntil : null
     }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: rotating.accessKeyId, overlapSeconds }))
-    const settled = overlapSeconds === 0 ? await dropPrevious(desk, actor, rotated) : rotated
-    return { grant: settled, credentials, created: false }
+    return { grant: await dropDue(desk, actor, rotated), credentials, created: false }
   } catch (cause) {
     await principals.pruneKeys(rotating.principal, rotating.accessKeyId ? [rotating.accessKeyId] : [], desk.deadline())
       .catch(error => desk.log.error({ grantId: id, err: error }, 'prune failed; left to the sweeper'))
     await letGo(desk, actor, rotating, 'rotate-failed')
     throw isIamError(cause) ? issueProblem(cause) : new Problem('ledger-unavailable', { retryAfterSeconds: 5, cause })
+  }
+}
+
+/** Overlap 0: the old key dies before the answer. The new one is committed, so nothing that fails from here on takes it back. */
+const dropDue = async (desk: Desk, actor: Actor, rotated: Grant): Promise<Grant> => {
+  if (rotated.previousKeyDiesAt === null || rotated.previousKeyDiesAt > desk.now()) return rotated
+  try {
+    return await dropPrevious(desk, actor, rotated)
+  } catch (error) {
+    desk.log.error({ grantId: rotated.id, err: error }, 'the old key was not deleted; left to the sweeper')
+    return rotated
   }
 }
 

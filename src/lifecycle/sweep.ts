@@ -72,8 +72,9 @@ const mend = async (desk: Desk, grant: Grant): Promise<Grant> => {
     const until = desk.deadline()
     const keep = [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null)
     const pruned = await principals.pruneKeys(grant.principal, keep, until)
-    if (grant.attach !== 'session') await principals.replacePolicy(grant.principal, planOf(grant).carrier, planOf(grant).policy, until)
-    return await commit(desk, grant, { dueAt: dueOf(grant), claimedUntil: null, attempts: 0 },
+    const plan = planOf(grant)
+    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, plan.carrier, plan.policy, until)
+    return await commit(desk, grant, { principal, dueAt: dueOf(grant), claimedUntil: null, attempts: 0 },
       event(sweeper, 'mended', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
     if (!isIamError(error)) throw error

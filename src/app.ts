@@ -1,0 +1,88 @@
+import helmet from '@fastify/helmet'
+import rateLimit from '@fastify/rate-limit'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import { Ajv, type Options } from 'ajv'
+import addFormats from 'ajv-formats'
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { useAuthorization } from './http/authorization.ts'
+import { useProblems } from './http/errors.ts'
+import { grantRoutes } from './http/grants.ts'
+import { healthRoutes } from './http/health.ts'
+import { useOpenApi } from './http/openapi.ts'
+import { policyRoutes } from './http/policies.ts'
+import { shared } from './http/schemas.ts'
+import type { Service } from './http/service.ts'
+import { Problem } from './problems.ts'
+
+export interface AppOptions {
+  logger: FastifyBaseLogger | false
+  newRequestId: () => string
+}
+
+/** Builds the HTTP application, the table of contents of the service. No environment, no listening, no clock of its own. */
+export const buildApp = async (service: Service, { logger, newRequestId }: AppOptions): Promise<FastifyInstance> => {
+  const app = fastify({
+    ...(logger ? { loggerInstance: logger } : { logger: false }),
+    genReqId: newRequestId,
+    requestIdHeader: false,
+    bodyLimit: 64 * 1024,
+    requestTimeout: 30_000,
+    connectionTimeout: 60_000,
+    keepAliveTimeout: 65_000,
+    trustProxy: service.trustProxy,
+    return503OnClosing: true,
+    routerOptions: { maxParamLength: 100 }
+  }).withTypeProvider<TypeBoxTypeProvider>()
+  app.setValidatorCompiler(validators())
+  useProblems(app)
+  useEmptyBodies(app)
+  for (const schema of shared) app.addSchema(schema)
+  app.addHook('onSend', async (_request, reply) => {
+    // Answers hold secrets, or who has which; nothing on the way may keep them.
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+  })
+  await app.register(helmet, { contentSecurityPolicy: false })
+  useAuthorization(app, service.authenticator, service.recorder)
+  await app.register(rateLimit, {
+    global: true,
+    hook: 'preValidation',
+    max: service.ratePerMinute,
+    timeWindow: 60_000,
+    cache: 20_000,
+    keyGenerator: request => request.identity?.id ?? request.ip,
+    errorResponseBuilder: (_request, context) => new Problem('rate-limited', {
+      hint: 'Wait for Retry-After.',
+      retryAfterSeconds: Math.ceil(context.ttl / 1000)
+    })
+  })
+  await useOpenApi(app)
+  await app.register(healthRoutes, { service })
+  await app.register(policyRoutes, { service })
+  await app.register(grantRoutes, { service })
+  app.get('/openapi.json', { config: { authorization: 'public' }, schema: { hide: true } }, async () => app.swagger())
+  return app
+}
+
+/** Nothing is dropped and nothing coerced in a body; a URL has strings only, so its numbers are read as numbers. */
+const validators = () => {
+  const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false }
+  const of = (options: Options) => {
+    const ajv = new Ajv(options)
+    addFormats.default(ajv)
+    for (const schema of shared) ajv.addSchema(schema, `${schema.$id}`)
+    return ajv
+  }
+  const body = of(strict)
+  const url = of({ ...strict, coerceTypes: true })
+  return ({ schema, httpPart }: { schema: unknown, httpPart?: string }) =>
+    (httpPart === 'querystring' ? url : body).compile(schema as object)
+}
+
+/** `POST …/complete` with a JSON content type and no body is what many clients send: no body, not a bad one. */
+const useEmptyBodies = (app: FastifyInstance): void => {
+  const parse = app.getDefaultJsonParser('error', 'error')
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined)
+    else parse(request, body as string, done)
+  })
+}

@@ -1,0 +1,73 @@
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { Guardrails } from '../guardrails/guardrails.ts'
+import type { Authenticator, Identity } from '../identity/identity.ts'
+import type { Grant } from '../ledger/grant.ts'
+import type { Actor } from '../lifecycle/desk.ts'
+import type { Guard } from '../lifecycle/prepare.ts'
+import type { Admitted } from '../policy/admitted.ts'
+import { Problem } from '../problems.ts'
+import type { Recorder } from './recorder.ts'
+
+/**
+ * Who may do what. Every route says in its config how it is authorized; one that does not needs a token all the
+ * same, and keeps the service from starting, so that no new route is open by oversight.
+ */
+export type Authorization =
+  | 'public' // health and documentation: no data of anybody
+  | 'identity' // a valid token; what it may do is the guardrails' word, asked in the handler
+
+declare module 'fastify' {
+  interface FastifyContextConfig { authorization?: Authorization }
+  interface FastifyRequest { identity: Identity | null }
+}
+
+export const useAuthorization = (app: FastifyInstance, authenticator: Authenticator, recorder: Recorder): void => {
+  app.decorateRequest('identity', null)
+  const routes: RouteOptions[] = []
+  app.addHook('onRoute', route => { routes.push(route) })
+  app.addHook('onReady', async () => {
+    const undeclared = routes.filter(({ config }) => config?.authorization !== 'public' && config?.authorization !== 'identity')
+    if (undeclared.length > 0) throw new Error(`Routes without authorization: ${undeclared.map(({ method, url }) => `${String(method)} ${url}`).join(', ')}`)
+  })
+  app.addHook('onRequest', async request => {
+    // An unknown route has no config: it is a 404 for everybody.
+    if (request.is404 || request.routeOptions.config.authorization === 'public') return
+    request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => {
+      request.log.warn({ reason, ...details }, 'token refused')
+      recorder.refused(request, reason)
+    })
+  })
+}
+
+export const callerOf = (request: FastifyRequest): Identity => {
+  if (!request.identity) throw new Problem('unauthenticated')
+  return request.identity
+}
+
+export const actorOf = (request: FastifyRequest): Actor => ({ id: callerOf(request).id, requestId: request.id })
+
+export const inTeam = (caller: Pick<Identity, 'teams'>, team: string): boolean => caller.teams.includes('*') || caller.teams.includes(team)
+
+/** What the guardrails say of a request, as the stage between admission and rendering. */
+export const guardOf = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder,
+  action: 'issue' | 'extend' | 'render', at: { now: Date, profile?: string }): Guard => (admitted: Admitted) => {
+  const decision = guardrails.decide(callerOf(request), admitted, action, at)
+  recorder.decided(request, action, decision, { team: admitted.job.team, jobId: admitted.job.id })
+  if (!decision.allowed) throw Problem.of(decision.findings)
+}
+
+/** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. */
+export const visibleGrant = (request: FastifyRequest, grant: Grant | undefined): Grant => {
+  if (!grant || !inTeam(callerOf(request), grant.team)) {
+    throw new Problem('grant-unknown', { hint: 'List the grants of your team with GET /v1/grants.' })
+  }
+  return grant
+}
+
+export const permitOnGrant = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder, grant: Grant,
+  action: 'view' | 'rotate' | 'revoke' | 'collect', now: Date): void => {
+  const { team, jobId, owner, admitted } = grant
+  const decision = guardrails.decideOnGrant(callerOf(request), { team, jobId, owner, labels: admitted.job.labels }, action, { now })
+  recorder.decided(request, action, decision, { team, jobId, grantId: grant.id })
+  if (!decision.allowed) throw Problem.of(decision.findings)
+}

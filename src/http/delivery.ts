@@ -1,0 +1,93 @@
+import { stringify } from 'yaml'
+import type { Credentials } from '../iam/principal.ts'
+import type { Grant } from '../ledger/grant.ts'
+import { Problem } from '../problems.ts'
+import type { Format } from '../request.ts'
+
+/**
+ * Credentials in the forms that jobs take them. Pure: strings in, strings out; nothing is logged or kept.
+ */
+
+export interface S3Target { endpoint?: string, region?: string }
+
+/** The media type of each format: what Accept may name, and what Content-Type answers. */
+export const mediaTypes: Record<Exclude<Format, 'json'>, string> = {
+  env: 'text/x-env',
+  'aws-profile': 'text/x-aws-credentials',
+  'credential-process': 'application/vnd.aws.credential-process+json',
+  'kubernetes-secret': 'application/yaml'
+}
+
+/** The field wins over Accept. Accept without any type of ours, but with JSON or a wildcard, is JSON. */
+export const chooseFormat = (format: Format | undefined, accept: string | undefined): Format => {
+  if (format) return format
+  const accepted = (accept ?? '*/*').split(',').map(part => part.split(';')[0]?.trim().toLowerCase() ?? '')
+  for (const type of accepted) {
+    if (['application/json', 'application/*', '*/*', ''].includes(type)) return 'json'
+    const found = Object.entries(mediaTypes).find(([, mediaType]) => mediaType === type)
+    if (found) return found[0] as Format
+  }
+  throw new Problem('not-acceptable', { hint: `Accept one of application/json, ${Object.values(mediaTypes).join(', ')}.` })
+}
+
+export const deliver = (format: Exclude<Format, 'json'>, credentials: Credentials, grant: Grant, target: S3Target, notice: string | null): string => {
+  const expires = isoSeconds(credentials.expiresAt ?? grant.expiresAt)
+  switch (format) {
+    case 'env': return [
+      `# grant ${grant.id}, job ${grant.jobId}, ends ${expires}`,
+      ...(notice ? [`# ${notice}`] : []),
+      ...Object.entries(environment(credentials, target)).map(([name, value]) => `${name}=${value}`),
+      ''
+    ].join('\n')
+    case 'aws-profile': return [
+      `# grant ${grant.id}, job ${grant.jobId}, ends ${expires}`,
+      ...(notice ? [`# ${notice}`] : []),
+      '[default]',
+      `aws_access_key_id = ${plain(credentials.accessKeyId)}`,
+      `aws_secret_access_key = ${plain(credentials.secretAccessKey)}`,
+      ...(credentials.sessionToken ? [`aws_session_token = ${plain(credentials.sessionToken)}`] : []),
+      ''
+    ].join('\n')
+    // AWS SDKs and Tools Reference Guide, "Process credential provider".
+    case 'credential-process': return JSON.stringify({
+      Version: 1,
+      AccessKeyId: credentials.accessKeyId,
+      SecretAccessKey: credentials.secretAccessKey,
+      ...(credentials.sessionToken && { SessionToken: credentials.sessionToken }),
+      Expiration: expires
+    })
+    case 'kubernetes-secret': return stringify({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: {
+        name: secretName(grant),
+        labels: { 'app.kubernetes.io/managed-by': 'job-access', 'job-access/grant': grant.id },
+        annotations: { 'job-access/job': grant.jobId, 'job-access/expires': expires, ...(notice && { 'job-access/notice': notice }) }
+      },
+      type: 'Opaque',
+      stringData: environment(credentials, target)
+    })
+  }
+}
+
+const environment = (credentials: Credentials, target: S3Target): Record<string, string> => ({
+  AWS_ACCESS_KEY_ID: plain(credentials.accessKeyId),
+  AWS_SECRET_ACCESS_KEY: plain(credentials.secretAccessKey),
+  ...(credentials.sessionToken && { AWS_SESSION_TOKEN: plain(credentials.sessionToken) }),
+  ...(target.endpoint && { AWS_ENDPOINT_URL_S3: target.endpoint }),
+  ...(target.region && { AWS_REGION: target.region })
+})
+
+/** Keys go into files that shells and docker --env-file read without quotes; a provider with other characters must not break them. */
+const plain = (value: string): string => {
+  if (/^[A-Za-z0-9/+=._-]+$/.test(value)) return value
+  throw new Problem('internal', { detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.' })
+}
+
+/** A DNS label: 63 characters, lower case (Kubernetes, "Object Names and IDs"). The id keeps it unique. */
+const secretName = (grant: Grant): string => {
+  const job = grant.jobId.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 25).replace(/-+$/, '')
+  return ['job-access', job, grant.id].filter(part => part !== '').join('-')
+}
+
+export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')

@@ -1,0 +1,76 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { AuditUnavailable } from '../audit/log.ts'
+import { LedgerUnavailable, StaleGrant } from '../ledger/ledger.ts'
+import { Problem, problems, type Finding, type ProblemCode } from '../problems.ts'
+
+/** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
+export const useProblems = (app: FastifyInstance): void => {
+  app.setErrorHandler((error: FastifyError, request, reply) => answer(problemOf(error), error, request, reply))
+  app.setNotFoundHandler((request, reply) => {
+    const problem = new Problem('route-unknown', { detail: `There is no ${request.method} ${pathOf(request)}.`, hint: 'See /docs for the routes.' })
+    return answer(problem, problem, request, reply)
+  })
+}
+
+const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+  const { code, status, init } = problem
+  if (status >= 500) request.log.error({ err: error, code, cause: init.cause }, 'request failed')
+  else request.log.info({ code, pointer: init.pointer }, 'request refused')
+  if (init.retryAfterSeconds !== undefined) reply.header('retry-after', String(init.retryAfterSeconds))
+  if (status === 401) reply.header('www-authenticate', 'Bearer realm="job-access"')
+  return reply.code(status).type('application/problem+json').send({
+    type: `urn:job-access:problem:${code}`,
+    title: problems[code][1],
+    status,
+    code,
+    detail: problem.message,
+    hint: init.hint,
+    pointer: init.pointer,
+    requestId: request.id,
+    errors: init.findings
+  })
+}
+
+const problemOf = (error: FastifyError): Problem => {
+  if (error instanceof Problem) return error
+  if (error instanceof LedgerUnavailable) return new Problem('ledger-unavailable', { retryAfterSeconds: 5, cause: error })
+  if (error instanceof AuditUnavailable) return new Problem('ledger-unavailable', { detail: 'The audit log cannot be written.', retryAfterSeconds: 5, cause: error })
+  if (error instanceof StaleGrant) {
+    return new Problem('grant-state', { detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1 })
+  }
+  if (error.validation) return Problem.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
+  const code = byFastifyCode[error.code] ?? (error.statusCode && error.statusCode < 500 ? 'request-malformed' : 'internal')
+  return new Problem(code, code === 'internal' ? { cause: error } : { detail: error.message, hint: hints[code] ?? '' })
+}
+
+const byFastifyCode: Record<string, ProblemCode> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'media-type-unsupported',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'request-too-large',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'request-malformed',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'request-malformed',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'request-malformed'
+}
+
+const hints: Partial<Record<ProblemCode, string>> = {
+  'media-type-unsupported': 'Send content-type: application/json.',
+  'request-too-large': 'A request has 64 KiB at most.',
+  'request-malformed': 'Send one JSON object.'
+}
+
+type Fault = NonNullable<FastifyError['validation']>[number]
+
+const findingOf = ({ instancePath, keyword, message, params }: Fault, context: string): Finding => {
+  const place = context === 'body' ? 'the body' : `the ${context}`
+  const at = (property: unknown) => `${instancePath}/${String(property).replaceAll('~', '~0').replaceAll('/', '~1')}`
+  const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
+  switch (keyword) {
+    case 'additionalProperties':
+      return finding(at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: nothing is ignored.')
+    case 'required': return finding(at(params.missingProperty), `A required field of ${place} is missing.`, 'Add it.')
+    case 'enum': return finding(instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`)
+    case 'type': return finding(instancePath, `The value must be ${String(params.type)}.`, 'Nothing is converted: send it with that JSON type.')
+    default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
+  }
+}
+
+const pathOf = (request: FastifyRequest): string => request.url.split('?')[0]?.slice(0, 200) ?? ''

@@ -1,0 +1,248 @@
+import { createHash } from 'node:crypto'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import type { FastifyReply } from 'fastify'
+import type { Grant } from '../ledger/grant.ts'
+import { end } from '../lifecycle/end.ts'
+import { extend } from '../lifecycle/extend.ts'
+import { issue, type Delivery } from '../lifecycle/issue.ts'
+import { prepare } from '../lifecycle/prepare.ts'
+import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
+import { parseInstant } from '../policy/instants.ts'
+import { canonicalJson } from '../policy/measure.ts'
+import { blastRadius } from '../policy/prove/blast-radius.ts'
+import type { Warning } from '../policy/warnings.ts'
+import { Problem } from '../problems.ts'
+import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
+import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
+import { chooseFormat, deliver, mediaTypes } from './delivery.ts'
+import { examples, operation } from './openapi.ts'
+import {
+  BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
+  QuestionSchema, RotateSchema, VerdictSchema, ref
+} from './schemas.ts'
+import type { Service } from './service.ts'
+import { verdict } from './verdict.ts'
+import { deliveryView, grantView, iso } from './views.ts'
+
+export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
+  const { desk, recorder } = service
+  const identity = { config: { authorization: 'identity' as const } }
+  const now = () => new Date(desk.now())
+  const visible = async (request: Parameters<typeof visibleGrant>[0], id: string, action: Parameters<typeof permitOnGrant>[4]): Promise<Grant> => {
+    const grant = visibleGrant(request, await desk.ledger.get(id))
+    permitOnGrant(request, service.guardrails(), recorder, grant, action, now())
+    return grant
+  }
+
+  const send = async (reply: FastifyReply, format: Format, delivery: Delivery, extra: { warnings: Warning[], ready?: boolean }) => {
+    const { grant, credentials } = delivery
+    reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
+    if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, service.notice, extra))
+    if (extra.ready !== undefined) reply.header('job-access-ready', String(extra.ready))
+    return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, service.s3, service.notice))
+  }
+
+  const readiness = async (wanted: boolean | undefined, { grant, credentials }: Delivery): Promise<{ ready?: boolean }> => {
+    if (!wanted || !credentials) return {}
+    return { ready: await desk.principals(grant.attach).ready(credentials, desk.deadline()) }
+  }
+
+  app.post('/v1/grants', {
+    ...identity,
+    schema: {
+      ...operation('issueGrant', 'Issue a job its access: a fresh user with the rendered policy, and its key, once'),
+      headers: Type.Object({
+        'idempotency-key': Type.Optional(Type.String({
+          minLength: 1,
+          maxLength: 200,
+          pattern: '^[\\x21-\\x7e]+$',
+          description: 'A retry with the same key and body gets the same grant with a fresh key. Default: the job itself, per identity.'
+        }))
+      }),
+      body: GrantRequestSchema,
+      response: deliveries(201, 200)
+    }
+  }, async (request, reply) => {
+    const body = request.body as GrantRequest
+    const format = chooseFormat(body.format, request.headers.accept)
+    const issueAt = instantOf(body.issueAt, '/issueAt')
+    const at = { now: now(), ...(body.profile && { profile: body.profile }) }
+    const guard = guardOf(request, service.guardrails(), recorder, 'issue', at)
+    const prepared = prepare(desk.rules(), body, guard, desk.now())
+    if (issueAt !== undefined) scheduleFits(issueAt, Date.parse(prepared.admitted.window.outputNotAfter))
+    const key = request.headers['idempotency-key']
+    const delivery = await issue(desk, actorOf(request), {
+      prepared,
+      requestHash: hashOf(body),
+      ...(typeof key === 'string' && { idempotencyKey: key }),
+      ...(issueAt !== undefined && { issueAt })
+    })
+    return send(reply, format, delivery, { warnings: prepared.warnings, ...await readiness(body.waitUntilReady, delivery) })
+  })
+
+  app.get('/v1/grants', {
+    ...identity,
+    schema: {
+      ...operation('listGrants', 'List the grants of your teams, newest first'),
+      querystring: ListQuerySchema,
+      response: { 200: ref(GrantPageSchema) }
+    }
+  }, async request => {
+    const { state, team, job, limit = 50, after } = request.query
+    const teams = listable(request, service, team)
+    const grants = await desk.ledger.list(
+      { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }) },
+      { limit: limit + 1, ...(after && { after }) })
+    const page = grants.slice(0, limit)
+    return { grants: page.map(grantView), next: grants.length > limit ? page.at(-1)?.id ?? null : null }
+  })
+
+  app.get('/v1/grants/:id', {
+    ...identity,
+    schema: { ...operation('getGrant', 'One grant with its policy'), params: IdParamsSchema, response: { 200: ref(GrantSchema) } }
+  }, async request => grantView(await visible(request, request.params.id, 'view')))
+
+  app.get('/v1/grants/:id/events', {
+    ...identity,
+    schema: { ...operation('listGrantEvents', 'The history of a grant'), params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
+  }, async request => {
+    const grant = await visible(request, request.params.id, 'view')
+    const events = await desk.ledger.events(grant.id)
+    return { events: events.map(({ grantId, at, ...rest }) => ({ at: iso(at), ...rest })) }
+  })
+
+  app.get('/v1/grants/:id/blast-radius', {
+    ...identity,
+    schema: {
+      ...operation('getBlastRadius', 'What a thief of this key could do now'),
+      params: IdParamsSchema,
+      response: { 200: ref(BlastRadiusSchema) }
+    }
+  }, async request => {
+    const grant = await visible(request, request.params.id, 'view')
+    const dead = grant.state === 'active' ? [] : [`The grant is ${grant.state}: what follows is what its policy alone would allow.`]
+    const { data, words } = blastRadius(grant.policy, now())
+    return { at: iso(desk.now()), words: [...dead, ...words], data }
+  })
+
+  app.post('/v1/grants/:id/check', {
+    ...identity,
+    schema: {
+      ...operation('checkGrant', 'Would this request be allowed by the grant’s policy, and which statement decides', examples.question),
+      params: IdParamsSchema,
+      body: ref(QuestionSchema),
+      response: { 200: ref(VerdictSchema) }
+    }
+  }, async request => verdict((await visible(request, request.params.id, 'view')).policy, request.body, now(), ''))
+
+  app.patch('/v1/grants/:id', {
+    ...identity,
+    schema: {
+      ...operation('changeGrant', 'Move the window or change the source of a live grant; the key stays', examples.change),
+      params: IdParamsSchema,
+      body: ChangeSchema,
+      response: { 200: ref(GrantSchema) }
+    }
+  }, async request => {
+    visibleGrant(request, await desk.ledger.get(request.params.id))
+    const guard = guardOf(request, service.guardrails(), recorder, 'extend', { now: now() })
+    const { grant } = await extend(desk, actorOf(request), request.params.id, request.body, guard)
+    return grantView(grant)
+  })
+
+  app.post('/v1/grants/:id/rotate', {
+    ...identity,
+    schema: {
+      ...operation('rotateGrant', 'A fresh key; the old one dies after the overlap', examples.rotate),
+      params: IdParamsSchema,
+      body: RotateSchema,
+      response: deliveries(200)
+    }
+  }, async (request, reply) => {
+    const format = chooseFormat(request.body.format, request.headers.accept)
+    await visible(request, request.params.id, 'rotate')
+    const delivery = await rotate(desk, actorOf(request), request.params.id, request.body.overlapSeconds ?? 0)
+    return send(reply, format, delivery, { warnings: [] })
+  })
+
+  app.post('/v1/grants/:id/credentials', {
+    ...identity,
+    schema: {
+      ...operation('fetchCredentials', 'The credentials of a scheduled grant, once, from issueAt on', {}),
+      params: IdParamsSchema,
+      body: Type.Object({ format: Type.Optional(FormatSchema) }, { additionalProperties: false }),
+      response: deliveries(200)
+    }
+  }, async (request, reply) => {
+    const format = chooseFormat(request.body.format, request.headers.accept)
+    await visible(request, request.params.id, 'collect')
+    return send(reply, format, await fetchCredentials(desk, actorOf(request), request.params.id), { warnings: [] })
+  })
+
+  /** 200: ended, nothing of it is left. 202: being ended; the key goes first, the sweeper does the rest. */
+  const ending = (reason: 'completed' | 'revoked') => async (request: Parameters<typeof visibleGrant>[0], reply: FastifyReply) => {
+    const { id } = request.params as { id: string }
+    await visible(request, id, 'revoke')
+    const grant = await end(desk, actorOf(request), id, reason)
+    if (grant.state === 'revoking') reply.code(202).header('retry-after', '5')
+    return reply.send(grantView(grant))
+  }
+
+  app.post('/v1/grants/:id/complete', {
+    ...identity,
+    schema: {
+      ...operation('completeGrant', 'The job has ended: its key dies now. May be called twice'),
+      params: IdParamsSchema,
+      response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
+    }
+  }, ending('completed'))
+
+  app.delete('/v1/grants/:id', {
+    ...identity,
+    schema: {
+      ...operation('revokeGrant', 'Revoke a grant: its key dies now. May be called twice'),
+      params: IdParamsSchema,
+      response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
+    }
+  }, ending('revoked'))
+}
+
+/** Every format is a media type of the same answer. */
+const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
+  description: 'The grant and its credentials. They are shown this once.',
+  content: {
+    'application/json': { schema: ref(DeliverySchema) },
+    ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: Type.String() }]))
+  }
+}]))
+
+/** Undefined: every team. A caller without the team asked for gets an empty page, like a team without grants. */
+const listable = (request: Parameters<typeof callerOf>[0], service: Service, team: string | undefined): string[] | undefined => {
+  const caller = callerOf(request)
+  const wanted = team === undefined ? caller.teams : inTeam(caller, team) ? [team] : []
+  const at = { now: new Date(service.desk.now()) }
+  const allowed = wanted.filter(name => service.guardrails().decideOnTeam(caller, name, at).allowed)
+  if (wanted.length > 0 && allowed.length === 0) throw new Problem('forbidden', { detail: 'The guardrails do not let you list grants.', hint: 'Ask who owns the guardrails.' })
+  return allowed.includes('*') ? undefined : allowed
+}
+
+const hashOf = ({ format, waitUntilReady, ...body }: GrantRequest): string =>
+  createHash('sha256').update(canonicalJson(body)).digest('hex')
+
+const instantOf = (text: string | undefined, pointer: string): number | undefined => {
+  if (text === undefined) return undefined
+  const instant = parseInstant(text)
+  if (instant.ok) return instant.epochMs
+  throw Problem.of([{ code: 'time-invalid', pointer, detail: instant.why, hint: instant.hint }])
+}
+
+const scheduleFits = (issueAt: number, windowEnds: number): void => {
+  if (issueAt < windowEnds) return
+  throw Problem.of([{
+    code: 'window-invalid',
+    pointer: '/issueAt',
+    detail: 'The key would be minted after its window has ended.',
+    hint: 'Give an issueAt before the end of the window.'
+  }])
+}

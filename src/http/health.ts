@@ -1,0 +1,37 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { operation } from './openapi.ts'
+import { HealthSchema, ReadinessSchema, ref } from './schemas.ts'
+import type { Service } from './service.ts'
+
+export const healthRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
+  const config = { authorization: 'public' as const }
+
+  app.get('/healthz', {
+    config,
+    schema: { ...operation('getHealth', 'The process lives'), security: [], response: { 200: ref(HealthSchema) } }
+  }, async () => ({ status: 'ok' }))
+
+  app.get('/readyz', {
+    config,
+    schema: {
+      ...operation('getReadiness', 'IAM and the ledger answer'),
+      security: [],
+      response: { 200: ref(ReadinessSchema), 503: ref(ReadinessSchema) }
+    }
+  }, async (request, reply) => {
+    const checks: Record<string, string> = {}
+    const probe = async (name: string, ping: () => Promise<void>) => {
+      try {
+        await ping()
+        checks[name] = 'ok'
+      } catch (err) {
+        // The caller is anonymous: what exactly failed is for the log.
+        request.log.warn({ err, check: name }, 'not ready')
+        checks[name] = 'failed'
+      }
+    }
+    await Promise.all([probe('iam', service.pingIam), probe('ledger', () => service.desk.ledger.ping())])
+    const ready = Object.values(checks).every(check => check === 'ok')
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not-ready', checks })
+  })
+}

@@ -1,0 +1,50 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { prepare } from '../lifecycle/prepare.ts'
+import { explain } from '../policy/explain.ts'
+import { limits } from '../policy/measure.ts'
+import { PolicyRequestSchema } from '../request.ts'
+import { guardOf } from './authorization.ts'
+import { examples, operation } from './openapi.ts'
+import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
+import type { Service } from './service.ts'
+import { verdict } from './verdict.ts'
+
+/** Rendering without issuing: no IAM call, nothing in the ledger. */
+export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
+  const { desk, recorder } = service
+  const config = { authorization: 'identity' as const }
+  const prepared = (request: Parameters<typeof guardOf>[0], body: Parameters<typeof prepare>[1]) =>
+    prepare(desk.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', { now: new Date(desk.now()) }), desk.now())
+
+  app.post('/v1/policies', {
+    config,
+    schema: {
+      ...operation('renderPolicy', 'Render and prove the policy of a request, without issuing anything', examples.policy),
+      body: PolicyRequestSchema,
+      response: { 200: ref(RenderedSchema) }
+    }
+  }, async request => {
+    const { admitted, policy, measure, carrier, warnings, probes } = prepared(request, request.body)
+    return {
+      policy,
+      size: { characters: measure.characters, limits: { inline: limits.inline, managed: limits.managed }, sha256: measure.sha256 },
+      attach: carrier,
+      window: admitted.window,
+      proof: { probes },
+      explanation: explain(policy),
+      warnings
+    }
+  })
+
+  app.post('/v1/policies/check', {
+    config,
+    schema: {
+      ...operation('checkPolicy', 'Would this request be allowed by the policy of that request, and which statement decides', examples.check),
+      body: CheckRequestSchema,
+      response: { 200: ref(VerdictSchema) }
+    }
+  }, async request => {
+    const { policy } = prepared(request, request.body.request)
+    return verdict(policy, request.body.question, new Date(desk.now()), '/question')
+  })
+}

@@ -1,0 +1,185 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { problems, type ProblemCode } from '../problems.ts'
+import { AttachSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, guideRequest } from '../request.ts'
+
+/**
+ * The wire types of the answers, and of the smaller requests. Only DeliverySchema has a place for a secret:
+ * a field that a response schema does not name is not serialised.
+ */
+
+const strict = { additionalProperties: false }
+const nullable = <T extends TSchema>(schema: T, options: object = {}) => Type.Union([schema, Type.Null()], options)
+const instant = (description: string) => Type.String({ description, format: 'date-time', examples: ['2025-07-16T01:00:00Z'] })
+
+/** Named in OpenAPI's components, and referred to by `$ref`. */
+export const ref = <T extends TSchema>(schema: T) => Type.Unsafe<Static<T>>({ $ref: `${schema.$id}#` })
+
+export const PolicySchema = Type.Object({
+  Version: Type.String({ examples: ['2012-10-17'] }),
+  Statement: Type.Array(Type.Object({}, { additionalProperties: true }))
+}, { $id: 'Policy', additionalProperties: true, description: 'An IAM policy document, in the order in which IAM gets it.' })
+
+export const StatesSchema = Type.Unsafe<'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed'>({
+  type: 'string',
+  enum: ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed'],
+  description: '`pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.'
+})
+
+const MeasureSchema = Type.Object({
+  characters: Type.Integer({ description: 'Without white space, as IAM counts.' }),
+  limits: Type.Object({ inline: Type.Integer(), managed: Type.Integer() }),
+  sha256: Type.String({ description: 'Of the canonical JSON (RFC 8785), hex.' })
+})
+
+const WarningSchema = Type.Object({ code: Type.String(), detail: Type.String() })
+const ExplanationSchema = Type.Object({ sid: Type.String(), effect: Type.String({ enum: ['Allow', 'Deny'] }), text: Type.String() })
+
+export const RenderedSchema = Type.Object({
+  policy: ref(PolicySchema),
+  size: MeasureSchema,
+  attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How a grant would carry it.' }),
+  window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
+  proof: Type.Object({ probes: Type.Integer({ description: 'Requests evaluated against the policy; each was decided as asked for.' }) }),
+  explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement.' }),
+  warnings: Type.Array(WarningSchema)
+}, { $id: 'RenderedPolicy' })
+
+export const GrantSchema = Type.Object({
+  id: Type.String({ examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] }),
+  state: StatesSchema,
+  job: Type.Object({ id: Type.String(), team: Type.String(), labels: Type.Record(Type.String(), Type.String()) }),
+  owner: Type.String({ description: 'The identity that asked for it.' }),
+  user: Type.Object({ name: Type.String(), path: Type.String(), roleArn: nullable(Type.String()) }),
+  accessKeyId: nullable(Type.String()),
+  previousKey: nullable(Type.Object({ accessKeyId: Type.String(), diesAt: instant('When it is deleted.') })),
+  window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
+  layout: LayoutSchema,
+  attach: Type.String({ enum: ['inline', 'managed', 'session'] }),
+  policy: ref(PolicySchema),
+  policyHash: Type.String(),
+  createdAt: instant('When it was asked for.'),
+  updatedAt: instant('When it last changed.'),
+  issueAt: nullable(instant('When its key can be fetched.')),
+  deliveredAt: nullable(instant('When credentials last left the service.'))
+}, { $id: 'Grant' })
+export type GrantView = Static<typeof GrantSchema>
+
+export const CredentialsSchema = Type.Object({
+  accessKeyId: Type.String(),
+  secretAccessKey: Type.String({ description: 'Shown once, here; the service does not keep it.' }),
+  sessionToken: Type.Optional(Type.String()),
+  expiration: instant('When they stop to work by themselves.')
+}, { $id: 'Credentials' })
+
+export const DeliverySchema = Type.Object({
+  grant: ref(GrantSchema),
+  credentials: nullable(ref(CredentialsSchema), { description: 'null: a scheduled grant; fetch them later.' }),
+  ready: Type.Optional(Type.Boolean({
+    description: 'With waitUntilReady: whether the provider knew the new key in time. It proves the key, not that its policy has spread.'
+  })),
+  warnings: Type.Array(WarningSchema),
+  notice: nullable(Type.String({ description: 'What to know about the provider, e.g. that the embedded IAM’s keys open nothing.' }))
+}, { $id: 'Delivery' })
+
+export const GrantPageSchema = Type.Object({
+  grants: Type.Array(ref(GrantSchema)),
+  next: nullable(Type.String({ description: 'Give it as `after` for the next page; null: this was the last.' }))
+}, { $id: 'GrantPage' })
+
+export const EventsSchema = Type.Object({
+  events: Type.Array(Type.Object({
+    at: instant('When.'),
+    actor: Type.String(),
+    action: Type.String(),
+    requestId: nullable(Type.String()),
+    policyHash: nullable(Type.String()),
+    detail: Type.Record(Type.String(), Type.Unknown())
+  }))
+}, { $id: 'GrantEvents' })
+
+export const RotateSchema = Type.Object({
+  overlapSeconds: Type.Optional(Type.Integer({
+    description: 'How long the old key still works; 0: it is dead before the answer.',
+    minimum: 0,
+    maximum: 86_400,
+    default: 0
+  })),
+  format: Type.Optional(Type.Unsafe<'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret'>({
+    type: 'string', enum: ['json', 'env', 'aws-profile', 'credential-process', 'kubernetes-secret']
+  }))
+}, strict)
+
+export const ChangeSchema = Type.Object({
+  window: Type.Optional(WindowSchema),
+  sourceIps: Type.Optional(SourceIpsSchema),
+  vpc: Type.Optional(VpcSchema)
+}, { ...strict, minProperties: 1, description: 'What changes. notBefore and the grace keep their value unless given.' })
+
+export const QuestionSchema = Type.Object({
+  action: Type.String({ pattern: '^[a-z0-9-]+:[A-Za-z0-9]+$', maxLength: 128, examples: ['s3:PutObject'] }),
+  bucket: Type.String({ minLength: 1, maxLength: 255, examples: ['acmeco-finetuned-models'] }),
+  key: Type.Optional(Type.String({ description: 'Object key, for object actions.', minLength: 1, maxLength: 1024, examples: ['runs/42/model.safetensors'] })),
+  prefix: Type.Optional(Type.String({ description: 'The prefix parameter of s3:ListBucket.', maxLength: 1024 })),
+  sourceIp: Type.Optional(Type.String({ description: 'Address that S3 sees (aws:SourceIp).', maxLength: 64, examples: ['203.0.113.42'] })),
+  at: Type.Optional(Type.String({ description: 'Instant of the request; default: now.', maxLength: 40 })),
+  vpcId: Type.Optional(Type.String({ maxLength: 64 })),
+  vpcEndpointId: Type.Optional(Type.String({ maxLength: 64 })),
+  vpcSourceIp: Type.Optional(Type.String({ maxLength: 64 }))
+}, { ...strict, $id: 'Question', description: 'Would this request be allowed?' })
+
+export const CheckRequestSchema = Type.Object({
+  request: PolicyRequestSchema,
+  question: ref(QuestionSchema)
+}, strict)
+
+export const VerdictSchema = Type.Object({
+  allowed: Type.Boolean(),
+  decision: Type.String({ enum: ['allow', 'explicit-deny', 'implicit-deny'] }),
+  statements: Type.Array(Type.Object({ sid: Type.String(), effect: Type.String() }), { description: 'The statements that decided.' }),
+  because: Type.String()
+}, { $id: 'Verdict' })
+
+export const BlastRadiusSchema = Type.Object({
+  at: instant('The instant that was looked at.'),
+  words: Type.Array(Type.String(), { description: 'In plain words.' }),
+  data: Type.Unknown({ description: 'The same as data, per bucket.' })
+}, { $id: 'BlastRadius' })
+
+export const ProblemSchema = Type.Object({
+  type: Type.String({ examples: ['urn:job-access:problem:bucket-invalid'] }),
+  title: Type.String(),
+  status: Type.Integer(),
+  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(problems), description: 'Stable; see docs/errors.md.' }),
+  detail: Type.String(),
+  hint: Type.Optional(Type.String({ description: 'What to do about it.' })),
+  pointer: Type.Optional(Type.String({ description: 'JSON pointer of the field.' })),
+  requestId: Type.String(),
+  errors: Type.Optional(Type.Array(Type.Object({
+    code: Type.String(), pointer: Type.String(), detail: Type.String(), hint: Type.String()
+  })))
+}, { $id: 'Problem', description: 'RFC 9457 problem details.' })
+
+export const HealthSchema = Type.Object({ status: Type.String() }, { $id: 'Health' })
+export const ReadinessSchema = Type.Object({
+  status: Type.String({ enum: ['ready', 'not-ready'] }),
+  checks: Type.Record(Type.String(), Type.String())
+}, { $id: 'Readiness' })
+
+export const IdParamsSchema = Type.Object({
+  id: Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: 'Id of a grant.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] })
+})
+
+export const ListQuerySchema = Type.Object({
+  state: Type.Optional(StatesSchema),
+  team: Type.Optional(JobSchema.properties.team),
+  job: Type.Optional(JobSchema.properties.id),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+  after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
+}, strict)
+
+export const shared = [
+  PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, QuestionSchema,
+  VerdictSchema, BlastRadiusSchema, ProblemSchema, HealthSchema, ReadinessSchema
+]
+
+export { AttachSchema, guideRequest }

@@ -1,0 +1,22 @@
+import type { Guardrails } from '../guardrails/guardrails.ts'
+import type { Authenticator } from '../identity/identity.ts'
+import type { Desk } from '../lifecycle/desk.ts'
+import type { S3Target } from './delivery.ts'
+import type { Recorder } from './recorder.ts'
+
+/** Everything the routes need, passed in. */
+export interface Service {
+  desk: Desk
+  authenticator: Authenticator
+  /** The set in force now; a reload changes it. */
+  guardrails: () => Guardrails
+  recorder: Recorder
+  /** What jobs need besides the key to reach S3. */
+  s3: S3Target
+  /** What every delivery says of the provider; null: nothing. */
+  notice: string | null
+  /** Rejects when the provider does not answer. */
+  pingIam: () => Promise<void>
+  ratePerMinute: number
+  trustProxy: string | false
+}

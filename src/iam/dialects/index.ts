@@ -1,0 +1,8 @@
+import { aws } from './aws.ts'
+import { ceph } from './ceph.ts'
+import type { Dialect, DialectName } from './dialect.ts'
+import { localstack } from './localstack.ts'
+import { seaweedfs } from './seaweedfs.ts'
+import { tigris } from './tigris.ts'
+
+export const dialects: Record<DialectName, Dialect> = { aws, localstack, ceph, seaweedfs, tigris }

@@ -1,0 +1,33 @@
+import type { LoggerOptions } from 'pino'
+
+/** Secrets have no business in a log line; these paths are blanked should one come near. */
+export const redacted = [
+  'req.headers.authorization', 'req.headers.cookie', 'headers.authorization', 'authorization', 'token',
+  'secretAccessKey', '*.secretAccessKey', '*.*.secretAccessKey', 'sessionToken', '*.sessionToken', '*.*.sessionToken'
+]
+
+export const logOptions = (level: string): LoggerOptions => ({
+  level,
+  redact: { paths: redacted, censor: '[redacted]' },
+  serializers: {
+    req: (request: { method: string, url: string, ip?: string, id?: string }) => ({
+      method: request.method, path: request.url.split('?')[0], remoteAddress: request.ip
+    }),
+    err: serializeError,
+    cause: serializeError
+  }
+})
+
+/** Name, message, code and stack of an error and of its causes; nothing else that hangs on it: SDK errors carry whole requests. */
+function serializeError (error: unknown): unknown {
+  if (!(error instanceof Error)) return typeof error === 'object' ? undefined : error
+  const { name, message, stack, cause } = error
+  const code = (error as { code?: unknown }).code
+  return {
+    type: name,
+    message,
+    ...(typeof code === 'string' && { code }),
+    stack,
+    ...(cause instanceof Error && { cause: serializeError(cause) })
+  }
+}

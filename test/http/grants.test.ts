@@ -1,0 +1,37 @@
+import t from 'tap'
+import { appOf, bearer, bench, guideJob } from '../harness.ts'
+
+t.test('a grant, from issue to end', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const issued = await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })
+  t.equal(issued.statusCode, 201)
+  const { grant, credentials } = issued.json()
+  t.equal(grant.state, 'active')
+  t.equal(issued.headers['cache-control'], 'no-store')
+  t.equal(await b.client.callerIdentity(credentials, b.desk.deadline()), `arn:aws:iam::000000000000:user${grant.user.path}${grant.user.name}`)
+
+  const rotated = await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/rotate`, headers, payload: {} })
+  t.equal(rotated.statusCode, 200)
+  t.not(rotated.json().credentials.accessKeyId, credentials.accessKeyId)
+  await t.rejects(b.client.callerIdentity(credentials, b.desk.deadline()), { kind: 'credentials' }, 'the old key is dead')
+
+  const changed = await app.inject({ method: 'PATCH', url: `/v1/grants/${grant.id}`, headers, payload: { window: { durationSeconds: 20000 } } })
+  t.equal(changed.statusCode, 200)
+  t.equal(changed.json().window.notAfter, '2025-07-16T06:03:20Z')
+
+  const again = await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })
+  t.equal(again.statusCode, 200)
+  t.equal(again.json().grant.id, grant.id)
+
+  const done = await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/complete`, headers })
+  t.equal(done.statusCode, 200)
+  t.equal(done.json().state, 'revoked')
+  const twice = await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/complete`, headers })
+  t.equal(twice.statusCode, 200)
+  t.equal(b.iam.state.userCount, 0)
+  const events = await app.inject({ method: 'GET', url: `/v1/grants/${grant.id}/events`, headers })
+  t.comment(events.json().events.map((event: { action: string }) => event.action).join(' '))
+  t.comment(b.iam.calls.map(call => call.action).join(' '))
+})
