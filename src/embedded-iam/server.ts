@@ -14,8 +14,7 @@ import { keyActions } from './keys.ts'
 import { addAwsPolicies, policyActions } from './policies.ts'
 import { Refusal, statusOf } from './refusal.ts'
 import { roleActions } from './roles.ts'
-import type { Claim } from './sigv4.ts'
-import { authenticate, claimOf } from './sigv4.ts'
+import { authenticate, claimedKeyId, claimOf } from './sigv4.ts'
 import { allowedToAll, stsActions } from './sts.ts'
 import { userActions } from './users.ts'
 import type { State } from './view.ts'
@@ -91,6 +90,8 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
   const latencyMs = options.latencyMs ?? 0
   const keepCalls = options.keepCalls ?? 10_000
   const calls: Call[] = []
+  const stopped = new AbortController()
+  const wait = async (ms: number): Promise<void> => { await sleep(ms, undefined, { signal: stopped.signal }) }
   let account = openAccount(options, admin)
 
   const reset = (): void => {
@@ -115,12 +116,12 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
       answerControl(req, res, body, { state, calls, faults, reset })
       return
     }
-    const call: Call = { action: '', params: {}, accessKeyId: null, status: null, code: null }
+    const call: Call = { action: '', params: {}, accessKeyId: claimedKeyId(req.headers), status: null, code: null }
     const service = readCall(body, call)
     calls.push(call)
     if (keepCalls < calls.length / 2) calls.splice(0, calls.length - keepCalls)
     const effects = faults.strike(call)
-    const fault = effects.length === 0 ? null : await before(effects, call)
+    const fault = effects.length === 0 ? null : await before(effects, call, wait)
     if (fault?.kind === 'drop') { res.destroy(); return }
     if (fault?.kind === 'timeout') return
 
@@ -131,7 +132,7 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
     if (effects.length > 0) await after(effects, call)
     if (fault?.kind === 'dropAfter') { res.destroy(); return }
     if (fault?.kind === 'timeoutAfter') return
-    if (latencyMs > 0) await sleep(latencyMs)
+    if (latencyMs > 0) await wait(latencyMs)
     call.status = reply.status
     call.code = reply.code
     res.writeHead(reply.status, {
@@ -156,6 +157,7 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
     faults,
     reset,
     stop: async () => {
+      stopped.abort()
       await new Promise<void>((resolve) => {
         server.close(() => { resolve() })
         server.closeAllConnections()
@@ -194,8 +196,7 @@ function serve (
   try {
     if (req.method !== 'POST' || req.url !== '/') throw new Refusal('InvalidAction', 'Only POST / is served.')
     if (body.length > maxBody) throw new Refusal('RequestEntityTooLarge', 'The request is too large.')
-    const claim: Claim = claimOf(req.headers)
-    call.accessKeyId = claim.accessKeyId
+    const claim = claimOf(req.headers)
     if (!service) throw new Refusal('InvalidAction', `Could not find operation ${call.action}.`)
     const caller = authenticate(account, claim, req.headers, body, service.name, new Date())
     const action = service.actions.get(call.action)
@@ -234,9 +235,9 @@ function readCall (body: Buffer, call: Call): Service | undefined {
 }
 
 /** Runs what comes before the call; the one fault that decides how it goes on. */
-async function before (effects: Effect[], call: Call): Promise<Effect | null> {
+async function before (effects: Effect[], call: Call, wait: (ms: number) => Promise<void>): Promise<Effect | null> {
   for (const effect of effects) {
-    if (effect.kind === 'delay') await sleep(effect.ms)
+    if (effect.kind === 'delay') await wait(effect.ms)
     if (effect.kind === 'run') await effect.before?.(call)
   }
   return effects.find(({ kind }) => kind !== 'delay' && kind !== 'run') ?? null
