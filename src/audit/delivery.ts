@@ -57,7 +57,6 @@ export interface DeliveryOptions {
   sink: Sink
   /** How far the newest file may be read: what lies behind is not on the disk yet. */
   end: () => { path: string, size: number }
-  now: () => Date
   random: () => number
   onProblem: (message: string) => void
   /** Milliseconds; default 500 and 60,000. */

@@ -29,6 +29,8 @@ export interface AuditOptions {
   onProblem?: (message: string) => void
   /** From 0 to 1, for the jitter of deliveries. */
   random?: () => number
+  /** Of deliveries, in milliseconds. Default 500, doubled up to 60,000. */
+  backoff?: { first: number, most: number }
   openFile?: OpenFile
 }
 
@@ -106,6 +108,8 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   let closed = false
   let syncTimer: NodeJS.Timeout | undefined
   let deliveries: Delivery[] = []
+  // What the log has to say of itself; kept until it is written.
+  let own: NewAuditEvent[] = []
 
   async function begin (firstSeq: number): Promise<Current> {
     const { path: fresh } = chainFile(path, instance, firstSeq)
@@ -140,24 +144,24 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   }
 
   /** Before each write: is the file still ours alone and where it was. */
-  async function ownEvents (): Promise<NewAuditEvent[]> {
+  async function checkPlace (): Promise<void> {
     const { size, inPlace } = await current.file.state()
     if (size !== current.size) {
       throw breakDown(`${current.path} has ${size} bytes instead of ${current.size}: it was changed, or another process has the same instance name`)
     }
-    if (inPlace) return []
+    if (inPlace) return
     const gone = current.path
     onProblem(`${gone} was moved or deleted; the chain goes on in a new file`)
     await roll()
-    return [{ requestId: null, actor: systemActor('audit'), action: 'audit.recover', outcome: 'done', reason: 'file-gone', detail: { file: basename(gone) } }]
+    own.push({ requestId: null, actor: systemActor('audit'), action: 'audit.recover', outcome: 'done', reason: 'file-gone', detail: { file: basename(gone) } })
   }
 
   async function write (entries: readonly Entry[]): Promise<void> {
     if (broken !== undefined) throw new AuditUnavailable(broken)
+    await checkPlace()
     const at = now().toISOString()
-    const all = [...(await ownEvents()).map(event => ({ at, event })), ...entries]
     let point = head
-    const lines = all.map(({ at, event }) => {
+    const lines = [...own.map(event => ({ at, event })), ...entries].map(({ at, event }) => {
       const sealed = sealLine({ ...event, seq: point.seq + 1, at, instance }, point, key)
       point = sealed.point
       return sealed.line
@@ -172,6 +176,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
       throw cause
     }
     head = point
+    own = []
     current.size += bytes.length
     if (fsync === 'always') {
       synced = { path: current.path, size: current.size }
@@ -245,7 +250,13 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     throw error
   }
   deliveries = sinks.map(sink => startDelivery({
-    path, instance, sink, onProblem, random: options.random ?? Math.random, now, end: () => synced
+    path,
+    instance,
+    sink,
+    onProblem,
+    random: options.random ?? Math.random,
+    end: () => synced,
+    ...(options.backoff ? { backoff: options.backoff } : {})
   }))
 
   return {
@@ -282,10 +293,20 @@ async function findHead ({ path, instance, sinks = [] }: AuditOptions, key: Audi
     // A file is sealed with one key throughout, so that the verifier can insist on it.
     const sameKey = tail.keyId === (key?.id ?? null)
     const newest = file === files.at(-1)?.path
-    return { head: tail.point, events, file: sameKey && newest ? { path: file, size: tail.goodBytes + (tail.newlineMissing ? 1 : 0) } : undefined }
+    return {
+      head: tail.point,
+      events,
+      file: sameKey && newest ? { path: file, size: tail.goodBytes + (tail.newlineMissing ? 1 : 0) } : begun(tail.point.seq)
+    }
   }
   // Seqs are how receivers tell new lines from repeated ones: they are never used twice.
-  return { head: { ...genesis, seq: delivered }, file: undefined, events }
+  return { head: { ...genesis, seq: delivered }, file: begun(delivered), events }
+
+  /** A file that a crash left empty, or with nothing but a torn line. */
+  function begun (seq: number): { path: string, size: number } | undefined {
+    const next = chainFile(path, instance, seq + 1).path
+    return files.some(file => file.path === next) ? { path: next, size: 0 } : undefined
+  }
 }
 
 async function repair (path: string, tail: Tail, at: Date): Promise<NewAuditEvent> {
