@@ -1,14 +1,13 @@
 import { createHash } from 'node:crypto'
+import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
 import type { Admitted, Entry, Source } from '../policy/admitted.ts'
 import { openCedar } from './cedar.ts'
 import { buildEngine, type Answer, type Question } from './engine.ts'
 import { GuardrailsInvalid, parsePolicies, type Policy } from './policies.ts'
-import {
-  accessQuestion, grantQuestion, requestQuestion, teamQuestion, type At, type Caller, type GrantRef
-} from './questions.ts'
+import { grantQuestion, questionsOf, teamQuestion, type At, type Caller, type GrantRef } from './questions.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
-import { subjectOf, wordDenial, type Subject } from './words.ts'
+import { subjectOf, wordDenial } from './words.ts'
 
 export type { At, Caller, GrantRef } from './questions.ts'
 export { GuardrailsInvalid }
@@ -82,35 +81,39 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
   const policies = parsed(text, fileName)
   const engine = buildEngine(policies)
 
-  const sourcesFor = (action: Action, source: Source): Array<string | null> =>
-    source.kind === 'any' || source.cidrs.length === 0 || !engine.mentions[action].has('source') ? [null] : source.cidrs
+  const sourcesFor = (action: Action, source: Source): Array<string | null> => {
+    if (source.kind === 'any' || source.cidrs.length === 0) return [null]
+    return engine.mentions[action].has(source.kind === 'ip' ? 'source' : 'vpcSource') ? source.cidrs : [null]
+  }
 
-  const plan = (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Planned[] => [
-    {
+  const plan = (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Planned[] => {
+    const questions = questionsOf(engine.mentions, caller, admitted, at)
+    const job: Planned = {
       pointer: '/job',
       action,
-      subject: subjectOf[action](admitted.job.id, admitted.job.team),
+      subject: () => subjectOf[action](admitted.job.id, admitted.job.team),
       sources: sourcesFor(action, admitted.source),
-      question: source => requestQuestion(engine.mentions[action], caller, admitted, action, source, at)
-    },
-    ...admitted.entries.flatMap(entry => actionsOf(entry).map(action => ({
+      question: source => questions.request(action, source)
+    }
+    return [job, ...admitted.entries.flatMap(entry => actionsOf(entry).map((action): Planned => ({
       pointer: entry.pointer,
       action,
-      subject: subjectOf[action](entry.bucket, entry.prefix),
+      subject: () => subjectOf[action](entry.bucket, entry.prefix),
       sources: sourcesFor(action, admitted.source),
-      question: (source: string | null) => accessQuestion(engine.mentions[action], caller, admitted, entry, action, source, at)
-    })))
-  ]
+      question: source => questions.access(action, entry, source)
+    })))]
+  }
 
   // Entries that differ only in what no policy looks at are one question.
   const asker = (): (question: Question) => Answer => {
-    const answers = new Map<string, Answer>()
+    const answers = new Map<Context, Map<string, Answer>>()
     return question => {
-      const key = JSON.stringify(question)
-      const known = answers.get(key)
-      if (known) return known
-      const answer = engine.ask(question)
-      answers.set(key, answer)
+      // Of one request, the caller is the same and a context is one object; it belongs to one action.
+      const about = answers.get(question.context) ?? new Map<string, Answer>()
+      answers.set(question.context, about)
+      const resource = JSON.stringify(question.entities[1])
+      const answer = about.get(resource) ?? engine.ask(question)
+      about.set(resource, answer)
       return answer
     }
   }
@@ -141,7 +144,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
           if (refused.has(pointer)) break
           const answer = ask(question(source))
           if (answer.allowed) permits.push(answer)
-          else refused.set(pointer, { finding: wordDenial(pointer, subject, source, answer), answer })
+          else refused.set(pointer, { finding: wordDenial(pointer, subject(), source, answer), answer })
         }
       }
       if (refused.size === 0) return { allowed: true, decidedBy: decidersOf(permits) }
@@ -160,7 +163,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     trace: (caller, admitted, action, at) => {
       const ask = asker()
       return plan(caller, admitted, action, at).flatMap(({ pointer, action, subject, sources, question }) =>
-        sources.map(source => ({ pointer, action, subject, source, answer: ask(question(source)) })))
+        sources.map(source => ({ pointer, action, subject: subject(), source, answer: ask(question(source)) })))
     }
   }
 }
@@ -168,7 +171,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
 interface Planned {
   pointer: string
   action: Action
-  subject: Subject
+  subject: () => string
   sources: Array<string | null>
   question: (source: string | null) => Question
 }

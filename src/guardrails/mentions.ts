@@ -9,8 +9,8 @@ export interface Mentions {
 }
 
 /**
- * Takes every string of the policies' JSON form, keys and values alike: an attribute cannot be reached without its name.
- * The one exception is `context` taken whole (`context == {…}`); then everything is mentioned.
+ * Takes every string of the policies' JSON form, keys and values alike: an attribute cannot be reached without its name, nor
+ * an entity without its type (but for the type alone, `resource is JobAccess::Access`, which every entity shows). The exception is `context` taken whole (`context == {…}`); then everything is mentioned.
  */
 export const mentionsOf = (policies: PolicyJson[]): Mentions => {
   const names = new Set<string>()
@@ -23,12 +23,13 @@ export const mentionsOf = (policies: PolicyJson[]): Mentions => {
       for (const item of node) walk(item, key, under)
     } else if (node !== null && typeof node === 'object') {
       for (const [name, value] of Object.entries(node)) {
+        if (name === 'entity_type' && under !== 'Record') continue
         names.add(name)
         // In { ".": { left: { Var } } } the operator stands above `left`. The keys of a record literal are no operators.
         walk(value, name, name === 'Var' || name === 'left' || under === 'Record' ? under : name)
       }
     }
   }
-  for (const { principal, resource, conditions } of policies) walk([principal, resource, conditions], '', '')
+  for (const { principal, resource, conditions } of policies) walk([principal, resource, conditions.map(({ body }) => body)], '', '')
   return { has: name => whole || names.has(name) }
 }

@@ -29,90 +29,126 @@ export interface At {
   profile?: string
 }
 
-/** Everything goes to Cedar as JSON data, never as policy text, so no name or prefix can become a rule. */
-type Attributes = Record<string, CedarValueJson>
+/*
+ * Everything goes to Cedar as JSON data, never as policy text, so no name or prefix can become a rule. Attributes that no
+ * policy mentions stay out (see mentions.ts), and what the questions about one request have in common is made once.
+ */
 
-export const accessQuestion = (
-  mentions: Mentions, caller: Caller, admitted: Admitted, entry: Entry, action: AccessAction, source: string | null, at: At
-): Question => {
-  const label = `${entry.bucket}/${entry.prefix}`
-  const resource = uid('Access', mentions.has('JobAccess::Access') ? label : '')
-  const attributes = {
-    bucket: entry.bucket,
-    prefix: entry.prefix,
-    folder: entry.prefix.split('/', 1)[0] ?? '',
-    list: entry.list,
-    kmsKeyArns: entry.kmsKeyArns
-  }
-  const parents = mentions.has('JobAccess::Bucket') ? [uid('Bucket', entry.bucket)] : []
-  return question(mentions, action, caller, entity(mentions, resource, attributes, parents),
-    requestContext(admitted, entry.level === 'read' ? admitted.window.notAfter : admitted.window.outputNotAfter, source, at))
+export interface RequestQuestions {
+  request (action: RequestAction, source: string | null): Question
+  access (action: AccessAction, entry: Entry, source: string | null): Question
 }
 
-export const requestQuestion = (
-  mentions: Mentions, caller: Caller, admitted: Admitted, action: RequestAction, source: string | null, at: At
-): Question => {
+export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, admitted: Admitted, at: At): RequestQuestions => {
+  const { job, window } = admitted
+  const principals = new Map<Action, EntityJson>()
+  const principal = (action: Action): EntityJson => madeOnce(principals, action, () => callerEntity(mentions[action], caller))
+  const contexts = new Map<string, Context>()
+  const context = (action: Action, end: string, source: string | null): Context =>
+    madeOnce(contexts, `${action} ${end} ${source}`, () => requestContext(mentions[action], admitted, end, source, at))
   const writes = admitted.entries.some(({ level }) => level !== 'read')
-  const end = writes ? admitted.window.outputNotAfter : admitted.window.notAfter
-  const { id: jobId, team, labels } = admitted.job
-  return question(mentions, action, caller, jobEntity(mentions, { jobId, team, labels, owner: caller.id }),
-    requestContext(admitted, end, source, at))
+
+  return {
+    request: (action, source) => question(action, principal(action),
+      jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner: caller.id }),
+      context(action, writes ? window.outputNotAfter : window.notAfter, source)),
+    access: (action, entry, source) => question(action, principal(action), accessEntity(mentions[action], entry),
+      context(action, entry.level === 'read' ? window.notAfter : window.outputNotAfter, source))
+  }
 }
 
 export const grantQuestion = (mentions: Mentions, caller: Caller, grant: GrantRef, action: GrantAction, at: At): Question =>
-  question(mentions, action, caller, jobEntity(mentions, grant), { now: datetime(at.now.toISOString()) })
+  question(action, callerEntity(mentions, caller), jobEntity(mentions, grant), instantOnly(mentions, at))
 
 export const teamQuestion = (mentions: Mentions, caller: Caller, team: string, at: At): Question =>
-  question(mentions, 'list', caller, entity(mentions, uid('Team', team), { name: team }), { now: datetime(at.now.toISOString()) })
+  question('list', callerEntity(mentions, caller), { uid: uid.team(team), attrs: only(mentions, { name: () => team }), parents: [] },
+    instantOnly(mentions, at))
 
-const question = (mentions: Mentions, action: Action, caller: Caller, resource: EntityJson, context: Context): Question => {
-  const principal = callerEntity(mentions, caller)
-  return { action, principal: principal.uid, resource: resource.uid, context: only(mentions, context), entities: [principal, resource] }
-}
+const question = (action: Action, principal: EntityJson, resource: EntityJson, context: Context): Question =>
+  ({ action, principal: principal.uid, resource: resource.uid, context, entities: [principal, resource] })
 
 const callerEntity = (mentions: Mentions, { id, kind, teams, attributes }: Caller): EntityJson => {
-  const entries = Object.entries(attributes)
-  const own = entries.filter(([name]) => isCallerAttribute(name))
-  const tags = entries.filter(([name]) => !isCallerAttribute(name))
-  const parents = mentions.has('JobAccess::Team') ? teams.map(team => uid('Team', team)) : []
-  return entity(mentions, uid('Caller', id), { kind, teams, ...Object.fromEntries(own) }, parents, tags)
+  const attrs = only(mentions, { kind: () => kind, teams: () => teams })
+  const tags: Array<[string, string]> = []
+  for (const [name, value] of Object.entries(attributes)) {
+    if (!isCallerAttribute(name)) tags.push([name, value])
+    else if (mentions.has(name)) attrs[name] = value
+  }
+  return { uid: uid.caller(id), attrs, parents: mentions.has('JobAccess::Team') ? teams.map(uid.team) : [], ...tagged(mentions, tags) }
 }
 
 const isCallerAttribute = (name: string): boolean => (callerAttributes as readonly string[]).includes(name)
 
-const jobEntity = (mentions: Mentions, { team, jobId, owner, labels = {} }: GrantRef): EntityJson =>
-  entity(mentions, uid('Job', jobId), { team, jobId, owner: { __entity: uid('Caller', owner) } }, [], Object.entries(labels))
+const accessEntity = (mentions: Mentions, { bucket, prefix, list, kmsKeyArns }: Entry): EntityJson => ({
+  // Two entries that differ in nothing else are one question, so the name is given only where a policy names an entry by it.
+  uid: uid.access(mentions.has('JobAccess::Access') ? `${bucket}/${prefix}` : ''),
+  attrs: only(mentions, {
+    bucket: () => bucket,
+    prefix: () => prefix,
+    folder: () => prefix.slice(0, Math.max(0, prefix.indexOf('/'))),
+    list: () => list,
+    kmsKeyArns: () => kmsKeyArns
+  }),
+  parents: []
+})
 
-const requestContext = ({ window, source: { kind, ...where }, attach, layout, job }: Admitted, end: string, source: string | null, at: At): Context => {
-  const start = Date.parse(window.notBefore)
-  const { vpcIds = [], vpcEndpointIds = [] } = where as { vpcIds?: string[], vpcEndpointIds?: string[] }
-  return {
-    now: datetime(at.now.toISOString()),
-    start: datetime(window.notBefore),
-    end: datetime(end),
-    windowSeconds: (Date.parse(end) - start) / 1000,
-    startsInSeconds: Math.ceil((start - at.now.getTime()) / 1000),
-    sourceKind: kind,
-    ...(source === null ? {} : { source: { __extn: { fn: 'ip', arg: source } } }),
-    vpcIds,
-    vpcEndpointIds,
-    attach,
-    layout,
-    team: job.team,
-    jobId: job.id,
-    ...(at.profile === undefined ? {} : { profile: at.profile })
+const jobEntity = (mentions: Mentions, { team, jobId, owner, labels = {} }: GrantRef): EntityJson => ({
+  uid: uid.job(jobId),
+  attrs: only(mentions, { team: () => team, jobId: () => jobId, owner: () => ({ __entity: uid.caller(owner) }) }),
+  parents: [],
+  ...tagged(mentions, Object.entries(labels))
+})
+
+const requestContext = (mentions: Mentions, { window, source: from, attach, layout, job }: Admitted, end: string, source: string | null, at: At): Context =>
+  only(mentions, {
+    now: () => datetime(at.now.toISOString()),
+    start: () => datetime(window.notBefore),
+    end: () => datetime(end),
+    windowSeconds: () => (Date.parse(end) - Date.parse(window.notBefore)) / 1000,
+    startsInSeconds: () => Math.ceil((Date.parse(window.notBefore) - at.now.getTime()) / 1000),
+    source: () => from.kind === 'ip' ? ipaddr(source) : undefined,
+    vpcSource: () => from.kind === 'vpc' ? ipaddr(source) : undefined,
+    vpcIds: () => from.kind === 'vpc' && from.vpcIds.length > 0 ? from.vpcIds : undefined,
+    vpcEndpointIds: () => from.kind === 'vpc' && from.vpcEndpointIds.length > 0 ? from.vpcEndpointIds : undefined,
+    attach: () => attach,
+    layout: () => layout,
+    team: () => job.team,
+    jobId: () => job.id,
+    profile: () => at.profile
+  })
+
+const instantOnly = (mentions: Mentions, { now }: At): Context => only(mentions, { now: () => datetime(now.toISOString()) })
+
+/** The mentioned ones; `undefined` is an optional attribute that is not there. */
+const only = (mentions: Mentions, values: Record<string, () => CedarValueJson | undefined>): Record<string, CedarValueJson> => {
+  const attributes: Record<string, CedarValueJson> = {}
+  for (const name in values) {
+    if (!mentions.has(name)) continue
+    const value = values[name]?.()
+    if (value !== undefined) attributes[name] = value
   }
+  return attributes
 }
 
-const entity = (
-  mentions: Mentions, id: TypeAndId, attributes: Attributes, parents: EntityUid[] = [], tags: Array<[string, string]> = []
-): EntityJson => {
-  const tagged = tags.length > 0 && (mentions.has('hasTag') || mentions.has('getTag'))
-  return { uid: id, attrs: only(mentions, attributes), parents, ...(tagged ? { tags: Object.fromEntries(tags) } : {}) }
+// Object.fromEntries, since it makes an own property of `__proto__` too.
+const tagged = (mentions: Mentions, tags: Array<[string, string]>): { tags?: Record<string, string> } =>
+  tags.length > 0 && (mentions.has('hasTag') || mentions.has('getTag')) ? { tags: Object.fromEntries(tags) } : {}
+
+const uid = {
+  caller: (id: string): TypeAndId => ({ type: 'JobAccess::Caller', id }),
+  team: (id: string): EntityUid => ({ type: 'JobAccess::Team', id }),
+  access: (id: string): TypeAndId => ({ type: 'JobAccess::Access', id }),
+  job: (id: string): TypeAndId => ({ type: 'JobAccess::Job', id })
 }
 
-const only = (mentions: Mentions, attributes: Attributes): Attributes =>
-  Object.fromEntries(Object.entries(attributes).filter(([name]) => mentions.has(name)))
-
-const uid = (type: string, id: string): TypeAndId => ({ type: `JobAccess::${type}`, id })
 const datetime = (iso: string): CedarValueJson => ({ __extn: { fn: 'datetime', arg: iso } })
+
+const ipaddr = (range: string | null): CedarValueJson | undefined => range === null ? undefined : { __extn: { fn: 'ip', arg: range } }
+
+const madeOnce = <K, V>(made: Map<K, V>, key: K, make: () => V): V => {
+  const known = made.get(key)
+  if (known !== undefined) return known
+  const value = make()
+  made.set(key, value)
+  return value
+}

@@ -52,10 +52,9 @@ namespace JobAccess {
   } tags String;
 
   entity Team { name: String };
-  entity Bucket;
 
   // One access entry of a request: a bucket, or one prefix of it.
-  entity Access in [Bucket] {
+  entity Access {
     bucket: String,
     prefix: String,             // "" for the whole bucket, else it ends with "/"
     folder: String,             // first segment of the prefix without "/": "nlp" of "nlp/runs/42/"; "" for the whole bucket
@@ -70,17 +69,17 @@ namespace JobAccess {
     owner: Caller,              // resource.owner == principal: who asked for the grant
   } tags String;
 
-  // One decision is made per source range of the request, and all must allow: source is that range, whole.
+  // One decision is made per source range of the request, and all must allow: source or vpcSource is that range, whole.
   type Request = {
     now: datetime,
     start: datetime,
     end: datetime,              // exclusive; of an entry that may write: with the output grace
     windowSeconds: Long,        // from start to end
     startsInSeconds: Long,      // from now to start, rounded up; negative when start has passed
-    sourceKind: String,         // "ip": public addresses; "vpc": through an endpoint; "any": bound to none
-    source?: ipaddr,            // absent for "any", and for "vpc" without addresses
-    vpcIds: Set<String>,
-    vpcEndpointIds: Set<String>,
+    source?: ipaddr,            // public addresses, aws:SourceIp
+    vpcSource?: ipaddr,         // addresses inside the VPC, aws:VpcSourceIp
+    vpcIds?: Set<String>,       // aws:SourceVpc, one of these; absent where the request names none
+    vpcEndpointIds?: Set<String>, // aws:SourceVpce, likewise
     attach: String,             // "auto", "inline", "managed", "session"
     layout: String,             // "everywhere", "guarded", "guide"
     team: String,               // of the job

@@ -2,13 +2,11 @@ import type { Finding } from '../problems.ts'
 import type { Answer } from './engine.ts'
 import type { Action } from './schema.ts'
 
+const job = (verb: string) => (jobId: string, team: string): string => `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
+const keys = (verb: string) => (bucket: string, prefix: string): string => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
+
 /** What was asked, as it follows "forbids". */
-export type Subject = string
-
-const job = (verb: string) => (jobId: string, team: string): Subject => `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
-const keys = (verb: string) => (bucket: string, prefix: string): Subject => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
-
-export const subjectOf: Record<Action, (name: string, rest: string) => Subject> = {
+export const subjectOf: Record<Action, (name: string, rest: string) => string> = {
   read: keys('reading'),
   write: keys('writing to'),
   delete: keys('deleting from'),
@@ -24,7 +22,7 @@ export const subjectOf: Record<Action, (name: string, rest: string) => Subject> 
 }
 
 /** Names the policies that decided and no others. */
-export const wordDenial = (pointer: string, subject: Subject, source: string | null, { policies, faults }: Answer): Finding => {
+export const wordDenial = (pointer: string, subject: string, source: string | null, { policies, faults }: Answer): Finding => {
   const what = source === null ? subject : `${subject} from ${source}`
   const hint = policies.find(policy => policy.hint !== null)?.hint
   return {

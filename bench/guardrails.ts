@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs'
+import { availableParallelism, loadavg } from 'node:os'
+import { openCedar } from '../src/guardrails/cedar.ts'
+import { buildEngine } from '../src/guardrails/engine.ts'
+import { loadGuardrails } from '../src/guardrails/guardrails.ts'
+import type { Mentions } from '../src/guardrails/mentions.ts'
+import { questionsOf, type Caller } from '../src/guardrails/questions.ts'
+import { actions, type Action } from '../src/guardrails/schema.ts'
+import { admit, defaultLimits } from '../src/policy/admit.ts'
+import { guideRequest } from '../src/request.ts'
+
+/**
+ * What a decision costs per access entry under the shipped example, in milliseconds: against policies parsed at load, and
+ * against parsing the policies for each decision, in turns in the same process. Other load on the
+ * machine shows in the p99: it is printed. Run: node bench/guardrails.ts
+ */
+
+const text = readFileSync(new URL('../guardrails/example.cedar', import.meta.url), 'utf8')
+const now = new Date('2025-07-16T00:00:00Z')
+const caller: Caller = { id: 'token:nlp', kind: 'token', teams: ['nlp'], attributes: {} }
+const admission = admit({ ...guideRequest, output: { bucket: 'acmeco-finetuned-models', prefix: 'nlp/wiki-finetune-42/' } }, defaultLimits, now)
+if (!admission.ok) throw new Error('the bench asks for what cannot be admitted')
+const { admitted } = admission
+
+const guardrails = loadGuardrails(text, 'example.cedar')
+const engine = buildEngine([...guardrails.policies])
+const naive = openCedar()
+const everything: Mentions = { has: () => true }
+const unpruned = Object.fromEntries(actions.map(action => [action, everything])) as Record<Action, Mentions>
+
+/** The question about one entry of the request; what its questions share is made anew with each request, as decide() does. */
+const asker = (mentions: Record<Action, Mentions>) => {
+  let questions = questionsOf(mentions, caller, admitted, { now })
+  return (index: number) => {
+    const entry = admitted.entries[index % admitted.entries.length]
+    if (!entry) throw new Error('the bench asks for nothing')
+    if (entry === admitted.entries[0]) questions = questionsOf(mentions, caller, admitted, { now })
+    return questions.access(entry.level === 'read' ? 'read' : 'write', entry, '203.0.113.42/32')
+  }
+}
+const asked = asker(engine.mentions)
+const askedInFull = asker(unpruned)
+
+const preparsed = (index: number): boolean => engine.ask(asked(index)).allowed
+
+const parsedEachTime = (index: number): boolean => {
+  const question = askedInFull(index)
+  const answer = naive.isAuthorized({
+    ...question,
+    action: { type: 'JobAccess::Action', id: question.action },
+    policies: { staticPolicies: text }
+  })
+  return answer.type === 'success' && answer.response.decision === 'allow'
+}
+
+const wholeRequest = (): boolean => guardrails.decide(caller, admitted, 'issue', { now }).allowed
+
+const time = (run: (index: number) => boolean, count: number): number[] => Array.from({ length: count }, (_, index) => {
+  const start = process.hrtime.bigint()
+  const allowed = run(index)
+  const elapsed = Number(process.hrtime.bigint() - start) / 1e6
+  if (!allowed) throw new Error('the bench times a request that is refused')
+  return elapsed
+})
+
+const measure = (rounds: number) => {
+  const samples = { preparsed: [] as number[], parsedEachTime: [] as number[], wholeRequest: [] as number[] }
+  for (let round = 0; round < rounds; round += 1) {
+    samples.preparsed.push(...time(preparsed, 1000))
+    samples.parsedEachTime.push(...time(parsedEachTime, 20))
+    samples.wholeRequest.push(...time(wholeRequest, 250))
+  }
+  return samples
+}
+
+const figures = (samples: number[]) => {
+  const sorted = samples.toSorted((a, b) => a - b)
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN
+  return { median: at(0.5), p99: at(0.99) }
+}
+
+const print = (name: string, { median, p99 }: ReturnType<typeof figures>) =>
+  console.log(`${name.padEnd(44)} median ${median.toFixed(3)} ms   p99 ${p99.toFixed(3)} ms`)
+
+measure(3)
+const samples = measure(20)
+const fast = figures(samples.preparsed)
+const slow = figures(samples.parsedEachTime)
+const load = `load ${loadavg()[0]?.toFixed(1)} on ${availableParallelism()} cores`
+console.log(`${guardrails.policies.length} policies (guardrails/example.cedar), Node ${process.version}, ${load}`)
+print('decision per access entry, parsed at load', fast)
+print('decision per access entry, parsed each time', slow)
+print(`whole request: job and ${admitted.entries.length} entries`, figures(samples.wholeRequest))
+console.log(`parsing each time costs ${(slow.median / fast.median).toFixed(1)} times as much`)
+console.log(`target 0.1 ms: ${fast.median <= 0.1 ? 'met' : 'missed'} at the median`)
