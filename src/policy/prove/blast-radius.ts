@@ -1,8 +1,8 @@
 import { many, type PolicyDocument } from '../document.ts'
+import { inWords } from './blast-radius-words.ts'
 import { readInstant } from './conditions/date.ts'
 import { readBlock, writeAddress } from './conditions/ip.ts'
 import { compile, decide, type AccessRequest, type CompiledStatement } from './evaluate.ts'
-import { inWords } from './blast-radius-words.ts'
 import { actionsOn, kindOfResource } from './known-actions.ts'
 
 /**

@@ -58,6 +58,8 @@ const oneOf = (statement: object, element: string, compile: (pattern: string) =>
   if ((positive === undefined) === (negative === undefined)) throw new UnknownElement(`statement without one ${element} or Not${element}`)
   const matchers = texts(positive ?? negative, element).map(compile)
   const inverted = positive === undefined
+  // AWS does not say whether such a statement then covers everything or nothing.
+  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) throw new UnknownElement(`policy variable in Not${element}`)
   return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
 }
 

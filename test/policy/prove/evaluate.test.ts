@@ -126,6 +126,8 @@ t.test('conditions', async t => {
     [{ StringLike: { [word]: 'a?c' } }, { [word]: 'aBc' }, true],
     [{ StringNotLike: { [word]: 'a*' } }, { [word]: 'abc' }, false],
     [{ StringNotLike: { [word]: 'a*' } }, {}, true],
+    [{ StringEquals: { [word]: 'a${*}' } }, { [word]: 'a*' }, true],
+    [{ StringNotLike: { [word]: '${aws:username}*' } }, { [word]: 'abc' }, true],
     // ARNs
     [{ ArnEquals: { [word]: 'arn:aws:s3:::da*' } }, { [word]: 'arn:aws:s3:::data' }, true],
     [{ ArnLike: { [word]: 'arn:*:s3:::x' } }, { [word]: 'arn:aws:x:s3:::x' }, false],
@@ -152,7 +154,7 @@ t.test('conditions', async t => {
     [{ 'ForAnyValue:StringEquals': { [word]: ['a', 'b'] } }, { [word]: ['c', 'b'] }, true],
     [{ 'ForAnyValue:StringEquals': { [word]: 'a' } }, {}, false],
     [{ 'ForAnyValue:StringNotEquals': { [word]: 'a' } }, { [word]: ['a', 'b'] }, true],
-    [{ 'ForAnyValue:StringLikeIfExists': { [word]: 'a' } }, {}, true],
+    [{ 'ForAllValues:StringLikeIfExists': { [word]: 'a' } }, {}, true],
     // operators and keys are ANDed
     [{ StringEquals: { [word]: 'a', 'aws:username': 'ann' } }, { [word]: 'a' }, false],
     [{ StringEquals: { [word]: 'a' }, IpAddress: { [ip]: '203.0.113.0/24' } }, { [word]: 'a', [ip]: '203.0.113.7' }, true],
@@ -168,6 +170,7 @@ t.test('what it does not know is never a pass', async t => {
     ['operator', { Condition: { StringMatches: { [word]: 'a' } } }],
     ['operator in another case', { Condition: { stringequals: { [word]: 'a' } } }],
     ['qualifier', { Condition: { 'ForSome:StringEquals': { [word]: 'a' } } }],
+    ['ForAnyValue with IfExists', { Condition: { 'ForAnyValue:StringEqualsIfExists': { [word]: 'a' } } }],
     ['binary', { Condition: { BinaryEquals: { [word]: 'YQ==' } } }],
     ['no value', { Condition: { StringEquals: { [word]: [] } } }],
     ['value that is no text', { Condition: { Bool: { [word]: true } } }],
@@ -184,6 +187,7 @@ t.test('what it does not know is never a pass', async t => {
     ['open variable', { Resource: 'arn:aws:s3:::data/${aws:username' }],
     ['odd variable', { Resource: 'arn:aws:s3:::data/${}' }],
     ['variable in an action', { Action: 's3:${x}' }],
+    ['variable in NotResource', { Resource: undefined, NotResource: 'arn:aws:s3:::data/${aws:username}/*' }],
     ['Principal', { Principal: '*' }],
     ['NotPrincipal', { NotPrincipal: '*' }],
     ['both Action and NotAction', { NotAction: 's3:*' }],

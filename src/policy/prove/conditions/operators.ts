@@ -33,7 +33,8 @@ export const compileTest = (name: string, policyValues: string[]): Test => {
   if (policyValues.length === 0) throw new UnknownElement(`${name} without a value`)
   if (name === 'Null') return compileNull(policyValues)
   const operator = operators.get(base)
-  if (operator === undefined) throw new UnknownElement(`condition operator ${JSON.stringify(name)}`)
+  // Of a missing key, ForAnyValue says no and IfExists says yes; AWS does not say which of them wins.
+  if (operator === undefined || (qualifier === 'ForAnyValue' && ifExists)) throw new UnknownElement(`condition operator ${JSON.stringify(name)}`)
 
   const comparisons = policyValues.map(operator.compile)
   const { negated } = operator
@@ -43,7 +44,7 @@ export const compileTest = (name: string, policyValues: string[]): Test => {
     return (values = [], lookup) => values.every(value => fits(value, lookup))
   }
   if (qualifier === 'ForAnyValue') {
-    return (values = [], lookup) => values.length === 0 ? ifExists !== undefined : values.some(value => fits(value, lookup))
+    return (values = [], lookup) => values.some(value => fits(value, lookup))
   }
   return (values = [], lookup) => {
     const [value, another] = values
