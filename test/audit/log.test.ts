@@ -1,0 +1,396 @@
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { openAppendFile, type AppendFile, type OpenFile } from '../../src/audit/files.ts'
+import { AuditBroken, AuditUnavailable, openAudit, type Audit, type AuditOptions } from '../../src/audit/log.ts'
+import type { NewAuditEvent } from '../../src/audit/event.ts'
+import type { Sink } from '../../src/audit/delivery.ts'
+import { auditFiles, auditLines, issued, key, secret, verifyDir } from './written.ts'
+
+const now = () => new Date('2026-07-01T12:00:00.123Z')
+
+async function opened (t: Test, dir: string, more: Partial<AuditOptions> = {}): Promise<Audit> {
+  const audit = await openAudit({ path: join(dir, 'audit'), instance: 'a', now, ...more })
+  t.teardown(() => audit.close(0).catch(() => {}))
+  return audit
+}
+
+const firstFile = (dir: string) => join(dir, 'audit.a.000000000001.jsonl')
+const actions = (dir: string) => auditLines(dir).map(({ action }) => action)
+
+t.test('what is recorded stands in the file, in order, for its owner alone', async t => {
+  const dir = join(t.testdir({}), 'new', 'deep')
+  const audit = await opened(t, dir, { path: join(dir, 'audit.jsonl') })
+  await audit.record(issued('r1', { policyHash: 'abc', decidedBy: ['team-prefixes'], detail: { notAfter: '2026-07-01T15:00:00Z', keys: 1 } }))
+  await audit.record({ requestId: null, actor: { id: 'sweeper', kind: 'system' }, action: 'grant.expire', outcome: 'failed', code: 'iam-unavailable' })
+  const lines = auditLines(dir)
+  t.same(lines.map(({ seq, action, requestId }) => [seq, action, requestId]), [[1, 'audit.open', null], [2, 'grant.issue', 'r1'], [3, 'grant.expire', null]])
+  t.match(lines[1], { at: '2026-07-01T12:00:00.123Z', instance: 'a', accessKeyId: 'AKIAIOSFODNN7EXAMPLE', policyHash: 'abc', decidedBy: ['team-prefixes'] })
+  t.equal(statSync(firstFile(dir)).mode & 0o777, 0o600)
+  t.equal(statSync(dir).mode & 0o077, 0)
+  await audit.close()
+  t.same(actions(dir).at(-1), 'audit.close')
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 4 })
+  await t.rejects(audit.record(issued('late')), AuditUnavailable)
+  await audit.close()
+})
+
+t.test('a file that others could read is closed to them', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).close()
+  chmodSync(firstFile(dir), 0o644)
+  await (await opened(t, dir)).close()
+  t.equal(statSync(firstFile(dir)).mode & 0o777, 0o600)
+})
+
+/** Counts calls, and fails where it is told to. */
+function watched (): { openFile: OpenFile, calls: string[], fail: { append?: number, sync?: boolean, truncate?: boolean, open?: boolean } } {
+  const calls: string[] = []
+  const fail: { append?: number, sync?: boolean, truncate?: boolean, open?: boolean } = {}
+  const openFile: OpenFile = async (path, fresh) => {
+    if (fail.open) throw new Error('EMFILE')
+    const file = await openAppendFile(path, fresh)
+    const around: AppendFile = {
+      ...file,
+      async append (bytes) {
+        calls.push('append')
+        if (fail.append === undefined) return file.append(bytes)
+        await file.append(bytes.subarray(0, fail.append))
+        throw new Error('ENOSPC: no space left on device')
+      },
+      async sync () {
+        calls.push('sync')
+        if (fail.sync) throw new Error('EIO: i/o error')
+        await file.sync()
+      },
+      async truncate (size) {
+        calls.push('truncate')
+        if (fail.truncate) throw new Error('EROFS')
+        await file.truncate(size)
+      }
+    }
+    return around
+  }
+  return { openFile, calls, fail }
+}
+
+t.test('records that come together share one write and one fsync, and none resolves before it', async t => {
+  const dir = t.testdir({})
+  const { openFile, calls } = watched()
+  const audit = await opened(t, dir, { openFile })
+  calls.length = 0
+  const written = () => readFileSync(firstFile(dir), 'utf8')
+  await Promise.all(Array.from({ length: 100 }, async (_, i) => {
+    await audit.record(issued(`r${i}`))
+    t.ok(calls.includes('sync') && written().includes(`"r${i}"`))
+  }))
+  t.same(calls, ['append', 'sync'])
+  t.same(auditLines(dir).slice(1).map(({ requestId }) => requestId), Array.from({ length: 100 }, (_, i) => `r${i}`))
+  await Promise.all(Array.from({ length: 1200 }, (_, i) => audit.record(issued(`s${i}`))))
+  t.equal(calls.length, 2 + 3 * 2)
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 1301 })
+})
+
+t.test('fsync batch: with the kernel at once, on the disk later, and at the latest when closed', async t => {
+  const dir = t.testdir({})
+  const { openFile, calls } = watched()
+  const audit = await opened(t, dir, { openFile, fsync: 'batch' })
+  await audit.record(issued('r1'))
+  t.match(readFileSync(firstFile(dir), 'utf8'), /"r1"/)
+  t.notOk(calls.includes('sync'))
+  await new Promise(resolve => setTimeout(resolve, 1500))
+  t.same(calls.filter(call => call === 'sync'), ['sync'])
+  await audit.record(issued('r2'))
+  await audit.close()
+  t.same(calls.slice(-2), ['append', 'sync'])
+})
+
+const failures: [string, { append?: number, sync?: boolean }][] = [['a write that fails half way', { append: 100 }], ['an fsync that fails', { sync: true }]]
+for (const [name, failure] of failures) {
+  t.test(`${name} rejects its records, leaves no trace, and the chain goes on`, async t => {
+    const dir = t.testdir({})
+    const { openFile, fail } = watched()
+    const problems: string[] = []
+    const audit = await opened(t, dir, { openFile, onProblem: message => problems.push(message) })
+    await audit.record(issued('before'))
+    const whole = readFileSync(firstFile(dir))
+    Object.assign(fail, failure)
+    await t.rejects(Promise.all([audit.record(issued('lost1')), audit.record(issued('lost2'))]), AuditUnavailable)
+    t.same(readFileSync(firstFile(dir)), whole)
+    t.match(problems, [/refused 2 records: (ENOSPC|EIO)/])
+    delete fail.append
+    delete fail.sync
+    await audit.record(issued('after'))
+    t.same(auditLines(dir).map(({ requestId }) => requestId), [null, 'before', 'after'])
+    t.match(verifyDir(dir, 'a'), { ok: true })
+    t.equal(audit.state().broken, undefined)
+  })
+}
+
+t.test('a failed write that cannot be undone stops the log, until it is opened anew', async t => {
+  const dir = t.testdir({})
+  const { openFile, fail } = watched()
+  const audit = await opened(t, dir, { openFile })
+  await audit.record(issued('before'))
+  Object.assign(fail, { append: 100, truncate: true })
+  await t.rejects(audit.record(issued('lost')), AuditUnavailable)
+  delete fail.append
+  delete fail.truncate
+  await t.rejects(audit.record(issued('refused')), AuditUnavailable)
+  t.match(audit.state().broken, /could not be undone/)
+  await audit.close()
+  const again = await opened(t, dir)
+  await again.record(issued('after'))
+  t.same(auditLines(dir).map(({ requestId, reason }) => requestId ?? reason), [undefined, 'before', 'torn-line', undefined, 'after'])
+  t.match(verifyDir(dir, 'a'), { ok: true })
+})
+
+t.test('opening fails when nothing can be written', async t => {
+  const dir = t.testdir({})
+  const { openFile, fail } = watched()
+  fail.append = 10
+  await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a', now, openFile }), AuditUnavailable)
+  await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a b', now }), RangeError)
+  await t.rejects(openAudit({ path: join(dir, 'audit'), instance: '../a', now }), RangeError)
+  await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a', now, hmacKey: Buffer.alloc(16) }), RangeError)
+})
+
+t.test('a new file is begun before one grows too large; the chain goes through all', async t => {
+  const dir = t.testdir({})
+  const audit = await opened(t, dir, { maxBytes: 2000 })
+  for (let i = 0; i < 20; i++) await audit.record(issued(`r${i}`))
+  await audit.close()
+  const files = auditFiles(dir)
+  t.ok(files.length > 4)
+  for (const file of files) t.ok(statSync(file).size <= 2000)
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 22, first: 1 })
+  const again = await opened(t, dir, { maxBytes: 2000 })
+  await again.record(issued('again'))
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 24 })
+})
+
+t.test('a crash between a new file and its first line', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).close()
+  writeFileSync(join(dir, 'audit.a.000000000003.jsonl'), '')
+  const audit = await opened(t, dir)
+  await audit.record(issued('after'))
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 4 })
+  t.equal(auditFiles(dir).length, 2)
+})
+
+t.test('a crash within the very first line, or the first of a new file', async t => {
+  for (const [name, before] of [['audit.a.000000000001.jsonl', 0], ['audit.a.000000000003.jsonl', 2]] as const) {
+    const dir = t.testdir({})
+    if (before > 0) await (await opened(t, dir)).close()
+    writeFileSync(join(dir, name), '{"v":1,"seq":')
+    const audit = await opened(t, dir)
+    await audit.close()
+    t.match(verifyDir(dir, 'a'), { ok: true, lines: before + 3 })
+    t.same(actions(dir).slice(before), ['audit.recover', 'audit.open', 'audit.close'])
+    rmSync(dir, { recursive: true })
+  }
+})
+
+t.test('a torn end is moved aside, recorded, and the chain goes on: every length of the tear', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).record(issued('r1'))
+  const whole = readFileSync(firstFile(dir))
+  const lastLine = whole.subarray(whole.indexOf(0x0a) + 1)
+  for (const size of [1, 2, 50, lastLine.length - 100, lastLine.length - 2]) {
+    const torn = join(dir, String(size))
+    mkdirSync(torn)
+    writeFileSync(firstFile(torn), Buffer.concat([whole, lastLine.subarray(0, size)]))
+    const audit = await opened(t, torn)
+    await audit.record(issued('after'))
+    t.match(verifyDir(torn, 'a'), { ok: true, lines: 5 }, `${size} bytes`)
+    t.match(auditLines(torn)[2], { action: 'audit.recover', reason: 'torn-line', detail: { bytes: size, sha256: /^[0-9a-f]{64}$/ } })
+    const aside = readdirSync(torn).filter(name => name.includes('.torn.'))
+    t.same(aside.map(name => readFileSync(join(torn, name))), [lastLine.subarray(0, size)])
+    t.equal(statSync(join(torn, aside[0] ?? '')).mode & 0o777, 0o600)
+  }
+})
+
+t.test('zeros, as a machine that lost power leaves them, are torn too', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).close()
+  appendFileSync(firstFile(dir), Buffer.alloc(5000))
+  await (await opened(t, dir)).close()
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 5 })
+})
+
+t.test('a whole last line without its newline is kept', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).close()
+  truncateSync(firstFile(dir), statSync(firstFile(dir)).size - 1)
+  await (await opened(t, dir)).close()
+  t.same(actions(dir), ['audit.open', 'audit.close', 'audit.recover', 'audit.open', 'audit.close'])
+  t.match(verifyDir(dir, 'a'), { ok: true })
+  t.equal(auditLines(dir)[2]?.reason, 'newline-missing')
+})
+
+t.test('a long file is checked at its end alone', async t => {
+  const dir = t.testdir({})
+  const audit = await opened(t, dir)
+  for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 300 }, () => audit.record(issued('r'))))
+  await audit.close()
+  t.ok(statSync(firstFile(dir)).size > 1_300_000)
+  appendFileSync(firstFile(dir), 'torn')
+  await (await opened(t, dir)).close()
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 3005 })
+})
+
+const edits: [string, (text: string) => string][] = [
+  ['edited', text => text.replace('"r2"', '"rX"')],
+  ['deleted', text => text.split('\n').toSpliced(2, 1).join('\n')],
+  ['reordered', text => text.split('\n').map((line, i, all) => (i === 1 ? all[2] : i === 2 ? all[1] : line)).join('\n')],
+  ['broken in the middle', text => text.replace('"v":1,"seq":3', '"v":1 "seq":3')]
+]
+for (const [name, edit] of edits) {
+  t.test(`an end that was ${name} is not written to`, async t => {
+    const dir = t.testdir({})
+    const audit = await opened(t, dir)
+    for (const id of ['r1', 'r2', 'r3']) await audit.record(issued(id))
+    await audit.close()
+    const text = edit(readFileSync(firstFile(dir), 'utf8'))
+    writeFileSync(firstFile(dir), text)
+    await t.rejects(opened(t, dir), AuditBroken)
+    t.equal(readFileSync(firstFile(dir), 'utf8'), text)
+  })
+}
+
+t.test('lines that were delivered and are gone are noticed, and their numbers not used again', async t => {
+  const dir = t.testdir({})
+  const delivered: number[] = []
+  const sink: Sink = { name: 'siem', maxLines: 10, async deliver (lines) { delivered.push(...lines.map(({ seq }) => seq)) } }
+  const audit = await opened(t, dir, { sinks: [sink] })
+  await audit.record(issued('r1'))
+  await audit.close()
+  t.same(delivered, [1, 2, 3])
+  const [first = ''] = readFileSync(firstFile(dir), 'utf8').split('\n')
+  writeFileSync(firstFile(dir), `${first}\n`)
+  await t.rejects(opened(t, dir, { sinks: [sink] }), /ends at line 1, but line 3 was delivered/)
+  rmSync(firstFile(dir))
+  const again = await opened(t, dir, { sinks: [sink] })
+  await again.close()
+  t.same(auditLines(dir).map(({ seq }) => seq), [4, 5])
+  t.same(delivered, [1, 2, 3, 4, 5])
+  t.match(verifyDir(dir, 'a'), { ok: true, first: 4 })
+})
+
+t.test('another process with the same name is noticed before anything is written', async t => {
+  const dir = t.testdir({})
+  const problems: string[] = []
+  const audit = await opened(t, dir, { onProblem: message => problems.push(message) })
+  await audit.record(issued('mine'))
+  const other = await opened(t, dir)
+  await other.record(issued('other'))
+  await t.rejects(audit.record(issued('mine')), AuditUnavailable)
+  t.match(problems.join(), /another process has the same instance name/)
+  t.match(audit.state().broken, /instead of/)
+  await audit.close()
+  await other.close()
+  t.match(verifyDir(dir, 'a'), { ok: true })
+})
+
+t.test('two replicas in one directory have a chain each', async t => {
+  const dir = t.testdir({})
+  const replicas = await Promise.all(['a', 'b'].map(instance => openAudit({ path: join(dir, 'audit'), instance, now })))
+  await Promise.all(replicas.flatMap(audit => Array.from({ length: 20 }, (_, i) => audit.record(issued(`r${i}`)))))
+  await Promise.all(replicas.map(audit => audit.close()))
+  const files = auditFiles(dir)
+  t.equal(files.length, 2)
+  for (const line of auditLines(dir)) t.ok(line.seq <= 22)
+})
+
+t.test('a file that is moved away while it is written to: the chain goes on in a new one', async t => {
+  const dir = t.testdir({})
+  const problems: string[] = []
+  const audit = await opened(t, dir, { onProblem: message => problems.push(message) })
+  await audit.record(issued('before'))
+  renameSync(firstFile(dir), join(dir, 'audit.a.000000000001.jsonl.old'))
+  await audit.record(issued('after'))
+  await audit.close()
+  t.match(auditLines(dir), [{ seq: 3, action: 'audit.recover', reason: 'file-gone' }, { seq: 4, requestId: 'after' }, { seq: 5 }])
+  t.match(problems, [/moved or deleted/])
+  renameSync(join(dir, 'audit.a.000000000001.jsonl.old'), firstFile(dir))
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 5 })
+})
+
+t.test('when even that fails the record is refused, and what happened is told later', async t => {
+  const dir = t.testdir({})
+  const { openFile, fail } = watched()
+  const audit = await opened(t, dir, { openFile })
+  rmSync(firstFile(dir))
+  fail.open = true
+  await t.rejects(audit.record(issued('refused')), AuditUnavailable)
+  delete fail.open
+  fail.append = 5
+  await t.rejects(audit.record(issued('refused too')), AuditUnavailable)
+  delete fail.append
+  await audit.record(issued('after'))
+  t.match(auditLines(dir), [{ seq: 2, reason: 'file-gone' }, { seq: 3, requestId: 'after' }])
+  t.equal(auditLines(dir).length, 2)
+})
+
+t.test('with a key the chain verifies only with it, and a change of keys begins a new file', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir)).close()
+  await (await opened(t, dir, { hmacKey: secret })).close()
+  await (await opened(t, dir, { hmacKey: secret })).close()
+  const [open = '', sealed = ''] = auditFiles(dir)
+  t.equal(auditFiles(dir).length, 2)
+  t.match(readFileSync(open, 'utf8'), /"hash":"sha256:/)
+  t.notMatch(readFileSync(sealed, 'utf8'), /"hash":"sha256:/)
+  t.notMatch(readFileSync(sealed, 'utf8'), secret.toString('hex'))
+  rmSync(open)
+  t.match(verifyDir(dir, 'a', { keys: [key] }), { ok: true, keyed: true, lines: 4, first: 3 })
+})
+
+t.test('an end that somebody sealed without the key is noticed by the verifier', async t => {
+  const dir = t.testdir({})
+  await (await opened(t, dir, { hmacKey: secret })).close()
+  await (await opened(t, dir)).close()
+  t.match(verifyDir(dir, 'a', { keys: [key] }), { ok: false, fault: 'unkeyed', seq: 3 })
+})
+
+t.test('secrets never: what looks like a token is blanked wherever it stands', async t => {
+  const dir = t.testdir({})
+  const token = `jat_ci-nlp_${'aB3_-'.repeat(9).slice(0, 43)}`
+  const jwt = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl'
+  const audit = await opened(t, dir)
+  await audit.record(issued('r1', {
+    reason: `refused ${token} and Bearer ${jwt}.`,
+    actor: { id: token, kind: 'anonymous' },
+    decidedBy: [jwt],
+    detail: { note: token, count: 3, none: null, flag: true }
+  }))
+  const text = readFileSync(firstFile(dir), 'utf8')
+  t.notMatch(text, /jat_ci|eyJ/)
+  t.match(auditLines(dir)[1], {
+    reason: 'refused [token removed] and Bearer [token removed].', actor: { id: '[token removed]' }, decidedBy: ['[token removed]'], detail: { count: 3, none: null, flag: true }
+  })
+})
+
+t.test('an event is taken as it is at the call, and one that is too long is refused', async t => {
+  const dir = t.testdir({})
+  const audit = await opened(t, dir)
+  const event: NewAuditEvent = issued('r1')
+  const written = audit.record(event)
+  event.requestId = 'changed'
+  event.actor.id = 'changed'
+  await written
+  t.match(auditLines(dir)[1], { requestId: 'r1', actor: { id: 'token:ci' } })
+  await t.rejects(audit.record(issued('r2', { reason: 'x'.repeat(33_000) })), AuditUnavailable)
+  await audit.record(issued('r3'))
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 3 })
+})
+
+t.test('closing writes what waits', async t => {
+  const dir = t.testdir({})
+  const audit = await opened(t, dir)
+  const records = Array.from({ length: 50 }, (_, i) => audit.record(issued(`r${i}`)))
+  await Promise.all([audit.close(), ...records])
+  t.equal(auditLines(dir).length, 52)
+  t.ok(existsSync(firstFile(dir)))
+})
