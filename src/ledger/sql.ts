@@ -4,11 +4,12 @@ import {
   IllegalTransition, LedgerUnavailable, StaleGrant,
   type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
-import { count, everyone, outstanding, type Counts } from './counts.ts'
+import { everyone, outstanding, type Counts } from './counts.ts'
 import { asLedgerError } from './failure.ts'
 import { columnsOf, eventOf, grantOf, type GrantRow, type Tables } from './rows.ts'
 import { checkLimit, pageOf } from './page.ts'
-import type { Store } from './store.ts'
+import type { Dialect, Store } from './store.ts'
+import { writeGrant } from './write.ts'
 
 type Db = Kysely<Tables>
 type Limits = Parameters<Ledger['begin']>[2]
@@ -21,9 +22,8 @@ const namesAtOnce = 1000
 
 /** The ledger on a store whose schema is up to date. */
 export function sqlLedger (store: Store): Ledger {
-  const { db } = store
+  const { db, dialect } = store
   const read = <T>(work: () => Promise<T>) => guarded(work)
-  const write = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.write(work))
   const statement = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.statement(work))
 
   return {
@@ -33,7 +33,7 @@ export function sqlLedger (store: Store): Ledger {
       if (foreseen) return foreseen
       return await guarded(async () => {
         try {
-          return await store.write((tx) => begin(tx, grant, event, limits))
+          return await store.write((tx) => begin(tx, dialect, grant, event, limits))
         } catch (error) {
           if (error instanceof Refused) return error.result
           throw error
@@ -55,7 +55,7 @@ export function sqlLedger (store: Store): Ledger {
       return row && grantOf(row)
     }),
 
-    update: (grant, change, event, at) => write((tx) => update(tx, grant, change, event, at)),
+    update: (grant, change, event, at) => statement((tx) => update(tx, dialect, grant, change, event, at)),
 
     claimDue: (now, until, limit) => statement(async (tx) => {
       checkLimit(limit)
@@ -67,7 +67,7 @@ export function sqlLedger (store: Store): Ledger {
             .where(unheld(now))
             .orderBy('due_at').orderBy('id')
             .limit(limit)
-          return store.dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
+          return dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
         })
         .updateTable('grants')
         .from('due')
@@ -144,19 +144,19 @@ async function foresee (db: Db, grant: NewGrant, limits: Limits): Promise<BeginR
   return over({ own: (own ?? 0) + 1, all: (all ?? 0) + 1 }, limits)
 }
 
-async function begin (tx: Db, grant: NewGrant, event: NewEvent, limits: Limits): Promise<BeginResult> {
+async function begin (
+  tx: Db, dialect: Dialect, grant: NewGrant, event: NewEvent, limits: Limits
+): Promise<BeginResult> {
   // On PostgreSQL this waits for a transaction that is inserting the same key.
-  const row = await tx.insertInto('grants')
+  const insert = tx.insertInto('grants')
     .values(newRow(grant))
     .onConflict((conflict) => conflict.columns(['owner', 'idempotency_key']).doNothing())
     .returningAll()
-    .executeTakeFirst()
-  if (!row) return { outcome: 'existing', grant: await withKey(tx, grant) }
-  await append(tx, row, event, grant.createdAt)
-  // Last, because it serialises all begins until the commit.
-  const limited = over(await count(tx, grant.owner, 1), limits)
+  const written = await writeGrant(tx, dialect, insert, { event, at: grant.createdAt, counting: 1 })
+  if (!written) return { outcome: 'existing', grant: await withKey(tx, grant) }
+  const limited = written.counts && over(written.counts, limits)
   if (limited) throw new Refused(limited)
-  return { outcome: 'created', grant: grantOf(row) }
+  return { outcome: 'created', grant: grantOf(written.row) }
 }
 
 function newRow (grant: NewGrant): GrantRow {
@@ -181,18 +181,18 @@ function over (counts: Counts, limits: Limits): BeginResult | undefined {
 }
 
 async function update (
-  tx: Db, grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number
+  tx: Db, dialect: Dialect, grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number
 ): Promise<Grant> {
   let statement = tx.updateTable('grants')
     .set((eb) => ({ ...columnsOf(change), updated_at: at, version: eb('version', '+', 1) }))
     .where('id', '=', grant.id)
     .where('version', '=', grant.version)
+    .returningAll()
   if (change.state !== undefined) statement = statement.where('state', 'in', statesBefore(change.state))
-  const row = await statement.returningAll().executeTakeFirst()
-  if (!row) throw await refusal(tx, grant, change)
-  await append(tx, row, event, at)
-  if (change.state !== undefined && isEnd(change.state)) await count(tx, row.owner, -1)
-  return grantOf(row)
+  const counting = change.state !== undefined && isEnd(change.state) ? -1 : undefined
+  const written = await writeGrant(tx, dialect, statement, { event, at, counting })
+  if (!written) throw await refusal(tx, grant, change)
+  return grantOf(written.row)
 }
 
 function statesBefore (state: GrantState): GrantState[] {
@@ -206,19 +206,6 @@ async function refusal (tx: Db, { id, version }: Pick<Grant, 'id' | 'version'>, 
   if (!stored) return new StaleGrant(`There is no grant ${id}.`)
   if (stored.version !== version) return new StaleGrant(`Grant ${id} is at version ${stored.version}, not ${version}.`)
   return new IllegalTransition(`Grant ${id} is ${stored.state} and cannot become ${change.state}.`)
-}
-
-async function append (tx: Db, row: GrantRow, event: NewEvent, at: number): Promise<void> {
-  await tx.insertInto('grant_events').values({
-    grant_id: row.id,
-    version: row.version,
-    at,
-    actor: event.actor,
-    action: event.action,
-    request_id: event.requestId,
-    policy_hash: event.policyHash,
-    detail: JSON.stringify(event.detail)
-  }).execute()
 }
 
 async function get (db: Db, id: string): Promise<Grant | undefined> {

@@ -12,7 +12,7 @@ export interface Store {
    * `work` must await nothing but queries on the `tx` it gets.
    */
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
-  /** The same for `work` of a single statement, which needs no transaction around it where that costs round trips. */
+  /** The same for `work` that writes with one statement at most: where a transaction costs round trips there is none around it. */
   statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   close(): Promise<void>
 }

@@ -116,11 +116,17 @@ await t.test('an answer lost after the commit took effect', async (t) => {
   const wire = await proxied(t, url)
   const ledger = await opened(t, `${wire.url}?query_timeout=300`, 1)
   const grant = await begun(ledger)
-  wire.swallowAnswersTo('commit')
+  wire.swallowAnswersTo('update "grants"')
   await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailable)
   wire.swallowAnswersTo(undefined)
   t.match(await ledger.get(grant.id), { attempts: 5, version: 2 })
   t.equal((await ledger.events(grant.id)).length, 2)
+
+  const asked = newGrant({ idempotencyKey: 'k' })
+  wire.swallowAnswersTo('commit')
+  await t.rejects(ledger.begin(asked, event('pending'), unlimited), LedgerUnavailable)
+  wire.swallowAnswersTo(undefined)
+  t.match(await ledger.begin(asked, event('pending'), unlimited), { outcome: 'existing', grant: { id: asked.id } })
 })
 
 await t.test('a server that is not there, or refuses', async (t) => {
