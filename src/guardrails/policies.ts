@@ -57,7 +57,11 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
       const message = annotationProblem(json) ?? (ids.indexOf(ids[index]) < index ? `@id("${ids[index]}") is used twice` : undefined)
       return message === undefined ? [] : [{ start, message }]
     }),
-    ...[...answer.validationErrors, ...answer.validationWarnings].flatMap(({ error }) => flatten(error, ids)),
+    ...answer.validationErrors.flatMap(({ error }) => flatten(error, ids)),
+    // A policy with an error is called impossible too.
+    ...answer.validationWarnings
+      .filter(({ policyId }) => !answer.validationErrors.some(error => error.policyId === policyId))
+      .flatMap(({ error }) => flatten(error, ids)),
     ...answer.otherWarnings.flatMap(warning => flatten(warning, ids))
   ]
   if (problems.length > 0) throw invalid(problems)
@@ -86,17 +90,19 @@ interface Problem {
 const idShape = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
 // Both are sent to callers as they are.
-const annotationProblem = ({ annotations: { id, hint } = {} }: PolicyJson): string | undefined => {
-  if (id === undefined) return 'a policy needs an @id("…"), so that a denial can name it'
+const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined => {
+  const { id, hint }: Record<string, string | null> = annotations
+  // Cedar gives null for an annotation without a value, whatever its types say.
+  if (id === undefined || id === null) return 'a policy needs an @id("…"), so that a denial can name it'
   if (!idShape.test(id)) return '@id takes 1 to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
-  if (hint !== undefined && (hint.length > 500 || /\p{Cc}/u.test(hint))) return '@hint takes up to 500 characters, none of them control characters'
+  if (hint !== undefined && (!hint || hint.length > 500 || /\p{Cc}/u.test(hint))) return '@hint takes 1 to 500 characters, none of them control characters'
   return undefined
 }
 
 /** An error of Cedar and those below it, each with its place. */
 const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Problem[] => {
   const at = error.sourceLocations?.[0]
-  const message = [naming(error.message, ids), at?.label, error.help].filter(part => part).join('; ')
+  const message = [error.message, at?.label, error.help].filter(part => part !== null && part !== undefined).map(part => naming(part, ids)).join('; ')
   return [{ start: at?.start ?? 0, message }, ...(error.related ?? []).flatMap(related => flatten(related, ids))]
 }
 
