@@ -47,11 +47,6 @@ export const stsActions: Record<string, Action> = {
   }
 }
 
-/** Actions that keys of job users and role sessions may call; IAM answers them AccessDenied for everything. */
-export function allowedToAll (action: string): boolean {
-  return action === 'GetCallerIdentity'
-}
-
 function checkDuration (role: Role, seconds: number | null, caller: Caller): void {
   if (caller.owner.kind === 'session' && (seconds ?? 3600) > longestChained) {
     throw new Refusal('ValidationError', 'The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining')

@@ -151,7 +151,10 @@ t.test('a job’s own key may not assume what trusts the account, a chained sess
   await connected.iam.send(new CreateUserCommand({ UserName: 'job' }))
   const { AccessKey } = await connected.iam.send(new CreateAccessKeyCommand({ UserName: 'job' }))
   const job = connected.as({ accessKeyId: AccessKey?.AccessKeyId ?? '', secretAccessKey: AccessKey?.SecretAccessKey ?? '' })
-  await t.rejects(assume(job), { name: 'AccessDenied' })
+  await t.rejects(assume(job), denied('sts:AssumeRole'))
+  const jobArn = 'arn:aws:iam::000000000000:user/job'
+  await createRole(connected, { RoleName: 'own', AssumeRolePolicyDocument: trustOf({ AWS: jobArn }) })
+  await t.resolves(assume(job, { RoleArn: 'arn:aws:iam::000000000000:role/ml/own' }), 'what names it lets it in')
 
   const session = connected.as(credentialsOf(await assume(connected)))
   await t.rejects(assume(session), denied('sts:AssumeRole'))
