@@ -138,7 +138,9 @@ export function startDelivery (options: DeliveryOptions): Delivery {
   async function run (): Promise<void> {
     let loaded = false
     while (!stopping.signal.aborted) {
+      // Both as they are before the look: what comes during it must cause another.
       const rung = bell.promise
+      const last = draining
       try {
         if (!loaded) cursor = await readCursor(cursorFile) ?? cursor
         loaded = true
@@ -148,7 +150,7 @@ export function startDelivery (options: DeliveryOptions): Delivery {
         if (more === 'more') {
           lines = Math.min(sink.maxLines, lines * 2)
         } else {
-          if (draining) return
+          if (last) return
           await rung
         }
       } catch (error) {
