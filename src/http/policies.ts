@@ -1,8 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { prepare } from '../lifecycle/prepare.ts'
+import { Type } from '@sinclair/typebox'
+import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
 import { explain } from '../policy/explain.ts'
 import { limits } from '../policy/measure.ts'
-import { PolicyRequestSchema } from '../request.ts'
+import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
 import { guardOf } from './authorization.ts'
 import { examples, operation } from './openapi.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
@@ -13,24 +14,35 @@ import { verdict } from './verdict.ts'
 export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
   const { desk, recorder } = service
   const config = { authorization: 'identity' as const }
-  const prepared = (request: Parameters<typeof guardOf>[0], body: Parameters<typeof prepare>[1]) =>
+
+  /** What POST /v1/grants would do short of issuing. */
+  const preflight = (request: Parameters<typeof guardOf>[0], body: PolicyRequest) =>
     prepare(desk.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', { now: new Date(desk.now()) }), desk.now())
 
   app.post('/v1/policies', {
     config,
     schema: {
-      ...operation('renderPolicy', 'Render and prove the policy of a request, without issuing anything', examples.policy),
+      ...operation('renderPolicy', 'Render the policy of a request, without issuing anything', examples.policy),
+      querystring: Type.Object({
+        preflight: Type.Optional(Type.Boolean({
+          description: 'Also ask the guardrails and prove the policy, as POST /v1/grants would: what it refuses, this refuses.',
+          default: false
+        }))
+      }, { additionalProperties: false }),
       body: PolicyRequestSchema,
       response: { 200: ref(RenderedSchema) }
     }
   }, async request => {
-    const { admitted, policy, measure, carrier, warnings, probes } = prepared(request, request.body)
+    const rendered: Rendered & { probes?: number } = request.query.preflight
+      ? preflight(request, request.body)
+      : renderOnly(desk.rules(), request.body, desk.now())
+    const { admitted, policy, measure, carrier, warnings, probes } = rendered
     return {
       policy,
       size: { characters: measure.characters, limits: { inline: limits.inline, managed: limits.managed }, sha256: measure.sha256 },
       attach: carrier,
       window: admitted.window,
-      proof: { probes },
+      proof: probes === undefined ? null : { probes },
       explanation: explain(policy),
       warnings
     }
@@ -44,7 +56,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
       response: { 200: ref(VerdictSchema) }
     }
   }, async request => {
-    const { policy } = prepared(request, request.body.request)
+    const { policy } = renderOnly(desk.rules(), request.body.request, desk.now())
     return verdict(policy, request.body.question, new Date(desk.now()), '/question')
   })
 }

@@ -39,7 +39,8 @@ export const RenderedSchema = Type.Object({
   size: MeasureSchema,
   attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How a grant would carry it.' }),
   window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
-  proof: Type.Object({ probes: Type.Integer({ description: 'Requests evaluated against the policy; each was decided as asked for.' }) }),
+  proof: nullable(Type.Object({ probes: Type.Integer({ description: 'Requests evaluated against the policy; each was decided as asked for.' }) }),
+    { description: 'With `preflight`; POST /v1/grants always proves.' }),
   explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement.' }),
   warnings: Type.Array(WarningSchema)
 }, { $id: 'RenderedPolicy' })

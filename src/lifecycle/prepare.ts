@@ -17,14 +17,19 @@ export interface Rules {
   profiles: Record<string, RoleProfile>
 }
 
-/** A request that passed everything short of issue: request -> guardrails -> render -> prove. */
-export interface Prepared {
+/** A request rendered: admitted and fit for provider and carrier, but neither permitted nor proven. Nothing is issued from it. */
+export interface Rendered {
   admitted: Admitted
-  policy: Proven<PolicyDocument>
+  policy: PolicyDocument
   measure: Measure
   carrier: Exclude<Attach, 'auto'>
   profile: RoleProfile | null
   warnings: Warning[]
+}
+
+/** A request that passed everything short of issue: request -> guardrails -> render -> prove. */
+export interface Prepared extends Rendered {
+  policy: Proven<PolicyDocument>
   /** Requests against which the policy was proven. */
   probes: number
 }
@@ -39,17 +44,28 @@ export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, gua
 /** The stages behind admission, shared with PATCH. */
 export const settle = (rules: Rules, admission: Admission, guard: Guard, now: number, profileName?: string): Prepared => {
   if (!admission.ok) throw Problem.of(admission.findings)
-  const { admitted, warnings } = admission
-  guard(admitted)
+  guard(admission.admitted)
+  const rendered = fit(rules, admission, now, profileName)
+  const proof = prove(rendered.policy, rendered.admitted)
+  if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
+  return { ...rendered, policy: proof.proven, probes: proof.probes }
+}
+
+/** Rendering alone. @throws Problem */
+export const renderOnly = (rules: Rules, request: PolicyRequest, now: number): Rendered => {
+  const admission = admit(request, rules.limits, new Date(now))
+  if (!admission.ok) throw Problem.of(admission.findings)
+  return fit(rules, admission, now)
+}
+
+const fit = (rules: Rules, { admitted, warnings }: Admission & { ok: true }, now: number, profileName?: string): Rendered => {
   const policy = render(admitted)
   const unfitting = unfit(policy, rules.dialect)
   if (unfitting.length > 0) throw Problem.of(unfitting)
   const size = measure(policy)
   const carrier = carrierOf(rules.dialect, admitted, size)
   const profile = carrier === 'session' ? profileOf(rules, admitted, profileName, now) : null
-  const proof = prove(policy, admitted)
-  if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
-  return { admitted, policy: proof.proven, measure: size, carrier, profile, warnings, probes: proof.probes }
+  return { admitted, policy, measure: size, carrier, profile, warnings }
 }
 
 const carrierOf = ({ name, carriers }: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {

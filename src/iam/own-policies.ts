@@ -1,0 +1,69 @@
+import type { Partition } from '../policy/admitted.ts'
+import { actionTable } from '../policy/actions.ts'
+import type { PolicyDocument, Statement } from '../policy/document.ts'
+
+/**
+ * The two policies that an operator installs at AWS before the service runs: what the service's own role may do, and the
+ * permissions boundary of every user that it makes. `npm run own-policies` prints them; a test proves both.
+ * Actions, resource types and condition keys: AWS Service Authorization Reference, IAM and STS.
+ */
+
+export interface OwnPolicyOptions {
+  partition: Partition
+  accountId: string
+  /** JOB_ACCESS_PATH. */
+  pathBase: string
+  boundaryArn: string
+  /** Roles of attach `session`; revocable ones get a policy put on them. */
+  roles: Array<{ roleArn: string, revocable: boolean }>
+  /** JOB_ACCESS_ALLOWED_BUCKETS; empty: any bucket. */
+  buckets: string[]
+}
+
+/** Everything is bound to the path; nothing can be given to a user that does not carry the boundary. */
+export const servicePolicy = ({ partition, accountId, pathBase, boundaryArn, roles }: OwnPolicyOptions): PolicyDocument => {
+  const arn = (kind: string) => `arn:${partition}:iam::${accountId}:${kind}${pathBase}*`
+  const bounded = { StringEquals: { 'iam:PermissionsBoundary': boundaryArn } }
+  const revocable = roles.filter(role => role.revocable).map(role => role.roleArn)
+  const statements: Array<Statement | null> = [
+    allow('MakeBoundedUsers', ['iam:CreateUser', 'iam:PutUserPolicy', 'iam:DeleteUserPolicy'], [arn('user')], bounded),
+    allow('AttachOwnPoliciesToBoundedUsers', ['iam:AttachUserPolicy', 'iam:DetachUserPolicy'], [arn('user')], {
+      ...bounded, ArnLike: { 'iam:PolicyARN': arn('policy') }
+    }),
+    allow('TendUsers', [
+      'iam:TagUser', 'iam:GetUser', 'iam:DeleteUser', 'iam:CreateAccessKey', 'iam:DeleteAccessKey', 'iam:ListAccessKeys',
+      'iam:GetUserPolicy', 'iam:ListUserPolicies', 'iam:ListAttachedUserPolicies'
+    ], [arn('user')]),
+    allow('TendPolicies', [
+      'iam:CreatePolicy', 'iam:DeletePolicy', 'iam:GetPolicy', 'iam:GetPolicyVersion', 'iam:CreatePolicyVersion',
+      'iam:ListPolicyVersions', 'iam:DeletePolicyVersion'
+    ], [arn('policy')]),
+    // Neither has a resource type.
+    allow('Sweep', ['iam:ListUsers', 'iam:ListPolicies'], ['*']),
+    roles.length > 0
+      ? allow('IssueSessions', ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'], roles.map(role => role.roleArn))
+      : null,
+    revocable.length > 0 ? allow('RevokeSessions', ['iam:PutRolePolicy', 'iam:ListRolePolicies', 'iam:DeleteRolePolicy'], revocable) : null
+  ]
+  return { Version: '2012-10-17', Statement: statements.filter(statement => statement !== null) }
+}
+
+/**
+ * The most that any job's user can do, whatever its policy says: the S3 and KMS actions of the action table. No iam and no sts:
+ * a deleted key still works for some seconds, and must not be able to make itself another.
+ */
+export const boundaryPolicy = ({ partition, buckets }: Pick<OwnPolicyOptions, 'partition' | 'buckets'>): PolicyDocument => {
+  const of = (...kinds: string[]) => [...new Set(actionTable.filter(row => kinds.includes(row.kind)).map(row => row.action))].sort()
+  const names = buckets.length > 0 ? buckets : ['*']
+  const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'
+  return {
+    Version: '2012-10-17',
+    Statement: [
+      allow('JobsUseObjectStorage', of('bucket', 'object'), names.flatMap(name => [`arn:${partition}:s3:::${name}`, `arn:${partition}:s3:::${name}/*`])),
+      allow('JobsUseKeysThroughObjectStorage', of('key'), ['*'], { StringLike: { 'kms:ViaService': `s3.*.${suffix}` } })
+    ]
+  }
+}
+
+const allow = (Sid: string, Action: string[], Resource: string[], Condition?: Statement['Condition']): Statement =>
+  ({ Sid, Effect: 'Allow', Action, Resource, ...(Condition && { Condition }) })

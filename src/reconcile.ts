@@ -1,0 +1,33 @@
+import { parseArgs } from 'node:util'
+import { pino } from 'pino'
+import { compose } from './compose.ts'
+import { readConfig } from './config.ts'
+import { reconcile } from './lifecycle/reconcile.ts'
+import { logOptions } from './log.ts'
+
+/** `npm run reconcile -- [--dry-run]`: compares provider and ledger now, prints one line per finding, exits 1 when something failed. */
+const main = async (): Promise<number> => {
+  const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } })
+  const config = readConfig(process.env)
+  const composed = await compose(config, { log: pino(logOptions('warn'), pino.destination(2)) })
+  try {
+    const report = await reconcile(composed.desk, composed.principals, {
+      dryRun: values['dry-run'],
+      graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,
+      concurrency: 4,
+      perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND
+    })
+    for (const finding of report.findings) process.stdout.write(`${JSON.stringify(finding)}\n`)
+    process.stdout.write(`${report.seen} seen, ${report.findings.length} found, ${report.failed} failed${values['dry-run'] ? ' (dry run: nothing was changed)' : ''}\n`)
+    return report.failed > 0 ? 1 : 0
+  } finally {
+    await composed.close()
+  }
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+}
