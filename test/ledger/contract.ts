@@ -49,7 +49,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       principal: record({ name: word, path: word, policyArn: maybe(word), roleArn: maybe(word) }),
       policy: record({
         Statement: fc.array(record({
-          Resource: fc.array(fc.string({ unit: 'binary' })),
+          Resource: fc.array(fc.oneof(word, fc.constantFrom('', '"', '\\', '\0', '\u2028', '\ud800', '$', '/*'))),
           Effect: fc.constantFrom('Allow', 'Deny'),
           Action: word
         })),

@@ -9,6 +9,9 @@ import { freshDatabase, startPostgres } from '../servers/postgres.ts'
 import { contract } from './contract.ts'
 import { begun, event, newGrant, start, unlimited } from './grants.ts'
 
+// many databases, on a machine that may have other work
+t.setTimeout(300_000)
+
 const server = await startPostgres()
 t.teardown(() => server.stop())
 

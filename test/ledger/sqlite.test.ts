@@ -16,6 +16,8 @@ import { openSqlite } from '../../src/ledger/sqlite.ts'
 import { contract } from './contract.ts'
 import { begun, event, grantIn, newGrant, start, states, unlimited } from './grants.ts'
 
+t.setTimeout(300_000)
+
 const opened = async (t: Test, options: LedgerOptions) => {
   const ledger = await openLedger(options)
   t.teardown(() => ledger.close())
