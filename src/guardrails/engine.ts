@@ -33,12 +33,17 @@ export interface Engine {
  * it each time would cost as much as the decision.
  */
 export const buildEngine = (policies: Policy[]): Engine => {
-  const slices = actions.map(action => ({ action, policies: policies.filter(policy => appliesTo(policy, action)) }))
+  const slices = new Map<string, Policy[]>()
+  const sliceOf = {} as Record<Action, string>
+  for (const action of actions) {
+    const slice = policies.filter(policy => appliesTo(policy, action))
+    sliceOf[action] = slice.map(({ id }) => id).join(' ')
+    slices.set(sliceOf[action], slice)
+  }
   const prepare = (): Cedar => {
     const cedar = openCedar()
-    for (const slice of slices) {
-      const staticPolicies = Object.fromEntries(slice.policies.map(({ id, text }) => [id, text]))
-      const answer = cedar.preparsePolicySet(slice.action, { staticPolicies })
+    for (const [name, slice] of slices) {
+      const answer = cedar.preparsePolicySet(name, { staticPolicies: Object.fromEntries(slice.map(({ id, text }) => [id, text])) })
       if (answer.type === 'failure') throw new Error(answer.errors.map(error => error.message).join('; '))
     }
     return cedar
@@ -53,7 +58,7 @@ export const buildEngine = (policies: Policy[]): Engine => {
       resource: question.resource,
       context: question.context,
       entities: question.entities,
-      preparsedPolicySetId: question.action
+      preparsedPolicySetId: sliceOf[question.action]
     })
     if (answer.type === 'failure') return denied(answer.errors.map(error => error.message))
     const { decision, diagnostics } = answer.response
@@ -63,8 +68,11 @@ export const buildEngine = (policies: Policy[]): Engine => {
     return { allowed: decision === 'allow', policies: policies.filter(({ id }) => reasons.has(id)), faults: [] }
   }
 
+  const mentions = {} as Record<Action, Mentions>
+  for (const action of actions) mentions[action] = mentionsOf((slices.get(sliceOf[action]) ?? []).map(({ json }) => json))
+
   return {
-    mentions: Object.fromEntries(slices.map(slice => [slice.action, mentionsOf(slice.policies.map(({ json }) => json))])) as Record<Action, Mentions>,
+    mentions,
     ask: question => {
       try {
         return evaluate(question)

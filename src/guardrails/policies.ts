@@ -44,7 +44,7 @@ export interface Policy {
  */
 export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[] => {
   const answer = cedar.validate({ validationSettings: { mode: 'strict' }, schema: schemaText, policies: { staticPolicies: text } })
-  const invalid = (problems: Problem[]) => new GuardrailsInvalid(problems
+  const invalid = (problems: Problem[]) => new GuardrailsInvalid(oncePerActions(problems)
     .sort((a, b) => a.start - b.start || (a.message < b.message ? -1 : 1))
     .map(({ start, message }) => ({ file, ...placeOfByte(text, start), message })))
   if (answer.type === 'failure') throw invalid(answer.errors.flatMap(error => flatten(error)))
@@ -97,6 +97,20 @@ const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined
   if (!idShape.test(id)) return '@id takes 1 to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
   if (hint !== undefined && (!hint || hint.length > 500 || /\p{Cc}/u.test(hint))) return '@hint takes 1 to 500 characters, none of them control characters'
   return undefined
+}
+
+/** Cedar repeats a finding for every action of the scope: one finding that lists the actions says it too. */
+const oncePerActions = (problems: Problem[]): Problem[] => {
+  const merged = new Map<string, Problem & { actions: string[] }>()
+  for (const { start, message } of problems) {
+    const action = /JobAccess::Action::"(\w+)"/.exec(message)
+    const key = `${start} ${action ? message.replace(action[0], '') : message}`
+    const known = merged.get(key) ?? { start, message, actions: [] }
+    if (action?.[1] !== undefined) known.actions.push(action[1])
+    merged.set(key, known)
+  }
+  return [...merged.values()].map(({ start, message, actions }) =>
+    ({ start, message: actions.length > 1 ? message.replace(/JobAccess::Action::"\w+"/, actions.sort().join(', ')) : message }))
 }
 
 /** An error of Cedar and those below it, each with its place. */

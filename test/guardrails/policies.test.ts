@@ -29,6 +29,8 @@ t.test('every fault has its file, line and column', async t => {
       [/^rules\.cedar:1:\d+: policy "a": .*unable to guarantee safety of access to tag/]],
     ['a context that the action does not have', '@id("a") permit (principal, action == JobAccess::Action::"view", resource) when { context.windowSeconds < 5 };',
       [/^rules\.cedar:1:\d+: policy "a": attribute `windowSeconds` in context.*not found/]],
+    ['the same for two actions', '@id("a") permit (principal, action in [JobAccess::Action::"write", JobAccess::Action::"read"], resource) when { context.profile == "x" };',
+      [/^rules\.cedar:1:\d+: policy "a": unable to guarantee safety of access to optional attribute `profile` in context for read, write; try/]],
     ['not an address', `@id("a") ${read} when { context has source && context.source.isInRange(ip("10.0.0.0/33")) };`,
       [/^rules\.cedar:1:\d+: policy "a": .*10\.0\.0\.0\/33/]],
     ['not an instant', `@id("a") ${read} when { context.now < datetime("2025-13-01") };`, [/^rules\.cedar:1:\d+: policy "a": /]],

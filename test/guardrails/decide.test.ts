@@ -1,0 +1,282 @@
+import t from 'tap'
+import { checks, loadGuardrails, maxQuestions, type Caller, type Decision, type Guardrails } from '../../src/guardrails/guardrails.ts'
+import type { Admitted } from '../../src/policy/admitted.ts'
+import { asked, at, entry, nlp, now } from './sample.ts'
+
+const everything = '@id("everything") permit (principal, action, resource);\n'
+const loaded = new Map<string, Guardrails>()
+const rules = (text: string): Guardrails => {
+  const guardrails = loaded.get(text) ?? loadGuardrails(text, 'rules.cedar')
+  loaded.set(text, guardrails)
+  return guardrails
+}
+const decide = (text: string, request: Admitted = asked(), caller: Caller = nlp): Decision => rules(text).decide(caller, request, 'issue', at)
+const on = (condition: string) => `${everything}@id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
+
+t.test('nothing is allowed that no policy permits', async t => {
+  t.strictSame(decide(''), {
+    allowed: false,
+    findings: [{
+      code: 'forbidden',
+      pointer: '/job',
+      detail: 'No policy permits a grant for job "j1" of team "nlp".',
+      hint: 'Ask the operator of this service, or ask for less.'
+    }],
+    decidedBy: [checks.noPolicy],
+    faults: []
+  })
+  const jobOnly = '@id("job") permit (principal, action == JobAccess::Action::"issue", resource);'
+  t.match(decide(jobOnly), { findings: [{ pointer: '/access/0', detail: 'No policy permits reading "acmeco-data/".' }] })
+  t.strictSame(decide(everything), { allowed: true, decidedBy: ['everything'] })
+})
+
+t.test('an entry needs each of its actions, and no other', async t => {
+  const needs: Array<[what: string, part: Parameters<typeof entry>[0], actions: string[]]> = [
+    ['read', { level: 'read' }, ['read']],
+    ['write', { level: 'write' }, ['write']],
+    ['read and write', { level: 'read-write' }, ['read', 'write']],
+    ['write and delete', { level: 'write', delete: true }, ['write', 'delete']],
+    ['write and set ACLs', { level: 'write', acl: true }, ['write', 'setAcl']],
+    ['all', { level: 'read-write', delete: true, acl: true }, ['read', 'write', 'delete', 'setAcl']]
+  ]
+  const permit = (actions: string[]) => `@id("job") permit (principal, action == JobAccess::Action::"issue", resource);
+    ${actions.map(action => `@id("${action}") permit (principal, action == JobAccess::Action::"${action}", resource);`).join('\n')}`
+  for (const [what, part, actions] of needs) {
+    const request = asked({ entries: [entry(part)] })
+    t.strictSame(decide(permit(actions), request), { allowed: true, decidedBy: ['job', ...actions] }, what)
+    for (const missing of actions) {
+      t.match(decide(permit(['read', 'write', 'delete', 'setAcl'].filter(action => action !== missing)), request),
+        { allowed: false, findings: [{ pointer: '/access/0' }], decidedBy: [checks.noPolicy] }, `${what} without ${missing}`)
+    }
+  }
+})
+
+t.test('issue, extend and render are decided apart', async t => {
+  for (const action of ['issue', 'extend', 'render'] as const) {
+    const guardrails = rules(`@id("job") permit (principal, action == JobAccess::Action::"${action}", resource);
+      @id("entries") permit (principal, action, resource is JobAccess::Access);`)
+    for (const tried of ['issue', 'extend', 'render'] as const) {
+      t.equal(guardrails.decide(nlp, asked(), tried, at).allowed, tried === action, `${tried} where ${action} is permitted`)
+    }
+  }
+})
+
+t.test('a forbid beats every permit, and is what the denial names', async t => {
+  const text = `${everything}
+    @id("also") permit (principal, action, resource);
+    @id("no-payroll") @hint("Payroll is not for training.")
+    forbid (principal, action == JobAccess::Action::"read", resource) when { resource.bucket == "acmeco-payroll" };
+    @id("not-this") forbid (principal, action == JobAccess::Action::"read", resource) when { resource.prefix == "x/" };
+    @id("never-reached") forbid (principal, action == JobAccess::Action::"write", resource);`
+  const request = asked({
+    entries: [entry(), entry({ bucket: 'acmeco-payroll' }), entry({ bucket: 'acmeco-payroll', prefix: 'x/' }), entry({ prefix: 'x/' })]
+  })
+  t.strictSame(decide(text, request), {
+    allowed: false,
+    findings: [
+      { code: 'forbidden', pointer: '/access/1', detail: 'Policy "no-payroll" forbids reading "acmeco-payroll/".', hint: 'Payroll is not for training.' },
+      {
+        code: 'forbidden',
+        pointer: '/access/2',
+        detail: 'Policies "no-payroll", "not-this" forbid reading "acmeco-payroll/x/".',
+        hint: 'Payroll is not for training.'
+      },
+      { code: 'forbidden', pointer: '/access/3', detail: 'Policy "not-this" forbids reading "acmeco-data/x/".', hint: 'Ask the operator of this service, or ask for less.' }
+    ],
+    decidedBy: ['no-payroll', 'not-this'],
+    faults: []
+  })
+})
+
+t.test('a refused job hides what its entries would have met', async t => {
+  const text = `${everything}@id("no-jobs") forbid (principal, action == JobAccess::Action::"issue", resource);
+    @id("no-reads") forbid (principal, action == JobAccess::Action::"read", resource);`
+  t.match(decide(text), { findings: [{ pointer: '/job' }], decidedBy: ['no-jobs'] })
+  t.equal((decide(text) as { findings: unknown[] }).findings.length, 1)
+})
+
+t.test('no policy crosses teams, but the team "*"', async t => {
+  const foreign = asked({ job: { id: 'j1', team: 'vision', labels: {} } })
+  t.strictSame(decide(everything, foreign), {
+    allowed: false,
+    findings: [{
+      code: 'forbidden',
+      pointer: '/job/team',
+      detail: 'This identity does not belong to team "vision".',
+      hint: 'Name a team of this identity, or use an identity of that team.'
+    }],
+    decidedBy: [checks.team],
+    faults: []
+  })
+  for (const [teams, allowed] of [
+    [['vision'], true], [['nlp', 'vision'], true], [['*'], true],
+    [[], false], [['Vision'], false], [['vision '], false], [['visio*'], false], [['**'], false], [['.*'], false], [[''], false]
+  ] as const) {
+    t.equal(decide(everything, foreign, { ...nlp, teams: [...teams] }).allowed, allowed, JSON.stringify(teams))
+  }
+})
+
+t.test('a policy sees the request as it is', async t => {
+  const vpc = { kind: 'vpc' as const, vpcIds: ['vpc-1'], vpcEndpointIds: ['vpce-1', 'vpce-2'], cidrs: ['10.0.12.0/24'] }
+  const oidc: Caller = {
+    id: 'oidc:cluster#runner',
+    kind: 'oidc',
+    teams: ['nlp', 'vision'],
+    attributes: { issuer: 'cluster', namespace: 'training', serviceAccount: 'runner', cluster: 'eu-1', repository: 'a/b', ref: 'refs/heads/main', environment: 'prod' }
+  }
+  const sees: Array<[condition: string, request?: Admitted, caller?: Caller]> = [
+    ['resource.bucket == "acmeco-data" && resource.prefix == "" && resource.folder == ""'],
+    ['resource.prefix == "nlp/runs/" && resource.folder == "nlp"', asked({ entries: [entry({ prefix: 'nlp/runs/' })] })],
+    ['resource.list'],
+    ['!resource.list', asked({ entries: [entry({ list: false })] })],
+    ['resource.kmsKeyArns.isEmpty()'],
+    ['resource.kmsKeyArns == ["arn:aws:kms:eu-west-1:111122223333:key/1"]', asked({ entries: [entry({ kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:key/1'] })] })],
+    ['context.windowSeconds == 10800'],
+    ['context.windowSeconds == 11400', asked({ entries: [entry({ level: 'read-write' })] })],
+    ['context.startsInSeconds == 0'],
+    ['context.start == datetime("2025-07-16T00:00:00Z") && context.end == datetime("2025-07-16T03:00:00Z")'],
+    ['context.end == datetime("2025-07-16T03:10:00Z")', asked({ entries: [entry({ level: 'read-write' })] })],
+    ['context.now == datetime("2025-07-16T00:00:00.000Z") && context.now.toTime() == duration("0s")'],
+    ['context.attach == "session" && context.layout == "guarded"', asked({ attach: 'session', layout: 'guarded' })],
+    ['context.team == "nlp" && context.jobId == "j1"'],
+    ['!(context has profile)'],
+    ['context has source && !(context has vpcSource) && !(context has vpcIds) && !(context has vpcEndpointIds)'],
+    ['context has vpcSource && context.vpcSource == ip("10.0.12.0/24") && !(context has source)', asked({ source: vpc })],
+    ['context has vpcIds && context.vpcIds == ["vpc-1"]', asked({ source: vpc })],
+    ['context has vpcEndpointIds && context.vpcEndpointIds == ["vpce-2", "vpce-1"]', asked({ source: vpc })],
+    ['!(context has vpcIds) && !(context has vpcSource)', asked({ source: { ...vpc, vpcIds: [], cidrs: [] } })],
+    ['!(context has source) && !(context has vpcSource)', asked({ source: { kind: 'any' } })],
+    ['principal == JobAccess::Caller::"token:nlp" && principal.kind == "token" && principal.teams == ["nlp"]'],
+    ['principal in JobAccess::Team::"nlp" && !(principal in JobAccess::Team::"vision")'],
+    ['!(principal has issuer) && !(principal has namespace) && !principal.hasTag("cluster")'],
+    ['principal in JobAccess::Team::"nlp" && principal in JobAccess::Team::"vision" && principal.teams.containsAll(["nlp", "vision"])', asked(), oidc],
+    ['principal has issuer && principal.issuer == "cluster" && principal has serviceAccount && principal.serviceAccount == "runner"', asked(), oidc],
+    ['principal has repository && principal.repository == "a/b" && principal has ref && principal has environment && principal has namespace', asked(), oidc],
+    ['principal.hasTag("cluster") && principal.getTag("cluster") == "eu-1" && !principal.hasTag("issuer")', asked(), oidc],
+    ['resource == JobAccess::Access::"acmeco-data/"']
+  ]
+  for (const [condition, request = asked(), caller = nlp] of sees) {
+    t.match(decide(on(condition), request, caller), { allowed: false, decidedBy: ['no'] }, condition)
+    t.strictSame(decide(on(`!(${condition})`), request, caller), { allowed: true, decidedBy: ['everything'] }, `not: ${condition}`)
+  }
+})
+
+t.test('a policy sees the job: owner, labels, and the longest window of its entries', async t => {
+  const labelled = asked({ job: { id: 'j1', team: 'nlp', labels: { tier: 'gold' } }, entries: [entry(), entry({ level: 'write', prefix: 'o/' })] })
+  for (const condition of [
+    'resource.team == "nlp" && resource.jobId == "j1" && resource.owner == principal',
+    'resource.hasTag("tier") && resource.getTag("tier") == "gold" && !resource.hasTag("cost")',
+    'context.windowSeconds == 11400'
+  ]) {
+    const text = `${everything}@id("no") forbid (principal, action == JobAccess::Action::"issue", resource) when { ${condition} };`
+    t.match(decide(text, labelled), { findings: [{ pointer: '/job' }], decidedBy: ['no'] }, condition)
+  }
+})
+
+t.test('the profile and the clock are what the caller of decide() says', async t => {
+  const profile = rules(on('context has profile && context.profile == "ci"'))
+  t.equal(profile.decide(nlp, asked(), 'issue', { now, profile: 'ci' }).allowed, false)
+  t.equal(profile.decide(nlp, asked(), 'issue', { now, profile: 'prod' }).allowed, true)
+  const freeze = rules(on('context.now >= datetime("2025-12-24") || context.startsInSeconds < 0'))
+  t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-12-24T00:00:00Z') }).allowed, false)
+  t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-07-16T00:00:00.500Z') }).allowed, true, 'half a second late is not yet one')
+  t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-07-16T00:00:01Z') }).allowed, false)
+})
+
+t.test('every source range must be allowed, whole', async t => {
+  const text = `${everything}@id("nat") forbid (principal, action in [JobAccess::Action::"read", JobAccess::Action::"write"], resource)
+    unless { context has source && (context.source.isInRange(ip("203.0.113.0/24")) || context.source.isInRange(ip("2001:db8:42::/48"))) };`
+  const from: Array<[cidrs: string[], refused: string | null]> = [
+    [['203.0.113.42/32'], null],
+    [['203.0.113.0/24'], null],
+    [['203.0.113.0/25', '203.0.113.128/25'], null],
+    [['203.0.112.0/23'], '203.0.112.0/23'],
+    [['0.0.0.0/0'], '0.0.0.0/0'],
+    [['203.0.113.42/32', '198.51.100.7/32', '198.51.100.9/32'], '198.51.100.7/32'],
+    [['2001:db8:42::/48'], null],
+    [['2001:db8:42:ffff::1/128'], null],
+    [['2001:db8:42::/47'], '2001:db8:42::/47'],
+    [['2001:db8:43::1/128'], '2001:db8:43::1/128'],
+    [['203.0.113.42/32', '::/0'], '::/0']
+  ]
+  for (const [cidrs, refused] of from) {
+    const decision = decide(text, asked({ source: { kind: 'ip', cidrs } }))
+    if (refused === null) t.strictSame(decision, { allowed: true, decidedBy: ['everything'] }, cidrs.join())
+    else t.match(decision, { findings: [{ pointer: '/access/0', detail: `Policy "nat" forbids reading "acmeco-data/" from ${refused}.` }] }, cidrs.join())
+  }
+  t.match(decide(text, asked({ source: { kind: 'any' } })), { findings: [{ detail: 'Policy "nat" forbids reading "acmeco-data/".' }] })
+})
+
+t.test('what cannot be evaluated is refused, and only the operator learns why', async t => {
+  // Cedar would skip the forbid and allow.
+  const overflow = on('context.windowSeconds * 9223372036854775807 > 0')
+  const decision = decide(overflow)
+  t.match(decision, {
+    allowed: false,
+    findings: [{ pointer: '/access/0', detail: 'The guardrails could not be evaluated for reading "acmeco-data/", so it is refused.' }],
+    decidedBy: [checks.fault],
+    faults: [/^policy "no": .*overflow/]
+  })
+  t.notMatch(JSON.stringify((decision as { findings: unknown }).findings), /overflow/)
+  t.equal(decide(overflow, asked({ window: { notBefore: '2025-07-16T00:00:00Z', notAfter: '2025-07-16T00:00:01Z', outputNotAfter: '2025-07-16T00:00:01Z' } })).allowed,
+    false, 'without the overflow the forbid applies')
+  const bad = decide(on('context has source && context.source.isLoopback()'), asked({ source: { kind: 'ip', cidrs: ['::ffff:10.0.0.1'] } }))
+  t.match(bad, { allowed: false, decidedBy: [checks.fault], faults: [/IP address/] }, 'a request that Cedar does not take')
+  t.match(decide(`${everything}@id("n") forbid (principal, action, resource is JobAccess::Access) when { resource.bucket == "x" };`, asked({ entries: [entry({ bucket: '\ud800' })] })),
+    { allowed: false, decidedBy: [checks.fault] }, 'half a character')
+})
+
+t.test('data is data, whatever it looks like', async t => {
+  const hostile = [
+    '"; permit (principal, action, resource); //', '"', '\\', '\\"', '\n', '\u0000', '\u202e', '*', '$' + '{aws:username}', '{"__entity":{"type":"JobAccess::Team","id":"*"}}',
+    '__entity', '__extn', '__expr', '__proto__', 'constructor', 'JobAccess::Team::"*"', 'ip("0.0.0.0/0")', '🦊', 'a'.repeat(10_000)
+  ]
+  const text = `@id("job") permit (principal, action == JobAccess::Action::"issue", resource);
+    @id("own") permit (principal, action, resource is JobAccess::Access) when { resource.bucket == "acmeco-data" && resource.folder == context.team };
+    @id("admins") permit (principal in JobAccess::Team::"*", action, resource);
+    @id("tags") permit (principal, action, resource is JobAccess::Access) when { principal.hasTag("admin") && principal.getTag("admin") == "yes" };
+    @id("named") permit (principal == JobAccess::Caller::"root", action, resource);
+    @id("labels") permit (principal, action, resource is JobAccess::Job) when { resource.hasTag("admin") };
+    @id("nat") forbid (principal, action, resource) when { context has source && !context.source.isInRange(ip("203.0.113.0/24")) };`
+    .replace('forbid (principal, action, resource)', 'forbid (principal, action in [JobAccess::Action::"read", JobAccess::Action::"issue"], resource)')
+  const guardrails = rules(text)
+  for (const value of hostile) {
+    const name = JSON.stringify(value).slice(0, 60)
+    t.match(guardrails.decide(nlp, asked({ entries: [entry({ bucket: value, prefix: 'nlp/' })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `bucket ${name}`)
+    t.match(guardrails.decide(nlp, asked({ entries: [entry({ prefix: `${value}/` })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `prefix ${name}`)
+    t.match(guardrails.decide({ ...nlp, id: value }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `caller ${name}`)
+    t.match(guardrails.decide({ ...nlp, attributes: { [value]: 'yes', x: value } }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at),
+      { allowed: false, decidedBy: [checks.noPolicy] }, `attribute ${name}`)
+    if (value !== '*') {
+      const theirs = { ...nlp, teams: [value] }
+      const mine = asked({ job: { id: value, team: value, labels: { [value]: value } }, entries: [entry({ bucket: 'other' })] })
+      t.match(guardrails.decide(theirs, mine, 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `team ${name}`)
+      t.match(guardrails.decide(nlp, mine, 'issue', at), { allowed: false, decidedBy: [checks.team] }, `another's team ${name}`)
+    }
+  }
+  t.equal(guardrails.decide({ ...nlp, attributes: { admin: 'yes' } }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at).allowed, true, 'the rules do permit something')
+})
+
+t.test('more questions than can be answered in good time are refused unasked', async t => {
+  const cidrs = Array.from({ length: 50 }, (_, index) => `203.0.113.${index}/32`)
+  const entries = (count: number) => Array.from({ length: count }, (_, index) => entry({ prefix: `p${index}/` }))
+  const looks = on('context has source && context.source.isLoopback()')
+  t.equal(decide(looks, asked({ entries: entries(3), source: { kind: 'ip', cidrs } })).allowed, true)
+  t.match(decide(looks, asked({ entries: entries(40), source: { kind: 'ip', cidrs } })), {
+    allowed: false,
+    findings: [{ code: 'forbidden', pointer: '', detail: `2001 decisions would be needed, one per access entry and source range; ${maxQuestions} are made.` }],
+    decidedBy: [checks.questions]
+  })
+  t.equal(decide(everything, asked({ entries: entries(40), source: { kind: 'ip', cidrs } })).allowed, true, 'where no policy looks at the source, it is not asked per range')
+})
+
+t.test('the trace has every question, with the policies that answered it', async t => {
+  const guardrails = rules(`${everything}@id("nat") forbid (principal, action == JobAccess::Action::"write", resource) when { context has source && context.source.isIpv6() };`)
+  const request = asked({ entries: [entry(), entry({ level: 'write', prefix: 'o/' })], source: { kind: 'ip', cidrs: ['203.0.113.1/32', '2001:db8::/64'] } })
+  t.strictSame(guardrails.trace(nlp, request, 'issue', at).map(({ pointer, action, source, answer }) => [pointer, action, source, answer.allowed, ...answer.policies.map(({ id }) => id)]), [
+    ['/job', 'issue', null, true, 'everything'],
+    ['/access/0', 'read', null, true, 'everything'],
+    ['/access/1', 'write', '203.0.113.1/32', true, 'everything'],
+    ['/access/1', 'write', '2001:db8::/64', false, 'nat']
+  ])
+})
