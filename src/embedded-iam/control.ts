@@ -78,7 +78,8 @@ function faultOf (value: unknown): { match: Match, effect: Effect } {
     throw new TypeError('match.params must hold strings.')
   }
   for (const count of [nth, times]) {
-    if (count !== undefined && !(Number.isInteger(count) && (count as number) > 0)) throw new TypeError('match.nth and match.times count from 1.')
+    if (count === undefined || (Number.isInteger(count) && (count as number) > 0)) continue
+    throw new TypeError('match.nth and match.times count from 1.')
   }
   const { kind, ...settings } = fields(effect, 'effect')
   const known = typeof kind === 'string' && Object.hasOwn(effects, kind) ? effects[kind] : undefined

@@ -2,7 +2,10 @@ import { randomBytes, randomInt } from 'node:crypto'
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
 
-/** AWS's unique ids: a four-letter kind and 17 characters. @see https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html */
+/**
+ * AWS's unique ids: a four-letter kind and 17 characters.
+ * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+ */
 export function uniqueId (kind: 'AIDA' | 'ANPA' | 'AROA'): string {
   return kind + letters(17)
 }

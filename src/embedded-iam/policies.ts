@@ -54,9 +54,11 @@ export const policyActions: Record<string, Action> = {
       const asPolicy = policy.users.size > 0
       const asBoundary = policy.bounds.size > 0
       return policy.path.startsWith(prefix) && (scope === 'All' || policy.aws === (scope === 'AWS')) &&
-        (!onlyAttached || asPolicy || asBoundary) && (usage !== 'PermissionsPolicy' || asPolicy) && (usage !== 'PermissionsBoundary' || asBoundary)
+        (!onlyAttached || asPolicy || asBoundary) &&
+        (usage !== 'PermissionsPolicy' || asPolicy) && (usage !== 'PermissionsBoundary' || asBoundary)
     }
-    const { items, trailer } = pageOf(params, (key) => account.policiesByPath.from(key), prefix, keep, (key) => !key.startsWith(prefix))
+    const { items, trailer } = pageOf(params, (key) => account.policiesByPath.from(key), prefix, keep,
+      (key) => !key.startsWith(prefix))
     return list('Policies', items.map(policyXml)) + trailer
   },
 

@@ -1,25 +1,17 @@
-import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Account, AccountOptions, Action, Caller } from './account.ts'
-import { accountActions, createAccount } from './account.ts'
+import type { Account, AccountOptions } from './account.ts'
+import { createAccount } from './account.ts'
 import { answerControl, isControl } from './control.ts'
+import { injected, maxBody, receive, serve } from './dispatch.ts'
 import type { Call, Effect, Faults } from './faults.ts'
 import { createFaults } from './faults.ts'
 import * as identifiers from './identifiers.ts'
-import { inlinePolicyActions } from './inline-policies.ts'
-import { keyActions } from './keys.ts'
-import { addAwsPolicies, policyActions } from './policies.ts'
-import { Refusal, statusOf } from './refusal.ts'
-import { roleActions } from './roles.ts'
-import { authenticate, claimedKeyId, claimOf } from './sigv4.ts'
-import { stsActions } from './sts.ts'
-import { userActions } from './users.ts'
+import { addAwsPolicies } from './policies.ts'
 import type { State } from './view.ts'
 import { viewOf } from './view.ts'
-import { errorResponse, response } from './xml.ts'
 
 export interface AdminKeys { accessKeyId: string, secretAccessKey: string }
 
@@ -53,30 +45,6 @@ export interface EmbeddedIam {
   /** Closes every connection, answered or not. */
   stop: () => Promise<void>
 }
-
-interface Service { name: 'iam' | 'sts', version: string, namespace: string, actions: Map<string, Action> }
-
-const iam: Service = {
-  name: 'iam',
-  version: '2010-05-08',
-  namespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
-  actions: new Map(Object.entries({
-    ...userActions, ...keyActions, ...inlinePolicyActions, ...policyActions, ...roleActions, ...accountActions
-  }))
-}
-const sts: Service = {
-  name: 'sts',
-  version: '2011-06-15',
-  namespace: 'https://sts.amazonaws.com/doc/2011-06-15/',
-  actions: new Map(Object.entries(stsActions))
-}
-const services = new Map([iam, sts].map((service) => [service.version, service]))
-
-/** Names of the actions that are served. */
-export const servedActions: Record<'iam' | 'sts', readonly string[]> = { iam: [...iam.actions.keys()], sts: [...sts.actions.keys()] }
-
-/** A policy document of IAM's longest, form-encoded three times over, is about 400 kB. */
-const maxBody = 512 * 1024
 
 /**
  * A small IAM and STS in memory, on loopback, that the AWS SDK takes for the real ones. Nothing it issues opens
@@ -116,8 +84,8 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
       answerControl(req, res, body, { state, calls, faults, reset })
       return
     }
-    const call: Call = { action: '', params: {}, accessKeyId: claimedKeyId(req.headers), status: null, code: null }
-    const service = readCall(body, call)
+    const received = receive(req, body)
+    const { call, service } = received
     calls.push(call)
     if (keepCalls < calls.length / 2) calls.splice(0, calls.length - keepCalls)
     const effects = faults.strike(call)
@@ -127,7 +95,7 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
 
     let reply = fault?.kind === 'error' || fault?.kind === 'throttle'
       ? injected(service, fault)
-      : serve(account, service, call, req, body, options.missingUser)
+      : serve(account, received, options.missingUser === 'AccessDenied')
     if (fault?.kind === 'errorAfter') reply = injected(service, fault)
     if (effects.length > 0) await after(effects, call)
     if (fault?.kind === 'dropAfter') { res.destroy(); return }
@@ -186,54 +154,6 @@ function openAccount (options: EmbeddedIamOptions, admin: AdminKeys): Account {
   return account
 }
 
-interface Reply { status: number, code: string | null, xml: string, requestId: string }
-
-/** Authenticates, authorizes and does one call, in one turn of the event loop: calls never interleave. */
-function serve (
-  account: Account, service: Service | undefined, call: Call, req: IncomingMessage, body: Buffer, missingUser: EmbeddedIamOptions['missingUser']
-): Reply {
-  const requestId = randomUUID()
-  try {
-    if (req.method !== 'POST' || req.url !== '/') throw new Refusal('InvalidAction', 'Only POST / is served.')
-    if (body.length > maxBody) throw new Refusal('RequestEntityTooLarge', 'The request is too large.')
-    const claim = claimOf(req.headers)
-    if (!service) throw new Refusal('InvalidAction', `Could not find operation ${call.action}.`)
-    const caller = authenticate(account, claim, req.headers, body, service.name, new Date())
-    const action = service.actions.get(call.action)
-    if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version ${service.version}.`)
-    authorize(caller, service, call.action)
-    return { status: 200, code: null, xml: response(call.action, service.namespace, requestId, action(account, call.params, caller)), requestId }
-  } catch (error) {
-    // A defect of ours must not look like a flaky connection, which clients retry in silence.
-    if (!(error instanceof Refusal)) return errorReply(service, 500, 'InternalFailure', `Defect in the embedded IAM: ${String(error)}`, requestId)
-    const refusal = error.missingUser && missingUser === 'AccessDenied' ? denied(`iam:${call.action}`, 'the caller') : error
-    return errorReply(service, refusal.status, refusal.code, refusal.message, requestId)
-  }
-}
-
-function authorize (caller: Caller, service: Service, action: string): void {
-  // In STS everyone may ask who they are, and whom a role trusts is the role's to say.
-  if (caller.owner.kind === 'admin' || service === sts) return
-  throw denied(`${service.name}:${action}`, caller.arn)
-}
-
-function denied (action: string, arn: string): Refusal {
-  return new Refusal('AccessDenied', `User: ${arn} is not authorized to perform: ${action} because no identity-based policy allows the ${action} action`)
-}
-
-/** Fills in the call from the body. */
-function readCall (body: Buffer, call: Call): Service | undefined {
-  const params: Record<string, string> = Object.create(null)
-  let version = ''
-  for (const [key, value] of new URLSearchParams(body.toString())) {
-    if (key === 'Action') call.action = value
-    else if (key === 'Version') version = value
-    else params[key] = value
-  }
-  call.params = params
-  return services.get(version)
-}
-
 /** Runs what comes before the call; the one fault that decides how it goes on. */
 async function before (effects: Effect[], call: Call, wait: (ms: number) => Promise<void>): Promise<Effect | null> {
   for (const effect of effects) {
@@ -247,16 +167,6 @@ async function after (effects: Effect[], call: Call): Promise<void> {
   for (const effect of effects) {
     if (effect.kind === 'run') await effect.after?.(call)
   }
-}
-
-function injected (service: Service | undefined, fault: Effect & { kind: 'error' | 'errorAfter' | 'throttle' }): Reply {
-  if (fault.kind === 'throttle') return errorReply(service, 400, 'Throttling', 'Rate exceeded', randomUUID())
-  const code = fault.code ?? 'ServiceFailure'
-  return errorReply(service, fault.status ?? statusOf(code), code, fault.message ?? 'Injected by a fault.', randomUUID())
-}
-
-function errorReply (service: Service | undefined, status: number, code: string, message: string, requestId: string): Reply {
-  return { status, code, xml: errorResponse((service ?? iam).namespace, requestId, status, code, message), requestId }
 }
 
 /** The body, or its first part when it is longer than `maxBody`. */

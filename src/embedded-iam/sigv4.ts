@@ -85,7 +85,8 @@ function checkScope ({ scope }: Claim, time: string, service: string, clock: Dat
     throw new Refusal('SignatureDoesNotMatch', 'Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.')
   }
   if (Math.abs(clock.getTime() - at) > tolerance) {
-    throw new Refusal('SignatureDoesNotMatch', `Signature ${at < clock.getTime() ? 'expired' : 'not yet current'}: ${time} is more than 15 min. from now.`)
+    const which = at < clock.getTime() ? 'expired' : 'not yet current'
+    throw new Refusal('SignatureDoesNotMatch', `Signature ${which}: ${time} is more than 15 min. from now.`)
   }
 }
 

@@ -1,6 +1,6 @@
-import type { Account, Action, Caller, Key, Role } from './account.ts'
+import type { Account, Action, Caller, Key, Owner, Role } from './account.ts'
 import * as identifiers from './identifiers.ts'
-import type { Params } from './params.ts'
+import type { Params, Tag } from './params.ts'
 import { arn, constraint, documentOf, members, sessionName, tags, wholeNumber } from './params.ts'
 import { checkDocument, countedSize } from './policy-document.ts'
 import { Refusal } from './refusal.ts'
@@ -27,7 +27,9 @@ export const stsActions: Record<string, Action> = {
 
     const role = Array.from(account.roles.values()).find((candidate) => candidate.arn === roleArn)
     // AWS does not tell a role that is missing from one that does not trust the caller.
-    const needs = ['sts:AssumeRole', ...(given.length > 0 ? ['sts:TagSession'] : []), ...(sourceIdentity !== null ? ['sts:SetSourceIdentity'] : [])]
+    const needs = ['sts:AssumeRole']
+    if (given.length > 0) needs.push('sts:TagSession')
+    if (sourceIdentity !== null) needs.push('sts:SetSourceIdentity')
     for (const action of needs) {
       if (!role || !trusts(account, role, caller, action)) {
         throw new Refusal('AccessDenied', `User: ${caller.arn} is not authorized to perform: ${action} on resource: ${roleArn}`)
@@ -39,17 +41,19 @@ export const stsActions: Record<string, Action> = {
 
     const now = account.now()
     const expiresAt = new Date(now.getTime() + (seconds ?? 3600) * 1000)
-    const key = openSession(account, role, name, now, expiresAt)
+    const session = sessionOf(account, role, name, expiresAt)
+    const key = openSession(account, session, now)
     return `<Credentials>${element('AccessKeyId', key.id)}${element('SecretAccessKey', key.secret)}${
-      element('SessionToken', key.owner.kind === 'session' ? key.owner.token : '')}${instant('Expiration', expiresAt)}</Credentials>` +
-      `<AssumedRoleUser>${element('AssumedRoleId', `${role.id}:${name}`)}${element('Arn', sessionArn(account, role, name))}</AssumedRoleUser>` +
+      element('SessionToken', session.token)}${instant('Expiration', expiresAt)}</Credentials>` +
+      `<AssumedRoleUser>${element('AssumedRoleId', session.id)}${element('Arn', session.arn)}</AssumedRoleUser>` +
       optional('PackedPolicySize', packed) + optional('SourceIdentity', sourceIdentity)
   }
 }
 
 function checkDuration (role: Role, seconds: number | null, caller: Caller): void {
   if (caller.owner.kind === 'session' && (seconds ?? 3600) > longestChained) {
-    throw new Refusal('ValidationError', 'The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining')
+    throw new Refusal('ValidationError', 'The requested DurationSeconds exceeds the 1 hour session limit ' +
+      'for roles assumed by role chaining')
   }
   if ((seconds ?? 3600) > role.maxSessionSeconds) {
     throw new Refusal('ValidationError', 'The requested DurationSeconds exceeds the MaxSessionDuration set for this role.')
@@ -84,7 +88,7 @@ function isCaller (account: Account, principal: string, caller: Caller): boolean
  * Share of the packed limit used, in percent; null without policy and tags. How AWS packs is not documented: here it is
  * the counted characters of policy, ARNs and tags, so that many tags refuse a policy which alone would fit.
  */
-function packedPercent (account: Account, params: Params, policy: string | null, given: Array<{ key: string, value: string }>): number | null {
+function packedPercent (account: Account, params: Params, policy: string | null, given: Tag[]): number | null {
   const arns = members(params, 'PolicyArns', '.arn')
   for (const each of arns) {
     if (!account.policies.has(each)) throw new Refusal('NoSuchEntity', `Policy ${each} was not found.`)
@@ -99,7 +103,8 @@ function packedPercent (account: Account, params: Params, policy: string | null,
     throw new Refusal('ValidationError', 'The specified transitive tag key must be included in the requested tags.')
   }
   if (policy === null && arns.length === 0 && given.length === 0) return null
-  const size = countedSize(policy ?? '') + arns.join('').length + given.reduce((sum, { key, value }) => sum + key.length + value.length, 0)
+  const tagSize = given.reduce((sum, { key, value }) => sum + key.length + value.length, 0)
+  const size = countedSize(policy ?? '') + arns.join('').length + tagSize
   const percent = Math.ceil(100 * size / sessionPolicySize)
   if (percent > 100) {
     throw new Refusal('PackedPolicyTooLarge', `Packed policy consumes ${percent}% of allotted space, please use smaller policy.`)
@@ -107,7 +112,20 @@ function packedPercent (account: Account, params: Params, policy: string | null,
   return percent
 }
 
-function openSession (account: Account, role: Role, name: string, now: Date, expiresAt: Date): Key {
+type Session = Owner & { kind: 'session' }
+
+function sessionOf (account: Account, role: Role, name: string, expiresAt: Date): Session {
+  return {
+    kind: 'session',
+    arn: `arn:aws:sts::${account.id}:assumed-role/${role.name}/${name}`,
+    id: `${role.id}:${name}`,
+    roleArn: role.arn,
+    token: identifiers.sessionToken(),
+    expiresAt
+  }
+}
+
+function openSession (account: Account, session: Session, now: Date): Key {
   forgetExpired(account, now)
   const key: Key = {
     id: identifiers.accessKeyId('ASIA', (id) => account.keys.has(id)),
@@ -116,25 +134,14 @@ function openSession (account: Account, role: Role, name: string, now: Date, exp
     createdAt: now,
     knownFrom: now.getTime(),
     lastUsed: null,
-    owner: {
-      kind: 'session',
-      arn: sessionArn(account, role, name),
-      id: `${role.id}:${name}`,
-      roleArn: role.arn,
-      token: identifiers.sessionToken(),
-      expiresAt
-    },
+    owner: session,
     signing: new Map()
   }
   account.keys.set(key.id, key)
   return key
 }
 
-function sessionArn (account: Account, role: Role, name: string): string {
-  return `arn:aws:sts::${account.id}:assumed-role/${role.name}/${name}`
-}
-
-/** Sessions end by themselves; those that nobody uses again go here, a day late, so that ExpiredToken stays the answer for a while. */
+/** Sessions end by themselves. They go from memory a day later, so that ExpiredToken stays the answer for a while. */
 function forgetExpired (account: Account, now: Date): void {
   if (account.keys.size % 256 !== 0) return
   for (const [id, { owner }] of account.keys) {

@@ -30,7 +30,18 @@ export interface UserView {
 }
 
 export interface KeyView { id: string, user: string, status: 'Active' | 'Inactive', createdAt: string }
-export interface PolicyView { arn: string, name: string, path: string, versions: Record<string, string>, defaultVersion: string, attachedTo: string[] }
+
+export interface PolicyView {
+  arn: string
+  name: string
+  path: string
+  /** Documents by version id. */
+  versions: Record<string, string>
+  defaultVersion: string
+  /** Names of users. */
+  attachedTo: string[]
+}
+
 export interface RoleView { name: string, path: string, arn: string, inline: Record<string, string> }
 
 export function viewOf (account: () => Account): State {
@@ -65,7 +76,8 @@ export function viewOf (account: () => Account): State {
       }))
     },
     get roles () {
-      return Array.from(account().roles.values(), ({ name, path, arn, inline }) => ({ name, path, arn, inline: Object.fromEntries(inline) }))
+      return Array.from(account().roles.values(), ({ name, path, arn, inline }) =>
+        ({ name, path, arn, inline: Object.fromEntries(inline) }))
     },
     user: (name) => Array.from(users()).find((user) => user.name === name) ?? null
   }

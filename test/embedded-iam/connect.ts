@@ -32,6 +32,10 @@ export function clients (t: Test, endpoint: string, credentials: Credentials): {
 /** What an SDK error is matched against. */
 export interface Refused { name: string | RegExp, message?: string | RegExp, $metadata?: { httpStatusCode: number } }
 
+export function refused (name: string | RegExp, status: number, message: string | RegExp = /./): Refused {
+  return { name, message, $metadata: { httpStatusCode: status } }
+}
+
 /** A policy document whose counted size, i.e. without white space, is exactly `size`. */
 export function documentOf (size: number): string {
   const empty = policy('')
@@ -41,7 +45,8 @@ export function documentOf (size: number): string {
 }
 
 function policy (key: string): string {
-  return JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: `arn:aws:s3:::b/${key}` }] })
+  const Statement = [{ Effect: 'Allow', Action: 's3:GetObject', Resource: `arn:aws:s3:::b/${key}` }]
+  return JSON.stringify({ Version: '2012-10-17', Statement })
 }
 
 export const trustOf = (principal: unknown, action: string | string[] = 'sts:AssumeRole'): string =>

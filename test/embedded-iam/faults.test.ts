@@ -3,7 +3,7 @@ import { GetCallerIdentityCommand } from '@aws-sdk/client-sts'
 import t from 'tap'
 import { createFaults } from '../../src/embedded-iam/faults.ts'
 import type { Call, Effect } from '../../src/embedded-iam/faults.ts'
-import { connect } from './connect.ts'
+import { connect, refused } from './connect.ts'
 import type { Connected, Refused } from './connect.ts'
 
 const create = ({ iam }: Pick<Connected, 'iam'>, UserName: string): Promise<unknown> => iam.send(new CreateUserCommand({ UserName }))
@@ -11,7 +11,8 @@ const create = ({ iam }: Pick<Connected, 'iam'>, UserName: string): Promise<unkn
 /** An abort that stands for the client's timeout: it comes when the server has the call, not after a time. */
 async function abandoned ({ iam, server }: Connected, UserName: string, done: () => boolean): Promise<unknown> {
   const abort = new AbortController()
-  const sent = iam.send(new CreateUserCommand({ UserName }), { abortSignal: abort.signal }).then(() => 'answered', (error: Error) => error.name)
+  const sent = iam.send(new CreateUserCommand({ UserName }), { abortSignal: abort.signal })
+    .then(() => 'answered', (error: Error) => error.name)
   while (!done()) await new Promise((resolve) => setTimeout(resolve, 2))
   // Whatever the server would still do in this turn, or in one that is due by now, it has done by then.
   await new Promise((resolve) => setTimeout(resolve, 20))
@@ -22,13 +23,13 @@ async function abandoned ({ iam, server }: Connected, UserName: string, done: ()
 t.test('each effect: what the client sees, and whether it was done', async (t) => {
   const dropped: Refused = { name: /Error/, message: /socket hang up|ECONNRESET/ }
   const cases: Array<[Effect, Refused | null, boolean, number | null]> = [
-    [{ kind: 'error', code: 'EntityAlreadyExists' }, { name: 'EntityAlreadyExistsException', $metadata: { httpStatusCode: 409 } }, false, 409],
-    [{ kind: 'error', code: 'ServiceUnavailable', message: 'later' }, { name: 'ServiceUnavailable', message: 'later', $metadata: { httpStatusCode: 503 } }, false, 503],
-    [{ kind: 'error', code: 'Odd', status: 418 }, { name: 'Odd', $metadata: { httpStatusCode: 418 } }, false, 418],
-    [{ kind: 'error', code: 'Odd' }, { name: 'Odd', $metadata: { httpStatusCode: 400 } }, false, 400],
-    [{ kind: 'errorAfter' }, { name: 'ServiceFailureException', $metadata: { httpStatusCode: 500 } }, true, 500],
-    [{ kind: 'errorAfter', code: 'ConcurrentModification' }, { name: 'ConcurrentModificationException', $metadata: { httpStatusCode: 409 } }, true, 409],
-    [{ kind: 'throttle' }, { name: 'Throttling', message: 'Rate exceeded', $metadata: { httpStatusCode: 400 } }, false, 400],
+    [{ kind: 'error', code: 'EntityAlreadyExists' }, refused('EntityAlreadyExistsException', 409), false, 409],
+    [{ kind: 'error', code: 'ServiceUnavailable', message: 'later' }, refused('ServiceUnavailable', 503, 'later'), false, 503],
+    [{ kind: 'error', code: 'Odd', status: 418 }, refused('Odd', 418), false, 418],
+    [{ kind: 'error', code: 'Odd' }, refused('Odd', 400), false, 400],
+    [{ kind: 'errorAfter' }, refused('ServiceFailureException', 500), true, 500],
+    [{ kind: 'errorAfter', code: 'ConcurrentModification' }, refused('ConcurrentModificationException', 409), true, 409],
+    [{ kind: 'throttle' }, refused('Throttling', 400, 'Rate exceeded'), false, 400],
     [{ kind: 'delay', ms: 1 }, null, true, 200],
     [{ kind: 'drop' }, dropped, false, null],
     [{ kind: 'dropAfter' }, dropped, true, null]

@@ -3,7 +3,7 @@ import {
   GetUserPolicyCommand, ListRolePoliciesCommand, ListUserPoliciesCommand, PutRolePolicyCommand, PutUserPolicyCommand
 } from '@aws-sdk/client-iam'
 import t from 'tap'
-import { connect, documentOf, trustOf } from './connect.ts'
+import { connect, documentOf, refused, trustOf } from './connect.ts'
 
 t.test('a user’s inline policy is put, read back letter by letter, replaced and deleted', async (t) => {
   const { iam, server } = await connect(t)
@@ -11,7 +11,7 @@ t.test('a user’s inline policy is put, read back letter by letter, replaced an
   await iam.send(new CreateUserCommand({ UserName }))
   const PolicyDocument = JSON.stringify({
     Version: '2012-10-17',
-    Statement: [{ Sid: 'A1', Effect: 'Allow', Action: ['s3:GetObject'], Resource: ['arn:aws:s3:::b/!\'()*~ %2F+&<é>"$' + '{aws:username}'] }]
+    Statement: [{ Effect: 'Allow', Action: ['s3:GetObject'], Resource: ['arn:aws:s3:::b/!\'()*~ %2F+&<é>"$' + '{aws:username}'] }]
   }, null, '\t').replaceAll('\n', '\r\n')
   await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: 'p', PolicyDocument }))
   const read = await iam.send(new GetUserPolicyCommand({ UserName, PolicyName: 'p' }))
@@ -23,7 +23,7 @@ t.test('a user’s inline policy is put, read back letter by letter, replaced an
   await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: 'P', PolicyDocument: documentOf(300) }))
   t.same((await iam.send(new ListUserPoliciesCommand({ UserName }))).PolicyNames, ['p'], 'replaced, whatever the case')
   await iam.send(new DeleteUserPolicyCommand({ UserName, PolicyName: 'p' }))
-  const missing = { name: 'NoSuchEntityException', message: 'The user policy with name p cannot be found.', $metadata: { httpStatusCode: 404 } }
+  const missing = refused('NoSuchEntityException', 404, 'The user policy with name p cannot be found.')
   await t.rejects(iam.send(new GetUserPolicyCommand({ UserName, PolicyName: 'p' })), missing)
   await t.rejects(iam.send(new DeleteUserPolicyCommand({ UserName, PolicyName: 'p' })), missing)
 })
@@ -66,7 +66,8 @@ t.test('names are listed in order and in pages', async (t) => {
   const { iam } = await connect(t)
   const UserName = 'job'
   await iam.send(new CreateUserCommand({ UserName }))
-  for (const PolicyName of ['c', 'a', 'b']) await iam.send(new PutUserPolicyCommand({ UserName, PolicyName, PolicyDocument: documentOf(150) }))
+  const PolicyDocument = documentOf(150)
+  for (const PolicyName of ['c', 'a', 'b']) await iam.send(new PutUserPolicyCommand({ UserName, PolicyName, PolicyDocument }))
   const first = await iam.send(new ListUserPoliciesCommand({ UserName, MaxItems: 2 }))
   t.match(first, { PolicyNames: ['a', 'b'], IsTruncated: true })
   t.match(await iam.send(new ListUserPoliciesCommand({ UserName, Marker: first.Marker })), { PolicyNames: ['c'], IsTruncated: false })
@@ -86,7 +87,8 @@ t.test('refused names and texts', async (t) => {
     ['131,073 characters', { PolicyName: 'p', PolicyDocument: ' '.repeat(131_073) }, /131072/]
   ]
   for (const [name, { PolicyName, PolicyDocument }, message] of cases) {
-    await t.rejects(iam.send(new PutUserPolicyCommand({ UserName, PolicyName, PolicyDocument })), { name: 'ValidationError', message }, name)
+    const put = iam.send(new PutUserPolicyCommand({ UserName, PolicyName, PolicyDocument }))
+    await t.rejects(put, refused('ValidationError', 400, message), name)
   }
   await t.rejects(iam.send(new PutUserPolicyCommand({ UserName, PolicyName: 'p', PolicyDocument: '{' })),
     { name: 'MalformedPolicyDocumentException', $metadata: { httpStatusCode: 400 } })

@@ -6,7 +6,7 @@ import {
 } from '@aws-sdk/client-iam'
 import t from 'tap'
 import type { Refused } from './connect.ts'
-import { connect, documentOf } from './connect.ts'
+import { connect, documentOf, refused } from './connect.ts'
 
 const arnOf = (name: string, path = '/'): string => `arn:aws:iam::000000000000:policy${path}${name}`
 const admin = 'arn:aws:iam::aws:policy/AdministratorAccess'
@@ -38,7 +38,8 @@ t.test('a managed policy from creation to deletion', async (t) => {
   t.equal(decodeURIComponent(PolicyVersion?.Document ?? ''), PolicyDocument)
   t.match(server.state.policies, [{ arn: PolicyArn, versions: { v1: PolicyDocument }, attachedTo: [] }])
   await iam.send(new DeletePolicyCommand({ PolicyArn }))
-  await t.rejects(iam.send(new GetPolicyCommand({ PolicyArn })), { name: 'NoSuchEntityException', message: `Policy ${PolicyArn} was not found.` })
+  await t.rejects(iam.send(new GetPolicyCommand({ PolicyArn })),
+    refused('NoSuchEntityException', 404, `Policy ${PolicyArn} was not found.`))
   t.same(server.state.policies, [])
 })
 
@@ -56,7 +57,7 @@ t.test('names are unique in the account, in any path and case', async (t) => {
 
 t.test('6,144 characters without white space, and no more', async (t) => {
   const { iam } = await connect(t)
-  const tooLarge = { name: 'LimitExceededException', message: 'Cannot exceed quota for PolicySize: 6144', $metadata: { httpStatusCode: 409 } }
+  const tooLarge = refused('LimitExceededException', 409, 'Cannot exceed quota for PolicySize: 6144')
   await t.rejects(iam.send(new CreatePolicyCommand({ PolicyName: 'p', PolicyDocument: documentOf(6145) })), tooLarge)
   await iam.send(new CreatePolicyCommand({ PolicyName: 'p', PolicyDocument: JSON.stringify(JSON.parse(documentOf(6144)), null, 2) }))
   await t.rejects(iam.send(new CreatePolicyVersionCommand({ PolicyArn: arnOf('p'), PolicyDocument: documentOf(6145) })), tooLarge)
@@ -67,10 +68,12 @@ t.test('up to five versions, one of them the default', async (t) => {
   const PolicyArn = arnOf('p')
   await iam.send(new CreatePolicyCommand({ PolicyName: 'p', PolicyDocument: documentOf(150) }))
   for (let i = 2; i <= 5; i++) {
-    const { PolicyVersion } = await iam.send(new CreatePolicyVersionCommand({ PolicyArn, PolicyDocument: documentOf(150 + i), SetAsDefault: i === 3 }))
+    const version = { PolicyArn, PolicyDocument: documentOf(150 + i), SetAsDefault: i === 3 }
+    const { PolicyVersion } = await iam.send(new CreatePolicyVersionCommand(version))
     t.match(PolicyVersion, { VersionId: `v${i}`, IsDefaultVersion: i === 3 })
   }
-  await t.rejects(iam.send(new CreatePolicyVersionCommand({ PolicyArn, PolicyDocument: documentOf(160) })), { name: 'LimitExceededException' })
+  const sixth = iam.send(new CreatePolicyVersionCommand({ PolicyArn, PolicyDocument: documentOf(160) }))
+  await t.rejects(sixth, refused('LimitExceededException', 409, /up to 5 versions/))
   t.equal((await iam.send(new GetPolicyCommand({ PolicyArn }))).Policy?.DefaultVersionId, 'v3')
   await t.rejects(iam.send(new DeletePolicyVersionCommand({ PolicyArn, VersionId: 'v3' })), { name: 'DeleteConflictException' })
   await t.rejects(iam.send(new DeletePolicyCommand({ PolicyArn })), { name: 'DeleteConflictException', message: /more than one version/ })
@@ -95,9 +98,10 @@ t.test('attaching and detaching', async (t) => {
   await iam.send(new CreateUserCommand({ UserName: 'c', PermissionsBoundary: PolicyArn }))
   await iam.send(new AttachUserPolicyCommand({ UserName: 'a', PolicyArn: admin }))
 
-  t.same((await iam.send(new ListAttachedUserPoliciesCommand({ UserName: 'a' }))).AttachedPolicies,
-    [{ PolicyName: 'AdministratorAccess', PolicyArn: admin }, { PolicyName: 'p', PolicyArn }])
-  t.same((await iam.send(new ListAttachedUserPoliciesCommand({ UserName: 'a', PathPrefix: '/ml/' }))).AttachedPolicies, [{ PolicyName: 'p', PolicyArn }])
+  const attached = async (input: object): Promise<unknown> =>
+    (await iam.send(new ListAttachedUserPoliciesCommand({ UserName: 'a', ...input }))).AttachedPolicies
+  t.same(await attached({}), [{ PolicyName: 'AdministratorAccess', PolicyArn: admin }, { PolicyName: 'p', PolicyArn }])
+  t.same(await attached({ PathPrefix: '/ml/' }), [{ PolicyName: 'p', PolicyArn }])
   t.match((await iam.send(new GetPolicyCommand({ PolicyArn }))).Policy, { AttachmentCount: 2, PermissionsBoundaryUsageCount: 1 })
   t.same(server.state.user('a')?.attached, [PolicyArn, admin])
 
@@ -109,7 +113,7 @@ t.test('attaching and detaching', async (t) => {
   t.same(await entities({ PathPrefix: '/b/' }), ['b'])
   t.same(await entities({ EntityFilter: 'Role' }), [])
 
-  const conflict = { name: 'DeleteConflictException', message: 'Cannot delete a policy attached to entities.', $metadata: { httpStatusCode: 409 } }
+  const conflict = refused('DeleteConflictException', 409, 'Cannot delete a policy attached to entities.')
   await t.rejects(iam.send(new DeletePolicyCommand({ PolicyArn })), conflict)
   for (const UserName of ['a', 'b']) await iam.send(new DetachUserPolicyCommand({ UserName, PolicyArn }))
   await t.rejects(iam.send(new DetachUserPolicyCommand({ UserName: 'a', PolicyArn })), { name: 'NoSuchEntityException' })
@@ -143,7 +147,8 @@ t.test('listings', async (t) => {
     (await iam.send(new ListPoliciesCommand(input))).Policies?.map(({ Arn }) => Arn?.replace(/^arn:aws:iam::/, ''))
   const own = ['000000000000:policy/AdministratorAccess', '000000000000:policy/a', '000000000000:policy/b', '000000000000:policy/x/c']
   t.same(await names({ Scope: 'Local' }), own)
-  t.same(await names({ Scope: 'AWS' }), ['aws:policy/AdministratorAccess', 'aws:policy/AmazonS3FullAccess', 'aws:policy/AmazonS3ReadOnlyAccess'])
+  t.same(await names({ Scope: 'AWS' }),
+    ['aws:policy/AdministratorAccess', 'aws:policy/AmazonS3FullAccess', 'aws:policy/AmazonS3ReadOnlyAccess'])
   t.equal((await names({}) as string[]).length, 7)
   t.same(await names({ Scope: 'Local', PathPrefix: '/x/' }), own.slice(3))
   t.same(await names({ OnlyAttached: true }), [own[1], own[3]])
@@ -160,14 +165,15 @@ t.test('listings', async (t) => {
 t.test('refused', async (t) => {
   const { iam } = await connect(t)
   await iam.send(new CreateUserCommand({ UserName: 'job' }))
+  const PolicyDocument = documentOf(150)
   const cases: Array<[string, () => Promise<unknown>, Refused]> = [
     ['no such policy', () => iam.send(new AttachUserPolicyCommand({ UserName: 'job', PolicyArn: arnOf('none') })),
       { name: 'NoSuchEntityException', message: /not attachable/ }],
-    ['not a policy’s ARN', () => iam.send(new AttachUserPolicyCommand({ UserName: 'job', PolicyArn: 'arn:aws:iam::000000000000:user/job' })),
+    ['not a policy’s ARN', () => iam.send(new AttachUserPolicyCommand({ UserName: 'job', PolicyArn: 'arn:aws:iam::1:user/job' })),
       { name: 'InvalidInputException', message: /is not valid/ }],
     ['short ARN', () => iam.send(new GetPolicyCommand({ PolicyArn: 'arn' })), { name: 'ValidationError' }],
     ['no version', () => iam.send(new GetPolicyVersionCommand({ PolicyArn: admin, VersionId: undefined })), { name: 'ValidationError' }],
-    ['description of 1,001', () => iam.send(new CreatePolicyCommand({ PolicyName: 'p', PolicyDocument: documentOf(150), Description: 'd'.repeat(1001) })),
+    ['description of 1,001', () => iam.send(new CreatePolicyCommand({ PolicyName: 'p', PolicyDocument, Description: 'd'.repeat(1001) })),
       { name: 'ValidationError' }],
     ['AWS’s own policy', () => iam.send(new DeletePolicyCommand({ PolicyArn: admin })), { name: 'AccessDenied' }],
     ['a principal', () => iam.send(new CreatePolicyCommand({

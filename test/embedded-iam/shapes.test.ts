@@ -2,7 +2,7 @@ import * as iamSdk from '@aws-sdk/client-iam'
 import * as stsSdk from '@aws-sdk/client-sts'
 import t from 'tap'
 import type { Test } from 'tap'
-import { servedActions } from '../../src/embedded-iam/server.ts'
+import { servedActions } from '../../src/embedded-iam/dispatch.ts'
 import { connect, documentOf, trustOf } from './connect.ts'
 
 /*
@@ -24,6 +24,7 @@ const checks: Record<number, (value: unknown) => boolean> = {
 const account = '000000000000'
 const UserName = 'job'
 const [RoleName, PolicyName] = ['role', 'p']
+const RoleArn = `arn:aws:iam::${account}:role/role`
 const PolicyArn = `arn:aws:iam::${account}:policy/m`
 const PolicyDocument = documentOf(150)
 const Tags = [{ Key: 'k', Value: 'v' }]
@@ -66,7 +67,7 @@ const script: Array<[string, Record<string, unknown>]> = [
   ['ListRolePolicies', { RoleName }],
   ['GetAccountSummary', {}],
   ['GetCallerIdentity', {}],
-  ['AssumeRole', { RoleArn: `arn:aws:iam::${account}:role/role`, RoleSessionName: 's1', Policy: PolicyDocument, Tags, SourceIdentity: 's1' }],
+  ['AssumeRole', { RoleArn, RoleSessionName: 's1', Policy: PolicyDocument, Tags, SourceIdentity: 's1' }],
   ['DeleteRolePolicy', { RoleName, PolicyName }],
   ['DeleteRole', { RoleName }],
   ['DetachUserPolicy', { UserName, PolicyArn }],
@@ -106,7 +107,8 @@ t.test('answers have the shape of the SDK’s model', async (t) => {
     const Command = exported[`${action}Command`]
     const schema = (sdk as unknown as Record<string, Schema[]>)[`${action}$`]
     if (!Command || schema?.[0] !== operation) { t.fail(`The SDK has no ${action}.`); continue }
-    const { $metadata, ...output } = await client.send(new Command('AccessKeyId' in input ? { ...input, AccessKeyId } : input) as never) as Record<string, object>
+    const command = new Command('AccessKeyId' in input ? { ...input, AccessKeyId } : input)
+    const { $metadata, ...output } = await client.send(command as never) as Record<string, object>
     if (action === 'CreateAccessKey') AccessKeyId = (output.AccessKey as { AccessKeyId: string }).AccessKeyId
     t.match($metadata, { httpStatusCode: 200, requestId: /^[0-9a-f-]{36}$/ })
 
@@ -116,7 +118,8 @@ t.test('answers have the shape of the SDK’s model', async (t) => {
     collect(shape, known)
     const unknown = Array.from(xml.matchAll(/<([A-Za-z]+)/g), ([, name]) => name as string).filter((name) => !known.has(name))
     t.same(unknown, [], `${action} has no element that the model does not know`)
-    t.ok(xml.startsWith(`<${action}Response xmlns="https://${sdk === iamSdk ? 'iam.amazonaws.com/doc/2010-05-08' : 'sts.amazonaws.com/doc/2011-06-15'}/">`))
+    const namespace = sdk === iamSdk ? 'iam.amazonaws.com/doc/2010-05-08' : 'sts.amazonaws.com/doc/2011-06-15'
+    t.ok(xml.startsWith(`<${action}Response xmlns="https://${namespace}/">`))
     check(t, action, output, shape)
   }
 })

@@ -1,15 +1,17 @@
-import { CreatePolicyCommand, CreateRoleCommand, CreateUserCommand, CreateAccessKeyCommand, DeleteRoleCommand, GetRoleCommand, ListUsersCommand } from '@aws-sdk/client-iam'
+import {
+  CreateAccessKeyCommand, CreatePolicyCommand, CreateRoleCommand, CreateUserCommand, DeleteRoleCommand, GetRoleCommand, ListUsersCommand
+} from '@aws-sdk/client-iam'
 import type { CreateRoleCommandInput } from '@aws-sdk/client-iam'
 import { AssumeRoleCommand, GetCallerIdentityCommand } from '@aws-sdk/client-sts'
 import type { AssumeRoleCommandInput, AssumeRoleCommandOutput } from '@aws-sdk/client-sts'
 import t from 'tap'
 import type { Connected, Credentials, Refused } from './connect.ts'
-import { connect, documentOf, trustOf } from './connect.ts'
+import { connect, documentOf, refused, trustOf } from './connect.ts'
 
 const RoleArn = 'arn:aws:iam::000000000000:role/ml/jobs'
 const root = { AWS: 'arn:aws:iam::000000000000:root' }
 const denied = (action: string): Refused =>
-  ({ name: 'AccessDenied', message: new RegExp(`not authorized to perform: ${action} on resource: ${RoleArn}`), $metadata: { httpStatusCode: 403 } })
+  refused('AccessDenied', 403, new RegExp(`not authorized to perform: ${action} on resource: ${RoleArn}`))
 
 const createRole = ({ iam }: Pick<Connected, 'iam'>, input: Partial<CreateRoleCommandInput> = {}): Promise<unknown> =>
   iam.send(new CreateRoleCommand({
@@ -31,7 +33,8 @@ const credentialsOf = ({ Credentials }: AssumeRoleCommandOutput): Required<Crede
 
 t.test('the admin knows itself', async (t) => {
   const { sts } = await connect(t, { accountId: '123456789012' })
-  t.match(await sts.send(new GetCallerIdentityCommand({})), { Account: '123456789012', Arn: 'arn:aws:iam::123456789012:user/embedded-admin' })
+  t.match(await sts.send(new GetCallerIdentityCommand({})),
+    { Account: '123456789012', Arn: 'arn:aws:iam::123456789012:user/embedded-admin' })
 })
 
 t.test('a role session, from AssumeRole to its end', async (t) => {
@@ -58,7 +61,8 @@ t.test('a role session, from AssumeRole to its end', async (t) => {
   })
   const credentials = credentialsOf(session)
   const { sts, iam } = connected.as(credentials)
-  t.match(await sts.send(new GetCallerIdentityCommand({})), { Arn: session.AssumedRoleUser?.Arn, UserId: session.AssumedRoleUser?.AssumedRoleId })
+  t.match(await sts.send(new GetCallerIdentityCommand({})),
+    { Arn: session.AssumedRoleUser?.Arn, UserId: session.AssumedRoleUser?.AssumedRoleId })
   await t.rejects(iam.send(new ListUsersCommand({})), { name: 'AccessDenied' })
 
   const unknown = { name: 'InvalidClientTokenId', $metadata: { httpStatusCode: 403 } }
@@ -169,7 +173,8 @@ t.test('roles: shape, uniqueness and refusals', async (t) => {
   const { iam, server } = await connect(t, { now: () => at })
   const trust = trustOf(root)
   const PermissionsBoundary = 'arn:aws:iam::aws:policy/AmazonS3FullAccess'
-  await createRole({ iam }, { AssumeRolePolicyDocument: trust, Description: 'a & b', Tags: [{ Key: 'k', Value: 'v' }], PermissionsBoundary })
+  const Tags = [{ Key: 'k', Value: 'v' }]
+  await createRole({ iam }, { AssumeRolePolicyDocument: trust, Description: 'a & b', Tags, PermissionsBoundary })
   t.match((await iam.send(new GetRoleCommand({ RoleName: 'jobs' }))).Role, {
     RoleName: 'jobs',
     Path: '/ml/',
@@ -180,7 +185,7 @@ t.test('roles: shape, uniqueness and refusals', async (t) => {
     Description: 'a & b',
     MaxSessionDuration: 43_200,
     PermissionsBoundary: { PermissionsBoundaryArn: PermissionsBoundary },
-    Tags: [{ Key: 'k', Value: 'v' }]
+    Tags
   })
   const cases: Array<[string, Partial<CreateRoleCommandInput>, string]> = [
     ['the name in another case', { RoleName: 'JOBS' }, 'EntityAlreadyExistsException'],

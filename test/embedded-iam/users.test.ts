@@ -6,7 +6,7 @@ import {
 } from '@aws-sdk/client-iam'
 import type { IAMClient } from '@aws-sdk/client-iam'
 import t from 'tap'
-import { connect, documentOf } from './connect.ts'
+import { connect, documentOf, refused } from './connect.ts'
 
 const boundary = 'arn:aws:iam::aws:policy/AmazonS3FullAccess'
 const manyTags = (count: number, from = 0): Array<{ Key: string, Value: string }> =>
@@ -29,7 +29,8 @@ t.test('a user is made with path, tags and boundary, found, changed and deleted'
   })
   const { User } = await iam.send(new GetUserCommand({ UserName: 'job-1' }))
   t.same(User, made.User)
-  t.match(server.state.user('job-1'), { path: '/ml/1/', tags: { job: 'a b + /=@ é', empty: '' }, boundary, inline: {}, attached: [], keys: [] })
+  t.match(server.state.user('job-1'),
+    { path: '/ml/1/', tags: { job: 'a b + /=@ é', empty: '' }, boundary, inline: {}, attached: [], keys: [] })
 
   await iam.send(new TagUserCommand({ UserName: 'job-1', Tags: [{ Key: 'JOB', Value: '2' }] }))
   await iam.send(new UntagUserCommand({ UserName: 'job-1', TagKeys: ['EMPTY', 'absent'] }))
@@ -94,7 +95,7 @@ t.test('refused input', async (t) => {
     ['path with a space', { UserName: 'u', Path: '/a b/' }, 'ValidationError', /path is invalid/],
     ['path of 513', { UserName: 'u', Path: `/${'a'.repeat(511)}/` }, 'ValidationError', /'path'.*512/],
     ['51 tags', { UserName: 'u', Tags: manyTags(51) }, 'ValidationError', /'tags'.*50/],
-    ['tag key twice', { UserName: 'u', Tags: [{ Key: 'a', Value: '' }, { Key: 'A', Value: '' }] }, 'InvalidInputException', /case insensitive/],
+    ['tag key twice', { UserName: 'u', Tags: [...manyTags(1), { Key: 'K0', Value: '' }] }, 'InvalidInputException', /case insensitive/],
     ['tag without key', { UserName: 'u', Tags: [{ Key: undefined, Value: 'v' }] }, 'ValidationError', /tags.1.member.key/],
     ['tag without value', { UserName: 'u', Tags: [{ Key: 'k', Value: undefined }] }, 'ValidationError', /tags.1.member.value/],
     ['tag key empty', { UserName: 'u', Tags: [{ Key: '', Value: 'v' }] }, 'ValidationError', /tags.1.member.key/],
@@ -104,7 +105,7 @@ t.test('refused input', async (t) => {
     ['tag value with ,', { UserName: 'u', Tags: [{ Key: 'k', Value: 'a,b' }] }, 'ValidationError', /regular expression/],
     ['reserved tag key', { UserName: 'u', Tags: [{ Key: 'aws:x', Value: '' }] }, 'InvalidInputException', /reserved/],
     ['boundary too short', { UserName: 'u', PermissionsBoundary: 'arn' }, 'ValidationError', /permissionsBoundary/],
-    ['boundary that is not there', { UserName: 'u', PermissionsBoundary: 'arn:aws:iam::000000000000:policy/none' }, 'NoSuchEntityException', /Scope ARN/]
+    ['boundary that is not there', { UserName: 'u', PermissionsBoundary: `${boundary}x` }, 'NoSuchEntityException', /Scope ARN/]
   ]
   for (const [name, input, error, message] of cases) {
     await t.rejects(iam.send(new CreateUserCommand(input)), { name: error, message }, name)
@@ -147,7 +148,7 @@ t.test('a user with anything on it cannot be deleted', async (t) => {
     [/must delete access keys first/, () => iam.send(new DeleteAccessKeyCommand({ UserName, AccessKeyId: AccessKey?.AccessKeyId }))]
   ]
   for (const [message, remove] of steps) {
-    await t.rejects(iam.send(new DeleteUserCommand({ UserName })), { name: 'DeleteConflictException', message, $metadata: { httpStatusCode: 409 } })
+    await t.rejects(iam.send(new DeleteUserCommand({ UserName })), refused('DeleteConflictException', 409, message))
     await remove()
   }
   await iam.send(new DeleteUserCommand({ UserName }))
