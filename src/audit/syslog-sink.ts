@@ -42,6 +42,7 @@ export function syslogSink (options: SyslogSinkOptions): Sink {
     name,
     maxLines,
     async deliver (lines, signal) {
+      signal.throwIfAborted()
       const messages = lines.map(line => syslogMessage(line, hostname))
       await (protocol === 'udp' ? sendDatagrams(messages, options) : sendStream(messages, options, signal))
     }
