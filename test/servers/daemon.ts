@@ -17,7 +17,9 @@ export interface DaemonOptions {
   args: string[]
   /** Becomes the working directory, holds the log, and is removed at stop(). */
   dir: string
-  env?: NodeJS.ProcessEnv
+  env: NodeJS.ProcessEnv
+  /** Files that the server leaves outside dir; no spaces in their names. */
+  litter?: string[]
   /** What ends the command fastest without leaving anything behind. */
   signal?: 'TERM' | 'QUIT' | 'KILL'
   ready: () => Promise<boolean>
@@ -89,7 +91,12 @@ export async function startDaemon (options: DaemonOptions): Promise<Daemon> {
   const child = spawn(
     'bash',
     [join(here, 'supervise.sh'), options.dir, options.signal ?? 'TERM', options.command, ...options.args],
-    { cwd: options.dir, env: options.env ?? serverEnv(), detached: true, stdio: ['pipe', log, log] }
+    {
+      cwd: options.dir,
+      env: { ...options.env, LITTER: options.litter?.join(' ') },
+      detached: true,
+      stdio: ['pipe', log, log]
+    }
   )
   closeSync(log)
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))

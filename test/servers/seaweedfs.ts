@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { answers, cachePath, freePort, requireInstalled, run, serverEnv, startDaemon, temporaryDir } from './daemon.ts'
 
@@ -32,8 +32,8 @@ export interface SeaweedfsOptions {
 const role = { roleName: 'job', roleArn: 'arn:aws:iam::000000000000:role/job' }
 
 /**
- * A SeaweedFS of its own, with its IAM API on the S3 port. A change of a policy or key reaches the S3 side within
- * milliseconds, but not before the IAM call has returned: tests must wait for the effect.
+ * A SeaweedFS of its own, with its IAM API on the S3 port. A change of a policy or key is nearly always in effect when
+ * the IAM call returns, but not always: tests should wait for the effect rather than expect it at once.
  */
 export async function startSeaweedfs ({ sts = false }: SeaweedfsOptions = {}): Promise<Seaweedfs> {
   const weed = requireInstalled(cachePath('seaweedfs', 'bin', 'weed'), 'seaweedfs')
@@ -58,14 +58,18 @@ export async function startSeaweedfs ({ sts = false }: SeaweedfsOptions = {}): P
       // A security.toml in the developer's home must not change what is tested.
       HOME: dir
     }),
+    litter: sockets(ports),
     signal: 'KILL',
     ready: () => answers(endpoint)
   })
-  const stop = async (): Promise<void> => {
-    await daemon.stop()
-    await removeSockets(ports)
+  return {
+    endpoint,
+    endpointV6: `http://[::1]:${ports.s3}`,
+    version,
+    admin,
+    roleArn: role.roleArn,
+    stop: daemon.stop
   }
-  return { endpoint, endpointV6: `http://[::1]:${ports.s3}`, version, admin, roleArn: role.roleArn, stop }
 }
 
 async function versionOf (weed: string): Promise<string> {
@@ -126,9 +130,7 @@ function iamConfig (): object {
 }
 
 // It puts these into /tmp whatever TMPDIR says, and leaves them there.
-async function removeSockets (ports: Ports): Promise<void> {
+function sockets (ports: Ports): string[] {
   const named = { master: ports.masterGrpc, volume: ports.volumeGrpc, filer: ports.filerGrpc, s3: ports.s3Grpc }
-  for (const [name, port] of Object.entries(named)) {
-    await rm(`/tmp/seaweedfs-${name}-grpc-${port}.sock`, { force: true })
-  }
+  return Object.entries(named).map(([name, port]) => `/tmp/seaweedfs-${name}-grpc-${port}.sock`)
 }

@@ -1,8 +1,8 @@
 #!/bin/bash
-# supervise.sh DIR SIGNAL COMMAND...
+# [LITTER='FILE...'] supervise.sh DIR SIGNAL COMMAND...
 # Runs COMMAND until it ends or until our standard input closes, then ends its whole process group and removes
-# DIR. The other end of standard input is held by the test process alone, so the kernel closes it even when that
-# process is killed with SIGKILL: no server outlives its test.
+# DIR and LITTER. The other end of standard input is held by the test process alone, so the kernel closes it even
+# when that process is killed with SIGKILL: no server outlives its test.
 dir=$1 signal=$2
 shift 2
 
@@ -23,6 +23,6 @@ for _ in $(seq 50); do
   sleep 0.1
 done
 kill -s KILL -- "-$command" 2>/dev/null
-rm -rf -- "$dir"
+rm -rf -- "$dir" ${LITTER:-}
 kill %cat 2>/dev/null
 exit 0
