@@ -22,7 +22,8 @@ export const admitWindow = (
   if (start !== undefined) refuseFar(start, limits, now, report)
   if (start === undefined || end === undefined) return undefined
   const endPointer = request.notAfter === undefined ? '/window/durationSeconds' : '/window/notAfter'
-  if (end <= start) {
+  // Without notBefore the start is now, so what ends before it is over.
+  if (end <= start && request.notBefore !== undefined) {
     report({ code: 'window-invalid', pointer: endPointer, detail: 'The window ends before it starts, or at once.', hint: 'End it after notBefore.' })
   } else if (end <= now.getTime()) {
     report({

@@ -71,7 +71,7 @@ const suffixes = { list: 'List', keys: 'Keys' } as const
 export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>): string[] => [
   entry.sid,
   ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : []),
-  ...(entry.kmsKeyArns.length > 0 ? [entry.sid + suffixes.keys] : [])
+  ...regionsOf(entry).map((_, index) => keysSid(entry, index))
 ]
 
 // --- one entry ---
@@ -104,26 +104,24 @@ const allow = (admitted: Admitted, entry: Entry, actions: string[], condition: C
 /**
  * KMS sees the request from S3, not from the job: aws:SourceIp and the VPC keys are unreliable there (AWS documents both answers
  * for forward access sessions), and S3's own check binds the source. The window is bound here, since a Deny of s3:* does not reach it.
+ * One statement per region, so that a key is used through S3 of its own region alone.
  */
-const keys = (admitted: Admitted, entry: Entry): Statement[] => {
-  if (entry.kmsKeyArns.length === 0) return []
-  return [{
-    Sid: entry.sid + suffixes.keys,
-    Effect: 'Allow',
-    Action: keyActions(entry),
-    Resource: [...entry.kmsKeyArns],
-    Condition: {
-      StringEquals: { 'kms:ViaService': oneOrMany(viaServices(admitted.partition, entry.kmsKeyArns)) },
-      ...within(admitted.window.notBefore, endOf(admitted, entry))
-    }
-  }]
-}
+const keys = (admitted: Admitted, entry: Entry): Statement[] => regionsOf(entry).map((region, index) => ({
+  Sid: keysSid(entry, index),
+  Effect: 'Allow',
+  Action: keyActions(entry),
+  Resource: entry.kmsKeyArns.filter(arn => regionOf(arn) === region),
+  Condition: {
+    StringEquals: { 'kms:ViaService': `s3.${region}.${admitted.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'}` },
+    ...within(admitted.window.notBefore, endOf(admitted, entry))
+  }
+}))
 
-const viaServices = (partition: Partition, keyArns: readonly string[]): string[] => {
-  const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'
-  const regions = new Set(keyArns.map(arn => arn.split(':')[3]))
-  return [...regions].map(region => `s3.${region}.${suffix}`)
-}
+const regionOf = (arn: string): string => arn.split(':', 4)[3] ?? ''
+
+const regionsOf = (entry: Pick<Entry, 'kmsKeyArns'>): string[] => [...new Set(entry.kmsKeyArns.map(regionOf))]
+
+const keysSid = (entry: Pick<Entry, 'sid'>, index: number): string => `${entry.sid}${suffixes.keys}${index === 0 ? '' : index + 1}`
 
 const bucketArn = (partition: Partition, entry: Entry): string => `arn:${partition}:s3:::${entry.bucket}`
 

@@ -71,6 +71,14 @@ const cases: Record<string, Case> = {
     request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'OutputKeys' }], output: { bucket: 'acme-output', kmsKeyArns: [key] } },
     findings: ['sid-duplicate /output']
   },
+  'a Sid that is another’s for the keys of a second region': {
+    request: {
+      ...base,
+      datasets: [{ bucket: 'acme-a', sid: 'OutputKeys2' }],
+      output: { bucket: 'acme-output', kmsKeyArns: [key, key.replace('eu-west-1', 'us-east-1')] }
+    },
+    findings: ['sid-duplicate /output']
+  },
   'a Sid of the guarded layout': { request: { ...base, output: { bucket: 'acme-output', sid: 'DenyAfterEnd' } }, findings: ['sid-duplicate /output/sid'] },
   'a Sid with other characters': { request: { ...base, output: { bucket: 'acme-output', sid: 'Out put' } }, findings: ['request-invalid /output/sid'] },
   'options without a writing level': {
@@ -119,6 +127,7 @@ const cases: Record<string, Case> = {
   'an end in the past': {
     request: window({ notBefore: '2025-07-15T01:00:00Z', notAfter: '2025-07-16T00:00:00Z' }), findings: ['window-over /window/notAfter']
   },
+  'an end in the past, and no start': { request: window({ notAfter: '2025-07-16T00:00:00Z' }), findings: ['window-over /window/notAfter'] },
   'an end now': { request: window({ notBefore: '2025-07-16T00:00:00Z', durationSeconds: 1800 }), findings: ['window-over /window/durationSeconds'] },
   'an end a second from now': { request: window({ notBefore: '2025-07-16T00:00:00Z', durationSeconds: 1801 }), findings: [] },
   'a start in the past': { request: window({ notBefore: '2025-07-15T01:00:00Z', durationSeconds: 7 * 86_400 }), findings: [] },
