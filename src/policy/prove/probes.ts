@@ -49,8 +49,11 @@ const addresses = (policy: PolicyDocument, { source }: Admitted, key: string): s
 /** Values of a context key; undefined is a request without it. */
 export type Values = (string | undefined)[]
 
-/** By context key, in lower case: the values to try, plain ones first, so that a counterexample reads plainly. */
-export const contextValues = (policy: PolicyDocument, admitted: Admitted): Map<string, Values> => {
+/**
+ * By context key, in lower case: the values to try, plain ones first, so that a counterexample reads plainly. A key that
+ * neither the policy nor a wish asks for decides nothing; `asks` tells.
+ */
+export const contextValues = (policy: PolicyDocument, admitted: Admitted, asks: (key: string) => boolean): Map<string, Values> => {
   const { source, entries, partition } = admitted
   const vpcs = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   const regions = entries.flatMap(entry => entry.kmsKeyArns.map(arn => arn.split(':')[3] ?? ''))
@@ -58,16 +61,17 @@ export const contextValues = (policy: PolicyDocument, admitted: Admitted): Map<s
   const text = (key: string, wanted: string[]): Values =>
     [...aroundText(unique([...wanted, ...asked(policy, key).map(withoutStar), ...asked(policy, key)])), undefined]
 
-  return new Map<string, Values>([
+  const dimensions: Record<string, () => Values> = {
     // AWS sends the time with every request.
-    ['aws:currenttime', instants(policy, admitted)],
-    ['aws:sourceip', [...addresses(policy, admitted, 'aws:sourceip'), undefined]],
-    ['aws:vpcsourceip', [...addresses(policy, admitted, 'aws:vpcsourceip'), undefined]],
-    ['aws:sourcevpc', text('aws:sourcevpc', vpcs.vpcIds)],
-    ['aws:sourcevpce', text('aws:sourcevpce', vpcs.vpcEndpointIds)],
-    ['s3:prefix', text('s3:prefix', entries.map(entry => entry.prefix))],
-    ['kms:viaservice', text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)]
-  ])
+    'aws:currenttime': () => instants(policy, admitted),
+    'aws:sourceip': () => [...addresses(policy, admitted, 'aws:sourceip'), undefined],
+    'aws:vpcsourceip': () => [...addresses(policy, admitted, 'aws:vpcsourceip'), undefined],
+    'aws:sourcevpc': () => text('aws:sourcevpc', vpcs.vpcIds),
+    'aws:sourcevpce': () => text('aws:sourcevpce', vpcs.vpcEndpointIds),
+    's3:prefix': () => text('s3:prefix', entries.map(entry => entry.prefix)),
+    'kms:viaservice': () => text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)
+  }
+  return new Map(Object.entries(dimensions).flatMap(([key, values]): [string, Values][] => asks(key) ? [[key, values()]] : []))
 }
 
 const lookAlikes = (bucket: string): string[] => [

@@ -33,8 +33,6 @@ interface Case { value: string | undefined, bits: Bits }
 /** Which bits are which. */
 interface Legend { allows: Bits, denies: Bits, wishes: Bits, bars: Bits }
 
-const bit = (index: number): Bits => 1n << BigInt(index)
-
 /**
  * Values that fit the same bits are one case: every statement and every wish asks each dimension by itself and joins the
  * answers with "and", so no request can tell such values apart.
@@ -53,6 +51,8 @@ interface Question {
   actions: (name: string) => Bits
   resources: (arn: string) => Bits
   context: (key: string) => (value: string | undefined) => Bits
+  /** Whether any statement, wish or bar asks for this context key. */
+  asks: (key: string) => boolean
 }
 
 const noVariables = () => undefined
@@ -61,12 +61,13 @@ const noVariables = () => undefined
 const questionOf = (statements: CompiledStatement[], wanted: Wish[], barred: Wish[]): Question => {
   const asks = [...wanted, ...barred]
   const base = statements.length
+  const all = base + asks.length
+  const bit = Array.from({ length: all }, (_, i): Bits => 1n << BigInt(i))
   const collect = (fits: (index: number) => boolean, from: number, to: number): Bits => {
     let bits = 0n
-    for (let i = from; i < to; i++) if (fits(i)) bits |= bit(i)
+    for (let i = from; i < to; i++) if (fits(i)) bits |= bit[i] ?? 0n
     return bits
   }
-  const all = base + asks.length
   const split = (ofStatement: (statement: CompiledStatement) => boolean, ofWish: (wish: Wish) => boolean): Bits => collect(i => {
     const statement = statements[i]
     const wish = asks[i - base]
@@ -85,6 +86,7 @@ const questionOf = (statements: CompiledStatement[], wanted: Wish[], barred: Wis
       return split(statement => statement.action(folded), wish => wish.action(folded))
     },
     resources: arn => split(statement => statement.resource(arn, noVariables), wish => wish.resource(arn)),
+    asks: key => asks.some(wish => key in wish.context) || statements.some(({ tests }) => tests.some(test => test.key === key)),
     context: key => {
       const tests = statements.map(statement => statement.tests.filter(test => test.key === key))
       return value => {
@@ -159,7 +161,7 @@ export const prove = (policy: PolicyDocument, admitted: Admitted): Proof => {
 
   const statements = compile(document)
   const question = questionOf(statements, wishes(admitted), bars(admitted))
-  const values = contextValues(document, admitted)
+  const values = contextValues(document, admitted, question.asks)
   const context = [...values].map(([key, tried]) => cases(tried, question.context(key)))
   const contexts = [...values.values()].reduce((product, { length }) => product * length, 1)
   const resourcesOf = resources(document, admitted)

@@ -12,3 +12,12 @@ export interface Operator {
 
 export const positive = (compile: Operator['compile']): Operator => ({ compile, negated: false })
 export const negative = (compile: Operator['compile']): Operator => ({ compile, negated: true })
+
+/** One value of a request is compared with many of a policy, one after the other: it need be read only once. */
+export const rememberingLast = <T>(read: (text: string) => T): (text: string) => T => {
+  let last: { text: string, value: T } | undefined
+  return text => {
+    if (last?.text !== text) last = { text, value: read(text) }
+    return last.value
+  }
+}

@@ -1,5 +1,5 @@
 import { UnknownElement } from '../unknown-element.ts'
-import { negative, positive, type Comparison, type Operator } from './comparison.ts'
+import { negative, positive, rememberingLast, type Comparison, type Operator } from './comparison.ts'
 
 // W3C's profile of ISO 8601, as far as a zone is given, and the bare day; https://www.w3.org/TR/NOTE-datetime
 const iso = /^(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/
@@ -20,9 +20,11 @@ export const readInstant = (text: string): number => {
 /** Date.parse rolls 02-30 over to 03-02: a late day has to survive the way there and back. */
 const isDay = (day: string): boolean => day.slice(8) <= '28' || new Date(day).toISOString().startsWith(day)
 
+const readOnce = rememberingLast(readInstant)
+
 const compare = (holds: (context: number, policy: number) => boolean) => (policyValue: string): Comparison => {
   const policy = readInstant(policyValue)
-  return contextValue => holds(readInstant(contextValue), policy)
+  return contextValue => holds(readOnce(contextValue), policy)
 }
 
 const equal = compare((context, policy) => context === policy)

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js'
 import { UnknownElement } from '../unknown-element.ts'
-import { negative, positive, type Comparison, type Operator } from './comparison.ts'
+import { negative, positive, rememberingLast, type Comparison, type Operator } from './comparison.ts'
 
 /** A block of addresses of one family, as its lowest and highest address read as numbers. */
 export interface Block { family: 4 | 6, low: bigint, high: bigint }
@@ -45,10 +45,12 @@ export const writeAddress = (family: 4 | 6, number: bigint): string => {
 /** The highest address of a family. */
 export const lastOf = (family: 4 | 6): bigint => (1n << BigInt(bitsOf[family])) - 1n
 
+const readOnce = rememberingLast(readBlock)
+
 const within = (policyValue: string): Comparison => {
   const block = readBlock(policyValue)
   return contextValue => {
-    const address = readBlock(contextValue)
+    const address = readOnce(contextValue)
     return address.family === block.family && address.low >= block.low && address.high <= block.high
   }
 }

@@ -1,0 +1,108 @@
+import t from 'tap'
+import { blastRadius } from '../../../src/policy/prove/blast-radius.ts'
+import { evaluate } from '../../../src/policy/prove/evaluate.ts'
+import { examples } from './examples.ts'
+
+const policyOf = (name: string) => {
+  const example = examples.find(each => each.name === name)
+  if (example === undefined) throw new Error(name)
+  return example.policy
+}
+const guide = policyOf('the guide')
+const everywhere = policyOf('window and source on every Allow')
+const guarded = policyOf('window and source in Denies')
+const vpc = policyOf('a VPC on every Allow')
+
+const before = new Date('2025-07-16T00:00:00Z')
+const within = new Date('2025-07-16T02:00:00Z')
+const grace = new Date('2025-07-16T04:05:00Z')
+const over = new Date('2025-07-16T05:00:00Z')
+
+t.test('from elsewhere: nothing, in every layout but the guide’s', async t => {
+  for (const { name, policy } of examples.filter(({ admitted }) => admitted.layout !== 'guide' && admitted.source.kind !== 'any')) {
+    const { data, words } = blastRadius(policy, within)
+    t.ok(data.areas.length > 0, `${name}: has areas`)
+    for (const area of data.areas) {
+      t.same(area.elsewhere, { read: null, list: null, write: null, delete: null, acl: null }, `${name}: ${area.bucket}/${area.prefix}`)
+    }
+    t.ok(words.some(sentence => /^From outside .*: nothing\.$/.test(sentence)), `${name}: ${words[1]}`)
+  }
+})
+
+t.test('rights, and when they open and end', async t => {
+  const at = (instant: Date) => blastRadius(guarded, instant).data.areas
+  const until = { read: '2025-07-16T04:00:00Z', write: '2025-07-16T04:10:00Z' }
+  const rights = (from: string, end: string) => ({ from, until: end })
+  const none = { read: null, list: null, write: null, delete: null, acl: null }
+  const start = '2025-07-16T01:00:00Z'
+  const now = '2025-07-16T02:00:00Z'
+  t.match(at(before), [
+    { bucket: 'datasets', prefix: '', source: { ...none, read: rights(start, until.read), list: rights(start, until.read) } },
+    { bucket: 'runs', prefix: '42/', source: { ...none, write: rights(start, until.write), list: rights(start, until.write) } }
+  ])
+  t.match(at(within), [{ source: { ...none, read: rights(now, until.read), list: rights(now, until.read) } }, { source: { read: null, write: rights(now, until.write) } }])
+  t.match(at(grace), [{ source: none }, { source: { ...none, write: rights('2025-07-16T04:05:00Z', until.write), list: rights('2025-07-16T04:05:00Z', until.write) } }])
+  t.match(at(over), [{ source: none }, { source: none }])
+})
+
+t.test('in words', async t => {
+  t.same(blastRadius(guarded, within).words, [
+    'From 203.0.113.42/32, now and until 2025-07-16T04:00:00Z: read and list datasets/.',
+    'From 203.0.113.42/32, now and until 2025-07-16T04:10:00Z: list and write runs/42/.',
+    'From outside 203.0.113.42/32: nothing.',
+    'Never: any other bucket or prefix, such as datasets-backup/.',
+    `Never: any of ${blastRadius(guarded, within).data.actionsDenied} other actions of S3, KMS, IAM and STS, such as deleting objects, changing ACLs, ` +
+      'changing bucket policies and making access keys.'
+  ])
+  t.equal(blastRadius(guarded, over).words[0], 'Nothing, now or later, from anywhere.')
+  t.match(blastRadius(guarded, before).words[0], /from 2025-07-16T01:00:00Z until 2025-07-16T04:00:00Z/)
+  t.match(blastRadius(vpc, within).words[0], /^From 10\.0\.12\.0\/24 through vpc-0123456789abcdef0 through vpce-0123456789abcdef0 and vpce-0123456789abcdef1, now/)
+})
+
+t.test('the guide leaves its reads open to everyone, without end, and says so', async t => {
+  const { data, words } = blastRadius(guide, over)
+  t.match(data.areas[0]?.elsewhere, { read: { from: '2025-07-16T05:00:00Z', until: null }, write: null })
+  t.match(data.areas[2], { bucket: 'acmeco-finetuned-models', source: { write: null }, elsewhere: { write: null } })
+  t.match(words[0], /^From anywhere, now and without end: read and list acmeco-training-datasets-wikipedia-2025-07-01\//)
+  t.match(blastRadius(guide, within).words.join('\n'), /From outside 203\.0\.113\.42\/32, too, now and without end/)
+})
+
+t.test('keys, neighbours and actions', async t => {
+  const { data } = blastRadius(everywhere, grace)
+  t.match(data.keys, [{ decrypt: null, encrypt: null }, { decrypt: { until: '2025-07-16T04:10:00Z' }, encrypt: { until: '2025-07-16T04:10:00Z' } }])
+  t.ok(data.neighbours.length > 4)
+  t.ok(data.neighbours.every(({ denied }) => denied))
+  t.same(data.actionsAllowed, [
+    's3:GetBucketLocation', 's3:ListBucket', 's3:AbortMultipartUpload', 's3:DeleteObject', 's3:GetObject', 's3:ListMultipartUploadParts', 's3:PutObject', 's3:PutObjectAcl'
+  ])
+  t.ok(data.actionsDenied > 180)
+})
+
+t.test('a thief whose address is known', async t => {
+  const elsewhere = (source: Record<string, string>) => blastRadius(guarded, within, source).data.areas[0]?.elsewhere.read
+  t.equal(elsewhere({ 'aws:SourceIp': '203.0.113.41' }), null)
+  t.match(elsewhere({ 'aws:SourceIp': '203.0.113.42' }), { until: '2025-07-16T04:00:00Z' }, 'a thief on the job’s own machine has its access')
+})
+
+t.test('a policy that leaks says so', async t => {
+  const leak = { ...guarded, Statement: [...guarded.Statement, { Effect: 'Allow' as const, Action: 's3:PutObject', Resource: 'arn:aws-cn:s3:::datasets-backup/*' }] }
+  const { data } = blastRadius(leak, within)
+  t.ok(data.areas.some(({ bucket, source }) => bucket === 'datasets-backup' && source.write !== null), 'as an area')
+  const wide = { ...guarded, Statement: [...guarded.Statement, { Effect: 'Allow' as const, Action: 's3:PutObject', Resource: '*' }] }
+  t.ok(blastRadius(wide, within).data.neighbours.some(({ denied }) => !denied), 'and as neighbours')
+  t.match(blastRadius(wide, within).words.join('\n'), /Beside what is listed: /)
+})
+
+t.test('it never says more or less than the evaluator', async t => {
+  for (const { name, policy } of examples) {
+    for (const at of [before, within, grace, over]) {
+      const { data } = blastRadius(policy, at)
+      for (const { bucket, prefix, source } of data.areas) {
+        const partition = name === 'window and source in Denies' ? 'aws-cn' : 'aws'
+        const context = { ...data.tried.source[0], 'aws:CurrentTime': at.toISOString() }
+        const { allowed } = evaluate(policy, { action: 's3:PutObject', resource: `arn:${partition}:s3:::${bucket}/${prefix}object`, context })
+        t.equal(source.write !== null && source.write.from === data.at, allowed, `${name} ${bucket}/${prefix} ${data.at}`)
+      }
+    }
+  }
+})

@@ -1,0 +1,159 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import t from 'tap'
+import type { Admitted } from '../../../src/policy/admitted.ts'
+import { admit, defaultLimits } from '../../../src/policy/admit.ts'
+import type { PolicyDocument, Statement } from '../../../src/policy/document.ts'
+import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { intention } from '../../../src/policy/prove/intent.ts'
+import { actionsOn, type ResourceKind } from '../../../src/policy/prove/known-actions.ts'
+import { contextValues, resources } from '../../../src/policy/prove/probes.ts'
+import { prove, type Proven } from '../../../src/policy/prove/prove.ts'
+import { render } from '../../../src/policy/render.ts'
+import { admittedOf, entry, examples } from './examples.ts'
+import { seeded } from './seeded.ts'
+
+t.test('hand-written policies of every layout are proven', async t => {
+  for (const { name, admitted, policy } of examples) {
+    const proof = prove(policy, admitted)
+    t.match(proof, { ok: true }, name)
+    t.ok(proof.probes > 10_000, `${name}: ${proof.probes} requests covered`)
+  }
+})
+
+t.test('what is proven is a frozen copy', async t => {
+  const [example] = examples
+  if (example === undefined) throw new Error('no example')
+  const policy = structuredClone(example.policy)
+  const proof = prove(policy, example.admitted)
+  if (!proof.ok) throw new Error(proof.reason)
+  policy.Statement[0]!.Resource = '*'
+  t.same(proof.proven, example.policy, 'later changes of the original do not reach it')
+  t.throws(() => { proof.proven.Statement[0]!.Resource = '*' }, TypeError)
+  t.throws(() => { (proof.proven.Statement[0]!.Action as string[]).push('s3:*') }, TypeError)
+})
+
+t.test('the issuer’s type takes nothing that was not proven', async t => {
+  const issue = (policy: Proven<PolicyDocument>) => policy.Version
+  const [example] = examples
+  if (example === undefined) throw new Error('no example')
+  // @ts-expect-error -- a plain document carries no proof; tsc fails here if it ever does
+  issue(example.policy)
+  const proof = prove(example.policy, example.admitted)
+  // @ts-expect-error -- nor does a proof that was not looked at
+  issue(proof.proven)
+  if (proof.ok) t.equal(issue(proof.proven), '2012-10-17')
+})
+
+t.test('every golden policy is what its request asks for', async t => {
+  const files = readdirSync('test/golden').filter(name => name.endsWith('.json'))
+  t.ok(files.length >= 40, `${files.length} files`)
+  for (const file of files) {
+    const { request, limits, now, policy } = JSON.parse(readFileSync(`test/golden/${file}`, 'utf8'))
+    const admission = admit(request, { ...defaultLimits, ...limits }, new Date(now))
+    if (!admission.ok) throw new Error(`${file} is not admitted`)
+    // A bucket's keys lie in its own region; a statement that serves two allows each key through S3 of the other's, too.
+    const regions = admission.admitted.entries.map(({ kmsKeyArns }) => new Set(kmsKeyArns.map(arn => arn.split(':')[3])).size)
+    const todo = regions.some(count => count > 1) && 'one statement per region of keys, or no such request'
+    t.match(prove(policy, admission.admitted), { ok: true }, file, { todo })
+  }
+})
+
+/** Points of the full product, decided one by one. */
+const points = function * (policy: PolicyDocument, admitted: Admitted, seed: number, count: number): Generator<AccessRequest> {
+  const draw = seeded(seed)
+  const values = contextValues(policy, admitted, () => true)
+  const arns = resources(policy, admitted)
+  for (let i = 0; i < count; i++) {
+    const kind = draw.of(Object.keys(actionsOn) as ResourceKind[])
+    const context: AccessRequest['context'] = {}
+    for (const [key, list] of values) {
+      const value = draw.of(list)
+      if (value !== undefined) context[key] = value
+    }
+    yield { action: draw.of(actionsOn[kind]), resource: draw.of(arns[kind]), context }
+  }
+}
+
+t.test('requests decided by cases are decided as they are one by one', async t => {
+  for (const { name, admitted, policy } of examples) {
+    const intends = intention(admitted)
+    let wanted = 0
+    for (const request of points(policy, admitted, 7, 4000)) {
+      const { allowed } = evaluate(policy, request)
+      if (allowed) wanted++
+      if (allowed !== intends(request)) t.fail(name, { request, allowed })
+    }
+    t.pass(`${name}: ${wanted} of 4000 allowed`)
+  }
+})
+
+const statement = (changes: object): Statement => ({
+  Sid: 'Data',
+  Effect: 'Allow',
+  Action: ['s3:GetObject', 's3:GetBucketLocation', 's3:ListBucket'],
+  Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/*'],
+  Condition: {
+    DateGreaterThanEquals: { 'aws:CurrentTime': '2025-07-16T01:00:00Z' },
+    DateLessThan: { 'aws:CurrentTime': '2025-07-16T04:00:00Z' },
+    IpAddress: { 'aws:SourceIp': '203.0.113.42/32' }
+  },
+  ...changes
+}) as Statement
+
+t.test('what cannot be proven is refused, with a reason and without a throw', async t => {
+  const admitted = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const { Condition } = statement({})
+  const policy = (...Statement: Statement[]): PolicyDocument => ({ Version: '2012-10-17', Statement })
+  t.match(prove(policy(statement({})), admitted), { ok: true })
+  const table: [RegExp, PolicyDocument][] = [
+    [/no statement/, policy()],
+    [/Sid twice/, policy(statement({}), statement({}))],
+    [/letters and digits/, policy(statement({ Sid: 'Two words' }))],
+    [/condition operator/, policy(statement({ Condition: { ...Condition, StringMatches: { 'aws:UserAgent': 'a' } } }))],
+    [/not an instant/, policy(statement({ Condition: { ...Condition, DateLessThan: { 'aws:CurrentTime': 'tomorrow' } } }))],
+    [/not an address/, policy(statement({ Condition: { ...Condition, IpAddress: { 'aws:SourceIp': '203.0.113.300/32' } } }))],
+    [/not a canonical CIDR/, policy(statement({ Condition: { ...Condition, IpAddress: { 'aws:SourceIp': '203.0.113.42/24' } } }))],
+    [/not a canonical CIDR/, policy(statement({ Condition: { ...Condition, IpAddress: { 'aws:SourceIp': '203.0.113.42' } } }))],
+    [/is not an action/, policy(statement({ Action: ['s3:GetObjct'] }))],
+    [/is not an action/, policy(statement({ Action: ['s3:CompleteMultipartUpload'] }))],
+    [/none of its resources/, policy(statement({ Action: ['s3:*'] }))],
+    [/none of its resources/, policy(statement({ Action: ['s3:GetObject'], Resource: ['arn:aws:s3:::data'] }))],
+    [/outside buckets/, policy(statement({ Action: ['s3:ListAllMyBuckets'], Resource: '*' }))],
+    [/has no Action/, policy(statement({ Action: undefined, NotAction: ['s3:PutObject'] }))],
+    [/NotResource|none of its resources/, policy(statement({ Resource: undefined, NotResource: ['arn:aws:s3:::other'] }))],
+    [/allows on/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/*', 'arn:aws:s3:::data2/*'] }))],
+    [/allows on/, policy(statement({ Resource: ['arn:aws:s3:::data*', 'arn:aws:s3:::data/*'] }))],
+    [/allows on/, policy(statement({ Resource: ['arn:aws-cn:s3:::data', 'arn:aws-cn:s3:::data/*'] }))],
+    [/wildcard or variable/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/*/x*'] }))],
+    [/wildcard or variable/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/$' + '{aws:username}/*'] }))],
+    [/asks Bool of aws:SecureTransport/, policy(statement({ Condition: { ...Condition, Bool: { 'aws:SecureTransport': 'true' } } }))],
+    [/asks DateLessThanIfExists/, policy(statement({ Condition: { ...Condition, DateLessThanIfExists: { 'aws:CurrentTime': '2025-07-16T04:00:00Z' } } }))],
+    [/outside any window/, policy(statement({ Condition: { IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } } }))],
+    [/a value of aws:SourceIp twice/, policy(statement({ Condition: { ...Condition, IpAddress: { 'aws:SourceIp': ['203.0.113.42/32', '203.0.113.42/32'] } } }))],
+    [/character/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/…*'] }))],
+    [/Principal/, policy(statement({ Principal: '*' }))]
+  ]
+  for (const [reason, document] of table) t.match(prove(document, admitted), { ok: false, reason, probes: 0 }, String(reason))
+})
+
+t.test('a guarded policy that denies only implicitly is refused', async t => {
+  const bound = statement({}).Condition
+  const admitted = admittedOf({ layout: 'guarded', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const policy: PolicyDocument = { Version: '2012-10-17', Statement: [statement({ Condition: bound })] }
+  t.match(prove(policy, { ...admitted, layout: 'everywhere' }), { ok: true }, 'the same is right where no Deny is asked for')
+  t.match(prove(policy, admitted), { ok: false, reason: /only implicitly/, counterexample: { wanted: false, got: { kind: 'implicit-deny' } } })
+})
+
+t.test('an entry is proven for itself: rights of one do not leak into another of the same bucket', async t => {
+  const entries = [
+    entry({ sid: 'In', bucket: 'data', prefix: 'in/' }),
+    entry({ sid: 'Out', bucket: 'data', prefix: 'out/', level: 'write', list: false }),
+    entry({ sid: 'Inner', bucket: 'data', prefix: 'in/tokens/', level: 'read-write', delete: true })
+  ]
+  for (const layout of ['everywhere', 'guarded'] as const) {
+    const admitted = admittedOf({ layout, entries })
+    t.match(prove(render(admitted), admitted), { ok: true }, layout)
+    const swapped = admittedOf({ layout, entries: entries.map((each, i) => ({ ...each, prefix: entries[(i + 1) % 3]!.prefix })) })
+    t.match(prove(render(swapped), admitted), { ok: false, counterexample: {} }, `${layout}, prefixes exchanged`)
+  }
+})
