@@ -3,7 +3,7 @@ import rateLimit from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { Ajv, type Options } from 'ajv'
 import addFormats from 'ajv-formats'
-import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { useAuthorization } from './http/authorization.ts'
 import { useProblems } from './http/errors.ts'
 import { grantRoutes } from './http/grants.ts'
@@ -17,10 +17,12 @@ import { Problem } from './problems.ts'
 export interface AppOptions {
   logger: FastifyBaseLogger | false
   newRequestId: () => string
+  /** Told of every route, for the test that walks the table. */
+  onRoute?: (route: RouteOptions) => void
 }
 
 /** Builds the HTTP application, the table of contents of the service. No environment, no listening, no clock of its own. */
-export const buildApp = async (service: Service, { logger, newRequestId }: AppOptions): Promise<FastifyInstance> => {
+export const buildApp = async (service: Service, { logger, newRequestId, onRoute }: AppOptions): Promise<FastifyInstance> => {
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     genReqId: newRequestId,
@@ -42,6 +44,7 @@ export const buildApp = async (service: Service, { logger, newRequestId }: AppOp
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
   })
   await app.register(helmet, { contentSecurityPolicy: false })
+  if (onRoute) app.addHook('onRoute', onRoute)
   useAuthorization(app, service.authenticator, service.recorder)
   await app.register(rateLimit, {
     global: true,

@@ -51,7 +51,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants', {
     ...identity,
     schema: {
-      ...operation('issueGrant', 'Issue a job its access: a fresh user with the rendered policy, and its key, once'),
+      ...operation('issueGrant', 'Issue a job its access: a fresh user with the rendered policy, and its key, once', examples.grant),
       headers: Type.Object({
         'idempotency-key': Type.Optional(Type.String({
           minLength: 1,

@@ -17,14 +17,21 @@ export const admitWindow = (
 ): Window | undefined => {
   const grace = (request.outputGraceSeconds ?? 0) * 1000
   if (grace > 0) refuseGrace(policy, report)
-  const start = request.notBefore === undefined ? Math.floor(now.getTime() / 1000) * 1000 : instant(request.notBefore, '/window/notBefore', report)
+  const start = request.notBefore === undefined
+    ? Math.floor(now.getTime() / 1000) * 1000
+    : instant(request.notBefore, '/window/notBefore', report)
   const end = endOf(request, start, report)
   if (start !== undefined) refuseFar(start, limits, now, report)
   if (start === undefined || end === undefined) return undefined
   const endPointer = request.notAfter === undefined ? '/window/durationSeconds' : '/window/notAfter'
   // Without notBefore the start is now, so what ends before it is over.
   if (end <= start && request.notBefore !== undefined) {
-    report({ code: 'window-invalid', pointer: endPointer, detail: 'The window ends before it starts, or at once.', hint: 'End it after notBefore.' })
+    report({
+      code: 'window-invalid',
+      pointer: endPointer,
+      detail: 'The window ends before it starts, or at once.',
+      hint: 'End it after notBefore.'
+    })
   } else if (end <= now.getTime()) {
     report({
       code: 'window-over',
@@ -43,7 +50,8 @@ export const admitWindow = (
     report({
       code: 'window-too-long',
       pointer: endPointer,
-      detail: `The window has ${seconds} seconds${grace > 0 ? ' with the output’s grace' : ''}; at most ${limits.maxWindowSeconds} are granted.`,
+      detail: `The window has ${seconds} seconds${grace > 0 ? ' with the output’s grace' : ''}; ` +
+        `at most ${limits.maxWindowSeconds} are granted.`,
       hint: 'Ask for less now, and extend the window of the grant while the job runs.'
     })
   }

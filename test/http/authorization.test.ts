@@ -1,0 +1,92 @@
+import type { RouteOptions } from 'fastify'
+import t from 'tap'
+import { appOf, bearer, bench, guideJob } from '../harness.ts'
+import { buildApp } from '../../src/app.ts'
+
+const open = ['/healthz', '/readyz', '/openapi.json', '/docs']
+
+t.test('the route table: every route declares its authorization, and only health and documentation are open', async t => {
+  const b = await bench(t)
+  const routes: RouteOptions[] = []
+  const app = await buildApp(b.service, {
+    logger: false,
+    newRequestId: () => 'req',
+    onRoute: route => { routes.push(route) }
+  })
+  t.teardown(() => app.close())
+  await app.ready()
+  t.ok(routes.length > 15)
+  for (const { method: methods, url, config } of routes) {
+    const method = String(methods)
+    const isOpen = open.some(path => url === path || url.startsWith('/docs/'))
+    t.equal(config?.authorization, isOpen ? 'public' : 'identity', `${method} ${url}`)
+    if (isOpen) continue
+    const path = url.replace(':id', '01k00000000000000000000000')
+    for (const authorization of [undefined, '', 'Bearer', 'Bearer x', 'Basic YTpi', `bearer  ${b.tokens.nlp}x`]) {
+      const answer = await app.inject({ method: method.split(',')[0] as 'GET', url: path, headers: authorization === undefined ? {} : { authorization } })
+      t.equal(answer.statusCode, 401, `${method} ${url} with ${authorization ?? 'no header'}`)
+    }
+  }
+})
+
+t.test('no trick of path, method or header reaches a guarded route without a token', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const tricks = [
+    '/v1/grants/', '//v1/grants', '/v1//grants', '/v1/grants%2f', '/V1/GRANTS', '/v1/grants/.', '/docs/../v1/grants', '/docs/%2e%2e/v1/grants',
+    '/healthz/../v1/grants', '/v1/grants;x=y', '/v1/grants?x', '/%76%31/grants', '/docs/static/../../v1/grants', '/v1/grants#', '/v1/grants\\'
+  ]
+  for (const url of tricks) {
+    for (const method of ['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT'] as const) {
+      for (const headers of [{}, { 'x-original-url': '/healthz' }, { 'x-http-method-override': 'GET' }, { 'x-forwarded-prefix': '/healthz' }]) {
+        const { statusCode, body } = await app.inject({ method, url, headers })
+        t.ok([400, 401, 404].includes(statusCode), `${method} ${url}: ${statusCode}`)
+        t.notMatch(body, /"grants"/)
+      }
+    }
+  }
+})
+
+t.test('a caller sees and touches the grants of its own team only', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const issued = await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload: guideJob() })
+  const { id } = issued.json().grant
+  const asVision = bearer(b.tokens.vision)
+  const attempts: Array<['GET' | 'POST' | 'PATCH' | 'DELETE', string, object?]> = [
+    ['GET', ''], ['GET', '/events'], ['GET', '/blast-radius'], ['POST', '/check', { action: 's3:GetObject', bucket: 'acmeco-base-models' }],
+    ['PATCH', '', { window: { durationSeconds: 60 } }], ['POST', '/rotate', {}], ['POST', '/credentials', {}], ['POST', '/complete'], ['DELETE', '']
+  ]
+  for (const [method, path, payload] of attempts) {
+    const answer = await app.inject({ method, url: `/v1/grants/${id}${path}`, headers: asVision, ...(payload && { payload }) })
+    t.equal(answer.statusCode, 404, `${method} ${path}: as if it were not there`)
+    t.match(answer.json(), { code: 'grant-unknown' })
+  }
+  t.strictSame((await app.inject({ method: 'GET', url: '/v1/grants', headers: asVision })).json().grants, [])
+  t.strictSame((await app.inject({ method: 'GET', url: '/v1/grants?team=nlp', headers: asVision })).json().grants, [])
+  t.equal((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(b.tokens.admin) })).json().grants.length, 1, 'an admin sees all')
+  t.equal(b.iam.state.keyCount, 1, 'nothing was changed')
+})
+
+t.test('a flood of one identity is refused, the others go on', async t => {
+  const b = await bench(t, { ratePerMinute: 3 })
+  const app = await appOf(t, b)
+  const list = (token: string) => app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(token) })
+  for (let i = 0; i < 3; i++) t.equal((await list(b.tokens.nlp)).statusCode, 200)
+  const limited = await list(b.tokens.nlp)
+  t.equal(limited.statusCode, 429)
+  t.match(limited.json(), { code: 'rate-limited' })
+  t.ok(Number(limited.headers['retry-after']) > 0)
+  t.equal((await list(b.tokens.vision)).statusCode, 200)
+})
+
+t.test('headers that protect a browser come with every answer, refusals included', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  for (const url of ['/healthz', '/v1/grants', '/nothing']) {
+    const { headers } = await app.inject({ method: 'GET', url })
+    t.equal(headers['x-content-type-options'], 'nosniff', url)
+    t.equal(headers['x-frame-options'], 'SAMEORIGIN', url)
+    t.equal(headers['cache-control'], 'no-store', url)
+  }
+})

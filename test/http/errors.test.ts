@@ -1,0 +1,101 @@
+import t from 'tap'
+import { problems } from '../../src/problems.ts'
+import { appOf, bearer, bench, guideJob } from '../harness.ts'
+
+/** name, request, status, code, pointer */
+type Case = [string, { method?: 'GET' | 'POST' | 'DELETE', url?: string, headers?: Record<string, string>, payload?: unknown }, number, string, string?]
+
+const unknownId = '01k99999999999999999999999'
+const cases: Case[] = [
+  ['no token', { headers: { authorization: '' } }, 401, 'unauthenticated'],
+  ['a wrong token', { headers: { authorization: 'Bearer jat_nope_000' } }, 401, 'unauthenticated'],
+  ['an unknown field', { payload: { ...guideJob(), sourceIPs: ['203.0.113.1'] } }, 400, 'request-invalid', '/sourceIPs'],
+  ['an unknown field inside', { payload: guideJob({ datasets: [{ bucket: 'acmeco-data', level: 'write' } as never] }) }, 400, 'request-invalid', '/datasets/0/level'],
+  ['a missing field', { payload: { job: { id: 'a', team: 'nlp' } } }, 400, 'request-invalid', '/window'],
+  ['a number as a string', { payload: guideJob({ window: { durationSeconds: '3600' as never } }) }, 400, 'request-invalid', '/window/durationSeconds'],
+  ['a string as a list', { payload: guideJob({ sourceIps: '203.0.113.1' as never }) }, 400, 'request-invalid', '/sourceIps'],
+  ['an unknown layout', { payload: guideJob({ layout: 'loose' as never }) }, 400, 'request-invalid', '/layout'],
+  ['not JSON', { payload: '{', headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['a prototype', { payload: '{"__proto__":{"a":1}}', headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['another media type', { payload: 'a=b', headers: { 'content-type': 'application/x-www-form-urlencoded' } }, 415, 'media-type-unsupported'],
+  ['too large', { payload: JSON.stringify({ job: 'x'.repeat(70_000) }), headers: { 'content-type': 'application/json' } }, 413, 'request-too-large'],
+  ['no acceptable format', { payload: guideJob(), headers: { accept: 'image/png' } }, 406, 'not-acceptable'],
+  ['no such route', { method: 'GET', url: '/v2/grants' }, 404, 'route-unknown'],
+  ['no such grant', { method: 'GET', url: `/v1/grants/${unknownId}` }, 404, 'grant-unknown'],
+  ['not an id', { method: 'GET', url: '/v1/grants/1' }, 400, 'request-invalid'],
+  ['an unknown query parameter', { method: 'GET', url: '/v1/grants?teams=nlp' }, 400, 'request-invalid', '/teams'],
+  ['no bucket asked for', { payload: { job: { id: 'a', team: 'nlp' }, window: { durationSeconds: 60 }, sourceIps: ['203.0.113.1'] } }, 422, 'access-missing'],
+  ['a wildcard in a bucket', { payload: guideJob({ datasets: [{ bucket: 'acmeco-*' }] }) }, 422, 'bucket-invalid', '/datasets/0/bucket'],
+  ['a variable in a prefix', { payload: guideJob({ output: { bucket: 'acmeco-out', prefix: `$${'{aws:username}'}/` } }) }, 422, 'prefix-invalid', '/output/prefix'],
+  ['everyone', { payload: guideJob({ sourceIps: ['0.0.0.0/0'] }) }, 422, 'ip-everyone', '/sourceIps/0'],
+  ['a private address', { payload: guideJob({ sourceIps: ['10.0.0.1'] }) }, 422, 'ip-private', '/sourceIps/0'],
+  ['host bits', { payload: guideJob({ sourceIps: ['203.0.113.42/24'] }) }, 422, 'ip-host-bits', '/sourceIps/0'],
+  ['a window that is over', { payload: guideJob({ window: { notAfter: '2025-07-16T00:00:00Z' } }) }, 422, 'window-over', '/window/notAfter'],
+  ['a time without a zone', { payload: guideJob({ window: { notAfter: '2025-07-16T03:00:00' } }) }, 422, 'time-invalid', '/window/notAfter'],
+  ['a session without a profile', { payload: guideJob({ attach: 'session' }) }, 422, 'session-unfit', '/profile'],
+  ['a key after the window', { payload: guideJob({ issueAt: '2025-07-17T00:00:00Z' }) }, 422, 'window-invalid', '/issueAt'],
+  ['the grants of another team', { payload: guideJob({ job: { id: 'x', team: 'vision' } }) }, 403, 'forbidden', '/job/team']
+]
+
+t.test('every refusal is problem+json with a stable code, a pointer and a hint', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  for (const [name, { method = 'POST', url = '/v1/grants', headers = {}, payload }, status, code, pointer] of cases) {
+    const answer = await app.inject({
+      method, url, headers: { ...bearer(b.tokens.nlp), ...headers }, ...(payload !== undefined && { payload: payload as object })
+    })
+    t.equal(answer.statusCode, status, name)
+    t.match(answer.headers['content-type'], /^application\/problem\+json/, name)
+    t.equal(answer.headers['cache-control'], 'no-store', name)
+    const body = answer.json()
+    t.match(body, { code, status, type: `urn:job-access:problem:${code}`, requestId: /^req-/ }, name)
+    t.ok(body.detail, name)
+    if (status !== 500) t.ok(body.hint, `${name}: says what to do`)
+    if (pointer !== undefined) t.equal(body.pointer, pointer, name)
+    if (status === 401) t.match(answer.headers['www-authenticate'], /^Bearer/)
+  }
+  t.equal(b.iam.state.userCount, 0, 'nothing was issued')
+  t.strictSame(b.iam.calls.map(call => call.action), [], 'and IAM was never asked')
+})
+
+t.test('all findings come at once', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const payload = guideJob({ datasets: [{ bucket: 'UPPER' }], sourceIps: ['10.0.0.1', 'nonsense'], window: { durationSeconds: 60, notAfter: '2025-07-17T00:00:00Z' } })
+  const { errors } = (await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload })).json()
+  t.strictSame(errors.map((error: { code: string, pointer: string }) => `${error.code} ${error.pointer}`).sort(), [
+    'bucket-invalid /datasets/0/bucket', 'ip-invalid /sourceIps/1', 'ip-private /sourceIps/0', 'window-invalid /window'
+  ])
+})
+
+t.test('failures of ours', async t => {
+  const b = await bench(t, { deadlineMs: 400 })
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const issue = () => app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })
+
+  b.iam.faults.on({ action: 'CreateUser', times: 1 }, { kind: 'error', code: 'AccessDenied' })
+  const refused = await issue()
+  t.equal(refused.statusCode, 502)
+  t.match(refused.json(), { code: 'iam-refused', detail: /CreateUser/ })
+
+  b.iam.faults.on({ action: 'CreateUser' }, { kind: 'throttle' })
+  const throttled = await issue()
+  t.equal(throttled.statusCode, 503)
+  t.match(throttled.json(), { code: 'iam-unavailable' })
+  t.ok(Number(throttled.headers['retry-after']) > 0)
+
+  await b.ledger.close()
+  const ledgerless = await issue()
+  t.equal(ledgerless.statusCode, 503)
+  t.match(ledgerless.json(), { code: 'ledger-unavailable' })
+  t.equal(b.iam.state.userCount, 0)
+})
+
+t.test('the table of problems is sound', async t => {
+  for (const [code, [status, title]] of Object.entries(problems)) {
+    t.match(code, /^[a-z]+(-[a-z]+)*$/)
+    t.ok(status >= 400 && status < 600)
+    t.match(title, /\.$/)
+  }
+})
