@@ -42,8 +42,8 @@ const prefix = (draw: Draw): string => {
 const hex = '0123456789abcdef'
 const keyArns = (draw: Draw, partition: Partition): string[] => {
   const region = { aws: ['eu-west-1', 'us-east-1'], 'aws-cn': ['cn-north-1'], 'aws-us-gov': ['us-gov-west-1'] }[partition]
-  const where = draw.of(region)
-  return Array.from({ length: 1 + draw.below(2) }, () => {
+  return Array.from({ length: 1 + draw.below(3) }, () => {
+    const where = draw.of(region)
     const id = draw.chance(0.3) ? `mrk-${text(draw, hex, 32)}` : [8, 4, 4, 4, 12].map(length => text(draw, hex, length)).join('-')
     const arn = `arn:${partition}:kms:${where}:111122223333:key/${id}`
     return draw.chance(0.03) ? spoiled(draw, arn) : arn
