@@ -74,7 +74,8 @@ const callerEntity = (mentions: Mentions, { id, kind, teams, attributes }: Calle
     if (!isCallerAttribute(name)) tags.push([name, value])
     else if (mentions.has(name)) attrs[name] = value
   }
-  return { uid: uid.caller(id), attrs, parents: mentions.has('JobAccess::Team') ? teams.map(uid.team) : [], ...tagged(mentions, tags) }
+  // Only `in` looks at parents, and not only at a team that it names: `principal in resource` is a team, too.
+  return { uid: uid.caller(id), attrs, parents: mentions.has('in') ? teams.map(uid.team) : [], ...tagged(mentions, tags) }
 }
 
 const isCallerAttribute = (name: string): boolean => (callerAttributes as readonly string[]).includes(name)
