@@ -68,7 +68,7 @@ export const compose = async (config: Config, { log, onIamCall }: ComposeOptions
     closers.push(() => ledger.close())
     const audit = await auditOf(config, log)
     if (audit) closers.push(() => audit.close())
-    const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam() : null
+    const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam({ keepCalls: 0 }) : null
     if (embedded) closers.push(() => embedded.stop())
 
     const iam = createIam({

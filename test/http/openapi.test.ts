@@ -12,7 +12,7 @@ t.test('the committed document is the one of the code', async t => {
 })
 
 t.test('every operation is described, secured or open on purpose, and answers problems', async t => {
-  for (const [path, methods] of Object.entries<Record<string, any>>(document.paths)) { // eslint-disable-line @typescript-eslint/no-explicit-any
+  for (const [path, methods] of Object.entries<Record<string, any>>(document.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       const name = `${method} ${path}`
       t.match(operation.operationId, /^[a-z][A-Za-z]+$/, name)
@@ -44,7 +44,7 @@ t.test('every example runs as it is', async t => {
     method: 'POST', url: '/v1/grants', headers, payload: guideJob({ job: { id: 'later', team: 'nlp' }, issueAt: '2025-07-16T00:31:00Z' })
   })).json()
   b.clock.advance(60_000)
-  for (const [path, methods] of Object.entries<Record<string, any>>(document.paths)) { // eslint-disable-line @typescript-eslint/no-explicit-any
+  for (const [path, methods] of Object.entries<Record<string, any>>(document.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       if (method === 'delete' || path.endsWith('/complete')) continue
       const url = path.replace('{id}', operation.operationId === 'fetchCredentials' ? scheduled.id : grant.id)
