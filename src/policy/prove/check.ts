@@ -31,7 +31,7 @@ export interface Verdict {
 }
 
 // Service Authorization Reference, Amazon S3: what S3 checks for operations that are not named like their action.
-const actionOfOperation: Record<string, string> = {
+const actionOfOperation = new Map(Object.entries({
   headobject: 's3:GetObject',
   headbucket: 's3:ListBucket',
   listobjects: 's3:ListBucket',
@@ -44,7 +44,7 @@ const actionOfOperation: Record<string, string> = {
   listparts: 's3:ListMultipartUploadParts',
   listmultipartuploads: 's3:ListBucketMultipartUploads',
   listbuckets: 's3:ListAllMyBuckets'
-}
+}))
 
 const listings = new Set(['s3:listbucket', 's3:listbucketversions', 's3:listbucketmultipartuploads'])
 
@@ -56,7 +56,7 @@ const partitionOf = (policy: PolicyDocument): string =>
 const resourceOf = ({ action, bucket, key, prefix }: Question, partition: string): string => {
   const kind = kindOfAction(action)
   if (kind === undefined) {
-    const instead = actionOfOperation[action.replace(/^s3:/i, '').toLowerCase()]
+    const instead = actionOfOperation.get(action.replace(/^s3:/i, '').toLowerCase())
     throw new UnknownElement(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
   }
   if (kind === 'key') throw new UnknownElement(`${action} is checked against a KMS key, not a bucket`, 'action')

@@ -93,15 +93,19 @@ export const resources = (policy: PolicyDocument, { entries, partition }: Admitt
   const arn = (bucket: string) => `arn:${partition}:s3:::${bucket}`
   const otherPartition = partition === 'aws' ? 'aws-cn' : 'aws'
   const keys = unique(entries.flatMap(entry => entry.kmsKeyArns))
-  const patterns = policy.Statement.flatMap(statement => [...many(statement.Resource), ...many(statement.NotResource)]).map(withoutStar)
+  // Where a pattern of the policy or a place that was asked for begins and ends.
+  const literals = unique([
+    ...policy.Statement.flatMap(statement => [...many(statement.Resource), ...many(statement.NotResource)]).map(withoutStar),
+    ...entries.flatMap(({ bucket, prefix }) => [arn(bucket), `${arn(bucket)}/${prefix}`])
+  ])
 
   const all = [
     ...buckets.flatMap(bucket => lookAlikes(bucket).flatMap(name =>
       [arn(name), ...(name === bucket ? inBucket(bucket) : ['a']).map(key => `${arn(name)}/${key}`)])),
     ...[...buckets, 'another-bucket'].flatMap(bucket => [arn(bucket), `${arn(bucket)}/a`, `arn:${otherPartition}:s3:::${bucket}/a`]),
     ...keys.flatMap(key => [key, `${key}0`, key.replace(/[^:/]+$/, 'another'), key.replace(':key/', ':alias/')]),
-    ...aroundText(patterns),
-    ...patterns.map(pattern => `${pattern}${more}/${more}`),
+    ...aroundText(literals),
+    ...literals.map(literal => `${literal}${more}/${more}`),
     '*', `arn:${partition}:s3:us-east-1:111122223333:accesspoint/a/object/a`, `arn:${partition}:kms:us-east-1:111122223333:key/another`
   ]
   const sorted: Record<ResourceKind, string[]> = { bucket: [], object: [], key: [], other: [] }

@@ -8,6 +8,9 @@ import { UnknownElement } from './unknown-element.ts'
 const outsideIamText = /[^\t\n\r\u0020-\u00ff]/
 const sidText = /^[A-Za-z0-9]+$/
 
+// IAM compares to the second; every instant that is rendered is written so.
+const utcSecond = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/
+
 /** A CIDR that IAM would read, but not as it is written: host bits, a missing mask, a spelling that is not canonical. */
 const isCanonical = (cidr: string): boolean => {
   const { family, low } = readBlock(cidr)
@@ -23,11 +26,15 @@ function * wrongIn (statement: Statement, allowGuideAction: boolean): Generator<
     if (!wildcard && kindOfAction(action) === undefined && !excused) yield `${JSON.stringify(action)} is not an action`
   }
   for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
+    const names = Object.keys(keys).map(key => key.toLowerCase())
+    if (new Set(names).size !== names.length) yield `a key twice under ${operator}`
     for (const [key, value] of Object.entries(keys)) {
       const values = many(value)
       if (new Set(values).size !== values.length) yield `a value of ${key} twice`
-      if (!operator.includes('IpAddress')) continue
-      for (const cidr of values) if (!isCanonical(cidr)) yield `${JSON.stringify(cidr)} is not a canonical CIDR`
+      for (const text of values) {
+        if (operator.includes('IpAddress') && !isCanonical(text)) yield `${JSON.stringify(text)} is not a canonical CIDR`
+        if (operator.startsWith('Date') && !utcSecond.test(text)) yield `${JSON.stringify(text)} is not an instant to the second in UTC`
+      }
     }
   }
 }

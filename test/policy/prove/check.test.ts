@@ -65,6 +65,7 @@ t.test('questions that make no request are refused with their field', async t =>
   const table: [string, Question, RegExp][] = [
     ['action', { ...write, action: 's3:CompleteMultipartUpload' }, /not an IAM action: for that operation S3 checks s3:PutObject/],
     ['action', { ...write, action: 's3:HeadObject' }, /S3 checks s3:GetObject/],
+    ['action', { ...write, action: 's3:constructor' }, /is not an IAM action$/],
     ['action', { ...write, action: 's3:Nothing' }, /is not an IAM action$/],
     ['action', { ...write, action: 'kms:Decrypt' }, /KMS key/],
     ['key', noKey, /needs a key/],
