@@ -85,7 +85,9 @@ const admitEntry = ({ pointer, sid, level, request }: Asked, layout: Layout, lim
     const fault = kmsKeyFault(arn, limits.partition)
     if (fault) refuse({ code: 'kms-key-invalid', pointer: `${pointer}/kmsKeyArns/${index}`, ...fault })
   }
-  if (layout === 'guide') for (const unfit of guideUnfits(request)) refuse({ code: 'layout-unfit', ...unfit, pointer: pointer + unfit.pointer })
+  if (layout === 'guide') {
+    for (const unfit of guideUnfits(request)) refuse({ code: 'layout-unfit', ...unfit, pointer: pointer + unfit.pointer })
+  }
   if (!sound || !prefix.ok) return undefined
   const guide = layout === 'guide'
   return {

@@ -21,7 +21,9 @@ export const admitLabels = (labels: Record<string, string>, report: (finding: Fi
     }
     const other = seen.get(folded)
     if (other !== undefined) {
-      report({ code: 'label-invalid', pointer, detail: `IAM sees the same tag as ${other}: case does not count.`, hint: 'Keep one of them.' })
+      report({
+        code: 'label-invalid', pointer, detail: `IAM sees the same tag as ${other}: case does not count.`, hint: 'Keep one of them.'
+      })
     }
     seen.set(folded, name)
   }

@@ -27,7 +27,8 @@ const cases: Record<string, Case> = {
     request: { job: base.job, window: base.window, sourceIps: base.sourceIps }, findings: ['access-missing ']
   },
   'a bucket name breaks two rules': {
-    request: { ...base, datasets: [{ bucket: 'Acme-' }] }, findings: ['bucket-invalid /datasets/0/bucket', 'bucket-invalid /datasets/0/bucket']
+    request: { ...base, datasets: [{ bucket: 'Acme-' }] },
+    findings: ['bucket-invalid /datasets/0/bucket', 'bucket-invalid /datasets/0/bucket']
   },
   'a bucket has a wildcard': { request: { ...base, output: { bucket: 'acme-*' } }, findings: ['bucket-invalid /output/bucket'] },
   'a bucket that no pattern allows': {
@@ -35,7 +36,10 @@ const cases: Record<string, Case> = {
     limits: { allowedBuckets: ['acme-*'] },
     findings: ['bucket-refused /baseModels/0/bucket']
   },
-  'a prefix has a wildcard': { request: { ...base, output: { bucket: 'acme-output', prefix: 'runs/*' } }, findings: ['prefix-invalid /output/prefix'] },
+  'a prefix has a wildcard': {
+    request: { ...base, output: { bucket: 'acme-output', prefix: 'runs/*' } },
+    findings: ['prefix-invalid /output/prefix']
+  },
   'the same bucket twice': {
     request: { ...base, baseModels: [{ bucket: 'acme-datasets' }] }, findings: ['access-duplicate /baseModels/0']
   },
@@ -48,11 +52,13 @@ const cases: Record<string, Case> = {
     findings: ['access-duplicate /access/1', 'access-duplicate /access/2']
   },
   'overlapping prefixes are fine': {
-    request: access({ bucket: 'acme-x', level: 'read' }, { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),
+    request: access({ bucket: 'acme-x', level: 'read' },
+      { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),
     findings: []
   },
   'the same Sid twice': {
-    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] }, findings: ['sid-duplicate /datasets/1/sid']
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] },
+    findings: ['sid-duplicate /datasets/1/sid']
   },
   'Sids that differ in case are two': {
     request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'same' }] }, findings: []
@@ -79,15 +85,25 @@ const cases: Record<string, Case> = {
     },
     findings: ['sid-duplicate /output']
   },
-  'a Sid of the guarded layout': { request: { ...base, output: { bucket: 'acme-output', sid: 'DenyAfterEnd' } }, findings: ['sid-duplicate /output/sid'] },
-  'a Sid with other characters': { request: { ...base, output: { bucket: 'acme-output', sid: 'Out put' } }, findings: ['request-invalid /output/sid'] },
+  'a Sid of the guarded layout': {
+    request: { ...base, output: { bucket: 'acme-output', sid: 'DenyAfterEnd' } },
+    findings: ['sid-duplicate /output/sid']
+  },
+  'a Sid with other characters': {
+    request: { ...base, output: { bucket: 'acme-output', sid: 'Out put' } },
+    findings: ['request-invalid /output/sid']
+  },
   'options without a writing level': {
     request: access({ bucket: 'acme-x', level: 'read', acl: true, delete: true }),
     findings: ['option-without-write /access/0/acl', 'option-without-write /access/0/delete']
   },
-  'options that are off may stand anywhere': { request: access({ bucket: 'acme-x', level: 'read', acl: false, delete: false }), findings: [] },
+  'options that are off may stand anywhere': {
+    request: access({ bucket: 'acme-x', level: 'read', acl: false, delete: false }),
+    findings: []
+  },
   'grace without anything written': {
-    request: { ...readOnly, window: { ...base.window, outputGraceSeconds: 60 } }, findings: ['option-without-write /window/outputGraceSeconds']
+    request: { ...readOnly, window: { ...base.window, outputGraceSeconds: 60 } },
+    findings: ['option-without-write /window/outputGraceSeconds']
   },
   'a KMS alias': { request: kms('arn:aws:kms:eu-west-1:111122223333:alias/data'), findings: ['kms-key-invalid /output/kmsKeyArns/0'] },
   'no KMS ARN': {
@@ -112,7 +128,8 @@ const cases: Record<string, Case> = {
   'a label’s pointer is escaped': { request: labels({ 'aws:a/b': '' }), findings: ['label-invalid /job/labels/aws:a~1b'] },
   'labels named as parts of every object': { request: labels(JSON.parse('{"__proto__": "a", "constructor": "b"}')), findings: [] },
   'instants that are none': {
-    request: window({ notBefore: '2025-07-16', notAfter: 'tomorrow' }), findings: ['time-invalid /window/notBefore', 'time-invalid /window/notAfter']
+    request: window({ notBefore: '2025-07-16', notAfter: 'tomorrow' }),
+    findings: ['time-invalid /window/notBefore', 'time-invalid /window/notAfter']
   },
   'no end': { request: window({ notBefore: '2025-07-16T01:00:00Z' }), findings: ['window-invalid /window'] },
   'two ends, one of them none': {
@@ -122,36 +139,49 @@ const cases: Record<string, Case> = {
     request: window({ notBefore: '2025-07-16T04:00:00Z', notAfter: '2025-07-16T01:00:00Z' }), findings: ['window-invalid /window/notAfter']
   },
   'an end at the start': {
-    request: window({ notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T03:00:00+02:00' }), findings: ['window-invalid /window/notAfter']
+    request: window({ notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T03:00:00+02:00' }),
+    findings: ['window-invalid /window/notAfter']
   },
   'an end in the past': {
     request: window({ notBefore: '2025-07-15T01:00:00Z', notAfter: '2025-07-16T00:00:00Z' }), findings: ['window-over /window/notAfter']
   },
   'an end in the past, and no start': { request: window({ notAfter: '2025-07-16T00:00:00Z' }), findings: ['window-over /window/notAfter'] },
-  'an end now': { request: window({ notBefore: '2025-07-16T00:00:00Z', durationSeconds: 1800 }), findings: ['window-over /window/durationSeconds'] },
+  'an end now': {
+    request: window({ notBefore: '2025-07-16T00:00:00Z', durationSeconds: 1800 }),
+    findings: ['window-over /window/durationSeconds']
+  },
   'an end a second from now': { request: window({ notBefore: '2025-07-16T00:00:00Z', durationSeconds: 1801 }), findings: [] },
   'a start in the past': { request: window({ notBefore: '2025-07-15T01:00:00Z', durationSeconds: 7 * 86_400 }), findings: [] },
   'an end in the past, which the grace would carry over': {
-    request: window({ notBefore: '2025-07-15T01:00:00Z', notAfter: '2025-07-16T00:00:00Z', outputGraceSeconds: 86_400 }), findings: ['window-over /window/notAfter']
+    request: window({ notBefore: '2025-07-15T01:00:00Z', notAfter: '2025-07-16T00:00:00Z', outputGraceSeconds: 86_400 }),
+    findings: ['window-over /window/notAfter']
   },
   'a window as long as allowed': { request: window({ durationSeconds: 3600 }), limits: { maxWindowSeconds: 3600 }, findings: [] },
   'a second longer': {
     request: window({ durationSeconds: 3601 }), limits: { maxWindowSeconds: 3600 }, findings: ['window-too-long /window/durationSeconds']
   },
   'longer by its grace': {
-    request: window({ durationSeconds: 3600, outputGraceSeconds: 1 }), limits: { maxWindowSeconds: 3600 }, findings: ['window-too-long /window/durationSeconds']
+    request: window({ durationSeconds: 3600, outputGraceSeconds: 1 }),
+    limits: { maxWindowSeconds: 3600 },
+    findings: ['window-too-long /window/durationSeconds']
   },
   'longer, counted from a start in the past': {
-    request: window({ notBefore: '2025-07-15T23:30:00Z', notAfter: '2025-07-16T00:30:01Z' }), limits: { maxWindowSeconds: 3600 }, findings: ['window-too-long /window/notAfter']
+    request: window({ notBefore: '2025-07-15T23:30:00Z', notAfter: '2025-07-16T00:30:01Z' }),
+    limits: { maxWindowSeconds: 3600 },
+    findings: ['window-too-long /window/notAfter']
   },
   'an end after the year 9999': {
-    request: window({ notBefore: '9999-12-31T23:59:00Z', durationSeconds: 60 }), limits: { maxWindowSeconds: 1e12, maxStartAheadSeconds: 1e12 }, findings: ['window-too-long /window/durationSeconds']
+    request: window({ notBefore: '9999-12-31T23:59:00Z', durationSeconds: 60 }),
+    limits: { maxWindowSeconds: 1e12, maxStartAheadSeconds: 1e12 },
+    findings: ['window-too-long /window/durationSeconds']
   },
   'a start as far ahead as allowed': {
     request: window({ notBefore: '2025-07-16T01:30:00Z', durationSeconds: 60 }), limits: { maxStartAheadSeconds: 3600 }, findings: []
   },
   'a second further': {
-    request: window({ notBefore: '2025-07-16T01:30:01Z', durationSeconds: 60 }), limits: { maxStartAheadSeconds: 3600 }, findings: ['window-too-far /window/notBefore']
+    request: window({ notBefore: '2025-07-16T01:30:01Z', durationSeconds: 60 }),
+    limits: { maxStartAheadSeconds: 3600 },
+    findings: ['window-too-far /window/notBefore']
   },
   'no source': { request: sourceless, findings: ['source-missing '] },
   'no source, where it may be': { request: sourceless, limits: { allowAnySource: true }, findings: [] },
@@ -167,12 +197,19 @@ const cases: Record<string, Case> = {
   },
   'addresses that are none': { request: { ...base, sourceIps: ['203.0.113.42', '203.0.113'] }, findings: ['ip-invalid /sourceIps/1'] },
   'host bits': { request: { ...base, sourceIps: ['203.0.113.42/24'] }, findings: ['ip-host-bits /sourceIps/0'] },
-  everyone: { request: { ...base, sourceIps: ['0.0.0.0/0', '::/0'] }, limits: { allowAnySource: true }, findings: ['ip-everyone /sourceIps/0', 'ip-everyone /sourceIps/1'] },
+  everyone: {
+    request: { ...base, sourceIps: ['0.0.0.0/0', '::/0'] },
+    limits: { allowAnySource: true },
+    findings: ['ip-everyone /sourceIps/0', 'ip-everyone /sourceIps/1']
+  },
   'too wide': { request: { ...base, sourceIps: ['8.8.0.0/15'] }, findings: ['ip-too-wide /sourceIps/0'] },
   private: { request: { ...base, sourceIps: ['10.0.0.1'] }, findings: ['ip-private /sourceIps/0'] },
   'private, where it may be': { request: { ...base, sourceIps: ['10.0.0.1'] }, limits: { allowPrivateSourceIps: true }, findings: [] },
   'private in a VPC': { request: { ...sourceless, vpc: { vpcIds: ['vpc-01234567'], sourceIps: ['10.0.0.0/16'] } }, findings: [] },
-  'everyone in a VPC': { request: { ...sourceless, vpc: { vpcIds: ['vpc-01234567'], sourceIps: ['0.0.0.0/0'] } }, findings: ['ip-everyone /vpc/sourceIps/0'] },
+  'everyone in a VPC': {
+    request: { ...sourceless, vpc: { vpcIds: ['vpc-01234567'], sourceIps: ['0.0.0.0/0'] } },
+    findings: ['ip-everyone /vpc/sourceIps/0']
+  },
   'a VPC without its id': { request: { ...sourceless, vpc: { sourceIps: ['10.0.0.0/16'] } }, findings: ['vpc-incomplete /vpc'] },
   'an empty VPC': { request: { ...sourceless, vpc: {} }, limits: { allowAnySource: true }, findings: ['vpc-incomplete /vpc'] },
   'ids that are none': {
@@ -186,7 +223,8 @@ const cases: Record<string, Case> = {
       window: { ...base.window, outputGraceSeconds: 60 },
       layout: 'guide'
     },
-    findings: ['/datasets/0/prefix', '/datasets/0/kmsKeyArns', '/datasets/0/list', '/window/outputGraceSeconds'].map(at => `layout-unfit ${at}`)
+    findings: ['/datasets/0/prefix', '/datasets/0/kmsKeyArns', '/datasets/0/list', '/window/outputGraceSeconds']
+      .map(at => `layout-unfit ${at}`)
   },
   'a grace of nothing fits the guide’s layout': {
     request: { ...base, window: { ...base.window, outputGraceSeconds: 0 }, layout: 'guide' }, findings: []
@@ -250,7 +288,10 @@ t.test('what is admitted is complete and canonical', async t => {
     datasets: [{ bucket: 'acme-datasets', prefix: 'wiki' }],
     baseModels: [{ bucket: 'acme-models', list: false }],
     output: { bucket: 'acme-output', kmsKeyArns: [key.replace('1234abcd', 'ffffffff'), key, key] },
-    access: [{ bucket: 'acme-a', level: 'read-write', acl: true, delete: true }, { bucket: 'acme-b', level: 'write', list: true, sid: 'Mine' }],
+    access: [
+      { bucket: 'acme-a', level: 'read-write', acl: true, delete: true },
+      { bucket: 'acme-b', level: 'write', list: true, sid: 'Mine' }
+    ],
     window: { durationSeconds: 60, outputGraceSeconds: 30 },
     sourceIps: ['203.0.113.42', '203.0.113.0/24']
   }, defaultLimits, new Date('2025-07-16T00:30:00.999Z'))

@@ -22,11 +22,12 @@ const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { mi
 const options = { acl: fc.boolean(), delete: fc.boolean() }
 
 const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, ...rest }))
-const output: fc.Arbitrary<OutputRequest> = fc.tuple(bucket, some({ ...common, ...options, level: fc.constantFrom('write' as const, 'read-write' as const) }))
+const writing = fc.constantFrom('write' as const, 'read-write' as const)
+const output: fc.Arbitrary<OutputRequest> = fc.tuple(bucket, some({ ...common, ...options, level: writing }))
   .map(([bucket, rest]) => ({ bucket, ...rest }))
 export const access: fc.Arbitrary<AccessRequest> = fc.oneof(
   fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, level: 'read' as const, ...rest })),
-  fc.tuple(bucket, fc.constantFrom('write' as const, 'read-write' as const), some({ ...common, ...options }))
+  fc.tuple(bucket, writing, some({ ...common, ...options }))
     .map(([bucket, level, rest]) => ({ bucket, level, ...rest }))
 )
 
@@ -37,10 +38,10 @@ const window: fc.Arbitrary<PolicyRequest['window']> = fc.tuple(
 ).map(parts => Object.assign({}, ...parts))
 
 const vpcId = fc.constantFrom('vpc-01234567', 'vpc-89abcdef')
+const ip = fc.constantFrom('203.0.113.42', '203.0.113.0/24', '198.51.100.7', '2001:db8::1', '2001:db8::/64', '::ffff:203.0.113.9')
 const source: fc.Arbitrary<Pick<PolicyRequest, 'sourceIps' | 'vpc'>> = fc.oneof(
   fc.constant({}),
-  fc.array(fc.constantFrom('203.0.113.42', '203.0.113.0/24', '198.51.100.7', '2001:db8::1', '2001:db8::/64', '::ffff:203.0.113.9'), { minLength: 1, maxLength: 4 })
-    .map(sourceIps => ({ sourceIps })),
+  fc.array(ip, { minLength: 1, maxLength: 4 }).map(sourceIps => ({ sourceIps })),
   fc.tuple(fc.array(vpcId, { minLength: 1, maxLength: 2 }), fc.boolean(), fc.boolean()).map(([ids, endpoint, ips]) => ({
     vpc: {
       ...(endpoint ? { vpcEndpointIds: ids.map(id => id.replace('vpc-', 'vpce-')) } : { vpcIds: ids }),

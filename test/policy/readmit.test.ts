@@ -71,15 +71,18 @@ t.test('changes that are refused', async t => {
       ['window-too-long /window/durationSeconds']],
     ['an address for everyone', { sourceIps: ['0.0.0.0/0'] }, {}, ['ip-everyone /sourceIps/0']],
     ['addresses and a VPC', { sourceIps: ['198.51.100.7'], vpc }, {}, ['source-ambiguous /vpc']],
-    ['a kept source that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { minPrefixV4: 33 }, ['ip-too-wide /sourceIps/0']],
-    ['a bucket that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { allowedBuckets: ['acme-output'] }, ['bucket-refused ']]
+    ['a kept source that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { minPrefixV4: 33 },
+      ['ip-too-wide /sourceIps/0']],
+    ['a bucket that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { allowedBuckets: ['acme-output'] },
+      ['bucket-refused ']]
   ]
   for (const [name, change, limits, findings] of cases) {
     const admission = readmit(admitted(), change, { ...defaultLimits, ...limits }, later)
     t.strictSame(admission.ok ? [] : admission.findings.map(({ code, pointer }) => `${code} ${pointer}`), findings, name)
   }
   const anywhere = admitted(sourceless, { ...defaultLimits, allowAnySource: true })
-  t.match(readmit(anywhere, { window: { durationSeconds: 4 * 3600 } }, defaultLimits, later), { ok: false, findings: [{ code: 'source-missing' }] })
+  t.match(readmit(anywhere, { window: { durationSeconds: 4 * 3600 } }, defaultLimits, later),
+    { ok: false, findings: [{ code: 'source-missing' }] })
 })
 
 t.test('the grace follows the rules of the entries and the layout', async t => {
