@@ -75,11 +75,14 @@ await t.test('connections that the server ends', async (t) => {
 await t.test('a lock that another holds too long', async (t) => {
   const { url, query } = await fresh(t)
   const ledger = await opened(t, `${url}?lock_timeout=200`)
-  const grant = await begun(ledger)
+  const grant = await begun(ledger, { idempotencyKey: 'k' })
   await query('begin')
   await query("select * from grant_counts where owner = '' for update")
   await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
   t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'what needs no count goes on')
+  const repeat = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)
+  t.equal(repeat.outcome, 'existing')
+  t.equal((await ledger.begin(newGrant(), event('pending'), { perOwner: 1, total: 9 })).outcome, 'limited')
   t.equal((await ledger.claimDue(start + 60_000, start + 60_001, 1)).length, 1)
   await query('commit')
   await begun(ledger)
@@ -95,6 +98,14 @@ await t.test('claimDue passes over what another transaction has locked', async (
   t.strictSame((await ledger.claimDue(start + 5, start + 9, 5)).map(({ id }) => id), [free.id])
   await query('commit')
   t.strictSame((await ledger.claimDue(start + 5, start + 9, 5)).map(({ id }) => id), [locked.id])
+})
+
+await t.test('claimDue is in order whatever the plan', async (t) => {
+  const { open } = await fresh(t)
+  const ledger = await open()
+  for (let at = 40; at > 0; at--) await begun(ledger, { dueAt: start + at })
+  const claimed = await ledger.claimDue(start + 99, start + 100, 25)
+  t.strictSame(claimed.map(({ dueAt }) => dueAt), Array.from({ length: 25 }, (_, index) => start + index + 1))
 })
 
 await t.test('a network that falls silent', async (t) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import type { Readable } from 'node:stream'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
@@ -93,8 +93,11 @@ await t.test('writes share a commit; one that fails does not undo its neighbours
   const taken = await begun(ledger)
   const before = walSize()
   const alone = await begun(ledger).then(() => walSize() - before)
-  const results = await Promise.allSettled(Array.from({ length: 30 }, (_, index) =>
-    begun(ledger, index === 7 ? { id: taken.id } : {})))
+  // as requests do that arrive together: each in a callback of its own, in one turn of the event loop
+  const results = await Promise.allSettled(Array.from({ length: 30 }, async (_, index) => {
+    await setImmediate()
+    return await begun(ledger, index === 7 ? { id: taken.id } : {})
+  }))
   t.strictSame(results.flatMap(({ status }, index) => status === 'rejected' ? [index] : []), [7])
   t.equal((await ledger.list({}, { limit: 99 })).length, 31)
   t.ok(walSize() - before < alone * 15, 'far fewer pages were logged than 30 commits take')
@@ -120,6 +123,16 @@ await t.test('when the commit fails, none of its writes is acknowledged or kept'
 
   await sql`pragma max_page_count = 100000`.execute(store.db)
   await begun(ledger)
+})
+
+await t.test('close waits for the writes it finds', async (t) => {
+  const path = join(t.testdir(), 'ledger.db')
+  const ledger = await openLedger({ url: path })
+  const grant = await begun(ledger)
+  const writing = ledger.update(grant, { attempts: 9 }, event('x'), start)
+  await ledger.close()
+  await writing
+  t.match(await (await opened(t, { url: path })).get(grant.id), { attempts: 9 })
 })
 
 await t.test('another process holding the file', async (t) => {
@@ -197,6 +210,7 @@ await t.test('every statement goes by an index', async (t) => {
   await ledger.claim(grant.id, 1, 2)
   await ledger.claimDue(1, 2, 3)
   await ledger.known(['a', 'b'])
+  await ledger.stats(1)
   await ledger.events(grant.id)
   const filters = [
     {}, { teams: ['a'] }, { teams: ['a', 'b'] }, { states: ['active' as const] }, { states }, { jobId: 'j' },
