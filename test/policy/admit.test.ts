@@ -261,6 +261,11 @@ t.test('findings: all at once, each with its pointer', async t => {
   }
 })
 
+t.test('an alias is told from what is no ARN at all', async t => {
+  const alias = admit(kms('arn:aws:kms:eu-west-1:111122223333:alias/data'), defaultLimits, now)
+  t.match(alias, { ok: false, findings: [{ detail: 'An alias can be pointed at another key.' }] })
+})
+
 t.test('every finding of the table is reached by a case', async t => {
   // These are found later: by measure.ts, and by what knows the provider.
   const elsewhere = new Set<string>(['policy-too-large', 'dialect-unfit', 'session-unfit'])
