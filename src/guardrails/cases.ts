@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
-import { LineCounter, parseDocument } from 'yaml'
+import { LineCounter, parseDocument, type Document } from 'yaml'
 import { admit, defaultLimits, type Limits } from '../policy/admit.ts'
 import { GrantRequestSchema, type GrantRequest } from '../request.ts'
 import type { Decision, Guardrails } from './guardrails.ts'
@@ -76,13 +76,21 @@ export const parseCases = (text: string, fileName: string): Cases => {
     const { line, col } = lineCounter.linePos(error.pos[0])
     throw new CasesInvalid(`${fileName}:${line}:${col}: ${error.message}`)
   }
-  // One base request for a hundred cases is what merge keys are for; the limit is against files of strangers.
-  const cases: unknown = document.toJS({ maxAliasCount: -1 })
+  const cases = plain(document, fileName)
   if (!validCases(cases)) throw new CasesInvalid(`${fileName}: ${firstError(validCases.errors)}`)
   if (Number.isNaN(Date.parse(cases.now))) throw new CasesInvalid(`${fileName}: /now is not an instant`)
   const unknown = Object.keys(cases.limits ?? {}).find(name => !(name in { ...defaultLimits, maxStartAheadSeconds: 0 }))
   if (unknown !== undefined) throw new CasesInvalid(`${fileName}: /limits/${unknown} is not a limit`)
   return cases
+}
+
+const plain = (document: Document, fileName: string): unknown => {
+  try {
+    // One base request for a hundred cases is what merge keys are for; the limit is against files of strangers.
+    return document.toJS({ maxAliasCount: -1 })
+  } catch (error) {
+    throw new CasesInvalid(`${fileName}: ${error instanceof Error ? error.message : String(error)}`)
+  }
 }
 
 /** @throws CasesInvalid */

@@ -1,0 +1,35 @@
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import { parseCases, runCases } from '../../src/guardrails/cases.ts'
+import { loadGuardrails } from '../../src/guardrails/guardrails.ts'
+import { admit, defaultLimits } from '../../src/policy/admit.ts'
+import { guideRequest } from '../../src/request.ts'
+import { at, nlp, now } from './sample.ts'
+
+const read = (name: string) => readFile(new URL(`../../guardrails/${name}`, import.meta.url), 'utf8')
+const text = await read('example.cedar')
+const cases = parseCases(await read('example.tests.yaml'), 'example.tests.yaml')
+
+t.test('the shipped example answers every case of its tests', async t => {
+  const outcomes = runCases(loadGuardrails(text, 'example.cedar'), cases)
+  for (const { name, wrong } of outcomes) t.equal(wrong, null, name)
+  t.ok(outcomes.length >= 25)
+  t.ok(cases.cases.filter(({ expect }) => expect === 'deny').length > outcomes.length / 2, 'most of them denials')
+})
+
+t.test('no policy of the example is without a test: each, left out, fails one', async t => {
+  const { policies } = loadGuardrails(text, 'example.cedar')
+  for (const policy of policies) {
+    const rest = policies.filter(other => other !== policy).map(other => other.text).join('\n')
+    const outcomes = runCases(loadGuardrails(rest, 'rest.cedar'), cases)
+    t.ok(outcomes.some(({ wrong }) => wrong !== null), policy.id)
+  }
+})
+
+t.test('the open set leaves team isolation', async t => {
+  const guardrails = loadGuardrails(await read('open.cedar'), 'open.cedar')
+  const admission = admit(guideRequest, defaultLimits, now)
+  if (!admission.ok) throw new Error('the guide’s request is admissible')
+  t.match(guardrails.decide(nlp, admission.admitted, 'issue', at), { allowed: true })
+  t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.admitted, 'issue', at), { allowed: false, decidedBy: ['team isolation'] })
+})
