@@ -32,12 +32,13 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
     connectionTimeout: 60_000,
     keepAliveTimeout: 65_000,
     trustProxy: service.trustProxy,
-    return503OnClosing: true,
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 100 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
   useProblems(app)
   useEmptyBodies(app)
+  refuseWhenClosing(app)
   for (const schema of shared) app.addSchema(schema)
   app.addHook('onSend', async (_request, reply) => {
     // Answers hold secrets, or who has which; nothing on the way may keep them.
@@ -53,10 +54,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
     timeWindow: 60_000,
     cache: 20_000,
     keyGenerator: request => request.identity?.id ?? request.ip,
-    errorResponseBuilder: (_request, context) => new Problem('rate-limited', {
-      hint: 'Wait for Retry-After.',
-      retryAfterSeconds: Math.ceil(context.ttl / 1000)
-    })
+    errorResponseBuilder: (_request, context) => new Problem('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
   await useOpenApi(app)
   await app.register(healthRoutes, { service })
@@ -64,6 +62,15 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
   await app.register(grantRoutes, { service })
   app.get('/openapi.json', { config: { authorization: 'public' }, schema: { hide: true } }, async () => app.swagger())
   return app
+}
+
+/** While what is in flight is finished, whatever else comes on open connections is sent elsewhere. */
+const refuseWhenClosing = (app: FastifyInstance): void => {
+  let closing = false
+  app.addHook('preClose', async () => { closing = true })
+  app.addHook('onRequest', async () => {
+    if (closing) throw new Problem('shutting-down', { retryAfterSeconds: 1 })
+  })
 }
 
 /** Nothing is dropped and nothing coerced in a body; a URL has strings only, so its numbers are read as numbers. */

@@ -1,63 +1,63 @@
 /**
- * Every error a caller can see: a stable code, its HTTP status and its title, in one table.
+ * Every error a caller can see: a stable code, its HTTP status, its title and the remedy, in one table.
  * docs/errors.md is generated from it. Detail that helps an attacker goes to the log, not here.
  * Wire form: RFC 9457 (application/problem+json).
  */
 export const problems = {
   // the request as such
-  'request-invalid': [400, 'The request does not fit the schema.'],
-  'request-malformed': [400, 'The body is not valid JSON.'],
-  'request-too-large': [413, 'The body is larger than the service reads.'],
-  'media-type-unsupported': [415, 'The body must be application/json.'],
-  'not-acceptable': [406, 'No credential format matches the Accept header.'],
-  'route-unknown': [404, 'There is no such route.'],
-  'method-not-allowed': [405, 'The route exists, but not with this method.'],
+  'request-invalid': [400, 'The request does not fit the schema.', 'Correct the field that `pointer` names. Nothing is ignored, dropped or converted.'],
+  'request-malformed': [400, 'The body is not valid JSON.', 'Send one JSON object.'],
+  'request-too-large': [413, 'The body is larger than the service reads.', 'Send at most 64 KiB.'],
+  'media-type-unsupported': [415, 'The body must be application/json.', 'Send `content-type: application/json`.'],
+  'not-acceptable': [406, 'No credential format matches the Accept header.', 'Accept `application/json` or one of the media types that the detail names, or give `format`.'],
+  'route-unknown': [404, 'There is no such route.', 'See /docs for the routes.'],
+  'method-not-allowed': [405, 'The route exists, but not with this method.', 'Use a method of the Allow header.'],
   // who asks
-  unauthenticated: [401, 'A valid bearer token is required.'],
-  forbidden: [403, 'The guardrails do not allow this.'],
-  'rate-limited': [429, 'Too many requests from this identity.'],
-  'too-many-grants': [429, 'Too many outstanding grants.'],
+  unauthenticated: [401, 'A valid bearer token is required.', 'Send `Authorization: Bearer <token>` with a token that this service knows.'],
+  forbidden: [403, 'The guardrails do not allow this.', 'Ask for less, or ask who owns the guardrails; the detail names the policy that decided.'],
+  'rate-limited': [429, 'Too many requests from this identity.', 'Wait for Retry-After.'],
+  'too-many-grants': [429, 'Too many outstanding grants.', 'Complete the grants of jobs that have ended.'],
   // what is asked: findings of policy/admit.ts
-  'access-missing': [422, 'The request asks for no bucket.'],
-  'bucket-invalid': [422, 'Not a bucket name by S3’s rules.'],
-  'bucket-refused': [422, 'This service does not grant access to that bucket.'],
-  'prefix-invalid': [422, 'The prefix has a character or form that is not allowed.'],
-  'access-duplicate': [422, 'The same bucket and prefix is asked for twice.'],
-  'sid-duplicate': [422, 'Two statements would carry the same Sid.'],
-  'option-without-write': [422, 'The option needs a level that writes.'],
-  'kms-key-invalid': [422, 'Not the ARN of a KMS key in this partition.'],
-  'label-invalid': [422, 'The label cannot be a tag of an IAM user.'],
-  'time-invalid': [422, 'Not an instant to the second with a zone.'],
-  'window-invalid': [422, 'The window has no valid end.'],
-  'window-over': [422, 'The window ends in the past.'],
-  'window-too-long': [422, 'The window is longer than this service allows.'],
-  'window-too-far': [422, 'The window starts later than this service allows.'],
-  'source-missing': [422, 'The request binds the access to no source address.'],
-  'source-ambiguous': [422, 'sourceIps and vpc exclude each other.'],
-  'ip-invalid': [422, 'Not an IP address or CIDR.'],
-  'ip-host-bits': [422, 'The CIDR has host bits set.'],
-  'ip-everyone': [422, 'The CIDR covers every address.'],
-  'ip-too-wide': [422, 'The CIDR is wider than this service allows.'],
-  'ip-private': [422, 'aws:SourceIp never is a private address.'],
-  'vpc-incomplete': [422, 'vpc needs a VPC id or an endpoint id.'],
-  'layout-unfit': [422, 'The layout cannot express this request.'],
-  'policy-too-large': [422, 'The policy is larger than IAM takes.'],
-  'dialect-unfit': [422, 'The configured provider cannot express this request.'],
-  'session-unfit': [422, 'A role session cannot express this request.'],
+  'access-missing': [422, 'The request asks for no bucket.', 'Name at least one dataset, base model, output or access entry.'],
+  'bucket-invalid': [422, 'Not a bucket name by S3’s rules.', 'Give the bucket’s name alone: no ARN, no wildcard, no variable.'],
+  'bucket-refused': [422, 'This service does not grant access to that bucket.', 'Ask for a bucket within the ceilings of this service, or have its owner lift them.'],
+  'prefix-invalid': [422, 'The prefix has a character or form that is not allowed.', 'Use letters, digits and `/ ! - _ . \' ( ) = + @ , :`; no wildcard, no variable, no `..`.'],
+  'access-duplicate': [422, 'The same bucket and prefix is asked for twice.', 'Ask once, with the level that covers both.'],
+  'sid-duplicate': [422, 'Two statements would carry the same Sid.', 'Give another sid, or none.'],
+  'option-without-write': [422, 'The option needs a level that writes.', 'Leave the option out, or ask for a level that writes.'],
+  'kms-key-invalid': [422, 'Not the ARN of a KMS key in this partition.', 'Give the key’s ARN, not an alias.'],
+  'label-invalid': [422, 'The label cannot be a tag of an IAM user.', 'Rename the label.'],
+  'time-invalid': [422, 'Not an instant to the second with a zone.', 'Write it like `2025-07-16T01:00:00Z` or `2025-07-16T03:00:00+02:00`.'],
+  'window-invalid': [422, 'The window has no valid end.', 'Give either notAfter, later than notBefore, or durationSeconds.'],
+  'window-over': [422, 'The window ends in the past.', 'End the window in the future.'],
+  'window-too-long': [422, 'The window is longer than this service allows.', 'Ask for less now, and extend the grant while the job runs.'],
+  'window-too-far': [422, 'The window starts later than this service allows.', 'Ask again when the start is nearer.'],
+  'source-missing': [422, 'The request binds the access to no source address.', 'Give sourceIps, or vpc.'],
+  'source-ambiguous': [422, 'sourceIps and vpc exclude each other.', 'Give one of them: a request to S3 comes over the internet or through an endpoint.'],
+  'ip-invalid': [422, 'Not an IP address or CIDR.', 'Give an address like `203.0.113.42`, `203.0.113.0/24` or `2001:db8::/64`.'],
+  'ip-host-bits': [422, 'The CIDR has host bits set.', 'Use the corrected CIDR of the hint.'],
+  'ip-everyone': [422, 'The CIDR covers every address.', 'Name the addresses that the job comes from.'],
+  'ip-too-wide': [422, 'The CIDR is wider than this service allows.', 'Give a narrower CIDR.'],
+  'ip-private': [422, 'aws:SourceIp never is a private address.', 'Give the public address, e.g. of the NAT gateway; for VPC endpoints use `vpc`.'],
+  'vpc-incomplete': [422, 'vpc needs a VPC id or an endpoint id.', 'Private addresses repeat in every VPC: name the VPC or its endpoint.'],
+  'layout-unfit': [422, 'The layout cannot express this request.', 'Use layout `everywhere` or `guarded`.'],
+  'policy-too-large': [422, 'The policy is larger than IAM takes.', 'Use the layout or attach that the hint names, or ask for fewer or shorter entries.'],
+  'dialect-unfit': [422, 'The configured provider cannot express this request.', 'See docs/dialects.md for what the provider can express.'],
+  'session-unfit': [422, 'A role session cannot express this request.', 'Use attach `auto`: a user’s key has no such limit.'],
   // grants
-  'grant-unknown': [404, 'There is no such grant.'],
-  'grant-state': [409, 'The grant’s state does not allow this.'],
-  'idempotency-conflict': [409, 'The idempotency key was used with another request.'],
-  'idempotency-busy': [409, 'The same request is being handled.'],
+  'grant-unknown': [404, 'There is no such grant.', 'List the grants of your teams with GET /v1/grants.'],
+  'grant-state': [409, 'The grant’s state does not allow this.', 'Look at the grant’s state; where Retry-After is given, send the request again.'],
+  'idempotency-conflict': [409, 'The idempotency key was used with another request.', 'Send a new Idempotency-Key, or complete the earlier grant.'],
+  'idempotency-busy': [409, 'The same request is being handled.', 'Send the same request again after Retry-After; it will get the same grant.'],
   // us
-  'identity-unavailable': [503, 'The identity issuer did not answer.'],
-  'policy-unproven': [500, 'The rendered policy is not what was asked; nothing was issued.'],
-  'iam-refused': [502, 'The IAM service refused a call.'],
-  'iam-unavailable': [503, 'The IAM service did not answer in time; no live key was left.'],
-  'ledger-unavailable': [503, 'The ledger did not answer; no live key was left.'],
-  'shutting-down': [503, 'The service is shutting down.'],
-  internal: [500, 'Something failed that should not; nothing is known to be left over.']
-} as const satisfies Record<string, readonly [number, string]>
+  'identity-unavailable': [503, 'The identity issuer did not answer.', 'Try again with the same token.'],
+  'policy-unproven': [500, 'The rendered policy is not what was asked; nothing was issued.', 'Nothing to do for the caller; the operator is alarmed: see docs/operating.md.'],
+  'iam-refused': [502, 'The IAM service refused a call.', 'For the operator: the service’s own role, or a quota of the account; the log has the reason.'],
+  'iam-unavailable': [503, 'The IAM service did not answer in time; no live key was left.', 'Send the same request again after Retry-After.'],
+  'ledger-unavailable': [503, 'The ledger did not answer; no live key was left.', 'Send the same request again after Retry-After.'],
+  'shutting-down': [503, 'The service is shutting down.', 'Send the request again; another replica will take it.'],
+  internal: [500, 'Something failed that should not; nothing is known to be left over.', 'Report it with the requestId.']
+} as const satisfies Record<string, readonly [number, string, string]>
 
 export type ProblemCode = keyof typeof problems
 
@@ -90,7 +90,7 @@ export class Problem extends Error {
     this.name = 'Problem'
     this.code = code
     this.status = problems[code][0]
-    this.init = init
+    this.init = { hint: problems[code][2], ...init }
   }
 
   static of (findings: Finding[]): Problem {

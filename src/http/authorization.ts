@@ -59,7 +59,7 @@ export const guardOf = (request: FastifyRequest, guardrails: Guardrails, recorde
 /** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. */
 export const visibleGrant = (request: FastifyRequest, grant: Grant | undefined): Grant => {
   if (!grant || !inTeam(callerOf(request), grant.team)) {
-    throw new Problem('grant-unknown', { hint: 'List the grants of your team with GET /v1/grants.' })
+    throw new Problem('grant-unknown')
   }
   return grant
 }

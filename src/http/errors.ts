@@ -6,10 +6,28 @@ import { Problem, problems, type Finding, type ProblemCode } from '../problems.t
 /** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
 export const useProblems = (app: FastifyInstance): void => {
   app.setErrorHandler((error: FastifyError, request, reply) => answer(problemOf(error), error, request, reply))
+  const methods = methodsByPath(app)
   app.setNotFoundHandler((request, reply) => {
-    const problem = new Problem('route-unknown', { detail: `There is no ${request.method} ${pathOf(request)}.`, hint: 'See /docs for the routes.' })
+    const path = pathOf(request)
+    const allowed = methods(path)
+    const problem = allowed.length > 0
+      ? new Problem('method-not-allowed', { detail: `${path} takes ${allowed.join(', ')}.` })
+      : new Problem('route-unknown', { detail: `There is no ${request.method} ${path}.` })
+    if (allowed.length > 0) reply.header('allow', allowed.join(', '))
     return answer(problem, problem, request, reply)
   })
+}
+
+/** The router knows a path with its method only; RFC 9110 section 15.5.6 wants 405 and Allow for another method. */
+const methodsByPath = (app: FastifyInstance): (path: string) => string[] => {
+  const table = new Map<string, { pattern: RegExp, methods: Set<string> }>()
+  app.addHook('onRoute', ({ url, method }) => {
+    const pattern = new RegExp(`^${url.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replace(/:[A-Za-z]+/g, '[^/]+').replace('*', '.*')}$`)
+    const row = table.get(url) ?? { pattern, methods: new Set<string>() }
+    for (const name of [method].flat()) row.methods.add(name)
+    table.set(url, row)
+  })
+  return path => [...table.values()].filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => [...methods])
 }
 
 const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
@@ -40,7 +58,7 @@ const problemOf = (error: FastifyError): Problem => {
   }
   if (error.validation) return Problem.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
   const code = byFastifyCode[error.code] ?? (error.statusCode && error.statusCode < 500 ? 'request-malformed' : 'internal')
-  return new Problem(code, code === 'internal' ? { cause: error } : { detail: error.message, hint: hints[code] ?? '' })
+  return new Problem(code, code === 'internal' ? { cause: error } : { detail: error.message })
 }
 
 const byFastifyCode: Record<string, ProblemCode> = {
@@ -49,12 +67,6 @@ const byFastifyCode: Record<string, ProblemCode> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: 'request-malformed',
   FST_ERR_CTP_INVALID_JSON_BODY: 'request-malformed',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'request-malformed'
-}
-
-const hints: Partial<Record<ProblemCode, string>> = {
-  'media-type-unsupported': 'Send content-type: application/json.',
-  'request-too-large': 'A request has 64 KiB at most.',
-  'request-malformed': 'Send one JSON object.'
 }
 
 type Fault = NonNullable<FastifyError['validation']>[number]

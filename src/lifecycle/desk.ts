@@ -48,7 +48,7 @@ export const commit = async (desk: Desk, grant: Grant, change: Parameters<Ledger
 
 export const found = async (desk: Desk, id: string): Promise<Grant> => {
   const grant = await desk.ledger.get(id)
-  if (!grant) throw new Problem('grant-unknown', { hint: 'List the grants of your team with GET /v1/grants.' })
+  if (!grant) throw new Problem('grant-unknown')
   return grant
 }
 

@@ -219,10 +219,7 @@ const heldForRetry = async (desk: Desk, id: string): Promise<Grant> => {
   }
 }
 
-const busy = (retryAfterSeconds: number) => new Problem('idempotency-busy', {
-  hint: 'Send the same request again after Retry-After; it will get the same grant.',
-  retryAfterSeconds
-})
+const busy = (retryAfterSeconds: number) => new Problem('idempotency-busy', { retryAfterSeconds })
 
 const ended = (grant: Grant) => new Problem('grant-state', {
   detail: `Grant ${grant.id} has ended (${grant.state}).`,
