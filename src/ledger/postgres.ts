@@ -54,6 +54,8 @@ function connectionOf (url: string): ClientConfig {
     application_name: 'job-access',
     connectionTimeoutMillis: waits.connect,
     keepAlive: true,
+    // a committed intent must survive a power cut, whatever the server's default
+    options: '-c synchronous_commit=on',
     types: { getTypeParser }
   }
   try {
@@ -84,7 +86,7 @@ function watched (pool: Pool): Pool {
 
 const kyselyOn = (pool: Pool) => new Kysely<Tables>({ dialect: new PostgresDialect({ pool: careful(pool) }) })
 
-/** Kysely returns every connection to the pool; one that failed otherwise than by the server's word must not come back. */
+/** Kysely returns every connection to the pool; one that is of no use any more must not come back. */
 const careful = (pool: Pool): PostgresPool => ({
   connect: async () => carefulClient(await pool.connect()),
   end: () => pool.end()
@@ -99,9 +101,16 @@ function carefulClient (client: PoolClient): PostgresPoolClient {
       const { command, rowCount, rows } = await client.query(text, [...parameters])
       return { command: command as PostgresQueryResult<R>['command'], rowCount: rowCount ?? 0, rows }
     } catch (error) {
-      if (!(error instanceof DatabaseError)) broken = error instanceof Error ? error : new Error('not an error')
+      if (isOfNoUse(error)) broken = error
       throw error
     }
   }
   return { query: query as PostgresPoolClient['query'], release: () => client.release(broken) }
 }
+
+/** It failed otherwise than by the server's word; or the server became a standby, and the next connection may find the new primary. */
+const isOfNoUse = (error: unknown): error is Error =>
+  error instanceof DatabaseError ? error.code === readOnlyTransaction : error instanceof Error
+
+/** Source: PostgreSQL documentation, appendix A. */
+const readOnlyTransaction = '25006'

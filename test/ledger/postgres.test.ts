@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import { inspect } from 'node:util'
+import { sql } from 'kysely'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { LedgerUnavailable, type Ledger } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
+import { openPostgres } from '../../src/ledger/postgres.ts'
 import { freshDatabase, startPostgres } from '../servers/postgres.ts'
 import { contract } from './contract.ts'
 import { begun, event, newGrant, start, unlimited } from './grants.ts'
@@ -86,6 +88,30 @@ await t.test('a lock that another holds too long', async (t) => {
   t.equal((await ledger.claimDue(start + 60_000, start + 60_001, 1)).length, 1)
   await query('commit')
   await begun(ledger)
+})
+
+await t.test('each commit is synced to the disk, whatever the server’s default', async (t) => {
+  const { url, query } = await fresh(t)
+  await query(`alter database ${new URL(url).pathname.slice(1)} set synchronous_commit = off`)
+  const store = await openPostgres(url, 1)
+  t.teardown(() => store.close())
+  t.strictSame((await sql`show synchronous_commit`.execute(store.db)).rows, [{ synchronous_commit: 'on' }])
+})
+
+await t.test('a primary that became a standby', async (t) => {
+  const { url, query } = await fresh(t)
+  const ledger = await opened(t, url, 1)
+  const name = new URL(url).pathname.slice(1)
+  const grant = await begun(ledger)
+  // what a standby answers to a write, on connections made from now on
+  await query(`alter database ${name} set default_transaction_read_only = on`)
+  await query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'job-access' and datname = current_database()")
+  await recovered(ledger)
+  await t.rejects(ledger.update(grant, {}, event('x'), start), LedgerUnavailable)
+  await ledger.ping()
+  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
+  await query(`alter database ${name} reset default_transaction_read_only`)
+  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'on a connection made since')
 })
 
 await t.test('claimDue passes over what another transaction has locked', async (t) => {
