@@ -10,7 +10,7 @@ type Page = Parameters<Ledger['list']>[1]
 interface Branch { team?: string, state?: GrantState }
 
 /** SQLite takes 500 branches of a union by default (sqlite.org/limits.html); planning them costs long before. */
-const branchesAtMost = 60
+const branchesAtMost = 100
 
 const everyState = Object.keys(transitions).length
 
