@@ -29,7 +29,7 @@ export async function readTail (path: string, keys: readonly AuditKey[]): Promis
   const { bytes, start } = await lastBytes(path)
   // Within a longer file the window starts somewhere in a line.
   let offset = start === 0 ? 0 : bytes.indexOf(0x0a) + 1
-  const tail: Tail = { point: undefined, keyId: null, goodBytes: start + offset, newlineMissing: false, torn: undefined }
+  const tail: Tail = { point: undefined, keyId: null, goodBytes: 0, newlineMissing: false, torn: undefined }
   let tornAt: number | undefined
   while (offset < bytes.length) {
     const newline = bytes.indexOf(0x0a, offset)

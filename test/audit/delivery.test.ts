@@ -1,9 +1,11 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { RetryLater, TooLarge, type DeliveredLine, type Sink } from '../../src/audit/delivery.ts'
+import { chainFile } from '../../src/audit/files.ts'
+import { genesis, sealLine } from '../../src/audit/chain.ts'
+import { RetryLater, startDelivery, TooLarge, type DeliveredLine, type Sink } from '../../src/audit/delivery.ts'
 import { httpSink } from '../../src/audit/http-sink.ts'
 import { openAudit, type AuditOptions } from '../../src/audit/log.ts'
 import { verifyChain } from '../../src/audit/verify-chain.ts'
@@ -210,7 +212,6 @@ t.test('http: Retry-After in seconds is passed on, within an hour', async t => {
   let after = '7'
   to.answer = (request, response) => response.writeHead(503, { 'retry-after': after }).end()
   const sink = httpSink({ name: 'siem', url: to.url })
-  const line: DeliveredLine = { seq: 1, instance: 'a', at: '', action: '', outcome: '', text: '{}' }
   const wait = () => sink.deliver([line], AbortSignal.timeout(5000)).then(() => t.fail(), error => error instanceof RetryLater ? error.seconds : null)
   t.equal(await wait(), 7)
   after = '999999'
@@ -292,10 +293,62 @@ t.test('halving goes down to single lines, and up again', async t => {
   })
   const { audit } = await opened(t, dir, sink)
   await until(() => sink.got.length === 1)
-  await Promise.all(numbers(1, 20).map(i => audit.record(issued(`r${i}`))))
+  await Promise.all(numbers(1, 40).map(i => audit.record(issued(`r${i}`))))
   await until(() => sink.got.length >= 4)
+  t.ok(sizes.every((size, i) => i === 0 || size <= 8))
   narrow = false
+  sizes.length = 0
   await audit.close(10_000)
-  t.same(sink.got, numbers(1, 22))
-  t.ok(sizes.includes(8) || sizes.includes(4))
+  t.same(sink.got, numbers(1, 42))
+  t.ok(sizes.includes(8), sizes.join())
+})
+
+const line: DeliveredLine = { seq: 1, instance: 'a', at: '', action: '', outcome: '', text: '{}' }
+
+t.test('http: stopping ends a request that hangs', async t => {
+  const to = await receiver(t)
+  to.answer = () => {}
+  await t.rejects(httpSink({ name: 'siem', url: to.url, timeoutMs: 60_000 }).deliver([line], AbortSignal.timeout(20)))
+})
+
+/** A chain of n lines without a log that writes it. */
+function writeChain (dir: string, from: number, n: number): { path: string, size: number } {
+  const { path } = chainFile(join(dir, 'audit'), 'a', from)
+  writeFileSync(path, numbers(from, from + n - 1).map(seq => `${sealLine({ ...issued('r'), seq, at: '', instance: 'a' }, genesis).line}\n`).join(''))
+  return { path, size: statSync(path).size }
+}
+
+t.test('what is written while the last look is on its way is still delivered before the stop', async t => {
+  const dir = t.testdir({})
+  let end = writeChain(dir, 1, 1)
+  const sink = scripted(() => {})
+  let stopped: Promise<void> | undefined
+  const delivery = startDelivery({
+    path: join(dir, 'audit'),
+    instance: 'a',
+    sink,
+    random: () => 0,
+    onProblem: message => t.fail(message),
+    end () {
+      const seen = end
+      if (sink.got.length === 1 && !stopped) {
+        end = writeChain(dir, 1, 2)
+        stopped = delivery.stop(10_000)
+      }
+      return seen
+    }
+  })
+  await until(() => stopped !== undefined)
+  await stopped
+  t.same(sink.got, [1, 2])
+})
+
+t.test('a file behind the one that is on the disk is left for later', async t => {
+  const dir = t.testdir({})
+  const end = writeChain(dir, 1, 2)
+  writeChain(dir, 3, 2)
+  const sink = scripted(() => {})
+  const delivery = startDelivery({ path: join(dir, 'audit'), instance: 'a', sink, random: () => 0, onProblem: message => t.fail(message), end: () => end })
+  await delivery.stop(10_000)
+  t.same(sink.got, [1, 2])
 })

@@ -1,6 +1,7 @@
 import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { genesis, readLine, sealLine } from '../../src/audit/chain.ts'
 import { openAppendFile, type AppendFile, type OpenFile } from '../../src/audit/files.ts'
 import { AuditBroken, AuditUnavailable, openAudit, type Audit, type AuditOptions } from '../../src/audit/log.ts'
 import type { NewAuditEvent } from '../../src/audit/event.ts'
@@ -31,7 +32,7 @@ t.test('what is recorded stands in the file, in order, for its owner alone', asy
   await audit.close()
   t.same(actions(dir).at(-1), 'audit.close')
   t.match(verifyDir(dir, 'a'), { ok: true, lines: 4 })
-  await t.rejects(audit.record(issued('late')), AuditUnavailable)
+  await t.rejects(audit.record(issued('late')), /is closed/)
   await audit.close()
 })
 
@@ -67,6 +68,10 @@ function watched (): { openFile: OpenFile, calls: string[], fail: { append?: num
         calls.push('truncate')
         if (fail.truncate) throw new Error('EROFS')
         await file.truncate(size)
+      },
+      async close () {
+        calls.push('close')
+        await file.close()
       }
     }
     return around
@@ -102,7 +107,7 @@ t.test('fsync batch: with the kernel at once, on the disk later, and at the late
   t.same(calls.filter(call => call === 'sync'), ['sync'])
   await audit.record(issued('r2'))
   await audit.close()
-  t.same(calls.slice(-2), ['append', 'sync'])
+  t.same(calls.slice(-3), ['append', 'sync', 'close'])
 })
 
 const failures: [string, { append?: number, sync?: boolean }][] = [['a write that fails half way', { append: 100 }], ['an fsync that fails', { sync: true }]]
@@ -147,9 +152,10 @@ t.test('a failed write that cannot be undone stops the log, until it is opened a
 
 t.test('opening fails when nothing can be written', async t => {
   const dir = t.testdir({})
-  const { openFile, fail } = watched()
+  const { openFile, fail, calls } = watched()
   fail.append = 10
   await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a', now, openFile }), AuditUnavailable)
+  t.same(calls, ['append', 'truncate', 'close'])
   await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a b', now }), RangeError)
   await t.rejects(openAudit({ path: join(dir, 'audit'), instance: '../a', now }), RangeError)
   await t.rejects(openAudit({ path: join(dir, 'audit'), instance: 'a', now, hmacKey: Buffer.alloc(16) }), RangeError)
@@ -240,10 +246,21 @@ t.test('a long file is checked at its end alone', async t => {
   t.match(verifyDir(dir, 'a'), { ok: true, lines: 3005 })
 })
 
+/** Line n replaced by another one that fits the line before it. */
+function forged (text: string, n: number, { seq }: { seq: number }): string {
+  const lines = text.split('\n')
+  const before = readLine(Buffer.from(lines[n - 2] ?? ''))?.point ?? genesis
+  return lines.toSpliced(n - 1, 1, sealLine({ ...issued('forged'), seq, at: '', instance: 'a' }, before).line).join('\n')
+}
+
 const edits: [string, (text: string) => string][] = [
   ['edited', text => text.replace('"r2"', '"rX"')],
   ['deleted', text => text.split('\n').toSpliced(2, 1).join('\n')],
   ['reordered', text => text.split('\n').map((line, i, all) => (i === 1 ? all[2] : i === 2 ? all[1] : line)).join('\n')],
+  ['edited in its last line', text => text.replace('"audit.close"', '"audit.clone"')],
+  ['broken in its first line', text => text.replace('"v":1', '"v":1,')],
+  ['replaced in one line', text => forged(text, 3, { seq: 3 })],
+  ['numbered anew', text => forged(text, 5, { seq: 6 })],
   ['broken in the middle', text => text.replace('"v":1,"seq":3', '"v":1 "seq":3')]
 ]
 for (const [name, edit] of edits) {
@@ -283,9 +300,14 @@ t.test('another process with the same name is noticed before anything is written
   const problems: string[] = []
   const audit = await opened(t, dir, { onProblem: message => problems.push(message) })
   await audit.record(issued('mine'))
+  const { size } = statSync(firstFile(dir))
   const other = await opened(t, dir)
   await other.record(issued('other'))
+  const both = readFileSync(firstFile(dir))
   await t.rejects(audit.record(issued('mine')), AuditUnavailable)
+  truncateSync(firstFile(dir), size)
+  await t.rejects(audit.record(issued('mine')), AuditUnavailable, 'it stays stopped, whatever becomes of the file')
+  writeFileSync(firstFile(dir), both)
   t.match(problems.join(), /another process has the same instance name/)
   t.match(audit.state().broken, /instead of/)
   await audit.close()
@@ -315,6 +337,18 @@ t.test('a file that is moved away while it is written to: the chain goes on in a
   t.match(problems, [/moved or deleted/])
   renameSync(join(dir, 'audit.a.000000000001.jsonl.old'), firstFile(dir))
   t.match(verifyDir(dir, 'a'), { ok: true, lines: 5 })
+})
+
+t.test('a file that is replaced by another one of its name: the same', async t => {
+  const dir = t.testdir({})
+  const audit = await opened(t, dir)
+  await audit.record(issued('before'))
+  const whole = readFileSync(firstFile(dir))
+  renameSync(firstFile(dir), join(dir, 'old'))
+  writeFileSync(firstFile(dir), whole)
+  await audit.record(issued('after'))
+  t.same(readFileSync(firstFile(dir)), whole)
+  t.match(auditLines(dir).slice(2), [{ seq: 3, reason: 'file-gone' }, { seq: 4, requestId: 'after' }])
 })
 
 t.test('when even that fails the record is refused, and what happened is told later', async t => {

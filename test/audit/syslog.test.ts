@@ -131,6 +131,7 @@ t.test('tls: a receiver with another certificate gets nothing', async t => {
 const rude: [string, (socket: Socket) => void][] = [
   ['resets the connection', socket => socket.once('data', () => socket.resetAndDestroy())],
   ['closes before it has read', socket => socket.destroy()],
+  ['says goodbye before it has read', socket => socket.pause().end()],
   ['never closes', socket => socket.resume().on('end', () => {})]
 ]
 for (const [name, connected] of rude) {
@@ -175,5 +176,5 @@ t.test('nobody there', async t => {
   await t.rejects(sink.deliver([line()], AbortSignal.timeout(5000)), /ECONNREFUSED/)
   const nowhere = syslogSink({ name: 'log', protocol: 'udp', host: 'host.invalid', port: 514, hostname: 'h' })
   await t.rejects(nowhere.deliver([line()], AbortSignal.timeout(5000)), /ENOTFOUND|EAI_AGAIN/)
-  await t.rejects(sink.deliver([line()], AbortSignal.abort()))
+  for (const each of [sink, nowhere]) await t.rejects(each.deliver([line()], AbortSignal.abort()), { name: 'AbortError' })
 })

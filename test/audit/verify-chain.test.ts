@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { auditKey, genesis, readLine, sealLine, type AuditKey, type ChainPoint } from '../../src/audit/chain.ts'
+import { auditKey, genesis, lineHash, readLine, sealLine, type AuditKey, type ChainPoint } from '../../src/audit/chain.ts'
 import { verifyChain, type VerifyOptions } from '../../src/audit/verify-chain.ts'
 import { issued, key, otherKey } from './written.ts'
 
@@ -43,8 +43,13 @@ t.test('files are put in order, and a chain may begin late', async t => {
 t.test('a line’s form is fixed, and its seal covers its bytes', async t => {
   const [line = ''] = chain(1)
   t.match(line, /^\{"v":1,"seq":1,"at":"[^"]+","instance":"a","requestId":"r1","actor":\{.*\},"action":"grant.issue","outcome":"done",.*"prev":"0{64}","hash":"sha256:[0-9a-f]{64}"\}$/)
-  for (const other of [line.replace('{"v"', '{ "v"'), line.replace('"r1"', '"r\\u0031"'), `${line} `, line.replace('}', '},"x":1')]) {
+  for (const other of [line.replace('{"v"', '{ "v"'), line.replace('"r1"', '"r\\u0031"'), `${line} `, line.replace('}', '},"x":1'), line.replace('"v":1', '"v":2')]) {
     t.match(verify([other]), { ok: false, line: 1 })
+  }
+  const body = line.slice(0, line.lastIndexOf(',"hash"'))
+  for (const version of ['"v":2', '"v":"1"']) {
+    const other = body.replace('"v":1', version)
+    t.match(verify([`${other},"hash":"sha256:${lineHash(other)}"}`]), { ok: false, fault: 'not-a-line' })
   }
 })
 
@@ -114,6 +119,7 @@ t.test('a head that is known from elsewhere', async t => {
   t.match(verify(cut, { head: { hash: pointOf(lines[4]).hash } }), { ok: false, fault: 'truncated' })
   t.match(verify(lines, { head: pointOf(lines[4]) }), { ok: true })
   t.match(verify(lines, { head: { hash: pointOf(lines[1]).hash } }), { ok: true }, 'the chain has grown since')
+  t.match(verify(lines, { head: { seq: 9, hash: pointOf(lines[4]).hash } }), { ok: false, fault: 'truncated' })
   t.match(verify(lines.slice(3), { head: pointOf(lines[1]) }), { ok: false, fault: 'truncated', message: /earlier files/ })
 })
 
