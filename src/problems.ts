@@ -44,6 +44,7 @@ export const problems = {
   'policy-too-large': [422, 'The policy is larger than IAM takes.', 'Use the layout or attach that the hint names, or ask for fewer or shorter entries.'],
   'dialect-unfit': [422, 'The configured provider cannot express this request.', 'See docs/dialects.md for what the provider can express.'],
   'session-unfit': [422, 'A role session cannot express this request.', 'Use attach `auto`: a user’s key has no such limit.'],
+  'question-invalid': [422, 'Not a request that a policy decides about.', 'Ask with an IAM action, and with a key for actions on objects.'],
   // grants
   'grant-unknown': [404, 'There is no such grant.', 'List the grants of your teams with GET /v1/grants.'],
   'grant-state': [409, 'The grant’s state does not allow this.', 'Look at the grant’s state; where Retry-After is given, send the request again.'],

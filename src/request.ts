@@ -15,15 +15,15 @@ export const timestamp = (description: string) => Type.String({
   examples: ['2025-07-16T01:00:00Z']
 })
 
-export const LabelsSchema = Type.Record(
-  Type.String({ pattern: '^[A-Za-z0-9_.:/=+@-]{1,100}$' }),
-  Type.String({ maxLength: 256, pattern: '^[A-Za-z0-9 _.:/=+@-]*$' }),
-  {
-    additionalProperties: false,
-    maxProperties: 20,
-    description: 'Free labels; they become tags of the IAM user (session tags with attach `session`).',
-    examples: [{ experiment: 'lr-sweep-7' }]
-  })
+// propertyNames, since OpenAPI has no patternProperties and @fastify/swagger would drop the pattern.
+export const LabelsSchema = Type.Unsafe<Record<string, string>>({
+  type: 'object',
+  propertyNames: { type: 'string', pattern: '^[A-Za-z0-9_.:/=+@-]{1,100}$' },
+  additionalProperties: { type: 'string', maxLength: 256, pattern: '^[A-Za-z0-9 _.:/=+@-]*$' },
+  maxProperties: 20,
+  description: 'Free labels; they become tags of the IAM user (session tags with attach `session`).',
+  examples: [{ experiment: 'lr-sweep-7' }]
+})
 
 export const JobSchema = Type.Object({
   id: Type.String({

@@ -5,9 +5,8 @@ import { Problem, problems, type Finding, type ProblemCode } from '../problems.t
 
 /** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
 export const useProblems = (app: FastifyInstance): void => {
-  app.setErrorHandler((error: FastifyError, request, reply) => answer(problemOf(error), error, request, reply))
   const methods = methodsByPath(app)
-  app.setNotFoundHandler((request, reply) => {
+  const lost = (request: FastifyRequest, reply: FastifyReply) => {
     const path = pathOf(request)
     const allowed = methods(path)
     const problem = allowed.length > 0
@@ -15,7 +14,12 @@ export const useProblems = (app: FastifyInstance): void => {
       : new Problem('route-unknown', { detail: `There is no ${request.method} ${path}.` })
     if (allowed.length > 0) reply.header('allow', allowed.join(', '))
     return answer(problem, problem, request, reply)
-  })
+  }
+  app.setNotFoundHandler(lost)
+  // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
+  app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof Problem)
+    ? lost(request, reply)
+    : answer(problemOf(error), error, request, reply))
 }
 
 /** The router knows a path with its method only; RFC 9110 section 15.5.6 wants 405 and Allow for another method. */
@@ -80,6 +84,8 @@ const findingOf = ({ instancePath, keyword, message, params }: Fault, context: s
       return finding(at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: nothing is ignored.')
     case 'required': return finding(at(params.missingProperty), `A required field of ${place} is missing.`, 'Add it.')
     case 'enum': return finding(instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`)
+    case 'propertyNames':
+      return finding(at(params.propertyName), 'The name of the field is not allowed here.', 'See the field’s parent in /docs for the characters that a name may have.')
     case 'type': return finding(instancePath, `The value must be ${String(params.type)}.`, 'Nothing is converted: send it with that JSON type.')
     default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
   }

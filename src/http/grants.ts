@@ -213,7 +213,7 @@ const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(st
   description: 'The grant and its credentials. They are shown this once.',
   content: {
     'application/json': { schema: ref(DeliverySchema) },
-    ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: Type.String() }]))
+    ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }]))
   }
 }]))
 

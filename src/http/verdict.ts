@@ -2,6 +2,7 @@ import type { Static } from '@sinclair/typebox'
 import type { PolicyDocument } from '../policy/document.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { check } from '../policy/prove/check.ts'
+import { UnknownElement } from '../policy/prove/unknown-element.ts'
 import { Problem } from '../problems.ts'
 import type { QuestionSchema } from './schemas.ts'
 
@@ -10,5 +11,10 @@ export const verdict = (policy: PolicyDocument, question: Static<typeof Question
   const { at, ...rest } = question
   const instant = at === undefined ? { ok: true as const, epochMs: now.getTime() } : parseInstant(at)
   if (!instant.ok) throw Problem.of([{ code: 'time-invalid', pointer: `${pointer}/at`, detail: instant.why, hint: instant.hint }])
-  return check(policy, { ...rest, at: new Date(instant.epochMs) })
+  try {
+    return check(policy, { ...rest, at: new Date(instant.epochMs) })
+  } catch (error) {
+    if (!(error instanceof UnknownElement) || error.field === undefined) throw error
+    throw new Problem('question-invalid', { detail: error.message, pointer: `${pointer}/${error.field}` })
+  }
 }
