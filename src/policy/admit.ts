@@ -23,6 +23,8 @@ export interface Limits {
   allowAnySource: boolean
   /** For providers that jobs reach over a private network, such as Ceph: private addresses in sourceIps. */
   allowPrivateSourceIps: boolean
+  /** The provider has no s3:GetBucketLocation: no entry gets it, and a warning says so. */
+  noBucketLocation?: boolean
 }
 
 export const defaultLimits: Limits = {
@@ -62,7 +64,8 @@ export const admit = (request: PolicyRequest, limits: Limits, now: Date): Admiss
     window,
     source,
     layout,
-    attach: request.attach ?? 'auto'
+    attach: request.attach ?? 'auto',
+    ...(limits.noBucketLocation && { noBucketLocation: true as const })
   }
   return { ok: true, admitted, warnings: warningsOf(admitted, request.window.notBefore === undefined) }
 }

@@ -10,6 +10,8 @@ export interface Admitted {
   source: Source
   layout: Layout
   attach: Attach
+  /** The provider has no s3:GetBucketLocation, so that no entry gets it. */
+  noBucketLocation?: true
 }
 
 export type Partition = 'aws' | 'aws-cn' | 'aws-us-gov'

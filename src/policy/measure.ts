@@ -14,6 +14,9 @@ export const limits = { inline: 2048, managed: 6144, session: 2048 } as const
 
 export type AttachMode = Exclude<Attach, 'auto'>
 
+/** Characters without white space that a provider takes, per way of attaching; one that is not here does not exist there. */
+export type Sizes = Partial<Record<AttachMode, number>>
+
 export interface Measure {
   /** Characters without white space, as IAM counts them. */
   characters: number
@@ -53,22 +56,20 @@ const sortKeys = <T>(object: Record<string, T>, each: (value: T) => T = value =>
 const charactersOf = (json: string): number => json.replace(/\s/g, '').length
 
 /** How a policy of that size is attached: `auto` tries inline, then managed. undefined: it fits nowhere that was asked for. */
-export const chooseAttach = (attach: Attach, characters: number): AttachMode | undefined => {
-  if (attach !== 'auto') return characters <= limits[attach] ? attach : undefined
-  if (characters <= limits.inline) return 'inline'
-  return characters <= limits.managed ? 'managed' : undefined
-}
+export const chooseAttach = (attach: Attach, characters: number, sizes: Sizes = limits): AttachMode | undefined =>
+  tried(attach).find(mode => characters <= (sizes[mode] ?? -1))
+
+const tried = (attach: Attach): AttachMode[] => attach === 'auto' ? ['inline', 'managed'] : [attach]
 
 /** The finding for a policy that chooseAttach() cannot place: used, limit, and which other layout or attach would do. */
-export const tooLarge = (admitted: Admitted, attach: Attach): Finding => {
+export const tooLarge = (admitted: Admitted, attach: Attach, sizes: Sizes = limits): Finding => {
   const used = charactersOf(JSON.stringify(render(admitted)))
-  const limit = attach === 'auto' ? limits.managed : limits[attach]
-  const way = attach === 'auto' ? 'a managed policy' : wayOf[attach]
+  const largest = tried(attach).filter(mode => sizes[mode] !== undefined).at(-1) ?? 'managed'
   return {
     code: 'policy-too-large',
     pointer: '',
-    detail: `The policy has ${used} characters; ${way} has at most ${limit}.`,
-    hint: waysOut(admitted, attach, used).join(' ')
+    detail: `The policy has ${used} characters; ${wayOf[largest]} has at most ${sizes[largest] ?? 0}.`,
+    hint: waysOut(admitted, attach, used, sizes).join(' ')
   }
 }
 
@@ -79,13 +80,14 @@ const wayOf: Record<AttachMode, string> = {
 // `guide` is never offered: it fits because it binds less.
 const alternatives: readonly Layout[] = ['everywhere', 'guarded']
 
-const waysOut = (admitted: Admitted, attach: Attach, used: number): string[] => {
+const waysOut = (admitted: Admitted, attach: Attach, used: number, sizes: Sizes): string[] => {
   const layouts = alternatives
     .filter(layout => layout !== admitted.layout)
     .map(layout => ({ layout, characters: charactersOf(JSON.stringify(render({ ...admitted, layout }))) }))
-  const fitting = layouts.filter(({ characters }) => chooseAttach(attach, characters) !== undefined)
+  const fitting = layouts.filter(({ characters }) => chooseAttach(attach, characters, sizes) !== undefined)
   const ways = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
-  if (attach === 'inline' && used <= limits.managed) ways.push('Attach `managed` or `auto` would fit.')
-  if (attach === 'session' && used <= limits.managed) ways.push('A user would fit: attach `managed` or `auto`.')
+  const managed = chooseAttach('managed', used, sizes) !== undefined
+  if (attach === 'inline' && managed) ways.push('Attach `managed` or `auto` would fit.')
+  if (attach === 'session' && managed) ways.push('A user would fit: attach `managed` or `auto`.')
   return ways.length > 0 ? ways : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']
 }

@@ -77,9 +77,12 @@ export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArn
 // --- one entry ---
 
 const allows = (admitted: Admitted, entry: Entry, condition: ConditionBlock): Statement[] => {
-  const actions = [...objectActions(entry), ...bucketActions()]
   const list = listActions(entry)
-  if (entry.prefix === '') return [allow(admitted, entry, [...actions, ...list], condition)]
+  const onBucket = [...(admitted.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
+  const own = allow(admitted, entry, [...objectActions(entry), ...onBucket], condition)
+  // A bucket's ARN that no action of the statement is checked against would only wait for one.
+  if (onBucket.length === 0) own.Resource = arnsOf(admitted.partition, entry).slice(1)
+  if (entry.prefix === '') return [own]
   // s3:prefix exists in listings only: GetBucketLocation under that condition would never be allowed.
   const listing: Statement[] = list.length === 0
     ? []
@@ -90,7 +93,7 @@ const allows = (admitted: Admitted, entry: Entry, condition: ConditionBlock): St
         Resource: [bucketArn(admitted.partition, entry)],
         Condition: { StringLike: { 's3:prefix': `${entry.prefix}*` }, ...condition }
       }]
-  return [allow(admitted, entry, actions, condition), ...listing]
+  return [own, ...listing]
 }
 
 const allow = (admitted: Admitted, entry: Entry, actions: string[], condition: ConditionBlock = {}): Statement => ({

@@ -12,6 +12,7 @@ export type WarningCode =
   | 'delete-granted'
   | 'source-any'
   | 'write-whole-bucket'
+  | 'no-bucket-location'
   | 'window-starts-now'
   | 'window-long'
 
@@ -39,6 +40,8 @@ export const warningsOf = (admitted: Admitted, startDefaulted: boolean): Warning
     warn(writes(entry) && entry.prefix === '', 'write-whole-bucket',
       `${entry.sid}: the job may overwrite every object of ${entry.bucket}; a prefix of its own would keep others’ safe.`)
   }
+  warn(admitted.noBucketLocation === true && !guide, 'no-bucket-location',
+    'The provider has no s3:GetBucketLocation, so it is not granted: give the job’s S3 client its region.')
   warn(source.kind === 'any', 'source-any', 'The access works from every address: whoever has the key has it.')
   warn(startDefaulted, 'window-starts-now', `The window starts at ${window.notBefore}, by this service’s clock.`)
   warn(seconds > longSeconds, 'window-long',

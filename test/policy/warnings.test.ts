@@ -1,5 +1,5 @@
 import t from 'tap'
-import { admit, defaultLimits } from '../../src/policy/admit.ts'
+import { admit, defaultLimits, type Limits } from '../../src/policy/admit.ts'
 import type { WarningCode } from '../../src/policy/warnings.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
@@ -14,7 +14,7 @@ const base = {
 const { sourceIps: _ips, ...sourceless } = base
 const { output: _output, ...readOnly } = base
 
-const cases: [string, PolicyRequest, string[]][] = [
+const cases: [string, PolicyRequest, string[], Partial<Limits>?][] = [
   ['nothing to say', base, []],
   ['guide', { ...base, output: { bucket: 'acme-output' }, layout: 'guide' },
     ['guide-reads-unbound', 'guide-grants-acl', 'guide-unknown-action', 'write-whole-bucket']],
@@ -30,12 +30,14 @@ const cases: [string, PolicyRequest, string[]][] = [
   ['start', { ...base, window: { durationSeconds: 3600 } }, ['window-starts-now']],
   ['twelve hours', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:00Z' } }, []],
   ['longer', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:01Z' } }, ['window-long']],
-  ['longer by the grace', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:00Z', outputGraceSeconds: 1 } }, ['window-long']]
+  ['longer by the grace', { ...base, window: { ...base.window, notAfter: '2025-07-16T13:00:00Z', outputGraceSeconds: 1 } }, ['window-long']],
+  ['no GetBucketLocation', base, ['no-bucket-location'], { noBucketLocation: true }],
+  ['no GetBucketLocation, which the guide has not', { ...readOnly, layout: 'guide' }, ['guide-reads-unbound'], { noBucketLocation: true }]
 ]
 
 t.test('warnings: what is granted and worth a second look', async t => {
-  for (const [name, request, codes] of cases) {
-    const admission = admit(request, { ...defaultLimits, allowAnySource: true }, now)
+  for (const [name, request, codes, limits] of cases) {
+    const admission = admit(request, { ...defaultLimits, allowAnySource: true, ...limits }, now)
     if (!admission.ok) {
       t.fail(name, { findings: admission.findings })
       continue
@@ -54,6 +56,7 @@ t.test('every warning is reached by a case', async t => {
     'delete-granted': true,
     'source-any': true,
     'write-whole-bucket': true,
+    'no-bucket-location': true,
     'window-starts-now': true,
     'window-long': true
   }

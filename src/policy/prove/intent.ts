@@ -102,7 +102,7 @@ const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds)
     resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
     context
   }]
-  if (!guide) wishes.push({ pointer, action: named('s3:GetBucketLocation'), resource: onBucket, context })
+  if (!guide && !admitted.noBucketLocation) wishes.push({ pointer, action: named('s3:GetBucketLocation'), resource: onBucket, context })
   if (guide || entry.list) {
     const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
     wishes.push({

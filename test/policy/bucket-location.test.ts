@@ -1,0 +1,51 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { admit } from '../../src/policy/admit.ts'
+import { many } from '../../src/policy/document.ts'
+import { prove } from '../../src/policy/prove/prove.ts'
+import { render } from '../../src/policy/render.ts'
+import { layouts, now, openLimits, request } from './arbitrary-requests.ts'
+
+// Providers without s3:GetBucketLocation, such as Tigris: nobody asks for it there, and a policy that has it is not proven.
+
+const everyRequest = fc.constantFrom(...layouts).chain(request)
+const lacking = { ...openLimits, noBucketLocation: true }
+
+t.test('without s3:GetBucketLocation nothing grants it, and nothing else changes', async t => {
+  let seen = 0
+  fc.assert(fc.property(everyRequest, request => {
+    const admission = admit(request, lacking, now)
+    const usual = admit(request, openLimits, now)
+    if (!admission.ok || !usual.ok) return admission.ok === usual.ok
+    seen++
+    const policy = render(admission.admitted)
+    const without = (document: typeof policy) => document.Statement.map(statement => ({
+      ...statement, Action: many(statement.Action).filter(action => action !== 's3:GetBucketLocation')
+    }))
+    const statements = without(policy)
+    for (const [index, expected] of without(render(usual.admitted)).entries()) {
+      const { Resource, ...rest } = statements[index] ?? {}
+      const { Resource: usualResource, ...usualRest } = expected
+      if (JSON.stringify(rest) !== JSON.stringify(usualRest)) return false
+      // The bucket's own ARN goes where nothing is left that is checked against it.
+      if (!many(Resource).every(arn => many(usualResource).includes(arn))) return false
+    }
+    return !JSON.stringify(policy).includes('GetBucketLocation') && prove(policy, admission.admitted).ok
+  }), { numRuns: 200, seed: 4 })
+  t.ok(seen > 50, `${seen} admitted`)
+})
+
+t.test('a policy that grants it all the same is not proven, nor one that lacks it where it was asked for', async t => {
+  const asked = {
+    job: { id: 'job-42', team: 'nlp' },
+    datasets: [{ bucket: 'acme-data', prefix: 'runs/', list: false }],
+    window: { durationSeconds: 3600 },
+    sourceIps: ['203.0.113.42']
+  }
+  const admission = admit(asked, lacking, now)
+  const usual = admit(asked, openLimits, now)
+  if (!admission.ok || !usual.ok) return t.fail('not admitted')
+  t.strictSame(render(admission.admitted).Statement[0]?.Resource, ['arn:aws:s3:::acme-data/runs/*'], 'no bucket ARN without an action for it')
+  t.match(prove(render(usual.admitted), admission.admitted), { ok: false, reason: /what was not asked for/ })
+  t.match(prove(render(admission.admitted), usual.admitted), { ok: false, reason: /does not allow what was asked for/ })
+})
