@@ -134,8 +134,7 @@ const freeWildcard = (pattern: string) => (index: number): Wildcard =>
   pattern[index] === '*' ? everything : { run: false, bounded: false }
 
 /** Text with `*` and `?`. @throws UnknownElement when it cannot be read */
-export const compileWildcards = (pattern: string, ignoreCase = false): Matcher =>
-  matcher(tokenize(pattern, freeWildcard(pattern)), ignoreCase ? lower : exactly)
+export const compileWildcards = (pattern: string): Matcher => matcher(tokenize(pattern, freeWildcard(pattern)), exactly)
 
 /** Text in which `*` and `?` stand for themselves. @throws UnknownElement when it cannot be read */
 export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>

@@ -84,6 +84,21 @@ t.test('a thief whose address is known', async t => {
   t.match(elsewhere({ 'aws:SourceIp': '203.0.113.42' }), { until: '2025-07-16T04:00:00Z' }, 'a thief on the job’s own machine has its access')
 })
 
+t.test('the stranger lies outside whatever the job is bound to', async t => {
+  const bound = (...cidrs: string[]) => JSON.parse(JSON.stringify(guarded).replace('"203.0.113.42/32"', JSON.stringify(cidrs)))
+  for (const cidrs of [['198.51.100.0/24'], ['198.51.100.0/24', '192.0.2.0/24'], ['128.0.0.0/1', '2001:db8::/32'], ['0.0.0.0/1', '128.0.0.0/1']]) {
+    const { data } = blastRadius(bound(...cidrs), within)
+    t.same(data.areas.map(({ elsewhere }) => elsewhere.read ?? elsewhere.write), [null, null], `${cidrs} ${data.tried.elsewhere[0]?.['aws:SourceIp']}`)
+    t.not(data.areas[0]?.source.read, null)
+  }
+  t.equal(blastRadius(bound('2001:db8::/32'), within).data.tried.elsewhere[0]?.['aws:SourceIp'], '198.51.100.23', 'of the other family is outside')
+})
+
+t.test('a key that can only decrypt is told of', async t => {
+  t.match(blastRadius(everywhere, within).words.join('\n'), /KMS keys, through S3 alone: arn:aws:kms:eu-west-1\S+ and arn:aws:kms:us-east-2/)
+  t.notMatch(blastRadius(everywhere, over).words.join('\n'), /KMS keys/)
+})
+
 t.test('a policy that leaks says so', async t => {
   const leak = { ...guarded, Statement: [...guarded.Statement, { Effect: 'Allow' as const, Action: 's3:PutObject', Resource: 'arn:aws-cn:s3:::datasets-backup/*' }] }
   const { data } = blastRadius(leak, within)

@@ -8,6 +8,7 @@ import { intention } from '../../../src/policy/prove/intent.ts'
 import { actionsOn, type ResourceKind } from '../../../src/policy/prove/known-actions.ts'
 import { contextValues, resources } from '../../../src/policy/prove/probes.ts'
 import { prove, type Proven } from '../../../src/policy/prove/prove.ts'
+import { validate } from '../../../src/policy/prove/validate.ts'
 import { render } from '../../../src/policy/render.ts'
 import { admittedOf, entry, examples } from './examples.ts'
 import { seeded } from './seeded.ts'
@@ -126,6 +127,7 @@ t.test('what cannot be proven is refused, with a reason and without a throw', as
     [/allows on/, policy(statement({ Resource: ['arn:aws-cn:s3:::data', 'arn:aws-cn:s3:::data/*'] }))],
     [/wildcard or variable/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/*/x*'] }))],
     [/wildcard or variable/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/$' + '{aws:username}/*'] }))],
+    [/has a variable in aws:SourceVpc/, policy(statement({ Condition: { ...Condition, StringEquals: { 'aws:SourceVpc': ['vpc-1', '$' + '{aws:username}'] } } }))],
     [/asks Bool of aws:SecureTransport/, policy(statement({ Condition: { ...Condition, Bool: { 'aws:SecureTransport': 'true' } } }))],
     [/asks DateLessThanIfExists/, policy(statement({ Condition: { ...Condition, DateLessThanIfExists: { 'aws:CurrentTime': '2025-07-16T04:00:00Z' } } }))],
     [/outside any window/, policy(statement({ Condition: { IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } } }))],
@@ -156,4 +158,26 @@ t.test('an entry is proven for itself: rights of one do not leak into another of
     const swapped = admittedOf({ layout, entries: entries.map((each, i) => ({ ...each, prefix: entries[(i + 1) % 3]!.prefix })) })
     t.match(prove(render(swapped), admitted), { ok: false, counterexample: {} }, `${layout}, prefixes exchanged`)
   }
+})
+
+t.test('a condition on a key that nobody asked for is seen', async t => {
+  const admitted = admittedOf({ layout: 'guide', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const Action = ['s3:GetObject', 's3:ListBucket']
+  const policy = (Condition?: Statement['Condition']): PolicyDocument => ({ Version: '2012-10-17', Statement: [statement({ Action, Condition })] })
+  t.match(prove(policy(), admitted), { ok: true })
+  t.match(prove(policy({ StringEquals: { 'aws:SourceVpc': 'vpc-00000000' } }), admitted), { ok: false, counterexample: { wanted: true } })
+})
+
+t.test('blocks at the ends of the address space', async t => {
+  for (const cidrs of [['0.0.0.0/1'], ['128.0.0.0/1'], ['::/1'], ['8000::/1'], ['255.255.255.255/32', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128']]) {
+    const admitted = admittedOf({ layout: 'everywhere', source: { kind: 'ip', cidrs }, entries: [entry({ sid: 'Data', bucket: 'data' })] })
+    t.match(prove(render(admitted), admitted), { ok: true }, cidrs.join())
+  }
+})
+
+t.test('validate: the guide’s action is none, unless it is excused', async t => {
+  const [example] = examples
+  if (example === undefined) throw new Error('no example')
+  t.same(validate(example.policy), ['"s3:CompleteMultipartUpload" is not an action'])
+  t.same(validate(example.policy, { allowGuideAction: true }), [])
 })
