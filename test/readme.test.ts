@@ -45,5 +45,5 @@ t.test('the curl commands work when pasted, in order', async t => {
 
 t.test('every npm script that it names is there, and every page', async t => {
   for (const match of readme.matchAll(/npm run (?:-s )?([a-z:-]+)/g)) t.ok(packageJson.scripts[match[1] ?? ''], match[0])
-  for (const match of readme.matchAll(/\]\(([a-z]+\/[a-z.]+)[#)]/g)) t.doesNotThrow(() => readFileSync(new URL(match[1] ?? '', root)), match[1])
+  for (const match of readme.matchAll(/\]\(([a-z]+\/[a-z.]+)[#)]/g)) t.doesNotThrow(() => readFileSync(new URL(match[1] ?? '', root)), match[0])
 })
