@@ -18,7 +18,8 @@ import { guideRequest } from '../src/request.ts'
 const text = readFileSync(new URL('../guardrails/example.cedar', import.meta.url), 'utf8')
 const now = new Date('2025-07-16T00:00:00Z')
 const caller: Caller = { id: 'token:nlp', kind: 'token', teams: ['nlp'], attributes: {} }
-const admission = admit({ ...guideRequest, output: { bucket: 'acmeco-finetuned-models', prefix: 'nlp/wiki-finetune-42/' } }, defaultLimits, now)
+const output = { bucket: 'acmeco-finetuned-models', prefix: 'nlp/wiki-finetune-42/' }
+const admission = admit({ ...guideRequest, output }, defaultLimits, now)
 if (!admission.ok) throw new Error('the bench asks for what cannot be admitted')
 const { admitted } = admission
 

@@ -135,7 +135,9 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision 
     const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
     throw new CasesInvalid(`the request is refused before any guardrail: ${why.join('; ')}`)
   }
-  return guardrails.decide(caller, admission.admitted, action, { ...at, ...(request.profile !== undefined && { profile: request.profile }) })
+  const { profile } = request
+  const owner = test.grant?.owner ?? caller.id
+  return guardrails.decide(caller, admission.admitted, action, { ...at, owner, ...(profile !== undefined && { profile }) })
 }
 
 const difference = ({ expect, by, at }: Case, decision: Decision): string | null => {
@@ -145,16 +147,22 @@ const difference = ({ expect, by, at }: Case, decision: Decision): string | null
     (by === undefined || sameSet(list(by), decision.decidedBy)) &&
     (at === undefined || sameSet(list(at), pointers))
   if (same) return null
-  const words = (verdict: string, who: string[], where: string[]) =>
-    `${verdict}${who.length > 0 ? ` by ${who.join(', ')}` : ''}${where.length > 0 ? ` at ${where.map(pointer => pointer || '/').join(', ')}` : ''}`
   const faults = decision.allowed ? [] : decision.faults
-  return [`expected ${words(expect, list(by ?? []), list(at ?? []))}, got ${words(got, decision.decidedBy, pointers)}`, ...faults].join('; ')
+  const expected = inWords(expect, list(by ?? []), list(at ?? []))
+  return [`expected ${expected}, got ${inWords(got, decision.decidedBy, pointers)}`, ...faults].join('; ')
 }
+
+const inWords = (verdict: string, by: string[], at: string[]): string => [
+  verdict,
+  ...(by.length > 0 ? [`by ${by.join(', ')}`] : []),
+  ...(at.length > 0 ? [`at ${at.map(pointer => pointer || '/').join(', ')}`] : [])
+].join(' ')
 
 const list = (value: string | string[]): string[] => typeof value === 'string' ? [value] : value
 const sameSet = (a: string[], b: string[]): boolean => a.every(item => b.includes(item)) && b.every(item => a.includes(item))
 
-const callerOf = ({ id = 'token:test', kind, teams, attributes = {} }: Static<typeof CallerSchema>): Caller => ({ id, kind, teams, attributes })
+const callerOf = ({ id = 'token:test', kind, teams, attributes = {} }: Static<typeof CallerSchema>): Caller =>
+  ({ id, kind, teams, attributes })
 
 const named = <T>(values: Record<string, T> | undefined, name: string, what: string): T => {
   const value = values && Object.hasOwn(values, name) ? values[name] : undefined

@@ -13,7 +13,7 @@ import { requestActions, schemaText, type RequestAction } from './schema.ts'
 const usage = `Usage: npm run guardrails -- COMMAND
   check FILE                                  validate a policy file
   test FILE CASES                             run a file of cases against it
-  explain FILE REQUEST.json --caller CALLER.json [--action issue|extend|render] [--now INSTANT]
+  explain FILE REQUEST.json --caller CALLER.json [--action issue|extend|render] [--owner ID] [--now INSTANT]
                                               say which policy decides each access entry
   schema                                      print what policies can look at`
 
@@ -57,7 +57,7 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
     return 1
   }
   const { lines, allowed } = explain(guardrails, caller, admission.admitted, action,
-    { now, ...(request.profile !== undefined && { profile: request.profile }) })
+    { now, owner: values.owner ?? caller.id, ...(request.profile !== undefined && { profile: request.profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1
 }
@@ -83,14 +83,15 @@ const json = async (file: string): Promise<unknown> => {
 
 const main = async (): Promise<number> => {
   const { positionals: [command, ...files], values } = parsed()
-  const [first, second] = files
-  if (command === 'schema' && files.length === 0) {
+  const [first, second, third] = files
+  if (command === 'schema' && first === undefined) {
     console.log(schemaText)
     return 0
   }
-  if (command === 'check' && first !== undefined && files.length === 1) return check(first)
-  if (command === 'test' && first !== undefined && second !== undefined && files.length === 2) return test(first, second)
-  if (command === 'explain' && first !== undefined && second !== undefined && files.length === 2) return explainRequest(first, second, values)
+  if (command === 'check' && first !== undefined && second === undefined) return check(first)
+  if (first === undefined || second === undefined || third !== undefined) throw new Misuse(usage)
+  if (command === 'test') return test(first, second)
+  if (command === 'explain') return explainRequest(first, second, values)
   throw new Misuse(usage)
 }
 
@@ -98,7 +99,7 @@ const parsed = () => {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { caller: { type: 'string' }, action: { type: 'string' }, now: { type: 'string' } }
+      options: { caller: { type: 'string' }, action: { type: 'string' }, owner: { type: 'string' }, now: { type: 'string' } }
     })
   } catch (error) {
     throw new Misuse(`${(error as Error).message}\n${usage}`)

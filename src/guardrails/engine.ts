@@ -63,7 +63,9 @@ export const buildEngine = (policies: Policy[]): Engine => {
     if (answer.type === 'failure') return denied(answer.errors.map(error => error.message))
     const { decision, diagnostics } = answer.response
     // Cedar skips a policy that it cannot evaluate. A forbid that is skipped is a hole, so nothing is allowed then.
-    if (diagnostics.errors.length > 0) return denied(diagnostics.errors.map(({ policyId, error }) => `policy "${policyId}": ${error.message}`))
+    if (diagnostics.errors.length > 0) {
+      return denied(diagnostics.errors.map(({ policyId, error }) => `policy "${policyId}": ${error.message}`))
+    }
     const reasons = new Set(diagnostics.reason)
     return { allowed: decision === 'allow', policies: policies.filter(({ id }) => reasons.has(id)), faults: [] }
   }

@@ -182,7 +182,8 @@ const parsed = (text: string, fileName: string): Policy[] => {
   } catch (error) {
     if (error instanceof GuardrailsInvalid) throw error
     // Cedar's parser is recursive, and its stack is small: see cedar.ts.
-    const message = `Cedar cannot parse this; is an expression nested too deeply? (${error instanceof Error ? error.message : String(error)})`
+    const why = error instanceof Error ? error.message : String(error)
+    const message = `Cedar cannot parse this; is an expression nested too deeply? (${why})`
     throw new GuardrailsInvalid([{ file: fileName, line: 1, column: 1, message }])
   }
 }

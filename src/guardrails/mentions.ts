@@ -10,7 +10,8 @@ export interface Mentions {
 
 /**
  * Takes every string of the policies' JSON form, keys and values alike: an attribute cannot be reached without its name, nor
- * an entity without its type (but for the type alone, `resource is JobAccess::Access`, which every entity shows). The exception is `context` taken whole (`context == {…}`); then everything is mentioned.
+ * an entity by its id without its type. Types alone are left out (`resource is JobAccess::Access`): every entity shows its
+ * own. Where `context` is taken whole (`context == {…}`) everything is mentioned.
  */
 export const mentionsOf = (policies: PolicyJson[]): Mentions => {
   const names = new Set<string>()

@@ -95,7 +95,9 @@ const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined
   // Cedar gives null for an annotation without a value, whatever its types say.
   if (id === undefined || id === null) return 'a policy needs an @id("…"), so that a denial can name it'
   if (!idShape.test(id)) return '@id takes 1 to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
-  if (hint !== undefined && (!hint || hint.length > 500 || /\p{Cc}/u.test(hint))) return '@hint takes 1 to 500 characters, none of them control characters'
+  if (hint !== undefined && (!hint || hint.length > 500 || /\p{Cc}/u.test(hint))) {
+    return '@hint takes 1 to 500 characters, none of them control characters'
+  }
   return undefined
 }
 
@@ -116,7 +118,8 @@ const oncePerActions = (problems: Problem[]): Problem[] => {
 /** An error of Cedar and those below it, each with its place. */
 const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Problem[] => {
   const at = error.sourceLocations?.[0]
-  const message = [error.message, at?.label, error.help].filter(part => part !== null && part !== undefined).map(part => naming(part, ids)).join('; ')
+  const parts = [error.message, at?.label, error.help].filter(part => part !== null && part !== undefined)
+  const message = parts.map(part => naming(part, ids)).join('; ')
   return [{ start: at?.start ?? 0, message }, ...(error.related ?? []).flatMap(related => flatten(related, ids))]
 }
 

@@ -27,6 +27,8 @@ export interface At {
   now: Date
   /** Role profile, with attach `session`. */
   profile?: string
+  /** Who asked for the grant that `extend` changes. Left out, it is nobody: no policy then takes the caller for its owner. */
+  owner?: string
 }
 
 /*
@@ -49,9 +51,11 @@ export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, 
   const writes = admitted.entries.some(({ level }) => level !== 'read')
 
   return {
-    request: (action, source) => question(action, principal(action),
-      jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner: caller.id }),
-      context(action, writes ? window.outputNotAfter : window.notAfter, source)),
+    request: (action, source) => {
+      const owner = action === 'extend' ? at.owner ?? '' : caller.id
+      return question(action, principal(action), jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner }),
+        context(action, writes ? window.outputNotAfter : window.notAfter, source))
+    },
     access: (action, entry, source) => question(action, principal(action), accessEntity(mentions[action], entry),
       context(action, entry.level === 'read' ? window.notAfter : window.outputNotAfter, source))
   }
@@ -100,7 +104,9 @@ const jobEntity = (mentions: Mentions, { team, jobId, owner, labels = {} }: Gran
   ...tagged(mentions, Object.entries(labels))
 })
 
-const requestContext = (mentions: Mentions, { window, source: from, attach, layout, job }: Admitted, end: string, source: string | null, at: At): Context =>
+const requestContext = (
+  mentions: Mentions, { window, source: from, attach, layout, job }: Admitted, end: string, source: string | null, at: At
+): Context =>
   only(mentions, {
     now: () => datetime(at.now.toISOString()),
     start: () => datetime(window.notBefore),

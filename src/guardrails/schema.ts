@@ -36,7 +36,7 @@ export const resourceTypes = {
 /** Identity attributes that are Cedar attributes, `principal has namespace`; all others are tags of the caller. */
 export const callerAttributes = ['issuer', 'namespace', 'serviceAccount', 'repository', 'ref', 'environment'] as const
 
-export const schemaText = `// Everything a guardrail can talk about. Instants are UTC; a datetime compares with datetime("2025-07-16T01:00:00Z").
+export const schemaText = `// Everything a guardrail can talk about. A datetime is UTC: context.start < datetime("2025-07-16T01:00:00Z").
 namespace JobAccess {
   // Who asks. Every team of the identity is a parent: principal in JobAccess::Team::"nlp". An administrator's team is "*".
   // Identity attributes beyond these are tags: principal.hasTag("cluster") && principal.getTag("cluster") == "eu-1".

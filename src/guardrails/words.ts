@@ -2,7 +2,8 @@ import type { Finding } from '../problems.ts'
 import type { Answer } from './engine.ts'
 import type { Action } from './schema.ts'
 
-const job = (verb: string) => (jobId: string, team: string): string => `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
+const job = (verb: string) => (jobId: string, team: string): string =>
+  `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
 const keys = (verb: string) => (bucket: string, prefix: string): string => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
 
 /** What was asked, as it follows "forbids". */
@@ -24,16 +25,13 @@ export const subjectOf: Record<Action, (name: string, rest: string) => string> =
 /** Names the policies that decided and no others. */
 export const wordDenial = (pointer: string, subject: string, source: string | null, { policies, faults }: Answer): Finding => {
   const what = source === null ? subject : `${subject} from ${source}`
-  const hint = policies.find(policy => policy.hint !== null)?.hint
-  return {
-    code: 'forbidden',
-    pointer,
-    detail: faults.length > 0
-      ? `The guardrails could not be evaluated for ${what}, so it is refused.`
-      : policies.length === 0
-        ? `No policy permits ${what}.`
-        : `${policies.length === 1 ? 'Policy' : 'Policies'} ${policies.map(({ id }) => `"${id}"`).join(', ')} ` +
-          `${policies.length === 1 ? 'forbids' : 'forbid'} ${what}.`,
-    hint: hint ?? (faults.length > 0 ? 'The service’s log says why, for its operator.' : 'Ask the operator of this service, or ask for less.')
+  const finding = (detail: string, hint: string): Finding => ({ code: 'forbidden', pointer, detail, hint })
+  if (faults.length > 0) {
+    return finding(`The guardrails could not be evaluated for ${what}, so it is refused.`, 'The service’s log says why, for its operator.')
   }
+  const hint = policies.find(policy => policy.hint !== null)?.hint ?? 'Ask the operator of this service, or ask for less.'
+  const [first, ...others] = policies.map(({ id }) => `"${id}"`)
+  if (first === undefined) return finding(`No policy permits ${what}.`, hint)
+  if (others.length === 0) return finding(`Policy ${first} forbids ${what}.`, hint)
+  return finding(`Policies ${[first, ...others].join(', ')} forbid ${what}.`, hint)
 }

@@ -46,7 +46,8 @@ t.test('a case is as expected, or says what came instead', async t => {
     ['caller: nlp, action: view, expect: deny', /^view needs a grant$/],
     ['caller: nlp, action: list, expect: deny', /^list needs a team$/],
     ['caller: nlp, request: { <<: *data, layuot: guide }, expect: deny', /^request: \/ must NOT have additional properties \(layuot\)$/],
-    ['caller: nlp, request: { <<: *data, sourceIps: [203.0.113.42/24] }, expect: deny', /^the request is refused before any guardrail: ip-host-bits at \/sourceIps\/0/]
+    ['caller: nlp, request: { <<: *data, sourceIps: [203.0.113.42/24] }, expect: deny',
+      /^the request is refused before any guardrail: ip-host-bits at \/sourceIps\/0/]
   ]
   for (const [test, wrong] of outcomes) {
     if (wrong === null) t.equal(outcome(test), null, test)
@@ -58,14 +59,17 @@ t.test('a file that does not have the form is refused, not half read', async t =
   const refused: Array<[text: string, message: RegExp]> = [
     [`${head}  - { name: one, caller: nlp, request: data, expects: deny }`, /^cases\.yaml: \/cases\/0 must/],
     [`${head}  - { name: one, caller: nlp, request: data, expect: denied }`, /^cases\.yaml: \/cases\/0\/expect must/],
-    [`${head}  - { name: one, caller: nlp, request: data, expect: deny, b: x }`, /^cases\.yaml: \/cases\/0 must NOT have additional properties \(b\)$/],
+    [`${head}  - { name: one, caller: nlp, request: data, expect: deny, b: x }`,
+      /^cases\.yaml: \/cases\/0 must NOT have additional properties \(b\)$/],
     [`${head}  - { name: one, caller: nlp`, /^cases\.yaml:1\d:\d+: /],
     [`${head}  - { name: one, name: two, caller: nlp, request: data, expect: deny }`, /^cases\.yaml:12:\d+: Map keys must be unique/],
     [`${head}  - { name: one, caller: *gone, expect: deny }`, /^cases\.yaml: Unresolved alias .*gone/],
     [head, /^cases\.yaml: \/cases must be array$/],
     ['', /^cases\.yaml: \/ must be object$/],
-    [head.replace('2025-07-16T00:00:00Z', 'yesterday') + '  - { name: one, caller: nlp, request: data, expect: deny }', /^cases\.yaml: \/now is not an instant$/],
-    [`limits: { maxWindow: 5 }${head}  - { name: one, caller: nlp, request: data, expect: deny }`, /^cases\.yaml: \/limits\/maxWindow is not a limit$/]
+    [head.replace('2025-07-16T00:00:00Z', 'yesterday') + '  - { name: one, caller: nlp, request: data, expect: deny }',
+      /^cases\.yaml: \/now is not an instant$/],
+    [`limits: { maxWindow: 5 }${head}  - { name: one, caller: nlp, request: data, expect: deny }`,
+      /^cases\.yaml: \/limits\/maxWindow is not a limit$/]
   ]
   for (const [text, message] of refused) t.throws(() => parseCases(text, 'cases.yaml'), { name: 'CasesInvalid', message }, String(message))
 })

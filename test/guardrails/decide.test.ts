@@ -10,8 +10,10 @@ const rules = (text: string): Guardrails => {
   loaded.set(text, guardrails)
   return guardrails
 }
-const decide = (text: string, request: Admitted = asked(), caller: Caller = nlp): Decision => rules(text).decide(caller, request, 'issue', at)
-const on = (condition: string) => `${everything}@id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
+const decide = (text: string, request: Admitted = asked(), caller: Caller = nlp): Decision =>
+  rules(text).decide(caller, request, 'issue', at)
+const on = (condition: string) => `${everything}
+  @id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
 
 t.test('nothing is allowed that no policy permits', async t => {
   t.strictSame(decide(''), {
@@ -74,14 +76,24 @@ t.test('a forbid beats every permit, and is what the denial names', async t => {
   t.strictSame(decide(text, request), {
     allowed: false,
     findings: [
-      { code: 'forbidden', pointer: '/access/1', detail: 'Policy "no-payroll" forbids reading "acmeco-payroll/".', hint: 'Payroll is not for training.' },
+      {
+        code: 'forbidden',
+        pointer: '/access/1',
+        detail: 'Policy "no-payroll" forbids reading "acmeco-payroll/".',
+        hint: 'Payroll is not for training.'
+      },
       {
         code: 'forbidden',
         pointer: '/access/2',
         detail: 'Policies "no-payroll", "not-this" forbid reading "acmeco-payroll/x/".',
         hint: 'Payroll is not for training.'
       },
-      { code: 'forbidden', pointer: '/access/3', detail: 'Policy "not-this" forbids reading "acmeco-data/x/".', hint: 'Ask the operator of this service, or ask for less.' }
+      {
+        code: 'forbidden',
+        pointer: '/access/3',
+        detail: 'Policy "not-this" forbids reading "acmeco-data/x/".',
+        hint: 'Ask the operator of this service, or ask for less.'
+      }
     ],
     decidedBy: ['no-payroll', 'not-this'],
     faults: []
@@ -122,7 +134,15 @@ t.test('a policy sees the request as it is', async t => {
     id: 'oidc:cluster#runner',
     kind: 'oidc',
     teams: ['nlp', 'vision'],
-    attributes: { issuer: 'cluster', namespace: 'training', serviceAccount: 'runner', cluster: 'eu-1', repository: 'a/b', ref: 'refs/heads/main', environment: 'prod' }
+    attributes: {
+      issuer: 'cluster',
+      namespace: 'training',
+      serviceAccount: 'runner',
+      repository: 'a/b',
+      ref: 'refs/heads/main',
+      environment: 'prod',
+      cluster: 'eu-1'
+    }
   }
   const sees: Array<[condition: string, request?: Admitted, caller?: Caller]> = [
     ['resource.bucket == "acmeco-data" && resource.prefix == "" && resource.folder == ""'],
@@ -130,7 +150,8 @@ t.test('a policy sees the request as it is', async t => {
     ['resource.list'],
     ['!resource.list', asked({ entries: [entry({ list: false })] })],
     ['resource.kmsKeyArns.isEmpty()'],
-    ['resource.kmsKeyArns == ["arn:aws:kms:eu-west-1:111122223333:key/1"]', asked({ entries: [entry({ kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:key/1'] })] })],
+    ['resource.kmsKeyArns == ["arn:aws:kms:eu-west-1:111122223333:key/1"]',
+      asked({ entries: [entry({ kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:key/1'] })] })],
     ['context.windowSeconds == 10800'],
     ['context.windowSeconds == 11400', asked({ entries: [entry({ level: 'read-write' })] })],
     ['context.startsInSeconds == 0'],
@@ -149,9 +170,12 @@ t.test('a policy sees the request as it is', async t => {
     ['principal == JobAccess::Caller::"token:nlp" && principal.kind == "token" && principal.teams == ["nlp"]'],
     ['principal in JobAccess::Team::"nlp" && !(principal in JobAccess::Team::"vision")'],
     ['!(principal has issuer) && !(principal has namespace) && !principal.hasTag("cluster")'],
-    ['principal in JobAccess::Team::"nlp" && principal in JobAccess::Team::"vision" && principal.teams.containsAll(["nlp", "vision"])', asked(), oidc],
-    ['principal has issuer && principal.issuer == "cluster" && principal has serviceAccount && principal.serviceAccount == "runner"', asked(), oidc],
-    ['principal has repository && principal.repository == "a/b" && principal has ref && principal has environment && principal has namespace', asked(), oidc],
+    ['principal in JobAccess::Team::"nlp" && principal in JobAccess::Team::"vision" && principal.teams.containsAll(["nlp", "vision"])',
+      asked(), oidc],
+    ['principal has issuer && principal.issuer == "cluster" && principal has serviceAccount && principal.serviceAccount == "runner"',
+      asked(), oidc],
+    ['principal has repository && principal.repository == "a/b" && principal has ref && principal has environment', asked(), oidc],
+    ['principal has namespace && principal.namespace == "training"', asked(), oidc],
     ['principal.hasTag("cluster") && principal.getTag("cluster") == "eu-1" && !principal.hasTag("issuer")', asked(), oidc],
     ['resource == JobAccess::Access::"acmeco-data/"']
   ]
@@ -162,7 +186,10 @@ t.test('a policy sees the request as it is', async t => {
 })
 
 t.test('a policy sees the job: owner, labels, and the longest window of its entries', async t => {
-  const labelled = asked({ job: { id: 'j1', team: 'nlp', labels: { tier: 'gold' } }, entries: [entry(), entry({ level: 'write', prefix: 'o/' })] })
+  const labelled = asked({
+    job: { id: 'j1', team: 'nlp', labels: { tier: 'gold' } },
+    entries: [entry(), entry({ level: 'write', prefix: 'o/' })]
+  })
   for (const condition of [
     'resource.team == "nlp" && resource.jobId == "j1" && resource.owner == principal',
     'resource.hasTag("tier") && resource.getTag("tier") == "gold" && !resource.hasTag("cost")',
@@ -173,13 +200,26 @@ t.test('a policy sees the job: owner, labels, and the longest window of its entr
   }
 })
 
+t.test('who issues owns the grant, who extends may not', async t => {
+  const guardrails = rules(`@id("owners") permit (principal, action, resource is JobAccess::Job) when { resource.owner == principal };
+    @id("entries") permit (principal, action, resource is JobAccess::Access);`)
+  t.equal(guardrails.decide(nlp, asked(), 'issue', at).allowed, true)
+  t.equal(guardrails.decide(nlp, asked(), 'render', at).allowed, true)
+  t.equal(guardrails.decide(nlp, asked(), 'extend', { now, owner: nlp.id }).allowed, true)
+  t.equal(guardrails.decide(nlp, asked(), 'extend', { now, owner: 'token:other' }).allowed, false)
+  t.equal(guardrails.decide(nlp, asked(), 'extend', { now }).allowed, false)
+  t.equal(guardrails.decide({ ...nlp, id: 'token:other' }, asked(), 'issue', { now, owner: nlp.id }).allowed, true,
+    'issue takes no other owner')
+})
+
 t.test('the profile and the clock are what the caller of decide() says', async t => {
   const profile = rules(on('context has profile && context.profile == "ci"'))
   t.equal(profile.decide(nlp, asked(), 'issue', { now, profile: 'ci' }).allowed, false)
   t.equal(profile.decide(nlp, asked(), 'issue', { now, profile: 'prod' }).allowed, true)
   const freeze = rules(on('context.now >= datetime("2025-12-24") || context.startsInSeconds < 0'))
   t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-12-24T00:00:00Z') }).allowed, false)
-  t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-07-16T00:00:00.500Z') }).allowed, true, 'half a second late is not yet one')
+  t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-07-16T00:00:00.500Z') }).allowed, true,
+    'half a second late is not yet one')
   t.equal(freeze.decide(nlp, asked(), 'issue', { now: new Date('2025-07-16T00:00:01Z') }).allowed, false)
 })
 
@@ -202,7 +242,10 @@ t.test('every source range must be allowed, whole', async t => {
   for (const [cidrs, refused] of from) {
     const decision = decide(text, asked({ source: { kind: 'ip', cidrs } }))
     if (refused === null) t.strictSame(decision, { allowed: true, decidedBy: ['everything'] }, cidrs.join())
-    else t.match(decision, { findings: [{ pointer: '/access/0', detail: `Policy "nat" forbids reading "acmeco-data/" from ${refused}.` }] }, cidrs.join())
+    else {
+      t.match(decision,
+        { findings: [{ pointer: '/access/0', detail: `Policy "nat" forbids reading "acmeco-data/" from ${refused}.` }] }, cidrs.join())
+    }
   }
   t.match(decide(text, asked({ source: { kind: 'any' } })), { findings: [{ detail: 'Policy "nat" forbids reading "acmeco-data/".' }] })
 })
@@ -218,35 +261,44 @@ t.test('what cannot be evaluated is refused, and only the operator learns why', 
     faults: [/^policy "no": .*overflow/]
   })
   t.notMatch(JSON.stringify((decision as { findings: unknown }).findings), /overflow/)
-  t.equal(decide(overflow, asked({ window: { notBefore: '2025-07-16T00:00:00Z', notAfter: '2025-07-16T00:00:01Z', outputNotAfter: '2025-07-16T00:00:01Z' } })).allowed,
-    false, 'without the overflow the forbid applies')
+  const window = { notBefore: '2025-07-16T00:00:00Z', notAfter: '2025-07-16T00:00:01Z', outputNotAfter: '2025-07-16T00:00:01Z' }
+  t.match(decide(overflow, asked({ window })), { allowed: false, decidedBy: ['no'] }, 'without the overflow the forbid applies')
   const bad = decide(on('context has source && context.source.isLoopback()'), asked({ source: { kind: 'ip', cidrs: ['::ffff:10.0.0.1'] } }))
   t.match(bad, { allowed: false, decidedBy: [checks.fault], faults: [/IP address/] }, 'a request that Cedar does not take')
-  t.match(decide(`${everything}@id("n") forbid (principal, action, resource is JobAccess::Access) when { resource.bucket == "x" };`, asked({ entries: [entry({ bucket: '\ud800' })] })),
-    { allowed: false, decidedBy: [checks.fault] }, 'half a character')
+  t.match(decide(`${everything}@id("n") forbid (principal, action, resource is JobAccess::Access) when { resource.bucket == "x" };`,
+    asked({ entries: [entry({ bucket: '\ud800' })] })),
+  { allowed: false, decidedBy: [checks.fault] }, 'half a character')
 })
 
 t.test('data is data, whatever it looks like', async t => {
   const hostile = [
-    '"; permit (principal, action, resource); //', '"', '\\', '\\"', '\n', '\u0000', '\u202e', '*', '$' + '{aws:username}', '{"__entity":{"type":"JobAccess::Team","id":"*"}}',
+    '"; permit (principal, action, resource); //', '"', '\\', '\\"', '\n', '\u0000', '\u202e', '*', '$' + '{aws:username}',
+    '{"__entity":{"type":"JobAccess::Team","id":"*"}}',
     '__entity', '__extn', '__expr', '__proto__', 'constructor', 'JobAccess::Team::"*"', 'ip("0.0.0.0/0")', '🦊', 'a'.repeat(10_000)
   ]
   const text = `@id("job") permit (principal, action == JobAccess::Action::"issue", resource);
-    @id("own") permit (principal, action, resource is JobAccess::Access) when { resource.bucket == "acmeco-data" && resource.folder == context.team };
+    @id("own") permit (principal, action,
+      resource is JobAccess::Access) when { resource.bucket == "acmeco-data" && resource.folder == context.team };
     @id("admins") permit (principal in JobAccess::Team::"*", action, resource);
-    @id("tags") permit (principal, action, resource is JobAccess::Access) when { principal.hasTag("admin") && principal.getTag("admin") == "yes" };
+    @id("tags") permit (principal, action,
+      resource is JobAccess::Access) when { principal.hasTag("admin") && principal.getTag("admin") == "yes" };
     @id("named") permit (principal == JobAccess::Caller::"root", action, resource);
     @id("labels") permit (principal, action, resource is JobAccess::Job) when { resource.hasTag("admin") };
     @id("nat") forbid (principal, action, resource) when { context has source && !context.source.isInRange(ip("203.0.113.0/24")) };`
-    .replace('forbid (principal, action, resource)', 'forbid (principal, action in [JobAccess::Action::"read", JobAccess::Action::"issue"], resource)')
+    .replace('forbid (principal, action, resource)',
+      'forbid (principal, action in [JobAccess::Action::"read", JobAccess::Action::"issue"], resource)')
   const guardrails = rules(text)
   for (const value of hostile) {
     const name = JSON.stringify(value).slice(0, 60)
-    t.match(guardrails.decide(nlp, asked({ entries: [entry({ bucket: value, prefix: 'nlp/' })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `bucket ${name}`)
-    t.match(guardrails.decide(nlp, asked({ entries: [entry({ prefix: `${value}/` })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `prefix ${name}`)
-    t.match(guardrails.decide({ ...nlp, id: value }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at), { allowed: false, decidedBy: [checks.noPolicy] }, `caller ${name}`)
-    t.match(guardrails.decide({ ...nlp, attributes: { [value]: 'yes', x: value } }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at),
-      { allowed: false, decidedBy: [checks.noPolicy] }, `attribute ${name}`)
+    t.match(guardrails.decide(nlp, asked({ entries: [entry({ bucket: value, prefix: 'nlp/' })] }), 'issue', at),
+      { allowed: false, decidedBy: [checks.noPolicy] }, `bucket ${name}`)
+    t.match(guardrails.decide(nlp, asked({ entries: [entry({ prefix: `${value}/` })] }), 'issue', at),
+      { allowed: false, decidedBy: [checks.noPolicy] }, `prefix ${name}`)
+    t.match(guardrails.decide({ ...nlp, id: value }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at),
+      { allowed: false, decidedBy: [checks.noPolicy] }, `caller ${name}`)
+    t.match(guardrails.decide({ ...nlp, attributes: { [value]: 'yes', x: value } }, asked({ entries: [entry({ bucket: 'other' })] }),
+      'issue', at),
+    { allowed: false, decidedBy: [checks.noPolicy] }, `attribute ${name}`)
     if (value !== '*') {
       const theirs = { ...nlp, teams: [value] }
       const mine = asked({ job: { id: value, team: value, labels: { [value]: value } }, entries: [entry({ bucket: 'other' })] })
@@ -254,7 +306,8 @@ t.test('data is data, whatever it looks like', async t => {
       t.match(guardrails.decide(nlp, mine, 'issue', at), { allowed: false, decidedBy: [checks.team] }, `another's team ${name}`)
     }
   }
-  t.equal(guardrails.decide({ ...nlp, attributes: { admin: 'yes' } }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue', at).allowed, true, 'the rules do permit something')
+  t.equal(guardrails.decide({ ...nlp, attributes: { admin: 'yes' } }, asked({ entries: [entry({ bucket: 'other' })] }), 'issue',
+    at).allowed, true, 'the rules do permit something')
 })
 
 t.test('more questions than can be answered in good time are refused unasked', async t => {
@@ -264,16 +317,26 @@ t.test('more questions than can be answered in good time are refused unasked', a
   t.equal(decide(looks, asked({ entries: entries(3), source: { kind: 'ip', cidrs } })).allowed, true)
   t.match(decide(looks, asked({ entries: entries(40), source: { kind: 'ip', cidrs } })), {
     allowed: false,
-    findings: [{ code: 'forbidden', pointer: '', detail: `2001 decisions would be needed, one per access entry and source range; ${maxQuestions} are made.` }],
+    findings: [{
+      code: 'forbidden',
+      pointer: '',
+      detail: `2001 decisions would be needed, one per access entry and source range; ${maxQuestions} are made.`
+    }],
     decidedBy: [checks.questions]
   })
-  t.equal(decide(everything, asked({ entries: entries(40), source: { kind: 'ip', cidrs } })).allowed, true, 'where no policy looks at the source, it is not asked per range')
+  t.equal(decide(everything, asked({ entries: entries(40), source: { kind: 'ip', cidrs } })).allowed, true,
+    'where no policy looks at the source, it is not asked per range')
 })
 
 t.test('the trace has every question, with the policies that answered it', async t => {
-  const guardrails = rules(`${everything}@id("nat") forbid (principal, action == JobAccess::Action::"write", resource) when { context has source && context.source.isIpv6() };`)
-  const request = asked({ entries: [entry(), entry({ level: 'write', prefix: 'o/' })], source: { kind: 'ip', cidrs: ['203.0.113.1/32', '2001:db8::/64'] } })
-  t.strictSame(guardrails.trace(nlp, request, 'issue', at).map(({ pointer, action, source, answer }) => [pointer, action, source, answer.allowed, ...answer.policies.map(({ id }) => id)]), [
+  const guardrails = rules(`${everything}@id("nat") forbid (principal, action == JobAccess::Action::"write", resource)
+    when { context has source && context.source.isIpv6() };`)
+  const request = asked({
+    entries: [entry(), entry({ level: 'write', prefix: 'o/' })],
+    source: { kind: 'ip', cidrs: ['203.0.113.1/32', '2001:db8::/64'] }
+  })
+  t.strictSame(guardrails.trace(nlp, request, 'issue',
+    at).map(({ pointer, action, source, answer }) => [pointer, action, source, answer.allowed, ...answer.policies.map(({ id }) => id)]), [
     ['/job', 'issue', null, true, 'everything'],
     ['/access/0', 'read', null, true, 'everything'],
     ['/access/1', 'write', '203.0.113.1/32', true, 'everything'],

@@ -9,7 +9,8 @@ import { actions } from '../../src/guardrails/schema.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const docs = await readFile(join(root, 'docs/guardrails.md'), 'utf8')
-const blocks = (language: string) => [...docs.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, block = '']) => block)
+const blocks = (language: string) => [...docs.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([,
+  block = '']) => block)
 
 t.test('the commands work when pasted, and print what the docs say', async t => {
   const dir = t.testdir()

@@ -31,5 +31,6 @@ t.test('the open set leaves team isolation', async t => {
   const admission = admit(guideRequest, defaultLimits, now)
   if (!admission.ok) throw new Error('the guide’s request is admissible')
   t.match(guardrails.decide(nlp, admission.admitted, 'issue', at), { allowed: true })
-  t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.admitted, 'issue', at), { allowed: false, decidedBy: ['team isolation'] })
+  t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.admitted, 'issue', at),
+    { allowed: false, decidedBy: ['team isolation'] })
 })

@@ -9,23 +9,33 @@ const everything = '@id("everything") permit (principal, action, resource);\n'
 t.test('each action on a grant is decided apart', async t => {
   const empty = loadGuardrails('', 'rules.cedar')
   for (const permitted of grantActions) {
-    const guardrails = loadGuardrails(`@id("one") permit (principal, action == JobAccess::Action::"${permitted}", resource);`, 'rules.cedar')
+    const guardrails = loadGuardrails(`@id("one") permit (principal, action == JobAccess::Action::"${permitted}", resource);`,
+      'rules.cedar')
     for (const action of grantActions) {
-      t.strictSame(guardrails.decideOnGrant(nlp, grant, action, at).allowed, action === permitted, `${action} where ${permitted} is permitted`)
+      t.strictSame(guardrails.decideOnGrant(nlp, grant, action, at).allowed, action === permitted,
+        `${action} where ${permitted} is permitted`)
     }
-    t.match(empty.decideOnGrant(nlp, grant, permitted, at), { allowed: false, decidedBy: [checks.noPolicy], findings: [{ code: 'forbidden', pointer: '' }] })
+    t.match(empty.decideOnGrant(nlp, grant, permitted, at),
+      { allowed: false, decidedBy: [checks.noPolicy], findings: [{ code: 'forbidden', pointer: '' }] })
   }
 })
 
 t.test('a denial says what was refused', async t => {
   const guardrails = loadGuardrails(`${everything}@id("frozen") @hint("After the freeze.")
-    forbid (principal, action in [JobAccess::Action::"collect", JobAccess::Action::"rotate", JobAccess::Action::"revoke", JobAccess::Action::"view"], resource);`, 'rules.cedar')
+    forbid (principal, action in [JobAccess::Action::"collect", JobAccess::Action::"rotate", JobAccess::Action::"revoke",
+      JobAccess::Action::"view"], resource);`, 'rules.cedar')
   for (const [action, words] of [
-    ['collect', 'fetching the key of'], ['rotate', 'replacing the key of'], ['revoke', 'ending the grant of'], ['view', 'looking at the grant of']
+    ['collect', 'fetching the key of'], ['rotate', 'replacing the key of'], ['revoke', 'ending the grant of'],
+    ['view', 'looking at the grant of']
   ] as const) {
     t.strictSame(guardrails.decideOnGrant(nlp, grant, action, at), {
       allowed: false,
-      findings: [{ code: 'forbidden', pointer: '', detail: `Policy "frozen" forbids ${words} job "j1" of team "nlp".`, hint: 'After the freeze.' }],
+      findings: [{
+        code: 'forbidden',
+        pointer: '',
+        detail: `Policy "frozen" forbids ${words} job "j1" of team "nlp".`,
+        hint: 'After the freeze.'
+      }],
       decidedBy: ['frozen'],
       faults: []
     })
@@ -41,9 +51,11 @@ t.test('a policy sees the grant: team, job, owner, labels, and the clock', async
     'context.now == datetime("2025-07-16")',
     'resource == JobAccess::Job::"j1"'
   ]) {
-    const guardrails = loadGuardrails(`@id("this") permit (principal, action == JobAccess::Action::"view", resource) when { ${condition} };`, 'rules.cedar')
+    const text = `@id("this") permit (principal, action == JobAccess::Action::"view", resource) when { ${condition} };`
+    const guardrails = loadGuardrails(text, 'rules.cedar')
     t.equal(guardrails.decideOnGrant(nlp, grant, 'view', at).allowed, true, condition)
-    t.equal(guardrails.decideOnGrant({ ...nlp, id: 'token:other' }, { ...grant, jobId: 'j2', labels: {}, owner: 'token:x' }, 'view', { now: new Date(0) }).allowed, false, `not: ${condition}`)
+    t.equal(guardrails.decideOnGrant({ ...nlp, id: 'token:other' }, { ...grant, jobId: 'j2', labels: {}, owner: 'token:x' }, 'view',
+      { now: new Date(0) }).allowed, false, `not: ${condition}`)
   }
 })
 
@@ -57,11 +69,15 @@ t.test('no policy crosses teams, but the team "*"', async t => {
     [{ ...nlp, teams: ['NLP'] }, false]
   ]
   for (const [caller, allowed] of callers) {
-    for (const action of grantActions) t.equal(guardrails.decideOnGrant(caller, grant, action, at).allowed, allowed, `${action} by ${caller.teams.join()}`)
+    for (const action of grantActions) {
+      t.equal(guardrails.decideOnGrant(caller, grant, action, at).allowed, allowed,
+      `${action} by ${caller.teams.join()}`)
+    }
     t.equal(guardrails.decideOnTeam(caller, 'nlp', at).allowed, allowed, `list by ${caller.teams.join()}`)
     t.equal(guardrails.decideOnTeam(caller, '*', at).allowed, caller.teams.includes('*'), `list all by ${caller.teams.join()}`)
   }
-  t.match(guardrails.decideOnGrant({ ...nlp, teams: ['vision'] }, grant, 'view', at), { decidedBy: [checks.team], findings: [{ pointer: '' }] })
+  t.match(guardrails.decideOnGrant({ ...nlp, teams: ['vision'] }, grant, 'view', at),
+    { decidedBy: [checks.team], findings: [{ pointer: '' }] })
 })
 
 t.test('listing is permitted by team', async t => {
@@ -73,5 +89,6 @@ t.test('listing is permitted by team', async t => {
   t.match(guardrails.decideOnTeam(caller, 'secret', at), {
     allowed: false, decidedBy: ['not-secret'], findings: [{ detail: 'Policy "not-secret" forbids listing the grants of team "secret".' }]
   })
-  t.match(guardrails.decideOnTeam({ ...nlp, teams: ['*'] }, 'nlp', at), { allowed: false, decidedBy: [checks.noPolicy] }, 'an administrator is in no team but "*"')
+  t.match(guardrails.decideOnTeam({ ...nlp, teams: ['*'] }, 'nlp', at), { allowed: false, decidedBy: [checks.noPolicy] },
+    'an administrator is in no team but "*"')
 })

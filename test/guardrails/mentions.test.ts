@@ -19,22 +19,31 @@ import { asked, entry } from './sample.ts'
 const conditions = {
   Access: [
     'resource.bucket == "a"', 'resource.prefix like "nlp/*"', 'resource.folder == context.team', 'resource.list', 'resource has kmsKeyArns',
-    '["k1", "k2"].containsAll(resource.kmsKeyArns)', 'resource == JobAccess::Access::"a/nlp/"', 'resource is JobAccess::Access && context.jobId == "j"'
+    '["k1", "k2"].containsAll(resource.kmsKeyArns)', 'resource == JobAccess::Access::"a/nlp/"',
+    'resource is JobAccess::Access && context.jobId == "j"'
   ],
-  Job: ['resource.team == "nlp"', 'resource.owner == principal', 'resource.hasTag("tier") && resource.getTag("tier") == "x"', 'resource == JobAccess::Job::"j"'],
+  Job: ['resource.team == "nlp"', 'resource.owner == principal', 'resource.hasTag("tier") && resource.getTag("tier") == "x"',
+    'resource == JobAccess::Job::"j"'],
   Team: ['resource.name == "nlp"', 'principal in resource', 'principal.teams.contains(resource.name)'],
   principal: [
-    'principal.kind == "oidc"', 'principal.teams.contains("vision")', 'principal in JobAccess::Team::"nlp"', 'principal in [JobAccess::Team::"*", JobAccess::Team::"vision"]',
-    'principal has namespace', 'principal has issuer && principal.issuer == "c"', 'principal.hasTag("team")', 'principal.hasTag("kind") && principal.getTag("kind") == "x"',
-    'principal == JobAccess::Caller::"u"', 'principal is JobAccess::Caller in JobAccess::Team::"nlp"', '[principal].contains(JobAccess::Caller::"u")',
+    'principal.kind == "oidc"', 'principal.teams.contains("vision")', 'principal in JobAccess::Team::"nlp"',
+    'principal in [JobAccess::Team::"*", JobAccess::Team::"vision"]',
+    'principal has namespace', 'principal has issuer && principal.issuer == "c"', 'principal.hasTag("team")',
+    'principal.hasTag("kind") && principal.getTag("kind") == "x"',
+    'principal == JobAccess::Caller::"u"', 'principal is JobAccess::Caller in JobAccess::Team::"nlp"',
+    '[principal].contains(JobAccess::Caller::"u")',
     'principal has issuer && principal has namespace && principal.hasTag(principal.namespace)'
   ],
   context: [
-    'context.windowSeconds > 3600', 'context.startsInSeconds <= 0', 'context.now.toDate() == context.start.toDate()', 'context.end < datetime("2025-07-16T02:00:00Z")',
-    'context has source && context.source.isIpv4()', 'context has source && context.source.isInRange(ip("10.0.0.0/8"))', 'context has vpcSource',
-    'context has vpcIds && context.vpcIds.contains("vpc-1")', 'context has vpcEndpointIds', 'context.attach == "session" || context.layout == "guide"',
+    'context.windowSeconds > 3600', 'context.startsInSeconds <= 0', 'context.now.toDate() == context.start.toDate()',
+    'context.end < datetime("2025-07-16T02:00:00Z")',
+    'context has source && context.source.isIpv4()', 'context has source && context.source.isInRange(ip("10.0.0.0/8"))',
+    'context has vpcSource',
+    'context has vpcIds && context.vpcIds.contains("vpc-1")', 'context has vpcEndpointIds',
+    'context.attach == "session" || context.layout == "guide"',
     'context has profile && context.profile == "ci"', 'if context.team == "nlp" then context.jobId == "j" else context has source',
-    '{ team: context.team, left: context.attach }.left == "auto"', '{ entity_type: context.layout }.entity_type == "guide"', '[context.team, "x"].contains("nlp")',
+    '{ team: context.team, left: context.attach }.left == "auto"', '{ entity_type: context.layout }.entity_type == "guide"',
+    '[context.team, "x"].contains("nlp")',
     '{ "Var": "context", "all": context }.all.layout == "guide"', '{ ".": { "left": context } }["."].left.team == "nlp"'
   ]
 }
@@ -45,14 +54,21 @@ const condition = (...values: string[][]) => fc.oneof(...values.map(list => fc.c
 const both = (texts: fc.Arbitrary<string>) => fc.tuple(texts, texts, fc.constantFrom('&&', '||'), fc.boolean())
   .map(([a, b, operator, not]) => `${not ? '!' : ''}((${a}) ${operator} (${b}))`)
 const statement = fc.tuple(fc.constantFrom('permit', 'permit', 'forbid'), fc.oneof(
-  fc.tuple(fc.constantFrom(requestScope(accessActions), requestScope(['read']), requestScope(['write', 'setAcl']), 'action == JobAccess::Action::"read"'),
-    both(condition(conditions.Access, conditions.principal, conditions.context)), fc.constantFrom('resource', 'resource is JobAccess::Access')),
-  fc.tuple(fc.constantFrom(requestScope(['issue', 'extend', 'render']), requestScope(['issue'])), both(condition(conditions.Job, conditions.principal, conditions.context)), fc.constant('resource')),
-  fc.tuple(fc.constant(requestScope(['collect', 'rotate', 'revoke', 'view'])), both(condition(conditions.Job, conditions.principal)), fc.constant('resource')),
-  fc.tuple(fc.constant('action == JobAccess::Action::"list"'), both(condition(conditions.Team, conditions.principal)), fc.constant('resource')),
-  fc.tuple(fc.constant('action'), both(condition(conditions.principal)), fc.constantFrom('resource', 'resource is JobAccess::Job', 'resource is JobAccess::Access'))
+  fc.tuple(fc.constantFrom(requestScope(accessActions), requestScope(['read']), requestScope(['write', 'setAcl']),
+    'action == JobAccess::Action::"read"'),
+  both(condition(conditions.Access, conditions.principal, conditions.context)),
+  fc.constantFrom('resource', 'resource is JobAccess::Access')),
+  fc.tuple(fc.constantFrom(requestScope(['issue', 'extend', 'render']), requestScope(['issue'])),
+    both(condition(conditions.Job, conditions.principal, conditions.context)), fc.constant('resource')),
+  fc.tuple(fc.constant(requestScope(['collect', 'rotate', 'revoke', 'view'])), both(condition(conditions.Job, conditions.principal)),
+    fc.constant('resource')),
+  fc.tuple(fc.constant('action == JobAccess::Action::"list"'), both(condition(conditions.Team, conditions.principal)),
+    fc.constant('resource')),
+  fc.tuple(fc.constant('action'), both(condition(conditions.principal)),
+    fc.constantFrom('resource', 'resource is JobAccess::Job', 'resource is JobAccess::Access'))
 )).map(([effect, [action, when, resource]]) => `${effect} (principal, ${action}, ${resource}) when { ${when} };`)
-const texts = fc.array(statement, { minLength: 1, maxLength: 8 }).map(list => list.map((text, index) => `@id("p${index}") ${text}`).join('\n'))
+const texts = fc.array(statement,
+  { minLength: 1, maxLength: 8 }).map(list => list.map((text, index) => `@id("p${index}") ${text}`).join('\n'))
 
 const caller: fc.Arbitrary<Caller> = fc.record({
   id: fc.constantFrom('u', 'oidc:c#x'),
@@ -61,7 +77,12 @@ const caller: fc.Arbitrary<Caller> = fc.record({
   attributes: fc.dictionary(fc.constantFrom('namespace', 'issuer', 'team', 'kind', 'x', '__proto__'), fc.constantFrom('c', 'x', 'team'))
 })
 const request: fc.Arbitrary<Admitted> = fc.record({
-  job: fc.record({ id: fc.constantFrom('j', 'i'), team: fc.constantFrom('nlp', 'vision'), labels: fc.dictionary(fc.constantFrom('tier', 'cost'), fc.constantFrom('x', 'y')) }),
+  job: fc.record({
+    id: fc.constantFrom('j', 'i'),
+    team: fc.constantFrom('nlp',
+      'vision'),
+    labels: fc.dictionary(fc.constantFrom('tier', 'cost'), fc.constantFrom('x', 'y'))
+  }),
   entries: fc.array(fc.record({
     bucket: fc.constantFrom('a', 'b'),
     prefix: fc.constantFrom('', 'nlp/', 'nlp/x/', 'vision/'),
@@ -76,11 +97,16 @@ const request: fc.Arbitrary<Admitted> = fc.record({
   }),
   source: fc.constantFrom<Admitted['source']>(
     { kind: 'any' }, { kind: 'ip', cidrs: ['10.1.0.0/16'] }, { kind: 'ip', cidrs: ['2001:db8::/48'] },
-    { kind: 'vpc', vpcIds: ['vpc-1'], vpcEndpointIds: [], cidrs: ['10.0.0.1/32'] }, { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-1'], cidrs: [] }),
+    { kind: 'vpc', vpcIds: ['vpc-1'], vpcEndpointIds: [], cidrs: ['10.0.0.1/32'] },
+    { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-1'], cidrs: [] }),
   layout: fc.constantFrom('everywhere' as const, 'guide' as const),
   attach: fc.constantFrom('auto' as const, 'session' as const)
 }).map(asked)
-const at = fc.record({ now: fc.constantFrom(new Date('2025-07-16T00:00:00Z'), new Date('2025-07-18T12:30:00.250Z')), profile: fc.constantFrom('ci', 'x') }, { requiredKeys: ['now'] })
+const at = fc.record({
+  now: fc.constantFrom(new Date('2025-07-16T00:00:00Z'),
+    new Date('2025-07-18T12:30:00.250Z')),
+  profile: fc.constantFrom('ci', 'x')
+}, { requiredKeys: ['now'] })
 
 const whole: Mentions = { has: () => true }
 const allWhole = Object.fromEntries(actions.map(action => [action, whole])) as Record<Action, Mentions>
@@ -107,7 +133,8 @@ t.test('what is left out changes no decision, and every request fits the schema'
       const full = questionsOf(allWhole, who, what, when)
       const grant = { team: what.job.team, jobId: what.job.id, owner: 'u', labels: what.job.labels }
       const pairs = [
-        ...accessActions.flatMap(action => what.entries.map(item => [pruned.access(action, item, source), full.access(action, item, source)] as const)),
+        ...accessActions.flatMap(action => what.entries.map(item => [pruned.access(action, item, source),
+          full.access(action, item, source)] as const)),
         ...(['issue', 'render'] as const).map(action => [pruned.request(action, source), full.request(action, source)] as const),
         [grantQuestion(engine.mentions.view, who, grant, 'view', when), grantQuestion(whole, who, grant, 'view', when)] as const,
         [teamQuestion(engine.mentions.list, who, 'nlp', when), teamQuestion(whole, who, 'nlp', when)] as const
@@ -124,8 +151,9 @@ t.test('what is left out changes no decision, and every request fits the schema'
         if (answer.response.diagnostics.errors.length > 0) throw new Error(JSON.stringify(answer.response.diagnostics.errors))
         const ours = engine.ask(question)
         if (ours.faults.length > 0) throw new Error(ours.faults.join('; '))
-        const [expected, got] = [[answer.response.decision === 'allow', answer.response.diagnostics.reason.toSorted()], [ours.allowed, ours.policies.map(({ id }) => id).sort()]]
-        if (JSON.stringify(expected) !== JSON.stringify(got)) throw new Error(`${JSON.stringify(expected)} in full, ${JSON.stringify(got)} pruned: ${JSON.stringify(question)}`)
+        const [expected, got] = [[answer.response.decision === 'allow', answer.response.diagnostics.reason.toSorted()],
+          [ours.allowed, ours.policies.map(({ id }) => id).sort()]]
+        if (JSON.stringify(expected) !== JSON.stringify(got)) throw new Error(JSON.stringify({ expected, got, question }))
         asking += 1
         if (ours.allowed) allowed += 1
       }
@@ -136,7 +164,9 @@ t.test('what is left out changes no decision, and every request fits the schema'
 
 t.test('what no policy mentions stays out', async t => {
   const cedar = openCedar()
-  const engine = buildEngine(parsePolicies(cedar, '@id("a") permit (principal, action == JobAccess::Action::"read", resource is JobAccess::Access) when { resource.bucket == "a" };', 'p'))
+  const engine = buildEngine(parsePolicies(cedar,
+    '@id("a") permit (principal, action == JobAccess::Action::"read", resource is JobAccess::Access) when { resource.bucket == "a" };',
+    'p'))
   const who = { id: 'u', kind: 'token' as const, teams: ['nlp'], attributes: { namespace: 'n', x: 'y' } }
   const question = questionsOf(engine.mentions, who, asked(), { now: new Date(0) }).access('read', entry({ bucket: 'a' }), '10.0.0.0/8')
   t.strictSame(question.context, {})

@@ -21,22 +21,28 @@ t.test('every fault has its file, line and column', async t => {
       [/^rules\.cedar:3:8: policy "a": attribute `buckt` on entity type `JobAccess::Access` not found; did you mean `bucket`\?$/]],
     ['an unknown action', '@id("a") permit (principal, action == JobAccess::Action::"raed", resource);',
       [/^rules\.cedar:1:39: policy "a": unrecognized action.*did you mean/]],
-    ['an unknown type', `@id("a") ${read} when { principal in JobAccess::Taem::"x" };`, [/^rules\.cedar:1:\d+: policy "a": unrecognized entity type/]],
-    ['a string compared with a number', `@id("a") ${read} when { resource.bucket == 5 };`, [/^rules\.cedar:1:83: the types Long and String are not compatible; policy "a": both operands/]],
+    ['an unknown type', `@id("a") ${read} when { principal in JobAccess::Taem::"x" };`,
+      [/^rules\.cedar:1:\d+: policy "a": unrecognized entity type/]],
+    ['a string compared with a number', `@id("a") ${read} when { resource.bucket == 5 };`,
+      [/^rules\.cedar:1:83: the types Long and String are not compatible; policy "a": both operands/]],
     ['an optional attribute that may be missing', `@id("a") ${read} when { principal.namespace == "x" };`,
-      [/^rules\.cedar:1:\d+: policy "a": unable to guarantee safety of access to optional attribute `namespace` on entity type `JobAccess::Caller`/]],
+      [/^rules\.cedar:1:\d+: policy "a": unable to guarantee safety of access to optional attribute `namespace` on entity type/]],
     ['a tag that may be missing', `@id("a") ${read} when { principal.getTag("x") == "y" };`,
       [/^rules\.cedar:1:\d+: policy "a": .*unable to guarantee safety of access to tag/]],
-    ['a context that the action does not have', '@id("a") permit (principal, action == JobAccess::Action::"view", resource) when { context.windowSeconds < 5 };',
+    ['a context that the action does not have',
+      '@id("a") permit (principal, action == JobAccess::Action::"view", resource) when { context.windowSeconds < 5 };',
       [/^rules\.cedar:1:\d+: policy "a": attribute `windowSeconds` in context.*not found/]],
-    ['the same for two actions', '@id("a") permit (principal, action in [JobAccess::Action::"write", JobAccess::Action::"read"], resource) when { context.profile == "x" };',
-      [/^rules\.cedar:1:\d+: policy "a": unable to guarantee safety of access to optional attribute `profile` in context for read, write; try/]],
+    ['the same for two actions',
+      '@id("a") permit (principal, action in [JobAccess::Action::"write", JobAccess::Action::"read"], resource)\n' +
+        'when { context.profile == "x" };',
+      [/^rules\.cedar:2:8: policy "a": unable to guarantee safety of access to optional attribute `profile` in context for read, write;/]],
     ['not an address', `@id("a") ${read} when { context has source && context.source.isInRange(ip("10.0.0.0/33")) };`,
       [/^rules\.cedar:1:\d+: policy "a": .*10\.0\.0\.0\/33/]],
     ['not an instant', `@id("a") ${read} when { context.now < datetime("2025-13-01") };`, [/^rules\.cedar:1:\d+: policy "a": /]],
     ['a rule that can never apply', `@id("ok") ${read};\n@id("never") forbid (principal, action, resource) when { false };`,
       [/^rules\.cedar:2:1: policy "never": policy is impossible/]],
-    ['letters that only look Latin', `@id("a") ${read} when { resource.bucket == "аcmeco" };`, [/^rules\.cedar:1:\d+: policy "a": .*(script|confusable)/i]],
+    ['letters that only look Latin', `@id("a") ${read} when { resource.bucket == "аcmeco" };`,
+      [/^rules\.cedar:1:\d+: policy "a": .*(script|confusable)/i]],
     ['text that reads backwards', `@id("a") ${read} when { resource.bucket == "\u202e" };`, [/^rules\.cedar:1:\d+: policy "a": .*BIDI/]],
     ['a template', '@id("a") permit (principal == ?principal, action, resource);', [/^rules\.cedar:1:1: .*template/]],
     ['a policy without a name', `@id("a") ${read};\n\n  // why\n  ${read};`, [/^rules\.cedar:4:3: a policy needs an @id/]],
@@ -58,7 +64,8 @@ t.test('every fault has its file, line and column', async t => {
 t.test('columns are characters, not bytes', async t => {
   t.match(findingsOf(`// ünïcödé 🦊\n/* */ ${read};`), [/^rules\.cedar:2:1: /])
   const text = `@id("a") @note("äöü🦊") ${read} when { resource.x == 1 };`
-  t.match(findingsOf(text), [new RegExp(`^rules\\.cedar:1:${[...text.slice(0, text.indexOf('resource.x'))].length + 1}: policy "a": attribute`)])
+  t.match(findingsOf(text),
+    [new RegExp(`^rules\\.cedar:1:${[...text.slice(0, text.indexOf('resource.x'))].length + 1}: policy "a": attribute`)])
 })
 
 t.test('the eleventh policy is named, not the third by the alphabet', async t => {
@@ -69,7 +76,8 @@ t.test('the eleventh policy is named, not the third by the alphabet', async t =>
 t.test('nesting beyond the engine’s stack is a finding, and harms nothing else', async t => {
   const good = loadGuardrails('@id("a") permit (principal, action, resource);', 'good.cedar')
   for (const depth of [300, 20_000]) {
-    t.match(findingsOf(`@id("a") ${read} when { ${'('.repeat(depth)}true${')'.repeat(depth)} };`), [/^rules\.cedar:1:1: Cedar cannot parse this; .*nested too deeply/])
+    t.match(findingsOf(`@id("a") ${read} when { ${'('.repeat(depth)}true${')'.repeat(depth)} };`),
+      [/^rules\.cedar:1:1: Cedar cannot parse this; .*nested too deeply/])
   }
   const caller = { id: 'x', kind: 'token' as const, teams: ['nlp'], attributes: {} }
   t.match(good.decideOnTeam(caller, 'nlp', { now: new Date(0) }), { allowed: true }, 'the set in force still decides')

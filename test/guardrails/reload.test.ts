@@ -35,7 +35,8 @@ t.test('a bad file changes nothing, and is reported', async t => {
   const bad: Array<[what: string, break_: () => Promise<void>, message: RegExp, line: number]> = [
     ['syntax', () => appendFile(file, 'permit (principal'), /unexpected end of input/, 2],
     ['schema', () => writeFile(file, '\n@id("a") permit (principal, action, resource) when { resource.x == 1 };'), /attribute `x`/, 2],
-    ['nesting', () => writeFile(file, `@id("a") permit (principal, action, resource) when { ${'('.repeat(500)}true${')'.repeat(500)} };`), /nested too deeply/, 1],
+    ['nesting', () => writeFile(file, `@id("a") permit (principal, action, resource) when { ${'('.repeat(500)}true${')'.repeat(500)} };`),
+      /nested too deeply/, 1],
     ['encoding', () => writeFile(file, Buffer.from([0x2f, 0x2f, 0xff, 0x0a])), /is not UTF-8/, 1],
     ['no file', () => rm(file), /cannot be read: ENOENT/, 1]
   ]
@@ -55,7 +56,8 @@ t.test('there is no start without a good file', async t => {
   await t.rejects(openGuardrails(join(dir, 'bad.cedar')), new GuardrailsInvalid([
     { file: join(dir, 'bad.cedar'), line: 1, column: 1, message: 'a policy needs an @id("…"), so that a denial can name it' }
   ]))
-  await t.rejects(openGuardrails(join(dir, 'none.cedar')), { name: 'GuardrailsInvalid', message: /none\.cedar:1:1: cannot be read: ENOENT/ })
+  await t.rejects(openGuardrails(join(dir, 'none.cedar')),
+    { name: 'GuardrailsInvalid', message: /none\.cedar:1:1: cannot be read: ENOENT/ })
   await t.rejects(openGuardrails(dir), { name: 'GuardrailsInvalid', message: /cannot be read: EISDIR/ })
 })
 
