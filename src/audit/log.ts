@@ -72,6 +72,8 @@ interface Current {
 
 const longestLine = 32 * 1024
 const largestBatch = 512
+// Some 20 batches: on a disk that hangs, memory must not fill up with what waits for it.
+const longestQueue = 10_000
 const syncEveryMs = 1000
 
 // Our static tokens and anything that looks like a JWT: there is no field for them, so one in a text is a mistake.
@@ -228,6 +230,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     if (closed) throw new AuditUnavailable('The audit log is closed.')
     const clean = withoutSecrets(event)
     if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
+    if (queue.length >= longestQueue) throw new AuditUnavailable(`${longestQueue} audit events wait to be written.`)
     await enqueue(clean)
   }
 

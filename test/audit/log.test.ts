@@ -420,6 +420,33 @@ t.test('an event is taken as it is at the call, and one that is too long is refu
   t.match(verifyDir(dir, 'a'), { ok: true, lines: 3 })
 })
 
+t.test('on a disk that hangs the queue is bounded, and what was taken is written when it goes on', async t => {
+  const dir = t.testdir({})
+  const hang = Promise.withResolvers<void>()
+  let slow = false
+  const openFile: OpenFile = async (path, fresh) => {
+    const file = await openAppendFile(path, fresh)
+    return {
+      ...file,
+      async append (bytes) {
+        if (slow) await hang.promise
+        await file.append(bytes)
+      }
+    }
+  }
+  const audit = await opened(t, dir, { openFile })
+  slow = true
+  const taken = [audit.record(issued('first'))]
+  await new Promise(resolve => setImmediate(resolve))
+  for (let i = 0; i < 10_000; i++) taken.push(audit.record(issued(`r${i}`)))
+  await t.rejects(audit.record(issued('too many')), /10000 audit events wait/)
+  t.equal(audit.state().waiting, 10_000)
+  hang.resolve()
+  await Promise.all(taken)
+  await audit.record(issued('after'))
+  t.match(verifyDir(dir, 'a'), { ok: true, lines: 10_003 })
+})
+
 t.test('closing writes what waits', async t => {
   const dir = t.testdir({})
   const audit = await opened(t, dir)
