@@ -1,0 +1,50 @@
+import { NoAnswer, Problem } from '../client/index.ts'
+
+/** What a command has of its process. Text goes out as it is, with its line ends. */
+export interface Io {
+  env: Record<string, string | undefined>
+  out: (text: string) => void
+  err: (text: string) => void
+  readStdin: () => Promise<string>
+}
+
+/** @returns the exit code. */
+export type Command = (args: string[], io: Io) => Promise<number>
+
+export const exit = { ok: 0, refused: 1, usage: 2, unavailable: 3 } as const
+
+/** The command line or the environment is wrong; nothing was asked of the service. */
+export class Usage extends Error {
+  override readonly name = 'Usage'
+}
+
+export const print = (io: Io, value: unknown): void => io.out(`${JSON.stringify(value, null, 2)}\n`)
+
+export const note = (io: Io, text: string): void => io.err(`job-access: ${text}\n`)
+
+/** Says what went wrong, with code, place and hint. */
+export const report = (io: Io, error: unknown): number => {
+  if (error instanceof Problem) {
+    const { code, pointer = '', message: detail, hint = '' } = error
+    const findings = error.errors.length > 0 ? error.errors : [{ code, pointer, detail, hint }]
+    for (const { code, pointer, detail, hint } of findings) {
+      note(io, `${code}${pointer ? ` at ${pointer}` : ''}: ${detail}${hint ? `\n  ${hint}` : ''}`)
+    }
+    io.err(`  (status ${error.status}, request ${error.requestId})\n`)
+    const later = error.status >= 500 || error.status === 429 || error.retryAfterSeconds !== undefined
+    return later ? exit.unavailable : exit.refused
+  }
+  if (error instanceof NoAnswer) {
+    note(io, error.message)
+    return exit.unavailable
+  }
+  if (error instanceof Error && isUsage(error)) {
+    note(io, `${error.message}\n  job-access help shows what there is.`)
+    return exit.usage
+  }
+  note(io, `unexpected: ${error instanceof Error ? error.message : String(error)}`)
+  return exit.refused
+}
+
+const isUsage = (error: Error): boolean =>
+  error instanceof Usage || ('code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))

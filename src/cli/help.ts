@@ -1,0 +1,33 @@
+import { variables } from './settings.ts'
+
+export const help = `job-access: access to storage for one training job, for as long as it runs
+
+  job-access exec [request] -- COMMAND…     issue, run the command with the credentials, complete when it ends
+  job-access issue [request]                credentials on stdout, or in --out FILE
+  job-access complete GRANT                 end a grant: its key dies now; or --grant-file FILE, or --job J --team T
+  job-access rotate GRANT                   a fresh key; --overlap 10m keeps the old one so long
+  job-access extend GRANT                   --duration, --not-after, --source-ip …: change a live grant
+  job-access list                           --state S --team T --job J --limit N --json
+  job-access show GRANT                     --events, --blast-radius
+  job-access policy [request]               the policy, issuing nothing; --explain, --full, --preflight
+  job-access check GRANT|[request]          --action s3:PutObject --object bucket/key --from-ip IP --at INSTANT; exit 1 when denied
+  job-access credential-process [request]   for credential_process of an AWS profile; --cache FILE for several processes
+
+request: --request FILE|- (JSON) and flags, which replace the file’s fields:
+  --job ID --team TEAM --label NAME=VALUE…
+  --dataset BUCKET[/PREFIX]… --base-model BUCKET[/PREFIX]… --output BUCKET[/PREFIX] --output-level write|read-write
+  --duration 3h | --not-after INSTANT, --not-before INSTANT, --grace 10m
+  --source-ip CIDR…, or --vpc ID… --vpc-endpoint ID… --vpc-source-ip CIDR…
+  --layout everywhere|guarded|guide --attach auto|inline|managed|session --profile NAME (not for policy and check)
+
+issue:  --format json|env|aws-profile|credential-process|kubernetes-secret --out FILE --grant-file FILE
+        --idempotency-key KEY (default: the job) --wait --issue-at INSTANT
+exec:   --per-job (a restart gets the same grant, its old key dies) | --idempotency-key KEY (default: one per run)
+        --no-wait --complete-seconds 20
+
+environment:
+${Object.entries(variables).map(([name, text]) => `  ${name.padEnd(21)} ${text}`).join('\n')}
+
+exit codes: 0 done, 1 refused, 2 the command line or the environment is wrong, 3 the service is not available.
+exec exits with the command’s code: 128+n after signal n, 127 not found, 126 not runnable.
+`

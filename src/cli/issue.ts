@@ -1,0 +1,68 @@
+import { parseArgs } from 'node:util'
+import { mediaTypes, type IssueOptions, type TextFormat } from '../client/index.ts'
+import { Usage, exit, note, type Command, type Io } from './command.ts'
+import { grantFlags, grantRequest } from './request.ts'
+import { secretFile, type SecretFile } from './secret-file.ts'
+import { clientOf } from './settings.ts'
+
+export const deliveryFlags = { format: { type: 'string' }, out: { type: 'string' } } as const
+
+const flags = {
+  ...grantFlags,
+  ...deliveryFlags,
+  'grant-file': { type: 'string' },
+  'idempotency-key': { type: 'string' },
+  wait: { type: 'boolean' }
+} as const
+
+/** The job is the key unless one is given: a step that an orchestrator runs again gets the same grant. */
+export const issue: Command = async (args, io) => {
+  const { values } = parseArgs({ args, options: flags })
+  const request = { ...await grantRequest(values, io), ...(values.wait && { waitUntilReady: true }) }
+  const format = formatOf(values.format)
+  if (format !== 'json' && request.issueAt !== undefined) throw new Usage('--issue-at has no credentials yet: leave --format out.')
+  const client = clientOf(io)
+  const how: IssueOptions = { idempotencyKey: values['idempotency-key'] ?? null }
+  const { issueAt, ...now } = request
+  return deliver(io, values, async () => {
+    if (format !== 'json') return client.issueAs(format, now, how)
+    const delivery = await client.issue(request, how)
+    return { ...textOf(delivery), ...(delivery.ready !== undefined && { ready: delivery.ready }) }
+  })
+}
+
+export const formatOf = (format = 'json'): TextFormat | 'json' => {
+  if (format === 'json' || format in mediaTypes) return format as TextFormat | 'json'
+  throw new Usage(`--format ${format}: give one of json, ${Object.keys(mediaTypes).join(', ')}.`)
+}
+
+export const textOf = (delivery: { grant: { id: string } }) =>
+  ({ grantId: delivery.grant.id, text: `${JSON.stringify(delivery, null, 2)}\n` })
+
+/** Puts what is delivered where it was asked for: a file that only its owner reads, or stdout. */
+export const deliver = async (
+  io: Io,
+  { out, 'grant-file': grantFile }: { out?: string, 'grant-file'?: string },
+  ask: () => Promise<{ grantId: string, text: string, ready?: boolean }>
+): Promise<number> => {
+  const files: SecretFile[] = []
+  let issued: string | undefined
+  try {
+    const secret = out === undefined ? undefined : await secretFile(out)
+    if (secret) files.push(secret)
+    const id = grantFile === undefined ? undefined : await secretFile(grantFile)
+    if (id) files.push(id)
+    const { grantId, text, ready } = await ask()
+    issued = grantId
+    // The id first: with it the grant can be ended, whatever happens next.
+    await id?.write(`${grantId}\n`)
+    if (secret) await secret.write(text)
+    else io.out(text)
+    if (ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+    return exit.ok
+  } catch (error) {
+    await Promise.allSettled(files.map(file => file.discard()))
+    if (issued !== undefined) note(io, `grant ${issued} is alive, but could not be written down; end it: job-access complete ${issued}`)
+    throw error
+  }
+}

@@ -1,0 +1,134 @@
+import { readFile } from 'node:fs/promises'
+import type { GrantRequest, PolicyRequest } from '../client/index.ts'
+import { Usage, type Io } from './command.ts'
+
+/**
+ * A request from a file and flags. A flag replaces the whole field of the file. Nothing is checked here that the service checks:
+ * its answer names the field and says what to do.
+ */
+
+const text = { type: 'string' } as const
+const texts = { type: 'string', multiple: true } as const
+
+/** What shapes the window and the source: also what `extend` takes. */
+export const changeFlags = {
+  'not-before': text,
+  'not-after': text,
+  duration: text,
+  grace: text,
+  'source-ip': texts,
+  vpc: texts,
+  'vpc-endpoint': texts,
+  'vpc-source-ip': texts
+} as const
+
+export const policyFlags = {
+  request: text,
+  job: text,
+  team: text,
+  label: texts,
+  dataset: texts,
+  'base-model': texts,
+  output: text,
+  'output-level': text,
+  layout: text,
+  attach: text,
+  ...changeFlags
+} as const
+
+export const grantFlags = { ...policyFlags, profile: text, 'issue-at': text } as const
+
+type Values<F> = { [name in keyof F]?: F[name] extends { multiple: true } ? string[] : string }
+
+export const policyRequest = async (values: Values<typeof policyFlags>, io: Io): Promise<PolicyRequest> => {
+  const given = values.request === undefined ? {} : await fromFile(values.request, io)
+  const job = { ...given.job, ...defined({ id: values.job, team: values.team, labels: labelsOf(values.label) }) }
+  const output = values.output === undefined ? given.output : placeOf(values.output, '--output')
+  const change = changeOf(values)
+  return {
+    ...given,
+    job,
+    ...defined({
+      datasets: values.dataset?.map(place => placeOf(place, '--dataset')),
+      baseModels: values['base-model']?.map(place => placeOf(place, '--base-model')),
+      output: values['output-level'] === undefined ? output : { ...output, level: values['output-level'] },
+      layout: values.layout,
+      attach: values.attach
+    }),
+    ...change,
+    window: { ...windowWithout(given.window, change.window), ...change.window }
+    // As it was typed: the service refuses what does not fit, and says where.
+  } as PolicyRequest
+}
+
+export const grantRequest = async (values: Values<typeof grantFlags>, io: Io): Promise<GrantRequest> => ({
+  ...await policyRequest(values, io),
+  ...defined({ profile: values.profile, issueAt: values['issue-at'] })
+})
+
+export interface Change {
+  window?: { notBefore?: string, notAfter?: string, durationSeconds?: number, outputGraceSeconds?: number }
+  sourceIps?: string[]
+  vpc?: { vpcIds?: string[], vpcEndpointIds?: string[], sourceIps?: string[] }
+}
+
+export const changeOf = (values: Values<typeof changeFlags>): Change => {
+  const window = defined({
+    notBefore: values['not-before'],
+    notAfter: values['not-after'],
+    durationSeconds: secondsOf(values.duration, '--duration'),
+    outputGraceSeconds: secondsOf(values.grace, '--grace')
+  })
+  const vpc = defined({ vpcIds: values.vpc, vpcEndpointIds: values['vpc-endpoint'], sourceIps: values['vpc-source-ip'] })
+  return {
+    ...(Object.keys(window).length > 0 && { window }),
+    ...defined({ sourceIps: values['source-ip'] }),
+    ...(Object.keys(vpc).length > 0 && { vpc })
+  }
+}
+
+/** `3h`, `90m`, `10800s` or `10800`, in seconds. */
+export const secondsOf = (value: string | undefined, flag: string): number | undefined => {
+  if (value === undefined) return undefined
+  const [, digits, unit = 's'] = /^(\d{1,9})([smhd])?$/.exec(value) ?? []
+  if (digits === undefined) throw new Usage(`${flag} ${value}: give 3h, 90m, 2d or seconds.`)
+  return Number(digits) * { s: 1, m: 60, h: 3600, d: 86_400 }[unit as 's' | 'm' | 'h' | 'd']
+}
+
+/** `bucket`, `bucket/prefix` or `s3://bucket/prefix`. An empty prefix is an empty variable more often than the whole bucket. */
+export const placeOf = (value: string, flag: string): { bucket: string, prefix?: string } => {
+  const [, bucket = '', slash, prefix = ''] = /^(?:s3:\/\/)?([^/]*)(\/)?(.*)$/s.exec(value) ?? []
+  if (bucket === '') throw new Usage(`${flag} ${value}: give bucket or bucket/prefix.`)
+  if (slash === undefined) return { bucket }
+  if (prefix === '') throw new Usage(`${flag} ${value}: the prefix is empty; for the whole bucket give ${bucket}.`)
+  return { bucket, prefix }
+}
+
+/** The two ends of a window exclude each other, so the one that was typed replaces the other one of the file. */
+const windowWithout = (given: PolicyRequest['window'] | undefined, typed: Change['window']) => {
+  const { notAfter, durationSeconds, ...rest } = given ?? {}
+  return typed?.notAfter !== undefined || typed?.durationSeconds !== undefined ? rest : defined({ ...rest, notAfter, durationSeconds })
+}
+
+const labelsOf = (pairs: string[] | undefined): Record<string, string> | undefined => pairs && Object.fromEntries(pairs.map(pair => {
+  const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
+  if (name === undefined || value === undefined) throw new Usage(`--label ${pair}: give NAME=VALUE.`)
+  return [name, value]
+}))
+
+const fromFile = async (path: string, io: Io): Promise<Partial<PolicyRequest>> => {
+  let content: string
+  try {
+    content = path === '-' ? await io.readStdin() : await readFile(path, 'utf8')
+  } catch (error) {
+    throw new Usage(`--request: ${error instanceof Error ? error.message : 'cannot be read'}`)
+  }
+  try {
+    const request: unknown = JSON.parse(content)
+    if (typeof request === 'object' && request !== null && !Array.isArray(request)) return request
+  } catch { /* said below */ }
+  throw new Usage(`--request ${path}: is not a JSON object.`)
+}
+
+const defined = <T extends object>(fields: T): { [name in keyof T]?: NonNullable<T[name]> } =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [name in keyof T]?: NonNullable<T[name]> }

@@ -1,0 +1,29 @@
+import { randomUUID } from 'node:crypto'
+import { open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Usage } from './command.ts'
+
+export interface SecretFile {
+  /** The file appears whole, readable by its owner only, or stays as it was. */
+  write: (text: string) => Promise<void>
+  discard: () => Promise<void>
+}
+
+/** Opens the place of a file before there is a secret to put there: what cannot be kept is not asked for. @throws Usage */
+export const secretFile = async (path: string): Promise<SecretFile> => {
+  const beside = `${path}.${randomUUID()}.tmp`
+  const file = await open(beside, 'wx', 0o600).catch((error: Error) => {
+    throw new Usage(`${path}: ${dirname(path)} cannot be written (${'code' in error ? String(error.code) : error.message}).`)
+  })
+  return {
+    async write (text) {
+      await file.writeFile(text)
+      await file.close()
+      await rename(beside, path)
+    },
+    async discard () {
+      await file.close().catch(() => {})
+      await rm(beside, { force: true })
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import type { ChildProcess } from 'node:child_process'
+import { constants } from 'node:os'
+
+/** Those that would end us before the grant is completed, and those that a job may have a use for. */
+const relayed = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
+const ending: readonly string[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']
+/** A terminal sends these to the whole foreground group, so the child has them already; twice would break its clean-up off. */
+const fromTerminal: readonly string[] = ['SIGINT', 'SIGHUP', 'SIGQUIT']
+
+export interface Relay {
+  /** Aborted by the first signal that asks us to end. */
+  ended: AbortSignal
+  /** The first one. */
+  first: () => NodeJS.Signals | undefined
+  to: (child: ChildProcess) => void
+}
+
+/** From now on no signal ends this process; they go to the child while there is one. */
+export const relaySignals = (terminal: boolean): Relay => {
+  const end = new AbortController()
+  let first: NodeJS.Signals | undefined
+  let child: ChildProcess | undefined
+  for (const signal of relayed) {
+    process.on(signal, () => {
+      if (ending.includes(signal)) {
+        first ??= signal
+        end.abort()
+      }
+      if (!terminal || !fromTerminal.includes(signal)) child?.kill(signal)
+    })
+  }
+  return { ended: end.signal, first: () => first, to: started => { child = started } }
+}
+
+/** As a shell says it. */
+export const codeOfSignal = (signal: NodeJS.Signals): number => 128 + constants.signals[signal]
