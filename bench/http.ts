@@ -56,6 +56,7 @@ const startService = async (latencyMs: number) => {
     notice: null,
     pingIam: async () => {},
     ratePerMinute: 1_000_000_000,
+    refusalsPerMinute: 1_000,
     trustProxy: false
   }
   const app = await buildApp(service, { logger: false, newRequestId: () => ulid() })

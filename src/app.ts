@@ -45,8 +45,6 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
   })
   await app.register(helmet, { contentSecurityPolicy: false })
-  if (onRoute) app.addHook('onRoute', onRoute)
-  useAuthorization(app, service.authenticator, service.recorder)
   await app.register(rateLimit, {
     global: true,
     hook: 'preValidation',
@@ -56,6 +54,8 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
     keyGenerator: request => request.identity?.id ?? request.ip,
     errorResponseBuilder: (_request, context) => new Problem('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
+  if (onRoute) app.addHook('onRoute', onRoute)
+  useAuthorization(app, service)
   await useOpenApi(app)
   await app.register(healthRoutes, { service })
   await app.register(policyRoutes, { service })

@@ -59,6 +59,7 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_MAX_GRANTS: integer('Outstanding grants in all. IAM holds 5,000 users an account.', 4_000, 1, 1_000_000),
   JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Outstanding grants of one identity.', 500, 1, 1_000_000),
   JOB_ACCESS_RATE_PER_MINUTE: integer('Requests per minute of one identity.', 600, 1, 10_000_000),
+  JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Refused tokens per minute from one address, before 429.', 120, 1, 10_000_000),
 
   DATABASE_URL: text('PostgreSQL of the ledger, `postgres://…`; for several replicas.', { pattern: '^postgres(ql)?://' }),
   JOB_ACCESS_LEDGER: text('SQLite file of the ledger. Default: `job-access.sqlite`; in memory with the embedded IAM.'),

@@ -31,6 +31,7 @@ export interface BenchOptions {
   profiles?: Record<string, RoleProfile>
   outstanding?: Desk['outstanding']
   ratePerMinute?: number
+  refusalsPerMinute?: number
   deadlineMs?: number
   leaseMs?: number
   boundary?: string
@@ -100,6 +101,7 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
     notice: null,
     pingIam: () => users.ping(Date.now() + 2_000),
     ratePerMinute: options.ratePerMinute ?? 1_000_000,
+    refusalsPerMinute: options.refusalsPerMinute ?? 1_000_000,
     trustProxy: false
   }
   return { iam, client, ledger, desk, service, clock, tokens: { nlp: nlp.token, vision: vision.token, admin: admin.token } }

@@ -1,12 +1,13 @@
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import type { Guardrails } from '../guardrails/guardrails.ts'
-import type { Authenticator, Identity } from '../identity/identity.ts'
+import type { Identity } from '../identity/identity.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Actor } from '../lifecycle/desk.ts'
 import type { Guard } from '../lifecycle/prepare.ts'
 import type { Admitted } from '../policy/admitted.ts'
 import { Problem } from '../problems.ts'
 import type { Recorder } from './recorder.ts'
+import type { Service } from './service.ts'
 
 /**
  * Who may do what. Every route says in its config how it is authorized; one that does not needs a token all the
@@ -21,7 +22,8 @@ declare module 'fastify' {
   interface FastifyRequest { identity: Identity | null }
 }
 
-export const useAuthorization = (app: FastifyInstance, authenticator: Authenticator, recorder: Recorder): void => {
+export const useAuthorization = (app: FastifyInstance, { authenticator, recorder, refusalsPerMinute }: Service): void => {
+  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${request.ip}` })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', route => { routes.push(route) })
@@ -32,10 +34,17 @@ export const useAuthorization = (app: FastifyInstance, authenticator: Authentica
   app.addHook('onRequest', async request => {
     // An unknown route has no config: it is a 404 for everybody.
     if (request.is404 || request.routeOptions.config.authorization === 'public') return
-    request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => {
-      request.log.warn({ reason, ...details }, 'token refused')
-      recorder.refused(request, reason)
-    })
+    let refusal: { reason: string, details: object } | undefined
+    try {
+      request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => { refusal = { reason, details } })
+    } catch (problem) {
+      // Whoever can reach the port can be refused; nobody may fill the log and the audit with it.
+      const limit = await countRefusal(request)
+      if (!limit.isAllowed && limit.isExceeded) throw new Problem('rate-limited', { retryAfterSeconds: limit.ttlInSeconds })
+      request.log.warn({ ...refusal?.details, reason: refusal?.reason }, 'token refused')
+      recorder.refused(request, refusal?.reason ?? 'unknown')
+      throw problem
+    }
   })
 }
 

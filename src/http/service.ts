@@ -18,5 +18,7 @@ export interface Service {
   /** Rejects when the provider does not answer. */
   pingIam: () => Promise<void>
   ratePerMinute: number
+  /** Refused tokens per minute from one address; what comes beyond is neither logged nor audited one by one. */
+  refusalsPerMinute: number
   trustProxy: string | false
 }

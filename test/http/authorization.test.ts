@@ -40,7 +40,7 @@ t.test('no trick of path, method or header reaches a guarded route without a tok
     for (const method of ['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT'] as const) {
       for (const headers of [{}, { 'x-original-url': '/healthz' }, { 'x-http-method-override': 'GET' }, { 'x-forwarded-prefix': '/healthz' }]) {
         const { statusCode, body } = await app.inject({ method, url, headers })
-        t.ok([400, 401, 404].includes(statusCode), `${method} ${url}: ${statusCode}`)
+        t.ok([400, 401, 404, 405].includes(statusCode), `${method} ${url}: ${statusCode}`)
         t.notMatch(body, /"grants"/)
       }
     }
@@ -78,6 +78,18 @@ t.test('a flood of one identity is refused, the others go on', async t => {
   t.match(limited.json(), { code: 'rate-limited' })
   t.ok(Number(limited.headers['retry-after']) > 0)
   t.equal((await list(b.tokens.vision)).statusCode, 200)
+})
+
+t.test('a flood of bad tokens from one address is refused without a line each', async t => {
+  const b = await bench(t, { refusalsPerMinute: 3 })
+  const refusals: string[] = []
+  b.service.recorder = { ...b.service.recorder, refused: (_request, reason) => { refusals.push(reason) } }
+  const app = await appOf(t, b)
+  const statuses: number[] = []
+  for (let i = 0; i < 6; i++) statuses.push((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(`jat_bad_${i}`) })).statusCode)
+  t.strictSame(statuses, [401, 401, 401, 429, 429, 429])
+  t.equal(refusals.length, 3, 'and three lines in the audit')
+  t.equal((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(b.tokens.nlp) })).statusCode, 200, 'a good token from there goes on')
 })
 
 t.test('headers that protect a browser come with every answer, refusals included', async t => {
