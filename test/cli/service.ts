@@ -1,0 +1,85 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+
+const root = join(import.meta.dirname, '..', '..')
+
+export interface Running {
+  url: string
+  token: string
+  process: ChildProcess
+  /** The environment of a CLI that talks to it. */
+  env: Record<string, string>
+  stop: (signal?: NodeJS.Signals) => Promise<void>
+}
+
+/** The service as `npm start` runs it: a process of its own, on the embedded IAM. */
+export const startService = async (t: Test, env: Record<string, string> = {}): Promise<Running> => {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src', 'server.ts')], {
+    env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: 'error', ...env },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const ended = once(child, 'exit')
+  const stop = async (signal: NodeJS.Signals = 'SIGTERM') => {
+    child.kill(signal)
+    await ended
+  }
+  t.teardown(() => stop('SIGKILL'))
+  let url = ''
+  for await (const line of createInterface({ input: child.stdout })) {
+    url ||= /listens on (http:\S+)/.exec(line)?.[1] ?? ''
+    const token = /jat_\S+/.exec(line)?.[0]
+    if (token !== undefined) {
+      child.stdout.resume()
+      return { url, token, process: child, env: { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: token }, stop }
+    }
+  }
+  throw new Error('the service did not start')
+}
+
+export interface Ran { code: number | null, signal: NodeJS.Signals | null, stdout: string, stderr: string }
+
+export interface Started {
+  child: ChildProcess
+  done: Promise<Ran>
+  /** Resolves once stdout has this text. */
+  says: (text: string) => Promise<void>
+}
+
+const main = join(root, 'src', 'cli', 'main.ts')
+
+/** The CLI as a process of its own. */
+export const startCli = (t: Test, args: string[], env: Record<string, string>, input?: string): Started => {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args], { env, stdio: 'pipe' })
+  t.teardown(() => { child.kill('SIGKILL') })
+  const texts = { stdout: '', stderr: '' }
+  const waiting: { text: string, resolve: () => void }[] = []
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (chunk: string) => {
+      texts[name] += chunk
+      for (const { text, resolve } of waiting) if (texts.stdout.includes(text)) resolve()
+    })
+  }
+  child.stdin.on('error', () => {}).end(input ?? '')
+  const done = once(child, 'close').then(([code, signal]): Ran => ({ code, signal, ...texts }))
+  return {
+    child,
+    done,
+    says: text => new Promise((resolve, reject) => {
+      if (texts.stdout.includes(text)) resolve()
+      waiting.push({ text, resolve })
+      done.then(ran => reject(new Error(`ended without saying ${text}: ${JSON.stringify(ran)}`)), reject)
+    })
+  }
+}
+
+export const runCli = (t: Test, args: string[], env: Record<string, string>, input?: string): Promise<Ran> =>
+  startCli(t, args, env, input).done
+
+/** A job whose request fits on the command line. */
+export const jobFlags = (id: string): string[] => [
+  '--job', id, '--team', 'nlp', '--dataset', 'acmeco-datasets/wikipedia', '--output', `acmeco-models/${id}`,
+  '--duration', '1h', '--source-ip', '203.0.113.42'
+]
