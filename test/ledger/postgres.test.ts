@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import { Client } from 'pg'
@@ -134,6 +135,21 @@ await t.test('claimDue is in order whatever the plan', async (t) => {
   t.strictSame(claimed.map(({ dueAt }) => dueAt), Array.from({ length: 25 }, (_, index) => start + index + 1))
 })
 
+await t.test('counting anew at start waits for who is counting', async (t) => {
+  const { open, query } = await fresh(t)
+  const ledger = await open()
+  await begun(ledger)
+  await query('begin')
+  await query('delete from grant_counts')
+  await query("insert into grant_counts values ('', 1), ('token:ci', 1)")
+  const starting = open()
+  await waiting(query)
+  await query('commit')
+  await starting
+  t.strictSame(await query('select * from grant_counts order by owner'),
+    [{ owner: '', outstanding: '1' }, { owner: 'token:ci', outstanding: '1' }])
+})
+
 await t.test('a network that falls silent', async (t) => {
   const { url, query } = await fresh(t)
   const wire = await proxied(t, url)
@@ -166,6 +182,7 @@ await t.test('an answer lost after the commit took effect', async (t) => {
   wire.swallowAnswersTo('commit')
   await t.rejects(ledger.begin(asked, event('pending'), unlimited), LedgerUnavailable)
   wire.swallowAnswersTo(undefined)
+  t.notOk(wire.swallowed().some((text) => text.includes('rollback')), 'nothing is sent after a question without an answer')
   t.match(await ledger.begin(asked, event('pending'), unlimited), { outcome: 'existing', grant: { id: asked.id } })
 })
 
@@ -230,10 +247,14 @@ async function recovered (ledger: Ledger): Promise<void> {
 
 /** Resolves once a statement waits for a lock. */
 async function waiting (query: (text: string) => Promise<unknown[]>): Promise<void> {
-  for (;;) {
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    // inside a transaction the view is as of its first use, otherwise
+    await query('select pg_stat_clear_snapshot()')
     const rows = await query("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
     if (rows.length > 0) return
+    await delay(20)
   }
+  throw new Error('nothing waits for a lock')
 }
 
 /** The way to the server, with a hand on the wire. */
@@ -241,7 +262,8 @@ async function proxied (t: Test, url: string) {
   const { hostname, port: serverPort } = new URL(url)
   const sockets = new Set<Socket>()
   let silent = false
-  let swallowed: string | undefined
+  let question: string | undefined
+  const unheard: string[] = []
   const server = createServer((inner) => {
     const outer = connect(Number(serverPort), hostname)
     let deaf = silent
@@ -255,9 +277,9 @@ async function proxied (t: Test, url: string) {
       })
     }
     inner.on('data', (data) => {
-      if (mute()) return
+      if (mute()) return unheard.push(data.toString())
       outer.write(data)
-      if (swallowed !== undefined && data.includes(swallowed)) deaf = true
+      if (question !== undefined && data.includes(question)) deaf = true
     })
     outer.on('data', (data) => { if (!mute()) inner.write(data) })
   })
@@ -277,7 +299,9 @@ async function proxied (t: Test, url: string) {
     url: Object.assign(new URL(url), { port: String(port) }).href,
     /** Connections that see silence stay silent for ever, as when a NAT forgets them. */
     silence: (value: boolean) => { silent = value },
-    swallowAnswersTo: (text: string | undefined) => { swallowed = text },
+    swallowAnswersTo: (text: string | undefined) => { question = text },
+    /** What was sent on connections that had fallen silent. */
+    swallowed: () => unheard,
     close,
     listen: () => listen(port)
   }

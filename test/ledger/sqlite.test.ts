@@ -222,12 +222,23 @@ await t.test('every statement goes by an index', async (t) => {
     await ledger.list(filter, { limit: 9, after: 'x' })
   }
   const statements = [...texts]
+  const intended: Array<[RegExp, string]> = [
+    [/"principal_name" in/, 'grants_by_principal'],
+    [/"due_at" <=/, 'grants_due'],
+    [/min\("expires_at"\)/, 'grants_by_expiry'],
+    [/^select \* .*"job_id" =/, 'grants_by_job'],
+    [/"team" = \? and "state" = /, 'grants_by_team_and_state'],
+    [/where "team" = /, 'grants_by_team'],
+    [/where "state" = /, 'grants_by_state']
+  ]
 
   const database = new DatabaseSync(path)
   t.teardown(() => database.close())
   t.ok(statements.length > 25)
   for (const text of statements.filter((text) => /^(select|insert|update|with)\b/.test(text))) {
     const plan = prepare.call(database, `explain query plan ${text}`).all().map(({ detail }) => String(detail))
+    const [, index] = intended.find(([part]) => part.test(text)) ?? []
+    if (index !== undefined) t.ok(plan.some((step) => step.includes(` INDEX ${index} `)), `${text} by ${index}`)
     // a walk down all grants is right for a page of all grants alone; scans of derived tables are of `limit` ids at most
     const filtered = /"(team|state|job_id|owner|due_at|principal_name|grant_id)" (=|<=|in) /.test(text)
     for (const step of plan) t.notMatch(step, filtered ? /SCAN grant/ : /SCAN grant\w+$/, text)
