@@ -12,17 +12,19 @@ import { useOpenApi } from './http/openapi.ts'
 import { policyRoutes } from './http/policies.ts'
 import { shared } from './http/schemas.ts'
 import type { Service } from './http/service.ts'
+import type { HttpMetrics } from './metrics/http.ts'
 import { Problem } from './problems.ts'
 
 export interface AppOptions {
   logger: FastifyBaseLogger | false
   newRequestId: () => string
+  metrics?: HttpMetrics
   /** Told of every route, for the test that walks the table. */
   onRoute?: (route: RouteOptions) => void
 }
 
 /** Builds the HTTP application, the table of contents of the service. No environment, no listening, no clock of its own. */
-export const buildApp = async (service: Service, { logger, newRequestId, onRoute }: AppOptions): Promise<FastifyInstance> => {
+export const buildApp = async (service: Service, { logger, newRequestId, metrics, onRoute }: AppOptions): Promise<FastifyInstance> => {
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     genReqId: newRequestId,
@@ -37,6 +39,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
   useProblems(app)
+  metrics?.observe(app)
   useEmptyBodies(app)
   refuseWhenClosing(app)
   for (const schema of shared) app.addSchema(schema)
@@ -57,7 +60,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, onRoute
   if (onRoute) app.addHook('onRoute', onRoute)
   useAuthorization(app, service)
   await useOpenApi(app)
-  await app.register(healthRoutes, { service })
+  await app.register(healthRoutes, { service, ...(metrics && { checked: metrics.checked }) })
   await app.register(policyRoutes, { service })
   await app.register(grantRoutes, { service })
   app.get('/openapi.json', { config: { authorization: 'public' }, schema: { hide: true } }, async () => app.swagger())

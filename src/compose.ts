@@ -12,7 +12,7 @@ import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { recorder } from './http/recorder.ts'
 import type { Service } from './http/service.ts'
-import { createIam, type IamClientOptions } from './iam/client.ts'
+import { createIam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { keyPrincipals } from './iam/key-principal.ts'
 import type { Principals } from './iam/principal.ts'
@@ -23,6 +23,7 @@ import { mintToken } from './identity/tokens.ts'
 import { openLedger } from './ledger/open.ts'
 import type { Desk, Log } from './lifecycle/desk.ts'
 import type { Rules } from './lifecycle/prepare.ts'
+import type { Metrics } from './metrics/metrics.ts'
 
 /** The parts of a running service, put together from its configuration. */
 export interface Composed {
@@ -38,13 +39,13 @@ export interface Composed {
 
 export interface ComposeOptions {
   log: Log
-  onIamCall?: NonNullable<IamClientOptions['onCall']>
+  metrics?: Metrics
 }
 
 /** Longer than any operation's deadline twice over (an issue and its teardown), so that a lapsed claim means a crash. */
 const leaseMargin = 3
 
-export const compose = async (config: Config, { log, onIamCall }: ComposeOptions): Promise<Composed> => {
+export const compose = async (config: Config, { log, metrics }: ComposeOptions): Promise<Composed> => {
   const closers: Array<() => Promise<unknown>> = []
   try {
     return await build()
@@ -64,17 +65,20 @@ export const compose = async (config: Config, { log, onIamCall }: ComposeOptions
     const { identity, generatedToken } = identityOf(config)
     const authenticator = loadIdentity(identity, { now })
 
-    const ledger = await openLedger({ url: config.ledgerUrl })
-    closers.push(() => ledger.close())
+    const stored = await openLedger({ url: config.ledgerUrl })
+    closers.push(() => stored.close())
+    metrics?.watchLedger(stored)
+    const ledger = metrics ? metrics.timed(stored) : stored
     const audit = await auditOf(config, log)
     if (audit) closers.push(() => audit.close())
+    if (audit) metrics?.watchAudit(audit)
     const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam({ keepCalls: 0 }) : null
     if (embedded) closers.push(() => embedded.stop())
 
     const iam = createIam({
       region: config.AWS_REGION,
       ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
-      ...(onIamCall && { onCall: onIamCall })
+      ...(metrics && { onCall: metrics.iamCall })
     })
     closers.push(async () => iam.close())
     const epoch = () => Date.now()
@@ -89,7 +93,8 @@ export const compose = async (config: Config, { log, onIamCall }: ComposeOptions
       })
     const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
 
-    const records = recorder(audit, log)
+    const recorded = recorder(audit, log)
+    const records = metrics ? metrics.counted(recorded) : recorded
     const desk: Desk = {
       now: epoch,
       newId: () => ulid().toLowerCase(),
@@ -101,7 +106,7 @@ export const compose = async (config: Config, { log, onIamCall }: ComposeOptions
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
       leaseMs: config.JOB_ACCESS_IAM_DEADLINE_MS * leaseMargin,
       record: (grant, event) => records.changed(grant, event),
-      log
+      log: metrics ? metrics.heard(log) : log
     }
     records.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
     return {

@@ -23,6 +23,8 @@ export type Exposure = (typeof exposures)[number]
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
   PORT: integer('Port to listen on; 0 takes a free one.', 8080, 0, 65_535),
+  JOB_ACCESS_METRICS_PORT: integer('Port of the metrics, /metrics in Prometheus’s format, without authentication; 0: none.', 0, 0, 65_535),
+  JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address of the metrics.', default: '127.0.0.1', minLength: 1 }),
   LOG_LEVEL: choice('Least level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of proxies whose X-Forwarded-For is believed, for logs and audit, separated by commas.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {

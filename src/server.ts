@@ -5,31 +5,50 @@ import { buildApp } from './app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
 import { ConfigInvalid, readConfig, type Config } from './config.ts'
+import { version } from './http/openapi.ts'
 import { clockwork } from './lifecycle/clockwork.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
+import { createMetrics } from './metrics/metrics.ts'
+import { serveMetrics } from './metrics/serve.ts'
 import { welcome } from './welcome.ts'
 
 /** The process: configuration, listening, the sweeper's clock, signals. */
 const main = async (config: Config): Promise<void> => {
   const log = pino(logOptions(config.LOG_LEVEL))
-  const composed = await compose(config, { log })
+  const metrics = config.JOB_ACCESS_METRICS_PORT > 0
+    ? createMetrics({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
+    : undefined
+  const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { desk, guardrails, service } = composed
-  const app = await buildApp(service, { logger: log, newRequestId: () => ulid().toLowerCase() })
+  const app = await buildApp(service, { logger: log, newRequestId: () => ulid().toLowerCase(), ...(metrics && { metrics }) })
+  const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
+  if (exposition) log.info({ url: exposition.url }, 'metrics served')
   const address = await app.listen({ host: config.HOST, port: config.PORT })
   if (composed.generatedToken) process.stdout.write(welcome(address, composed.generatedToken, config.JOB_ACCESS_PROVIDER))
 
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
   const clocks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
-      ? [clockwork(config.JOB_ACCESS_SWEEP_SECONDS * 1000, stop => sweep(desk, { ...paces, batch: 50 }, stop),
-          err => log.error({ err }, 'sweep failed'))]
+      ? [clockwork(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
+          const report = await sweep(desk, { ...paces, batch: 50 }, stop)
+          metrics?.swept(report)
+        }, err => {
+          metrics?.swept(undefined)
+          log.error({ err }, 'sweep failed')
+        })]
       : []),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
-      ? [clockwork(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, () => reconcile(desk, composed.principals, {
-          ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
-        }), err => log.error({ err }, 'reconciliation failed'))]
+      ? [clockwork(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
+          const report = await reconcile(desk, composed.principals, {
+            ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
+          })
+          metrics?.reconciled(report)
+        }, err => {
+          metrics?.reconciled(undefined)
+          log.error({ err }, 'reconciliation failed')
+        })]
       : [])
   ]
 
@@ -53,6 +72,7 @@ const main = async (config: Config): Promise<void> => {
     await app.close()
     await Promise.all(clocks.map(clock => clock.stop()))
     await composed.close()
+    await exposition?.close()
   })
 }
 

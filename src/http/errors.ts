@@ -3,6 +3,13 @@ import { AuditUnavailable } from '../audit/log.ts'
 import { LedgerUnavailable, StaleGrant } from '../ledger/ledger.ts'
 import { Problem, problems, type Finding, type ProblemCode } from '../problems.ts'
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the answer said, for the metrics; null: no problem. */
+    problem: ProblemCode | null
+  }
+}
+
 /** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
 export const useProblems = (app: FastifyInstance): void => {
   const methods = methodsByPath(app)
@@ -17,6 +24,7 @@ export const useProblems = (app: FastifyInstance): void => {
   }
   app.setNotFoundHandler(lost)
   // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
+  app.decorateRequest('problem', null)
   app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof Problem)
     ? lost(request, reply)
     : answer(problemOf(error), error, request, reply))
@@ -36,6 +44,7 @@ const methodsByPath = (app: FastifyInstance): (path: string) => string[] => {
 
 const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
   const { code, status, init } = problem
+  request.problem = code
   if (status >= 500) request.log.error({ err: error, code, cause: init.cause }, 'request failed')
   else request.log.info({ code, pointer: init.pointer }, 'request refused')
   if (init.retryAfterSeconds !== undefined) reply.header('retry-after', String(init.retryAfterSeconds))

@@ -3,7 +3,13 @@ import { operation } from './openapi.ts'
 import { HealthSchema, ReadinessSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 
-export const healthRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
+export interface HealthOptions {
+  service: Service
+  /** Told what a readiness probe found. */
+  checked?: (check: string, ok: boolean) => void
+}
+
+export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app, { service, checked }) => {
   const config = { authorization: 'public' as const }
 
   app.get('/healthz', {
@@ -29,6 +35,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
         request.log.warn({ err, check: name }, 'not ready')
         checks[name] = 'failed'
       }
+      checked?.(name, checks[name] === 'ok')
     }
     await Promise.all([probe('iam', service.pingIam), probe('ledger', () => service.desk.ledger.ping())])
     const ready = Object.values(checks).every(check => check === 'ok')

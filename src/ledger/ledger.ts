@@ -43,8 +43,11 @@ export interface Ledger {
 
   events(grantId: string): Promise<GrantEvent[]>
 
-  /** Grants by state; and the earliest expiresAt, at or before `now`, of an outstanding grant (sweep lag). */
-  stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null }>
+  /**
+   * Grants by state; the earliest expiresAt, at or before `now`, of an outstanding grant; and the earliest dueAt, at or before
+   * `now`, of a grant that nobody holds, which is what the sweeper is behind by.
+   */
+  stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null, oldestDue: number | null }>
 
   /** Cheap; rejects when the store does not answer. */
   ping(): Promise<void>

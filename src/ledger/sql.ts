@@ -108,9 +108,14 @@ export function sqlLedger (store: Store): Ledger {
         .where('expires_at', '<=', now)
         .where('due_at', 'is not', null)
         .executeTakeFirst()
+      const waiting = await db.selectFrom('grants')
+        .select((eb) => eb.fn.min('due_at').as('due'))
+        .where('due_at', '<=', now)
+        .where(unheld(now))
+        .executeTakeFirst()
       const byState = Object.fromEntries(states.map((state) => [state, 0])) as Record<GrantState, number>
       for (const row of counted) byState[row.state] = row.grants
-      return { byState, oldestOverdueExpiry: overdue?.expiry ?? null }
+      return { byState, oldestOverdueExpiry: overdue?.expiry ?? null, oldestDue: waiting?.due ?? null }
     }),
 
     ping: () => read(async () => { await sql`select 1`.execute(db) }),

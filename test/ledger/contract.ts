@@ -256,13 +256,29 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
   await test('stats', async (t) => {
     const ledger = await ledgerOf(t)
     const none = { pending: 0, active: 0, revoking: 0, revoked: 0, expired: 0, failed: 0 }
-    t.strictSame(await ledger.stats(start), { byState: none, oldestOverdueExpiry: null })
+    t.strictSame(await ledger.stats(start), { byState: none, oldestOverdueExpiry: null, oldestDue: null })
     for (const state of states) await grantIn(ledger, state, { expiresAt: isEnd(state) ? start + 1 : start + 100 })
     await grantIn(ledger, 'revoking', { expiresAt: start + 50, dueAt: start + 999 })
     const byState = { pending: 1, active: 1, revoking: 2, revoked: 1, expired: 1, failed: 1 }
-    t.strictSame(await ledger.stats(start + 49), { byState, oldestOverdueExpiry: null }, 'what has ended is not overdue')
-    t.strictSame(await ledger.stats(start + 50), { byState, oldestOverdueExpiry: start + 50 })
-    t.strictSame(await ledger.stats(start + 500), { byState, oldestOverdueExpiry: start + 50 })
+    const overdueAt = async (now: number) => (await ledger.stats(now)).oldestOverdueExpiry
+    t.strictSame((await ledger.stats(start + 49)).byState, byState)
+    t.equal(await overdueAt(start + 49), null, 'what has ended is not overdue')
+    t.equal(await overdueAt(start + 50), start + 50)
+    t.equal(await overdueAt(start + 500), start + 50)
+  })
+
+  await test('stats: what is due and held by nobody', async (t) => {
+    const ledger = await ledgerOf(t)
+    const dueAt = async (now: number) => (await ledger.stats(now)).oldestDue
+    const first = await grantIn(ledger, 'active', { dueAt: start + 10, claimedUntil: null })
+    await grantIn(ledger, 'active', { dueAt: start + 20, claimedUntil: null })
+    await grantIn(ledger, 'expired')
+    t.equal(await dueAt(start + 9), null)
+    t.equal(await dueAt(start + 10), start + 10)
+    await ledger.claim(first.id, start + 10, start + 100)
+    t.equal(await dueAt(start + 10), null, 'somebody is at it')
+    t.equal(await dueAt(start + 30), start + 20)
+    t.equal(await dueAt(start + 100), start + 10, 'until the claim lapses')
   })
 
   await test('list: every filter and page is what a plain reading of the filter gives', async (t) => {

@@ -1,0 +1,112 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { GrantState } from '../ledger/grant.ts'
+import { LedgerUnavailable, StaleGrant, type Ledger } from '../ledger/ledger.ts'
+
+export interface LedgerMetrics {
+  /** The same ledger, its operations timed. */
+  timed: (ledger: Ledger) => Ledger
+  /** Its figures are asked for at a scrape, at most once in freshMs. */
+  watchLedger: (ledger: Pick<Ledger, 'stats'>) => void
+}
+
+const patienceMs = 3_000
+const states: GrantState[] = ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed']
+const kinds = { unavailable: LedgerUnavailable, stale: StaleGrant }
+
+export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: number): LedgerMetrics => {
+  const registers = [registry]
+  const seconds = new Histogram({
+    name: 'job_access_ledger_operation_duration_seconds',
+    help: 'Duration of operations of the ledger.',
+    labelNames: ['operation'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+    registers
+  })
+  const failures = new Counter({
+    name: 'job_access_ledger_failures_total',
+    help: 'Operations of the ledger that failed: `unavailable`; `stale`, another operation was first; `other`.',
+    labelNames: ['kind'],
+    registers
+  })
+  for (const kind of [...Object.keys(kinds), 'other']) failures.inc({ kind }, 0)
+
+  const time = <Args extends unknown[], T>(operation: string, work: (...args: Args) => Promise<T>) => async (...args: Args): Promise<T> => {
+    const end = seconds.startTimer({ operation })
+    try {
+      return await work(...args)
+    } catch (error) {
+      const kind = Object.entries(kinds).find(([, type]) => error instanceof type)?.[0] ?? 'other'
+      failures.inc({ kind })
+      throw error
+    } finally {
+      end()
+    }
+  }
+
+  const watchLedger = (ledger: Pick<Ledger, 'stats'>) => {
+    const stats = cached(freshMs, () => inTime(ledger.stats(now())).catch(() => null))
+    const gauge = (name: string, help: string, labelNames: string[], read: (gauge: Gauge, found: Stats) => void) => new Gauge({
+      name,
+      help,
+      labelNames,
+      registers,
+      async collect () {
+        const found = await stats()
+        // Unknown is no value: an old number would look like a new one.
+        if (found) read(this, found)
+        else if (labelNames.length > 0) this.reset()
+        else this.remove()
+      }
+    })
+    gauge('job_access_grants', 'Grants by state. Every replica tells of the one ledger: take the max, not the sum.', ['state'], (gauge, { byState }) => {
+      for (const state of states) gauge.set({ state }, byState[state])
+    })
+    gauge('job_access_oldest_overdue_grant_seconds', 'How long the oldest outstanding grant has outlived its end; 0: none has.', [],
+      (gauge, { oldestOverdueExpiry }) => gauge.set(age(oldestOverdueExpiry)))
+    gauge('job_access_sweep_lag_seconds', 'How long the sweeper has left something due that nobody works on; 0: nothing is.', [],
+      (gauge, { oldestDue }) => gauge.set(age(oldestDue)))
+    const up = {
+      name: 'job_access_ledger_up',
+      help: '1 if the ledger answered this scrape, or one of the last seconds.',
+      async collect (this: Gauge) { this.set(await stats() ? 1 : 0) }
+    }
+    registry.registerMetric(new Gauge({ ...up, registers: [] }))
+  }
+
+  const age = (since: number | null): number => since === null ? 0 : Math.max(0, now() - since) / 1000
+
+  return {
+    watchLedger,
+    timed: ledger => ({
+      begin: time('begin', ledger.begin),
+      get: time('get', ledger.get),
+      list: time('list', ledger.list),
+      claim: time('claim', ledger.claim),
+      update: time('update', ledger.update),
+      claimDue: time('claimDue', ledger.claimDue),
+      known: time('known', ledger.known),
+      events: time('events', ledger.events),
+      stats: time('stats', ledger.stats),
+      ping: time('ping', ledger.ping),
+      close: ledger.close
+    })
+  }
+}
+
+type Stats = Awaited<ReturnType<Ledger['stats']>>
+
+/** Asks once for all who ask until `freshMs` after the answer. Real time: what it bounds is load. */
+const cached = <T>(freshMs: number, ask: () => Promise<T>): () => Promise<T> => {
+  let answer: Promise<T> | undefined
+  return () => {
+    answer ??= ask().finally(() => setTimeout(() => { answer = undefined }, freshMs).unref())
+    return answer
+  }
+}
+
+/** A ledger that hangs must not hang the scrape, which has more to tell then than ever. */
+const inTime = <T>(answer: Promise<T>): Promise<T> => {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error('no answer in time')), patienceMs)
+  return Promise.race([answer, promise]).finally(() => clearTimeout(timer))
+}

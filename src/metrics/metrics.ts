@@ -1,0 +1,43 @@
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { auditMetrics, type AuditMetrics } from './audit.ts'
+import { httpMetrics, type HttpMetrics } from './http.ts'
+import { iamMetrics, type IamMetrics } from './iam.ts'
+import { ledgerMetrics, type LedgerMetrics } from './ledger.ts'
+import { recorderMetrics, type RecorderMetrics } from './recorder.ts'
+import { tendingMetrics, type TendingMetrics } from './tending.ts'
+
+/**
+ * What the service tells Prometheus. Labels are closed sets: operations, states, codes, route patterns; never a team, a job, a
+ * grant or an address. Counters that an alert watches start at 0, since an increase from nothing is none to Prometheus.
+ */
+export interface Metrics extends IamMetrics, HttpMetrics, LedgerMetrics, AuditMetrics, RecorderMetrics, TendingMetrics {
+  registry: Registry
+}
+
+export interface MetricsOptions {
+  /** Epoch ms. */
+  now: () => number
+  version: string
+  provider: string
+  /** Outstanding grants that are let be, in all. */
+  ceiling: number
+  /** How long what the ledger said is told again to further scrapes, ms. Default 5,000. */
+  freshMs?: number
+}
+
+export const createMetrics = ({ now, version, provider, ceiling, freshMs = 5_000 }: MetricsOptions): Metrics => {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const registers = [registry]
+  new Gauge({ name: 'job_access_info', help: 'Always 1; what runs.', labelNames: ['version', 'provider'], registers }).set({ version, provider }, 1)
+  new Gauge({ name: 'job_access_grants_ceiling', help: 'Outstanding grants that are let be, JOB_ACCESS_MAX_GRANTS.', registers }).set(ceiling)
+  return {
+    registry,
+    ...iamMetrics(registry),
+    ...httpMetrics(registry),
+    ...ledgerMetrics(registry, now, freshMs),
+    ...auditMetrics(registry),
+    ...recorderMetrics(registry),
+    ...tendingMetrics(registry, now)
+  }
+}

@@ -1,0 +1,69 @@
+import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Log } from '../lifecycle/desk.ts'
+import type { ReconcileReport } from '../lifecycle/reconcile.ts'
+import type { SweepReport } from '../lifecycle/sweep.ts'
+import { Problem } from '../problems.ts'
+
+export interface TendingMetrics {
+  /** A sweep has come to its end; undefined: it failed as a whole. */
+  swept: (report: SweepReport | undefined) => void
+  reconciled: (report: ReconcileReport | undefined) => void
+  /** The same log of the lifecycle, with an ear for the one failure that must never happen, whichever operation meets it. */
+  heard: (log: Log) => Log
+}
+
+const runs = ['done', 'failed']
+
+/** Of the service's own work on grants, as opposed to what it is asked for. */
+export const tendingMetrics = (registry: Registry, now: () => number): TendingMetrics => {
+  const registers = [registry]
+  const counter = (name: string, help: string, label: string, values: string[]) => {
+    const made = new Counter({ name, help, labelNames: [label], registers })
+    for (const value of values) made.inc({ [label]: value }, 0)
+    return made
+  }
+  const gauge = (name: string, help: string) => new Gauge({ name, help, registers })
+  const sweeps = counter('job_access_sweeps_total', 'Sweeps, by outcome.', 'outcome', runs)
+  const grants = counter('job_access_swept_grants_total', 'Grants that sweeps worked on, by outcome; a failed one is tried again.', 'outcome', runs)
+  const sweptAt = gauge('job_access_sweep_last_done_timestamp_seconds', 'When this replica last ended a sweep; its start, before the first.')
+  const reconciliations = counter('job_access_reconciliations_total', 'Reconciliations with the provider, by outcome.', 'outcome', runs)
+  const found = counter('job_access_reconcile_findings_total',
+    '`stray`: unknown to the ledger and past its end, deleted. `lost`: gone at the provider, closed.', 'kind', ['stray', 'lost'])
+  const foreign = gauge('job_access_reconcile_foreign', 'What lay below our path at the last reconciliation and is not ours; left alone.')
+  const failed = gauge('job_access_reconcile_failed', 'What the last reconciliation could not put right.')
+  const reconciledAt = gauge('job_access_reconcile_last_done_timestamp_seconds',
+    'When this replica last ended a reconciliation; its start, before the first.')
+  const unproven = new Counter({
+    name: 'job_access_stored_policies_unproven_total',
+    help: 'Reports of a stored policy that was about to be used and is not what was asked: a bug, or a changed ledger.',
+    registers
+  })
+  for (const at of [sweptAt, reconciledAt]) at.set(now() / 1000)
+
+  return {
+    swept (report) {
+      sweeps.inc({ outcome: report ? 'done' : 'failed' })
+      if (!report) return
+      grants.inc({ outcome: 'done' }, report.handled - report.failed)
+      grants.inc({ outcome: 'failed' }, report.failed)
+      sweptAt.set(now() / 1000)
+    },
+    reconciled (report) {
+      reconciliations.inc({ outcome: report ? 'done' : 'failed' })
+      if (!report) return
+      const count = (kind: string) => report.findings.filter(finding => finding.kind === kind).length
+      for (const kind of ['stray', 'lost']) found.inc({ kind }, count(kind))
+      foreign.set(count('foreign'))
+      failed.set(report.failed)
+      reconciledAt.set(now() / 1000)
+    },
+    heard (log) {
+      const hear = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+        const { err } = fields as { err?: unknown }
+        if (err instanceof Problem && err.code === 'policy-unproven') unproven.inc()
+        log[level](fields, message)
+      }
+      return { info: hear('info'), warn: hear('warn'), error: hear('error') }
+    }
+  }
+}

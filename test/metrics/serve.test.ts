@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { Registry } from 'prom-client'
+import t from 'tap'
+import { serveMetrics } from '../../src/metrics/serve.ts'
+import { samples } from './scrape.ts'
+
+t.test('GET /metrics and nothing else', async t => {
+  const registry = new Registry()
+  const server = await serveMetrics(registry, { host: '127.0.0.1', port: 0 })
+  t.teardown(() => server.close())
+  const ok = await fetch(server.url)
+  t.equal(ok.status, 200)
+  t.match(ok.headers.get('content-type'), 'text/plain; version=0.0.4')
+  t.equal((await fetch(server.url, { method: 'HEAD' })).status, 200)
+  t.equal((await fetch(server.url, { method: 'POST' })).status, 405)
+  t.equal((await fetch(new URL('/v1/grants', server.url))).status, 404)
+  registry.metrics = async () => { throw new Error('secret') }
+  const failed = await fetch(server.url)
+  t.equal(failed.status, 500)
+  t.notMatch(await failed.text(), /secret/)
+})
+
+t.test('the service serves them on their own port, and not on its public one', async t => {
+  const port = await freePort()
+  const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/server.ts'], {
+    cwd: join(import.meta.dirname, '../..'),
+    env: { PATH: process.env.PATH, PORT: '0', JOB_ACCESS_METRICS_PORT: String(port), JOB_ACCESS_SWEEP_SECONDS: '1', JOB_ACCESS_RECONCILE_SECONDS: '1' },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const ended = once(service, 'exit')
+  t.teardown(() => { service.kill('SIGKILL') })
+  let out = ''
+  service.stdout.on('data', chunk => { out += String(chunk) })
+  const seen = async (pattern: RegExp) => {
+    for (let i = 0; i < 300 && !pattern.test(out); i++) await new Promise(resolve => setTimeout(resolve, 100))
+    return pattern.exec(out)?.[1] ?? ''
+  }
+  const url = await seen(/(http:\/\/127\.0\.0\.1:\d+)\/v1\/grants/)
+  t.match(await seen(/metrics served/), '')
+  t.equal((await fetch(`${url}/metrics`)).status, 404)
+  const token = await seen(/Bearer (jat_[\w-]+)/)
+  t.equal((await fetch(`${url}/v1/grants`, { headers: { authorization: `Bearer ${token}` } })).status, 200)
+
+  let found = new Map<string, number>()
+  for (let i = 0; i < 100; i++) {
+    found = samples(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text())
+    if ((found.get('job_access_sweeps_total{outcome="done"}') ?? 0) > 0 && (found.get('job_access_reconciliations_total{outcome="done"}') ?? 0) > 0) break
+    await new Promise(resolve => setTimeout(resolve, 200))
+  }
+  t.ok((found.get('job_access_sweeps_total{outcome="done"}') ?? 0) > 0, 'the sweeper is heard of')
+  t.ok((found.get('job_access_reconciliations_total{outcome="done"}') ?? 0) > 0, 'so is reconciliation')
+  t.equal(found.get('job_access_grants{state="active"}'), 0)
+  t.equal(found.get('job_access_http_request_duration_seconds_count{method="GET",route="/v1/grants",status="2xx"}'), 1)
+  t.ok([...found.keys()].some(name => name.startsWith('job_access_iam_calls_total{operation="ListUsers"')), 'and IAM')
+  service.kill('SIGTERM')
+  t.strictSame((await ended)[0], 0)
+})
+
+const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
