@@ -54,7 +54,8 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
   const ids = statements.map(({ json }) => json.annotations?.id)
   const problems = [
     ...statements.flatMap(({ start, json }, index) => {
-      const message = annotationProblem(json) ?? (ids.indexOf(ids[index]) < index ? `@id("${ids[index]}") is used twice` : undefined)
+      const repeated = ids.indexOf(ids[index]) < index ? `@id("${ids[index]}") is used twice` : undefined
+      const message = annotationProblem(json) ?? repeated ?? nestingProblem(json)
       return message === undefined ? [] : [{ start, message }]
     }),
     ...answer.validationErrors.flatMap(({ error }) => flatten(error, ids)),
@@ -99,6 +100,23 @@ const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined
     return '@hint takes 1 to 500 characters, none of them control characters'
   }
   return undefined
+}
+
+/** Cedar's parser takes a chain of a thousand `||`; evaluating one of 400 overflows its stack, and nothing would be allowed. */
+const maxNesting = 200
+
+const nestingProblem = ({ conditions }: PolicyJson): string | undefined => {
+  const depth = Math.max(0, ...conditions.map(({ body }) => nestingOf(body)))
+  if (depth <= maxNesting) return undefined
+  return `a condition is nested ${depth} deep, and ${maxNesting} is the most; ` +
+    'write `a == "x" || a == "y" || …` as `["x", "y", …].contains(a)`'
+}
+
+/** An expression is an object `{ operator: operands }`, so that every other object is one. */
+const nestingOf = (node: unknown, objects = 0): number => {
+  if (node === null || typeof node !== 'object') return Math.ceil(objects / 2)
+  const deeper = objects + (Array.isArray(node) ? 0 : 1)
+  return Object.values(node).reduce<number>((most, child) => Math.max(most, nestingOf(child, deeper)), Math.ceil(deeper / 2))
 }
 
 /** Cedar repeats a finding for every action of the scope: one finding that lists the actions says it too. */

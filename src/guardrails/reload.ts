@@ -17,15 +17,16 @@ export interface GuardrailsInForce {
 /**
  * Reads the policy file and keeps it in force until a reload finds a good one.
  *
+ * @param load for tests
  * @throws GuardrailsInvalid when the file cannot be read or used: there is no older set to fall back to
  */
-export const openGuardrails = async (fileName: string): Promise<GuardrailsInForce> => {
-  let inForce = await loadGuardrailsFile(fileName)
+export const openGuardrails = async (fileName: string, load = loadGuardrailsFile): Promise<GuardrailsInForce> => {
+  let inForce = await load(fileName)
   let last: Promise<unknown> = Promise.resolve()
 
   const replace = async (): Promise<Reload> => {
     try {
-      const next = await loadGuardrailsFile(fileName)
+      const next = await load(fileName)
       const changed = next.sha256 !== inForce.sha256
       if (changed) inForce = next
       return { ok: true, guardrails: inForce, changed }

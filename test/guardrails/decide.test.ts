@@ -1,5 +1,9 @@
 import t from 'tap'
+import { openCedar } from '../../src/guardrails/cedar.ts'
+import { buildEngine } from '../../src/guardrails/engine.ts'
 import { checks, loadGuardrails, maxQuestions, type Caller, type Decision, type Guardrails } from '../../src/guardrails/guardrails.ts'
+import type { Policy } from '../../src/guardrails/policies.ts'
+import { questionsOf } from '../../src/guardrails/questions.ts'
 import type { Admitted } from '../../src/policy/admitted.ts'
 import { asked, at, entry, nlp, now } from './sample.ts'
 
@@ -268,6 +272,34 @@ t.test('what cannot be evaluated is refused, and only the operator learns why', 
   t.match(decide(`${everything}@id("n") forbid (principal, action, resource is JobAccess::Access) when { resource.bucket == "x" };`,
     asked({ entries: [entry({ bucket: '\ud800' })] })),
   { allowed: false, decidedBy: [checks.fault] }, 'half a character')
+})
+
+t.test('a trap in the engine refuses one question, not those after it', async t => {
+  const cedar = openCedar()
+  const policy = (id: string, text: string): Policy => {
+    const answer = cedar.policyToJson(text)
+    if (answer.type === 'failure') throw new Error(answer.errors[0]?.message)
+    return { id, text, hint: null, effect: answer.json.effect, line: 1, json: answer.json }
+  }
+  // Deeper than parsePolicies() lets pass.
+  const chain = Array(1000).fill('resource.bucket == "x"').join(' || ')
+  const engine = buildEngine([
+    policy('deep', `forbid (principal, action == JobAccess::Action::"read", resource) when { ${chain} };`),
+    policy('all', 'permit (principal, action, resource);')
+  ])
+  const questions = questionsOf(engine.mentions, nlp, asked(), at)
+  for (let round = 0; round < 2; round += 1) {
+    t.match(engine.ask(questions.access('read', entry(), null)), { allowed: false, policies: [], faults: [/^Cedar failed: /] })
+    t.match(engine.ask(questions.access('write', entry(), null)), { allowed: true, policies: [{ id: 'all' }], faults: [] })
+  }
+})
+
+t.test('entries that differ only in what no policy looks at are one question', async t => {
+  const guardrails = rules(on('resource.bucket == "x"'))
+  const request = asked({ entries: [entry({ prefix: 'a/' }), entry({ prefix: 'b/' }), entry({ bucket: 'other' })] })
+  const [, first, second, third] = guardrails.trace(nlp, request, 'issue', at).map(({ answer }) => answer)
+  t.equal(first, second)
+  t.not(first, third)
 })
 
 t.test('data is data, whatever it looks like', async t => {

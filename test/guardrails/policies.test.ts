@@ -62,7 +62,7 @@ t.test('every fault has its file, line and column', async t => {
 })
 
 t.test('columns are characters, not bytes', async t => {
-  t.match(findingsOf(`// ünïcödé 🦊\n/* */ ${read};`), [/^rules\.cedar:2:1: /])
+  t.match(findingsOf(`// ünïcödé 🦊 ünïcödé 🦊\n${read};`), [/^rules\.cedar:2:1: a policy needs/])
   const text = `@id("a") @note("äöü🦊") ${read} when { resource.x == 1 };`
   t.match(findingsOf(text),
     [new RegExp(`^rules\\.cedar:1:${[...text.slice(0, text.indexOf('resource.x'))].length + 1}: policy "a": attribute`)])
@@ -82,6 +82,14 @@ t.test('nesting beyond the engine’s stack is a finding, and harms nothing else
   const caller = { id: 'x', kind: 'token' as const, teams: ['nlp'], attributes: {} }
   t.match(good.decideOnTeam(caller, 'nlp', { now: new Date(0) }), { allowed: true }, 'the set in force still decides')
   t.strictSame(findingsOf(`@id("a") ${read};`), [], 'and the next file is read')
+})
+
+t.test('a chain that could not be evaluated is a finding', async t => {
+  const chain = (length: number) => `@id("a") ${read} when { ${Array(length).fill('resource.bucket == "x"').join(' || ')} };`
+  t.strictSame(findingsOf(chain(190)), [])
+  for (const length of [210, 500, 1000]) {
+    t.match(findingsOf(chain(length)), [/^rules\.cedar:1:1: a condition is nested \d+ deep, and 200 is the most/])
+  }
 })
 
 t.test('what is not a policy is passed over', async t => {

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { GuardrailsInvalid } from '../../src/guardrails/guardrails.ts'
+import { GuardrailsInvalid, loadGuardrails, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import { openGuardrails } from '../../src/guardrails/reload.ts'
 import { asked, at, nlp } from './sample.ts'
 
@@ -81,6 +81,23 @@ t.test('signals in quick succession end with the last file', async t => {
   const results = await Promise.all(reloads)
   t.ok(results.every(({ ok }) => ok))
   t.strictSame(inForce.current().policies.map(({ id }) => id), ['p10'])
+})
+
+t.test('a reload waits for the one before', async t => {
+  const loads: Array<(guardrails: Guardrails) => void> = []
+  const opening = openGuardrails('rules.cedar', () => new Promise(resolve => { loads.push(resolve) }))
+  const finish = (index: number, id: string) => loads[index]?.(loadGuardrails(permit(id), 'rules.cedar'))
+  finish(0, 'first')
+  const inForce = await opening
+  const [second, third] = [inForce.reload(), inForce.reload()]
+  await setImmediate()
+  t.equal(loads.length, 2, 'the third load has not begun')
+  finish(1, 'second')
+  t.match(await second, { guardrails: { policies: [{ id: 'second' }] } })
+  await setImmediate()
+  finish(2, 'third')
+  t.match(await third, { guardrails: { policies: [{ id: 'third' }] } })
+  t.match(inForce.current().policies, [{ id: 'third' }])
 })
 
 t.test('200 reloads leave none of the old sets in memory', async t => {
