@@ -8,6 +8,7 @@ import { useAuthorization } from './http/authorization.ts'
 import { useProblems } from './http/errors.ts'
 import { grantRoutes } from './http/grants.ts'
 import { healthRoutes } from './http/health.ts'
+import { useLogContext } from './http/log-context.ts'
 import { useOpenApi } from './http/openapi.ts'
 import { policyRoutes } from './http/policies.ts'
 import { shared } from './http/schemas.ts'
@@ -39,6 +40,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
   useProblems(app)
+  useLogContext(app)
   metrics?.observe(app)
   useEmptyBodies(app)
   refuseWhenClosing(app)

@@ -10,6 +10,7 @@ import type { Config } from './config.ts'
 import { ConfigInvalid, readProfiles } from './config.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
+import { inContext } from './http/log-context.ts'
 import { recorder } from './http/recorder.ts'
 import type { Service } from './http/service.ts'
 import { createIam } from './iam/client.ts'
@@ -106,7 +107,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
       leaseMs: config.JOB_ACCESS_IAM_DEADLINE_MS * leaseMargin,
       record: (grant, event) => records.changed(grant, event),
-      log: metrics ? metrics.heard(log) : log
+      log: inContext(metrics ? metrics.heard(log) : log)
     }
     records.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
     return {
