@@ -89,6 +89,7 @@ const operations: Record<string, (subject: Subject) => Promise<unknown>> = {
   'list, job': ({ ledger }) => ledger.list({ jobId: 'job-1' }, page),
   'list, team, state, job': ({ ledger }) => ledger.list({ teams: ['team-3'], states: ['expired'], jobId: 'job-1' }, page),
   'known, 100 names': ({ ledger }) => ledger.known(Array.from({ length: 100 }, (_, index) => `name-${index}`)),
+  'stats (grows by design)': ({ ledger }) => ledger.stats(clock),
   'begin, then active': pair,
   '16 pairs at once': (subject) => Promise.all(Array.from({ length: 16 }, () => pair(subject)))
 }
