@@ -83,12 +83,16 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
     })
     closers.push(async () => iam.close())
     const epoch = () => Date.now()
-    const users = rules.dialect.principals === 'keys'
+    const { principals, paths, tagged, policyVersions, identityProbe, selfService } = rules.dialect
+    const users = principals === 'keys'
       ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
       : userPrincipals({
         iam,
-        pathBase: config.JOB_ACCESS_PATH,
-        tagged: rules.dialect.tagged,
+        ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
+        tagged,
+        policyVersions,
+        identityProbe,
+        selfService,
         now: epoch,
         ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
       })
@@ -103,7 +107,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
       ledger,
       principals: carrier => carrier === 'session' ? sessions : users,
       rules: () => rules,
-      naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: config.JOB_ACCESS_PATH },
+      naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: paths ? config.JOB_ACCESS_PATH : null },
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
       leaseMs: config.JOB_ACCESS_IAM_DEADLINE_MS * leaseMargin,
       record: (grant, event) => records.changed(grant, event),

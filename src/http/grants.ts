@@ -45,7 +45,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 
   const readiness = async (wanted: boolean | undefined, { grant, credentials }: Delivery): Promise<{ ready?: boolean }> => {
     if (!wanted || !credentials) return {}
-    return { ready: await desk.principals(grant.attach).ready(credentials, desk.deadline()) }
+    return { ready: await desk.principals(grant.attach).ready(grant.principal, credentials, desk.deadline()) }
   }
 
   app.post('/v1/grants', {

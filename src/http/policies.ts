@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
 import { explain } from '../policy/explain.ts'
-import { limits } from '../policy/measure.ts'
 import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
 import { guardOf } from './authorization.ts'
 import { examples, operation } from './openapi.ts'
@@ -37,9 +36,10 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
       ? preflight(request, request.body)
       : renderOnly(desk.rules(), request.body, desk.now())
     const { admitted, policy, measure, carrier, warnings, probes } = rendered
+    const { sizes } = desk.rules().dialect
     return {
       policy,
-      size: { characters: measure.characters, limits: { inline: limits.inline, managed: limits.managed }, sha256: measure.sha256 },
+      size: { characters: measure.characters, limits: { inline: sizes.inline ?? 0, managed: sizes.managed ?? 0 }, sha256: measure.sha256 },
       attach: carrier,
       window: admitted.window,
       proof: probes === undefined ? null : { probes },

@@ -39,6 +39,8 @@ export interface Iam {
   assumeRole(session: SessionRequest, until: number): Promise<SessionKeys>
   /** Who a key is; our own credentials when none are given. */
   callerIdentity(key: Key | undefined, until: number): Promise<string>
+  /** The ARN of the user that a key belongs to, by GetUser under it: for providers without STS. */
+  ownUser(key: Key, until: number): Promise<string>
   close(): void
 }
 
@@ -79,7 +81,8 @@ const maxBackoffMs = 2_000
 export const createIam = (options: IamClientOptions): Iam => {
   const { now = Date.now, random = Math.random, sleep = delay, attemptMs = 5_000, onCall } = options
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
-  const iam = new sdk.IAMClient({ ...shared, ...(options.endpoint && { endpoint: options.endpoint }) })
+  const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
+  const iam = new sdk.IAMClient(iamConfig)
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
   const stsClient = new sts.STSClient(stsConfig)
 
@@ -156,7 +159,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     async getUserPolicy (name, policyName, until) {
       const input = { UserName: name, PolicyName: policyName }
       const answer = await retried('GetUserPolicy', abortSignal => iam.send(new sdk.GetUserPolicyCommand(input), { abortSignal }), until)
-      return decodeURIComponent(answer.PolicyDocument ?? '')
+      return documentOf(answer.PolicyDocument)
     },
     listUserPolicies: (name, until) => list(async Marker => {
       const input = { UserName: name, ...(Marker && { Marker }) }
@@ -211,10 +214,12 @@ export const createIam = (options: IamClientOptions): Iam => {
       const input = { PolicyArn: arn, VersionId: present(Policy?.DefaultVersionId) }
       const { PolicyVersion } = await retried('GetPolicyVersion',
         abortSignal => iam.send(new sdk.GetPolicyVersionCommand(input), { abortSignal }), until)
-      return decodeURIComponent(PolicyVersion?.Document ?? '')
+      return documentOf(PolicyVersion?.Document)
     },
     async listPolicies (pathPrefix, marker, until) {
-      const input = { Scope: 'Local' as const, PathPrefix: pathPrefix, MaxItems: 1000, ...(marker && { Marker: marker }) }
+      // SeaweedFS refuses any PathPrefix, `/` too, which is what AWS takes for none.
+      const narrowed = pathPrefix !== '/' && { PathPrefix: pathPrefix }
+      const input = { Scope: 'Local' as const, ...narrowed, MaxItems: 1000, ...(marker && { Marker: marker }) }
       const page = await retried('ListPolicies', abortSignal => iam.send(new sdk.ListPoliciesCommand(input), { abortSignal }), until)
       const policies = (page.Policies ?? []).map(policy => ({ arn: present(policy.Arn), name: policy.PolicyName ?? '', path: policy.Path ?? '/' }))
       return { policies, ...(page.IsTruncated && page.Marker && { marker: page.Marker }) }
@@ -283,6 +288,15 @@ export const createIam = (options: IamClientOptions): Iam => {
     },
     close () {
       iam.destroy()
+    async ownUser (key, until) {
+      const client = new sdk.IAMClient({ ...iamConfig, credentials: bare(key) })
+      try {
+        const { User } = await retried('GetUser', abortSignal => client.send(new sdk.GetUserCommand({}), { abortSignal }), until)
+        return present(User?.Arn)
+      } finally {
+        client.destroy()
+      }
+    },
       stsClient.destroy()
     }
   }
@@ -307,6 +321,9 @@ const present = (value: string | undefined): string => {
 
 const listed = (user: sdk.User | undefined): ListedUser =>
   ({ name: present(user?.UserName), path: user?.Path ?? '/', createdAt: user?.CreateDate?.getTime() ?? 0 })
+/** AWS percent-encodes the documents that it returns (RFC 3986, per API_GetPolicyVersion); LocalStack and SeaweedFS not all. */
+const documentOf = (text = ''): string => text.startsWith('{') ? text : decodeURIComponent(text)
+
 
 const tagList = (tags: Record<string, string>) => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }))
 

@@ -2,9 +2,10 @@ import type { PrincipalRef } from '../ledger/grant.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName } from './names.ts'
-import { policyEnd } from './policy-end.ts'
+import { latest, policyEnd } from './policy-end.ts'
 import { settleMs, type Credentials, type PrincipalPlan, type Principals } from './principal.ts'
 import { mintOne } from './settling.ts'
+import { grantOf, replaceByTwin, type NamedPolicy } from './twin-policies.ts'
 
 export interface KeyPrincipalOptions {
   iam: Iam
@@ -32,8 +33,8 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
   }
 
   /** The grant's policies: one, or two while a change was cut short. */
-  const policiesOf = async ({ name }: PrincipalRef, until: number): Promise<Array<{ arn: string, name: string }>> => {
-    const found: Array<{ arn: string, name: string }> = []
+  const policiesOf = async ({ name }: PrincipalRef, until: number): Promise<NamedPolicy[]> => {
+    const found: NamedPolicy[] = []
     for await (const policy of policies(() => until)) if (grantOf(policy.name) === name) found.push(policy)
     return found
   }
@@ -74,8 +75,8 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
   }
 
   const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
-    const arn = await arnOf(ref, until)
-    return arn ? pruneOf(arn, keep, until) : []
+    const found = await policiesOf(ref, until)
+    return [...new Set((await Promise.all(found.map(({ arn }) => pruneOf(arn, keep, until)))).flat())]
   }
 
   const removePolicy = async (arn: string, until: number) => {
@@ -102,23 +103,11 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
       return { ref: { ...plan.ref, policyArn: arn.value }, credentials: minted.value }
     },
 
-    /** CreatePolicyVersion is not among the documented calls: a second policy takes over key by key, then the first one goes. */
+    /** CreatePolicyVersion is not among the documented calls. */
     async replacePolicy (ref, _carrier, changed, until) {
-      const current = await policiesOf(ref, until)
-      const old = current.find(({ arn }) => arn === ref.policyArn) ?? current[0]
-      if (!old) throw new IamError('gone', 'ListPolicies', 'NoSuchEntity', undefined)
-      await Promise.all(current.filter(policy => policy !== old).map(async ({ arn }) => {
-        for (const id of await iam.listEntitiesForPolicy(arn, until)) await gone(iam.detachUserPolicy(id, arn, until))
-        await gone(iam.deletePolicy(arn, until))
-      }))
-      const name = old.name === ref.name ? `${ref.name}${secondName}` : ref.name
-      const arn = await iam.createPolicy({ name, document: JSON.stringify(changed) }, until)
-      for (const id of await iam.listEntitiesForPolicy(old.arn, until)) {
-        await iam.attachUserPolicy(id, arn, until)
-        await gone(iam.detachUserPolicy(id, old.arn, until))
-      }
-      await gone(iam.deletePolicy(old.arn, until))
-      return { ...ref, policyArn: arn }
+      const document = JSON.stringify(changed)
+      const entitiesOf = (arn: string) => iam.listEntitiesForPolicy(arn, until)
+      return { ...ref, policyArn: await replaceByTwin(iam, await policiesOf(ref, until), ref.policyArn, document, entitiesOf, until) }
     },
 
     async mintKey (plan, keep, until) {
@@ -130,7 +119,7 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
       return credentials
     },
 
-    deleteKey: (_ref, id, until) => deleteKey(id, until),
+    deleteKey: (_ref, id, _keep, until) => deleteKey(id, until),
     pruneKeys: prune,
 
     async teardown ({ ref, keyIds, mintedAt }, until) {
@@ -152,17 +141,13 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
     },
 
     async policyEnd (ref, until) {
-      const arn = await arnOf(ref, until)
-      return arn ? policyEnd(await iam.getPolicyDocument(arn, until)) : undefined
+      const found = await policiesOf(ref, until)
+      return latest(await Promise.all(found.map(async ({ arn }) => policyEnd(await iam.getPolicyDocument(arn, until)))))
     },
 
     async ping (until) { await iam.listPolicies('/', undefined, until) }
   }
 }
-
-/** A changed policy needs a name of its own beside the one it replaces. */
-const secondName = '-b'
-const grantOf = (policyName: string): string => policyName.endsWith(secondName) ? policyName.slice(0, -secondName.length) : policyName
 
 const gone = async (call: Promise<unknown>): Promise<void> => {
   try {

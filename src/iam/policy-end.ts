@@ -9,5 +9,11 @@ export const policyEnd = (text: string): number | undefined => {
     .map(instant => Date.parse(instant))
   const ends = [...time('DenyAfterEnd', 'DateGreaterThanEquals')]
   if (ends.length === 0) ends.push(...time(undefined, 'DateLessThan'))
-  return ends.length > 0 ? Math.max(...ends) : undefined
+  return latest(ends)
+}
+
+/** Of several policies on one principal; undefined: none states an end. */
+export const latest = (ends: Array<number | undefined>): number | undefined => {
+  const stated = ends.filter(end => end !== undefined)
+  return stated.length > 0 ? Math.max(...stated) : undefined
 }

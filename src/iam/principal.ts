@@ -1,4 +1,4 @@
-import type { PrincipalRef } from '../ledger/grant.ts'
+import type { Grant, PrincipalRef } from '../ledger/grant.ts'
 import type { PolicyDocument } from '../policy/document.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 
@@ -16,7 +16,8 @@ export interface Principals {
   replacePolicy(ref: PrincipalRef, attach: Carrier, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
   /** A fresh key beside those in `keep`; every other key of the principal is deleted when IAM's limit or a lost answer demands it. */
   mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
-  deleteKey(ref: PrincipalRef, accessKeyId: string, until: number): Promise<void>
+  /** Also deletes keys that its holder may have made with it, where the provider lets a key do so: all but those in `keep`. */
+  deleteKey(ref: PrincipalRef, accessKeyId: string, keep: string[], until: number): Promise<void>
   /** Deletes every key but those in `keep`: keys that a crash or a lost answer left unknown. */
   pruneKeys(ref: PrincipalRef, keep: string[], until: number): Promise<string[]>
   /** Keys first, then the policy, then the principal. Idempotent. */
@@ -26,7 +27,7 @@ export interface Principals {
   /** False: the provider is certain that there is no such principal. */
   exists(ref: PrincipalRef, until: number): Promise<boolean>
   /** Whether the provider knows the new key yet: proves the key, not that its policy has spread. */
-  ready(credentials: Credentials, until: number): Promise<boolean>
+  ready(ref: PrincipalRef, credentials: Credentials, until: number): Promise<boolean>
   /** Everything under our path or prefix, with the end that its name or path states. */
   list(until: () => number): AsyncIterable<Listed>
   /** The end of the window that the principal's policy itself states, if later than its name says (an extended grant). */
@@ -57,6 +58,7 @@ export interface Credentials {
 
 export interface TeardownTarget {
   ref: PrincipalRef
+  carrier: Grant['attach']
   /** Null: unknown, enumerate. */
   keyIds: string[] | null
   /** Epoch ms of the first attempt to make it. */

@@ -69,7 +69,7 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
       return 'gone'
     },
 
-    ready: (credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),
+    ready: (_ref, credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),
     // A session leaves nothing behind; what revoked it does: a policy on the role, to be removed once the session is over.
     async * list (until) {
       for (const { roleArn } of Object.values(profiles).filter(profile => profile.revocable)) {

@@ -1,44 +1,66 @@
 import type { PrincipalRef } from '../ledger/grant.ts'
 import type { PolicyDocument } from '../policy/document.ts'
-import type { Iam } from './client.ts'
+import type { Iam, ListedUser } from './client.ts'
+import type { Dialect } from './dialects/dialect.ts'
 import { IamError, isIamError } from './errors.ts'
-import { expiryOfPath } from './names.ts'
+import { expiryOfName, expiryOfPath } from './names.ts'
 import { inlinePolicyName, settleMs, type Carrier, type Credentials, type Principals } from './principal.ts'
-import { policyEnd } from './policy-end.ts'
-import { mintOne, poll, settling } from './settling.ts'
+import { latest, policyEnd } from './policy-end.ts'
+import { mintOne, poll, realTime, settling, type Waiting } from './settling.ts'
+import { grantOf, replaceByTwin, twinOf, type NamedPolicy } from './twin-policies.ts'
 
-export interface UserPrincipalOptions {
+export type UserPrincipalOptions = Naming & {
   iam: Iam
-  /** All our users live below it, e.g. `/job-access/`. */
-  pathBase: string
   permissionsBoundary?: string
   /** Whether CreateUser takes Tags and PermissionsBoundary here. */
   tagged: boolean
   /** Clock of the age rule, epoch ms. */
   now: () => number
-}
+  /** Clock of the deadlines. Default: the real one. */
+  waiting?: Waiting
+} & Partial<Pick<Dialect, 'policyVersions' | 'identityProbe' | 'selfService'>> // default: those of AWS
+
+/** What tells our users from others: the path below which they live, or, where paths are dropped, the start of their names. */
+type Naming = { pathBase: string, prefix?: undefined } | { prefix: string, pathBase?: undefined }
 
 /** AWS's own shape: an IAM user per grant. Create is two round trips deep, revoke kills the key with its first call. */
-export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now }: UserPrincipalOptions): Principals => {
+export const userPrincipals = (options: UserPrincipalOptions): Principals => {
+  const { iam, permissionsBoundary, tagged, now, waiting = realTime } = options
+  const { policyVersions = true, identityProbe = 'sts', selfService = false } = options
+  // The list is narrowed to the path by the provider; what it lists there and we cannot read is told as foreign.
+  const ours: { listed: string, expiryOf: (user: ListedUser) => number | undefined, isOurs: (user: ListedUser) => boolean } =
+    options.pathBase !== undefined
+      ? { listed: options.pathBase, expiryOf: ({ path }) => expiryOfPath(options.pathBase, path), isOurs: () => true }
+      : {
+          listed: '/',
+          expiryOf: ({ name }) => expiryOfName(options.prefix, name),
+          isOurs: ({ name }) => expiryOfName(options.prefix, name) !== undefined
+        }
+
   const key = async (ref: PrincipalRef, keep: string[], until: number): Promise<Credentials> => {
-    const minted = await mintOne(() => iam.createAccessKey(ref.name, until), () => prune(ref, keep, until), until)
+    const minted = await mintOne(() => iam.createAccessKey(ref.name, until), () => prune(ref, keep, until), until, waiting)
     return { ...minted, expiresAt: null }
   }
 
   const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
-    const strangers = (await iam.listAccessKeys(ref.name, until)).filter(id => !keep.includes(id))
-    await Promise.all(strangers.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
-    return strangers
+    const pruned: string[] = []
+    for (;;) {
+      const strangers = (await iam.listAccessKeys(ref.name, until)).filter(id => !keep.includes(id))
+      await Promise.all(strangers.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
+      pruned.push(...strangers)
+      // A stranger's key may have made another one before it was deleted.
+      if (!selfService || strangers.length === 0) return pruned
+    }
   }
 
   const put = async (ref: PrincipalRef, carrier: Carrier, policy: PolicyDocument, until: number): Promise<string | null> => {
     const document = JSON.stringify(policy)
     if (carrier === 'inline') {
-      await settling(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until)
+      await settling(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, waiting)
       return null
     }
     const arn = await managed(ref, document, until)
-    await settling(() => iam.attachUserPolicy(ref.name, arn, until), until)
+    await settling(() => iam.attachUserPolicy(ref.name, arn, until), until, waiting)
     return arn
   }
 
@@ -48,11 +70,19 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     } catch (error) {
       // Only an earlier attempt of this very grant can hold this name. What it carried may differ: renew it.
       if (!isIamError(error, 'exists')) throw error
-      const arn = await findPolicy(ref, until)
-      if (!arn) throw error
-      await newVersion(arn, document, until)
-      return arn
+      return change({ ...ref, policyArn: null }, document, until)
     }
+  }
+
+  /** Gives the grant's managed policy another text. Returns its ARN, which may be another one then. */
+  const change = async (ref: PrincipalRef, document: string, until: number): Promise<string> => {
+    if (!policyVersions) {
+      return replaceByTwin(iam, await findPolicies(ref, until), ref.policyArn, document, async () => [ref.name], until)
+    }
+    const arn = ref.policyArn ?? (await findPolicies(ref, until))[0]?.arn
+    if (!arn) throw new IamError('gone', 'ListPolicies', 'NoSuchEntity', undefined)
+    await newVersion(arn, document, until)
+    return arn
   }
 
   const newVersion = async (arn: string, document: string, until: number): Promise<void> => {
@@ -71,15 +101,22 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     await Promise.all(old.map(version => ignoring('gone')(iam.deletePolicyVersion(arn, version.id, until))))
   }
 
-  const findPolicy = async (ref: PrincipalRef, until: number): Promise<string | undefined> => {
+  const findPolicies = async (ref: PrincipalRef, until: number): Promise<NamedPolicy[]> => {
+    const most = policyVersions ? 1 : 2
+    const found: NamedPolicy[] = []
     let marker: string | undefined
     do {
       const page = await iam.listPolicies(ref.path, marker, until)
-      const found = page.policies.find(policy => policy.name === ref.name)
-      if (found) return found.arn
+      found.push(...page.policies.filter(policy => grantOf(policy.name) === ref.name))
       marker = page.marker
-    } while (marker)
-    return undefined
+    } while (marker && found.length < most)
+    return found
+  }
+
+  /** Without a known ARN it may still be there: a crash, or an answer that was lost. */
+  const policiesOf = async (ref: PrincipalRef, until: number): Promise<string[]> => {
+    if (!ref.policyArn) return (await findPolicies(ref, until)).map(policy => policy.arn)
+    return policyVersions ? [ref.policyArn] : [ref.policyArn, twinOf(ref.policyArn)]
   }
 
   const removePolicy = async (name: string, arn: string, until: number) => {
@@ -103,8 +140,8 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), iam.listAttachedUserPolicies(ref.name, until)])
     await Promise.all([
       ...inline.map(name => ignoring('gone')(iam.deleteUserPolicy(ref.name, name, until))),
-      // A policy of our path is ours alone and goes; what somebody else attached is only detached.
-      ...attached.map(arn => arn.includes(`:policy${ref.path}`)
+      // The policy of our name is ours alone and goes; what somebody else attached is only detached.
+      ...attached.map(arn => isPolicyOf(ref, arn)
         ? removePolicy(ref.name, arn, until)
         : ignoring('gone')(iam.detachUserPolicy(ref.name, arn, until)))
     ])
@@ -134,33 +171,38 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     },
 
     async replacePolicy (ref, carrier, policy, until) {
-      if (carrier === 'managed' && ref.policyArn) await newVersion(ref.policyArn, JSON.stringify(policy), until)
-      else await iam.putUserPolicy(ref.name, inlinePolicyName, JSON.stringify(policy), until)
-      return ref
+      const document = JSON.stringify(policy)
+      if (carrier === 'inline') {
+        await iam.putUserPolicy(ref.name, inlinePolicyName, document, until)
+        return ref
+      }
+      return { ...ref, policyArn: await change(ref, document, until) }
     },
 
     mintKey: ({ ref }, keep, until) => key(ref, keep, until),
 
-    async deleteKey (ref, accessKeyId, until) {
+    async deleteKey (ref, accessKeyId, keep, until) {
       await ignoring('gone')(iam.deleteAccessKey(ref.name, accessKeyId, until))
+      // Whoever had the key may have made others with it.
+      if (selfService) await prune(ref, keep, until)
     },
 
     pruneKeys: prune,
 
-    async teardown ({ ref, keyIds, mintedAt }, until) {
+    async teardown ({ ref, carrier, keyIds, mintedAt }, until) {
       const old = now() - mintedAt >= settleMs
       try {
         if (keyIds) await Promise.all(keyIds.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
         else await prune(ref, [], until)
-        if (ref.policyArn) await removePolicy(ref.name, ref.policyArn, until)
+        if (carrier === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
         else await ignoring('gone')(iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
         await deleteUser(ref, until)
         return 'gone'
       } catch (error) {
-        if (isIamError(error, 'gone')) return old ? await withoutUser(ref, until) : 'unsure'
         // Under rights bound to a path, a user that does not exist is "denied" instead: its ARN has no path. Ask the list.
-        if (isIamError(error, 'denied') && old && !(await listedAt(ref, until))) return await withoutUser(ref, until)
-        throw error
+        const gone = isIamError(error, 'gone') || (isIamError(error, 'denied') && !(await listedAt(ref, until)))
+        if (!gone) throw error
+        return old ? await withoutUser(ref, until) : 'unsure'
       }
     },
 
@@ -180,14 +222,23 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
       }
     },
 
-    ready: (credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),
+    async ready (ref, credentials, until) {
+      if (identityProbe === null) return false
+      const whose = identityProbe === 'sts' ? iam.callerIdentity : iam.ownUser
+      return poll(async () => {
+        const arn = await whose(credentials, until)
+        // LocalStack answers for a key that it does not know, too: with another identity.
+        if (!arn.endsWith(`/${ref.name}`)) throw new IamError('credentials', 'ready', 'AnotherIdentity', undefined)
+      }, until, waiting)
+    },
 
     async * list (until) {
       let marker: string | undefined
       do {
-        const page = await iam.listUsers(pathBase, marker, until())
-        for (const { name, path, createdAt } of page.users) {
-          yield { ref: { name, path, policyArn: null, roleArn: null }, expiresAt: expiryOfPath(pathBase, path), createdAt }
+        const page = await iam.listUsers(ours.listed, marker, until())
+        for (const user of page.users.filter(ours.isOurs)) {
+          const { name, path, createdAt } = user
+          yield { ref: { name, path, policyArn: null, roleArn: null }, expiresAt: ours.expiryOf(user), createdAt }
         }
         marker = page.marker
       } while (marker)
@@ -196,12 +247,15 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
     async policyEnd (ref, until) {
       const inline = await optional(iam.getUserPolicy(ref.name, inlinePolicyName, until))
       if (inline !== undefined) return policyEnd(inline)
-      const [arn] = (await iam.listAttachedUserPolicies(ref.name, until)).filter(arn => arn.includes(`:policy${ref.path}`))
-      return arn ? policyEnd(await iam.getPolicyDocument(arn, until)) : undefined
+      const own = (await iam.listAttachedUserPolicies(ref.name, until)).filter(arn => isPolicyOf(ref, arn))
+      const ends = await Promise.all(own.map(async arn => policyEnd(await iam.getPolicyDocument(arn, until))))
+      return latest(ends)
     },
 
     async ping (until) {
-      await iam.listUsers(`${pathBase}0/`, undefined, until)
+      // Neither is there; the shorter answer is asked for.
+      if (options.pathBase !== undefined) await iam.listUsers(`${options.pathBase}0/`, undefined, until)
+      else await optional(iam.getUser(`${options.prefix}-ping`, until))
     }
   }
 
@@ -217,11 +271,13 @@ export const userPrincipals = ({ iam, pathBase, permissionsBoundary, tagged, now
 
   /** The user is gone; a managed policy that was never attached may not be. */
   async function withoutUser (ref: PrincipalRef, until: number): Promise<'gone'> {
-    const arn = ref.policyArn ?? await findPolicy(ref, until)
-    if (arn) await ignoring('gone')(deleteManaged(arn, until))
+    for (const arn of await policiesOf(ref, until)) await ignoring('gone')(deleteManaged(arn, until))
     return 'gone'
   }
 }
+
+/** By its name, which no other policy has: providers differ in what they keep of a path. */
+const isPolicyOf = (ref: PrincipalRef, arn: string): boolean => grantOf(arn).endsWith(`/${ref.name}`)
 
 const ignoring = (...kinds: IamError['kind'][]) => async (call: Promise<unknown>): Promise<void> => {
   try {

@@ -18,7 +18,8 @@ export interface Desk {
   ledger: Ledger
   principals: (carrier: Grant['attach']) => Principals
   rules: () => Rules
-  naming: { userPrefix: string, pathBase: string }
+  /** `pathBase` is null where the provider keeps no paths. */
+  naming: { userPrefix: string, pathBase: string | null }
   outstanding: { perOwner: number, total: number }
   /** How long an operation holds a grant; longer than its deadline, so that a lapsed claim means a crash. */
   leaseMs: number

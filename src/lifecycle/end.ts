@@ -35,7 +35,8 @@ export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Gr
   // Without a recorded key there may be one that a crash hid: enumerate.
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
-    const result = await desk.principals(grant.attach).teardown({ ref: grant.principal, keyIds, mintedAt: grant.mintedAt }, desk.deadline())
+    const target = { ref: grant.principal, carrier: grant.attach, keyIds, mintedAt: grant.mintedAt }
+    const result = await desk.principals(grant.attach).teardown(target, desk.deadline())
     switch (result) {
       case 'gone': return await closed(desk, actor, grant)
       case 'unsure': return await postponed(desk, actor, grant, 'unsure', {})

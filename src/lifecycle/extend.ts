@@ -4,7 +4,7 @@ import { readmit, type Change } from '../policy/admit.ts'
 import { Problem } from '../problems.ts'
 import { commit, dueOf, event, found, held, letGo, planOf, release, type Actor, type Desk } from './desk.ts'
 import { issueProblem } from './issue.ts'
-import { settle, type Guard, type Prepared } from './prepare.ts'
+import { limitsOf, settle, type Guard, type Prepared } from './prepare.ts'
 import { heldActive } from './rotate.ts'
 
 /**
@@ -55,7 +55,7 @@ const preparedChange = (desk: Desk, grant: Grant, change: Change, guard: Guard):
     })
   }
   // The carrier stays what it is: a policy that outgrew it is refused, not moved.
-  const admission = readmit({ ...grant.admitted, attach: grant.attach }, change, desk.rules().limits, new Date(desk.now()))
+  const admission = readmit({ ...grant.admitted, attach: grant.attach }, change, limitsOf(desk.rules()), new Date(desk.now()))
   const prepared = settle(desk.rules(), admission, guard, desk.now())
   return { ...prepared, admitted: { ...prepared.admitted, attach: grant.admitted.attach } }
 }

@@ -112,7 +112,8 @@ const abandon = async (desk: Desk, actor: Actor, grant: Grant, cause: unknown): 
 const teardownBlind = async (desk: Desk, grant: Grant): Promise<void> => {
   try {
     const keyIds = grant.accessKeyId ? [grant.accessKeyId] : null
-    await desk.principals(grant.attach).teardown({ ref: grant.principal, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt }, desk.deadline())
+    const target = { ref: grant.principal, carrier: grant.attach, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt }
+    await desk.principals(grant.attach).teardown(target, desk.deadline())
   } catch (error) {
     desk.log.error({ grantId: grant.id, err: error }, 'teardown failed; left to the sweeper')
   }
@@ -262,7 +263,7 @@ const intentOf = (desk: Desk, actor: Actor, { prepared, requestHash, idempotency
     attach: carrier,
     principal: {
       name: principalName(desk.naming.userPrefix, admitted.job.id, expiresAt, id),
-      path: principalPath(desk.naming.pathBase, expiresAt),
+      path: desk.naming.pathBase === null ? '/' : principalPath(desk.naming.pathBase, expiresAt),
       policyArn: null,
       roleArn: profile?.roleArn ?? null
     },

@@ -1,11 +1,12 @@
-import { unfit, type Dialect } from '../iam/dialects/dialect.ts'
+import { carriersOf, hasAction, unfit, type Dialect } from '../iam/dialects/dialect.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
+import { getBucketLocation } from '../policy/actions.ts'
 import { admit, type Admission, type Limits } from '../policy/admit.ts'
 import type { Admitted, Attach } from '../policy/admitted.ts'
 import type { PolicyDocument } from '../policy/document.ts'
 import { chooseAttach, measure, tooLarge, type Measure } from '../policy/measure.ts'
 import { prove, type Proven } from '../policy/prove/prove.ts'
-import { render } from '../policy/render.ts'
+import { render, sidsOf } from '../policy/render.ts'
 import type { Warning } from '../policy/warnings.ts'
 import { Problem } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
@@ -38,8 +39,14 @@ export interface Prepared extends Rendered {
 export type Guard = (admitted: Admitted) => void
 
 /** @throws Problem with every finding of the stage that refused */
-export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, guard: Guard, now: number): Prepared =>
-  settle(rules, admit(request, rules.limits, new Date(now)), guard, now, 'profile' in request ? request.profile : undefined)
+export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, guard: Guard, now: number): Prepared => {
+  if ('waitUntilReady' in request && request.waitUntilReady) refuseWaiting(rules.dialect)
+  return settle(rules, admit(request, limitsOf(rules), new Date(now)), guard, now, 'profile' in request ? request.profile : undefined)
+}
+
+/** The deployment's ceilings, and what its provider lacks. */
+export const limitsOf = ({ limits, dialect }: Rules): Limits =>
+  ({ ...limits, noBucketLocation: !hasAction(dialect, getBucketLocation.action) })
 
 /** The stages behind admission, shared with PATCH. */
 export const settle = (rules: Rules, admission: Admission, guard: Guard, now: number, profileName?: string): Prepared => {
@@ -53,14 +60,15 @@ export const settle = (rules: Rules, admission: Admission, guard: Guard, now: nu
 
 /** Rendering alone. @throws Problem */
 export const renderOnly = (rules: Rules, request: PolicyRequest, now: number): Rendered => {
-  const admission = admit(request, rules.limits, new Date(now))
+  const admission = admit(request, limitsOf(rules), new Date(now))
   if (!admission.ok) throw Problem.of(admission.findings)
   return fit(rules, admission, now)
 }
 
 const fit = (rules: Rules, { admitted, warnings }: Admission & { ok: true }, now: number, profileName?: string): Rendered => {
   const policy = render(admitted)
-  const unfitting = unfit(policy, rules.dialect)
+  const entryOf = (sid: string) => admitted.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
+  const unfitting = unfit(policy, rules.dialect, entryOf)
   if (unfitting.length > 0) throw Problem.of(unfitting)
   const size = measure(policy)
   const carrier = carrierOf(rules.dialect, admitted, size)
@@ -68,16 +76,27 @@ const fit = (rules: Rules, { admitted, warnings }: Admission & { ok: true }, now
   return { admitted, policy, measure: size, carrier, profile, warnings }
 }
 
-const carrierOf = ({ name, carriers }: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {
+const carrierOf = (dialect: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {
   const { attach } = admitted
+  const carriers = carriersOf(dialect)
   if (attach !== 'auto' && !carriers.includes(attach)) {
-    throw Problem.of([{ code: 'dialect-unfit', pointer: '/attach', detail: `${name} has no attach ${attach}.`, hint: `Use one of: auto, ${carriers.join(', ')}.` }])
+    throw Problem.of([{
+      code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint: `Use one of: auto, ${carriers.join(', ')}.`
+    }])
   }
-  const chosen = chooseAttach(attach, characters)
-  if (chosen && carriers.includes(chosen)) return chosen
-  // Providers without inline policies.
-  if (chosen === 'inline' && attach === 'auto' && carriers.includes('managed')) return 'managed'
-  throw Problem.of([tooLarge(admitted, attach)])
+  const chosen = chooseAttach(attach, characters, dialect.sizes)
+  if (!chosen) throw Problem.of([tooLarge(admitted, attach, dialect.sizes)])
+  return chosen
+}
+
+const refuseWaiting = ({ name, identityProbe }: Dialect): void => {
+  if (identityProbe !== null) return
+  throw Problem.of([{
+    code: 'dialect-unfit',
+    pointer: '/waitUntilReady',
+    detail: `${name} has no call that tells whose a key is.`,
+    hint: 'Leave it out, and let the job try its first request again until it succeeds.'
+  }])
 }
 
 const profileOf = (rules: Rules, admitted: Admitted, name: string | undefined, now: number): RoleProfile => {

@@ -20,8 +20,8 @@ export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSecond
   // Should we die from here on, the sweeper deletes every key that the ledger does not know.
   const rotating = await commit(desk, grant, { dueAt: desk.now() + desk.leaseMs }, event(actor, 'rotating', { accessKeyId: grant.accessKeyId }))
   try {
-    if (rotating.previousKeyId) await principals.deleteKey(rotating.principal, rotating.previousKeyId, until)
     const keep = rotating.accessKeyId ? [rotating.accessKeyId] : []
+    if (rotating.previousKeyId) await principals.deleteKey(rotating.principal, rotating.previousKeyId, keep, until)
     const credentials = await principals.mintKey(planOf(rotating), keep, until)
     const diesAt = Math.min(desk.now() + overlapSeconds * 1000, grant.expiresAt)
     const rotated = await commit(desk, rotating, {
@@ -56,7 +56,8 @@ const dropDue = async (desk: Desk, actor: Actor, rotated: Grant): Promise<Grant>
 export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> => {
   if (!grant.previousKeyId) return grant
   try {
-    await desk.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, desk.deadline())
+    const keep = grant.accessKeyId ? [grant.accessKeyId] : []
+    await desk.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, keep, desk.deadline())
   } catch (error) {
     if (!isIamError(error)) throw error
     return commit(desk, grant, { claimedUntil: null, dueAt: desk.now() + 5_000, attempts: grant.attempts + 1 },

@@ -1,16 +1,19 @@
-import { type Dialect } from './dialect.ts'
+import { limits } from '../../policy/measure.ts'
+import type { Dialect } from './dialect.ts'
 
 /** AWS itself, and what the others are compared with. */
 export const aws: Dialect = {
   name: 'aws',
   principals: 'users',
+  paths: true,
   tagged: true,
-  carriers: ['inline', 'managed', 'session'],
-  limits: { inline: 2048, managed: 6144 },
+  sizes: limits,
+  policyVersions: true,
   actions: 'any',
   operators: 'any',
   conditionKeys: 'any',
   denies: true,
   notResource: true,
-  identityProbe: true
+  identityProbe: 'sts',
+  selfService: false
 }

@@ -1,16 +1,25 @@
-import type { Dialect } from './dialect.ts'
+import { completeMultipartUpload } from '../../policy/actions.ts'
+import { usualActions, usualConditionKeys, usualOperators, type Dialect } from './dialect.ts'
 
-/** SeaweedFS: the IAM API embedded in `weed s3`, with -iam.readOnly=false. */
+/**
+ * SeaweedFS 4.48: the IAM API of `weed s3`, with -s3.iam.readOnly=false and without an STS configuration: with one, another engine
+ * evaluates the policies and knows no aws:CurrentTime, so that a Deny by time never applies. All tried on that release.
+ * PutUserPolicy and CreatePolicyVersion refuse Deny and some actions that CreatePolicy takes, so managed policies alone are used.
+ * Paths, tags and boundaries are accepted and dropped. A key may make its user further keys.
+ */
 export const seaweedfs: Dialect = {
   name: 'seaweedfs',
   principals: 'users',
+  paths: false,
   tagged: false,
-  carriers: ['managed'],
-  limits: { inline: 2048, managed: 6144 },
-  actions: 'any',
-  operators: 'any',
-  conditionKeys: 'any',
+  sizes: { managed: 6144 },
+  policyVersions: false,
+  // It takes any name; these are the ones that it gives a meaning, and the guide's that has none anywhere.
+  actions: new Set([...usualActions, completeMultipartUpload]),
+  operators: new Set(usualOperators),
+  conditionKeys: new Set(usualConditionKeys),
   denies: true,
   notResource: true,
-  identityProbe: true
+  identityProbe: 'iam',
+  selfService: true
 }

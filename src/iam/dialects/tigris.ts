@@ -1,25 +1,27 @@
-import type { Dialect } from './dialect.ts'
+import { usualActions, type Dialect } from './dialect.ts'
 
 /**
- * Tigris: no users; a policy attaches to an access key. Sources: tigrisdata/tigris-os-docs, iam/policies (grammar, operators)
- * and iam/policies/supported-actions ("Using unsupported actions will result in an error during policy creation").
+ * Tigris: no users; a policy attaches to an access key. Sources: tigrisdata/tigris-os-docs, iam/policies (grammar: "IpAddress", dates,
+ * no String operators) and iam/policies/supported-actions ("Using unsupported actions will result in an error during policy
+ * creation"). No size is documented; AWS's is kept.
  */
 export const tigris: Dialect = {
   name: 'tigris',
   principals: 'keys',
+  paths: false,
   tagged: false,
-  carriers: ['managed'],
-  limits: { inline: 0, managed: 6144 },
-  actions: new Set([
-    's3:GetObject', 's3:ListBucket', 's3:PutObject', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts', 's3:PutObjectAcl',
-    's3:DeleteObject'
-  ]),
+  sizes: { managed: 6144 },
+  policyVersions: false,
+  // GetBucketLocation is not among its actions: admission then asks for none, and says so.
+  actions: new Set(usualActions.filter(action => action !== 's3:GetBucketLocation')),
   operators: new Set([
     'IpAddress', 'NotIpAddress', 'DateEquals', 'DateNotEquals', 'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan',
     'DateLessThanEquals'
   ]),
   conditionKeys: new Set(['aws:CurrentTime', 'aws:SourceIp']),
   denies: true,
+  // Not in its grammar.
   notResource: false,
-  identityProbe: false
+  identityProbe: null,
+  selfService: false
 }
