@@ -286,8 +286,6 @@ export const createIam = (options: IamClientOptions): Iam => {
         if (client !== stsClient) client.destroy()
       }
     },
-    close () {
-      iam.destroy()
     async ownUser (key, until) {
       const client = new sdk.IAMClient({ ...iamConfig, credentials: bare(key) })
       try {
@@ -297,6 +295,8 @@ export const createIam = (options: IamClientOptions): Iam => {
         client.destroy()
       }
     },
+    close () {
+      iam.destroy()
       stsClient.destroy()
     }
   }
@@ -319,11 +319,11 @@ const present = (value: string | undefined): string => {
   return value
 }
 
-const listed = (user: sdk.User | undefined): ListedUser =>
-  ({ name: present(user?.UserName), path: user?.Path ?? '/', createdAt: user?.CreateDate?.getTime() ?? 0 })
 /** AWS percent-encodes the documents that it returns (RFC 3986, per API_GetPolicyVersion); LocalStack and SeaweedFS not all. */
 const documentOf = (text = ''): string => text.startsWith('{') ? text : decodeURIComponent(text)
 
+const listed = (user: sdk.User | undefined): ListedUser =>
+  ({ name: present(user?.UserName), path: user?.Path ?? '/', createdAt: user?.CreateDate?.getTime() ?? 0 })
 
 const tagList = (tags: Record<string, string>) => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }))
 
