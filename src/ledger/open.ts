@@ -17,7 +17,8 @@ export interface LedgerOptions {
 
 /**
  * Opens the ledger and brings its schema up to date. Rejects with LedgerUnavailable when the database cannot be reached,
- * with SchemaTooNew when a newer version of the service migrated it, with LedgerUrlInvalid when the URL is none it takes. No error holds the URL.
+ * with SchemaTooNew when a newer version of the service migrated it, with LedgerUrlInvalid when the URL is none it takes.
+ * No error holds the URL.
  */
 export async function openLedger ({ url, busyTimeoutMs = 5_000, poolSize = 10 }: LedgerOptions): Promise<Ledger> {
   try {

@@ -106,7 +106,8 @@ await t.test('a primary that became a standby', async (t) => {
   const grant = await begun(ledger)
   // what a standby answers to a write, on connections made from now on
   await query(`alter database ${name} set default_transaction_read_only = on`)
-  await query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'job-access' and datname = current_database()")
+  await query(`select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'job-access' and datname = current_database()`)
   await recovered(ledger)
   await t.rejects(ledger.update(grant, {}, event('x'), start), LedgerUnavailable)
   await ledger.ping()
