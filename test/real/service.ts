@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import type { GrantView } from '../../src/http/schemas.ts'
+import { mintToken } from '../../src/identity/tokens.ts'
+import { freePort, here, run, serverEnv, startDaemon, temporaryDir } from '../servers/daemon.ts'
+import type { Keys } from './job.ts'
+
+/** The service as it is deployed: a process of its own, configured by its environment, on a real port. */
+
+export interface Service {
+  url: string
+  call: <T = GrantView>(method: string, path: string, body?: unknown) => Promise<Answer<T>>
+  /** Issues, and fails loudly when it does not. */
+  issue: (request: object) => Promise<Delivery>
+  /** `npm run reconcile`: its findings, parsed, and how many failed. */
+  reconcile: (...args: string[]) => Promise<{ findings: Array<Record<string, unknown>>, summary: string }>
+}
+
+export interface Answer<T> { status: number, body: T }
+
+export interface Delivery { grant: GrantView, credentials: Keys & { expiration: string }, ready?: boolean, warnings: Array<{ code: string }> }
+
+export interface ServiceOptions {
+  provider: string
+  /** IAM and STS of the provider. */
+  endpoint: string
+  admin: { accessKeyId: string, secretAccessKey: string }
+  env?: Record<string, string>
+}
+
+const root = join(here, '..', '..')
+
+export const startService = async (t: Test, { provider, endpoint, admin, env = {} }: ServiceOptions): Promise<Service> => {
+  const dir = await temporaryDir('service')
+  const port = await freePort('127.0.0.1')
+  const url = `http://127.0.0.1:${port}`
+  const { token, sha256 } = mintToken('test', randomBytes)
+  const identity = join(dir, 'identity.json')
+  const audit = join(dir, 'audit.json')
+  await writeFile(identity, JSON.stringify({ tokens: [{ id: 'test', sha256, teams: ['*'] }], issuers: [] }))
+  await writeFile(audit, JSON.stringify({ path: join(dir, 'audit') }))
+  const settings = serverEnv({
+    PORT: `${port}`,
+    LOG_LEVEL: 'warn',
+    AWS_ENDPOINT_URL_IAM: endpoint,
+    AWS_ENDPOINT_URL_STS: endpoint,
+    AWS_ACCESS_KEY_ID: admin.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: admin.secretAccessKey,
+    AWS_EC2_METADATA_DISABLED: 'true',
+    HOME: dir,
+    JOB_ACCESS_PROVIDER: provider,
+    JOB_ACCESS_IDENTITY: identity,
+    JOB_ACCESS_AUDIT: audit,
+    JOB_ACCESS_LEDGER: join(dir, 'ledger.sqlite'),
+    // The servers of these tests see the loopback addresses.
+    JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: 'true',
+    // Both only when the test asks.
+    JOB_ACCESS_SWEEP_SECONDS: '0',
+    JOB_ACCESS_RECONCILE_SECONDS: '0',
+    JOB_ACCESS_RECONCILE_GRACE_SECONDS: '0',
+    ...env
+  })
+  const script = (name: string) => ['--disable-warning=ExperimentalWarning', join(root, 'src', name)]
+  const daemon = await startDaemon({
+    name: 'job-access',
+    command: process.execPath,
+    args: script('server.ts'),
+    dir,
+    env: settings,
+    ready: async () => (await fetch(`${url}/readyz`)).ok
+  })
+  t.teardown(() => daemon.stop())
+
+  const call = async <T>(method: string, path: string, body?: unknown): Promise<Answer<T>> => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
+      ...(body !== undefined && { body: JSON.stringify(body) })
+    })
+    return { status: response.status, body: await response.json() as T }
+  }
+
+  return {
+    url,
+    call,
+    async issue (request) {
+      const { status, body } = await call<Delivery>('POST', '/v1/grants', request)
+      if (status !== 201) throw new Error(`not issued: ${status} ${JSON.stringify(body)}`)
+      return body
+    },
+    async reconcile (...args) {
+      const { stdout } = await run(process.execPath, [...script('reconcile.ts'), ...args],
+        { env: { ...settings, JOB_ACCESS_INSTANCE: 'reconcile' } })
+      const lines = stdout.trim().split('\n')
+      return { findings: lines.slice(0, -1).map(line => JSON.parse(line) as Record<string, unknown>), summary: lines.at(-1) ?? '' }
+    }
+  }
+}
