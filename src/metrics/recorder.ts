@@ -12,6 +12,8 @@ const steps = [
   'issue-failed', 'extend-failed', 'attempt-failed'
 ]
 
+const actions = ['issue', 'extend', 'render', 'rotate', 'revoke', 'collect', 'view']
+
 export const recorderMetrics = (registry: Registry): RecorderMetrics => {
   const registers = [registry]
   const events = new Counter({
@@ -27,7 +29,7 @@ export const recorderMetrics = (registry: Registry): RecorderMetrics => {
     name: 'job_access_auth_refusals_total', help: 'Tokens refused, by reason.', labelNames: ['reason'], registers
   })
   for (const event of [...steps, 'other']) events.inc({ event }, 0)
-  decisions.inc({ action: 'issue', decision: 'fault' }, 0)
+  for (const action of actions) decisions.inc({ action, decision: 'fault' }, 0)
 
   return {
     counted: recorder => ({

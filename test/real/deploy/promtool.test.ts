@@ -1,0 +1,19 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { stringify } from 'yaml'
+import { root, run } from './tools.ts'
+
+t.test('the alerts are valid, fire when they must, and only then', async t => {
+  t.match(run('promtool', ['check', 'rules', 'deploy/prometheus/alerts.yml']), 'SUCCESS')
+  t.match(run('promtool', ['test', 'rules', 'test/real/deploy/alerts.promtest.yml']), 'SUCCESS')
+})
+
+t.test('the expressions of the dashboard parse', async t => {
+  const dashboard = JSON.parse(readFileSync(join(root, 'deploy/grafana/job-access.json'), 'utf8')) as { panels: Array<{ targets?: Array<{ expr: string }> }> }
+  const expressions = dashboard.panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr))
+  const plain = (expr: string) => expr.replaceAll('$__rate_interval', '5m').replaceAll('$__range', '6h').replaceAll('$instance', '.*')
+  const file = join(t.testdir(), 'expressions.yml')
+  writeFileSync(file, stringify({ groups: [{ name: 'dashboard', rules: expressions.map((expr, index) => ({ record: `panel:${index}`, expr: plain(expr) })) }] }))
+  t.match(run('promtool', ['check', 'rules', file]), `${expressions.length} rules found`)
+})
