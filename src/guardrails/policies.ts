@@ -2,7 +2,7 @@ import type { DetailedError, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Cedar } from './cedar.ts'
 import { placeOfByte, type Place } from './locate.ts'
 import { schemaText } from './schema.ts'
-import { splitStatements } from './statements.ts'
+import { splitStatements, type StatementText } from './statements.ts'
 
 /** One thing wrong with a policy file. */
 export interface PolicyFinding extends Place {
@@ -49,7 +49,9 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
     .map(({ start, message }) => ({ file, ...placeOfByte(text, start), message })))
   if (answer.type === 'failure') throw invalid(answer.errors.flatMap(error => flatten(error)))
 
-  const statements = splitStatements(text).map(({ text: statement, offset }) =>
+  const written = splitStatements(text)
+  agreeOnPolicies(cedar, text, written)
+  const statements = written.map(({ text: statement, offset }) =>
     ({ text: statement, start: Buffer.byteLength(text.slice(0, offset)), json: jsonOf(cedar, statement) }))
   const ids = statements.map(({ json }) => json.annotations?.id)
   const problems = [
@@ -74,6 +76,14 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
     text: statement,
     json
   }))
+}
+
+// A policy that got lost between two ways of splitting a file might be a forbid.
+const agreeOnPolicies = (cedar: Cedar, text: string, ours: StatementText[]): void => {
+  const theirs = cedar.policySetTextToParts(text)
+  const isSame = theirs.type === 'success' && theirs.policy_templates.length === 0 &&
+    JSON.stringify(theirs.policies.toSorted()) === JSON.stringify(ours.map(statement => statement.text).sort())
+  if (!isSame) throw new Error('Cedar sees other policies in the file than were found')
 }
 
 const jsonOf = (cedar: Cedar, statement: string): PolicyJson => {
