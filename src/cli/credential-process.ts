@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { NoAnswer, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
+import { NoAnswer, Problem, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
 import { Usage, exit, type Command } from './command.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile } from './secret-file.ts'
@@ -21,7 +21,7 @@ export const credentialProcess: Command = async (args, io) => {
   const idempotencyKey = values['idempotency-key'] ?? null
   const client = clientOf(io)
   const issue = () => client.issueAs('credential-process', request, { idempotencyKey })
-  const { text } = values.cache === undefined ? await issue() : await cached(values.cache, client, { request, idempotencyKey }, issue)
+  const { text } = values.cache === undefined ? await issue() : await cached(values.cache, clientOf(io, { deadlineMs: 5_000 }), { request, idempotencyKey }, issue)
   io.out(`${text}\n`)
   return exit.ok
 }
@@ -55,7 +55,7 @@ const lives = async ({ grantId, text }: Kept, client: Client): Promise<boolean> 
     const { state, accessKeyId } = await client.get(grantId)
     return state === 'active' && accessKeyId === AccessKeyId
   } catch (error) {
-    return error instanceof NoAnswer
+    return error instanceof NoAnswer || (error instanceof Problem && (error.status >= 500 || error.status === 429))
   }
 }
 

@@ -26,7 +26,7 @@ exec:   --per-job (a restart gets the same grant, its old key dies) | --idempote
         --no-wait --complete-seconds 20
 
 environment:
-${Object.entries(variables).map(([name, text]) => `  ${name.padEnd(21)} ${text}`).join('\n')}
+${Object.entries(variables).map(([name, text]) => `  ${name.padEnd(26)} ${text}`).join('\n')}
 
 exit codes: 0 done, 1 refused, 2 the command line or the environment is wrong, 3 the service is not available.
 exec exits with the command’s code: 128+n after signal n, 127 not found, 126 not runnable.

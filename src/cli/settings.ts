@@ -10,6 +10,7 @@ export const variables = {
   JOBACCESS_URL: 'where the service is, e.g. https://job-access.example.com',
   JOBACCESS_TOKEN: 'the bearer token, or',
   JOBACCESS_TOKEN_FILE: 'a file with it, read at every call: Kubernetes and others renew it in place',
+  JOBACCESS_DEADLINE_SECONDS: 'longest time of one call with its retries; default 60',
   JOBACCESS_ALLOW_HTTP: 'true: plain http beyond loopback too, e.g. behind a mesh that encrypts'
 } as const
 
@@ -25,9 +26,11 @@ export const clientOf = ({ env }: Pick<Io, 'env'>, options: Pick<ClientOptions, 
   if (token !== undefined && file !== undefined) throw new Usage('JOBACCESS_TOKEN and JOBACCESS_TOKEN_FILE are both set.')
   const allowHttp = setting('JOBACCESS_ALLOW_HTTP') ?? 'false'
   if (allowHttp !== 'true' && allowHttp !== 'false') throw new Usage('JOBACCESS_ALLOW_HTTP is neither true nor false.')
+  const deadline = setting('JOBACCESS_DEADLINE_SECONDS') ?? '60'
+  if (!/^[1-9]\d{0,3}$/.test(deadline)) throw new Usage('JOBACCESS_DEADLINE_SECONDS is not a number of seconds.')
   const bearer = token === undefined ? tokenIn(file) : checked(token, 'JOBACCESS_TOKEN')
   try {
-    return createClient({ ...options, url, token: bearer, allowHttp: allowHttp === 'true' })
+    return createClient({ deadlineMs: Number(deadline) * 1000, ...options, url, token: bearer, allowHttp: allowHttp === 'true' })
   } catch (error) {
     throw error instanceof TypeError ? new Usage(`JOBACCESS_URL: ${error.message}`) : error
   }

@@ -46,6 +46,7 @@ export interface Started {
   done: Promise<Ran>
   /** Resolves once stdout has this text. */
   says: (text: string) => Promise<void>
+  said: () => string
 }
 
 const main = join(root, 'src', 'cli', 'main.ts')
@@ -67,6 +68,7 @@ export const startCli = (t: Test, args: string[], env: Record<string, string>, i
   return {
     child,
     done,
+    said: () => texts.stdout,
     says: text => new Promise((resolve, reject) => {
       if (texts.stdout.includes(text)) resolve()
       waiting.push({ text, resolve })

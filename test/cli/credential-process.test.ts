@@ -1,0 +1,119 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
+import t from 'tap'
+import { createClient } from '../../src/client/index.ts'
+import { appOf, bench } from '../harness.ts'
+import { jobFlags, runCli } from './service.ts'
+
+const b = await bench(t, { now: Date.now })
+const url = await (await appOf(t, b)).listen({ host: '127.0.0.1', port: 0 })
+const client = createClient({ url, token: b.tokens.nlp })
+const env = { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: b.tokens.nlp }
+const home = mkdtempSync(join(tmpdir(), 'job-access-process-'))
+t.teardown(() => rmSync(home, { recursive: true, force: true }))
+
+const process_ = (job: string, ...more: string[]) => runCli(t, ['credential-process', ...jobFlags(job), ...more], env)
+const grants = async (job: string) => (await client.list({ job })).grants
+
+/** An AWS configuration with the profile `training`, as a person writes it. */
+const profile = (job: string, ...more: string[]): string => {
+  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
+  const path = join(home, `${job}.ini`)
+  const command = [process.execPath, '--disable-warning=ExperimentalWarning', cli, 'credential-process', ...jobFlags(job), ...more]
+  writeFileSync(path, `[profile training]\nregion = us-east-1\ncredential_process = ${command.join(' ')}\n`)
+  return path
+}
+
+t.test('what AWS’s contract asks for; the same grant at every call', async t => {
+  const ids = new Set<string>()
+  for (let call = 0; call < 2; call++) {
+    const ran = await process_('contract')
+    t.equal(ran.code, 0, ran.stderr)
+    const { Expiration, ...given } = JSON.parse(ran.stdout)
+    const [grant, ...more] = await grants('contract')
+    t.strictSame(more, [])
+    t.strictSame(Object.keys(given).sort(), ['AccessKeyId', 'SecretAccessKey', 'Version'])
+    t.match(given, { Version: 1, AccessKeyId: grant?.accessKeyId })
+    t.equal(Date.parse(Expiration), Date.parse(grant?.window.outputNotAfter ?? ''))
+    ids.add(grant?.id ?? '')
+  }
+  t.equal(ids.size, 1)
+  t.match(await runCli(t, ['credential-process', '--job', 'x'], env), { code: 1, stdout: '', stderr: /request-invalid at \/job\/team/ })
+})
+
+t.test('the AWS SDK takes its key from the profile, and the key works', async t => {
+  const before = { ...process.env }
+  t.teardown(() => { process.env = before })
+  for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name]
+  Object.assign(process.env, { AWS_CONFIG_FILE: profile('sdk'), AWS_SHARED_CREDENTIALS_FILE: '/dev/null', ...env })
+  const sts = new STSClient({ profile: 'training', endpoint: b.iam.url })
+  t.teardown(() => sts.destroy())
+  const { Arn } = await sts.send(new GetCallerIdentityCommand())
+  const [grant] = await grants('sdk')
+  t.equal(Arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)
+})
+
+const awscli = spawnSync('aws', ['--version']).status === 0
+t.test('the AWS CLI does, too', { skip: awscli ? false : 'there is no aws' }, async t => {
+  const args = ['sts', 'get-caller-identity', '--profile', 'training', '--endpoint-url', b.iam.url, '--output', 'text', '--query', 'Arn']
+  const inherited = { ...env, HOME: process.env.HOME ?? '', AWS_CONFIG_FILE: profile('awscli'), AWS_SHARED_CREDENTIALS_FILE: '/dev/null' }
+  const arn = await new Promise<string>((resolve, reject) => {
+    execFile('aws', args, { env: inherited }, (error, stdout) => error ? reject(error) : resolve(stdout.trim()))
+  })
+  const [grant] = await grants('awscli')
+  t.equal(arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)
+})
+
+t.test('nothing on disk, unless --cache', async t => {
+  const before = readdirSync(home)
+  t.equal((await runCli(t, ['credential-process', ...jobFlags('disk')], { ...env, HOME: home, TMPDIR: home })).code, 0)
+  t.strictSame(readdirSync(home), before)
+})
+
+t.test('processes that start at once share one key through --cache', async t => {
+  const cache = join(home, 'shared')
+  const ran = await Promise.all([1, 2, 3, 4].map(() => process_('shared', '--cache', cache)))
+  t.strictSame(ran.map(({ code }) => code), [0, 0, 0, 0], ran.map(({ stderr }) => stderr).join(''))
+  t.equal(new Set(ran.map(({ stdout }) => stdout)).size, 1)
+  const [grant] = await grants('shared')
+  t.equal(JSON.parse(ran[0]?.stdout ?? '').AccessKeyId, grant?.accessKeyId, 'and it is the live one')
+  t.equal(statSync(cache).mode & 0o777, 0o600)
+  t.strictSame(readdirSync(home).filter(name => name.startsWith('shared')), ['shared'], 'no lock is left')
+})
+
+t.test('a kept key is not handed out when it is dead, another job’s, or readable by others', async t => {
+  const cache = join(home, 'kept')
+  const keyOf = async (job: string) => JSON.parse((await process_(job, '--cache', cache)).stdout).AccessKeyId
+  const first = await keyOf('kept')
+  t.equal(await keyOf('kept'), first)
+  const [grant] = await grants('kept')
+  await client.rotate(grant?.id ?? '')
+  const second = await keyOf('kept')
+  t.not(second, first, 'rotated')
+  t.not(await keyOf('another'), second)
+  await client.complete(grant?.id ?? '')
+  t.equal((await grants('kept')).length, 1)
+  await keyOf('kept')
+  t.equal((await grants('kept')).length, 2, 'completed: a new grant')
+
+  const { of, grantId, text } = JSON.parse(readFileSync(cache, 'utf8'))
+  const over = JSON.stringify({ ...JSON.parse(text), Expiration: new Date(Date.now() - 1000).toISOString() })
+  writeFileSync(cache, JSON.stringify({ of, grantId, text: over }))
+  t.not((await process_('kept', '--cache', cache)).stdout.trim(), over, 'over')
+
+  writeFileSync(cache, '{')
+  t.equal((await process_('kept', '--cache', cache)).code, 0, 'torn')
+  chmodSync(cache, 0o644)
+  t.match(await process_('kept', '--cache', cache), { code: 2, stdout: '', stderr: /others can read it/ })
+})
+
+t.test('while the service is away, a kept key is handed out until its window ends', async t => {
+  const cache = join(home, 'away')
+  const kept = (await process_('away', '--cache', cache)).stdout
+  const away = { ...env, JOBACCESS_URL: 'http://127.0.0.1:1', JOBACCESS_DEADLINE_SECONDS: '1' }
+  t.equal((await runCli(t, ['credential-process', ...jobFlags('away'), '--cache', cache], away)).stdout, kept)
+  t.match(await runCli(t, ['credential-process', ...jobFlags('away')], away), { code: 3, stdout: '' })
+})
