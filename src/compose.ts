@@ -131,6 +131,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
         notice: noticeOf(embedded),
         pingIam: () => users.ping(Date.now() + 2_000),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
+        refusalsPerMinute: config.JOB_ACCESS_REFUSALS_PER_MINUTE,
         trustProxy: config.JOB_ACCESS_TRUST_PROXY ?? false
       },
       close: closeAll

@@ -88,7 +88,9 @@ export const createIam = (options: IamClientOptions): Iam => {
 
   const attempt = async <T>(operation: string, send: (signal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
     const started = now()
-    const signal = AbortSignal.timeout(Math.max(1, Math.min(attemptMs, until - started)))
+    // Whoever was stalled past the deadline may have lost the grant to another: then nothing is sent.
+    if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
+    const signal = AbortSignal.timeout(Math.min(attemptMs, until - started))
     try {
       const answer = await send(signal)
       onCall?.({ operation, outcome: 'ok', ms: now() - started })
@@ -112,7 +114,7 @@ export const createIam = (options: IamClientOptions): Iam => {
         const wait = random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** failures)
         if (!again || now() + wait >= until) {
           // An earlier try of this call was lost, so that this answer does not prove that nothing was done.
-          throw lost && isIamError(error, 'throttled', 'conflict') ? new IamError('unavailable', operation, error.providerCode, error) : error
+          throw lost && isIamError(error) ? new IamError(error.kind, operation, error.providerCode, error, false) : error
         }
         await sleep(wait)
       }

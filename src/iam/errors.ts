@@ -18,16 +18,16 @@ export class IamError extends Error {
   readonly kind: IamErrorKind
   readonly operation: string
   readonly providerCode: string
+  /** The call changed nothing: it was refused, and so was every try of it before. */
+  readonly definite: boolean
 
-  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown) {
+  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown, definite = kind !== 'unavailable') {
     super(`${operation}: ${kind} (${providerCode})`, { cause })
     this.kind = kind
     this.operation = operation
     this.providerCode = providerCode
+    this.definite = definite
   }
-
-  /** The call was refused before it changed anything. */
-  get definite (): boolean { return this.kind !== 'unavailable' }
 }
 
 export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is IamError =>

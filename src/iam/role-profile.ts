@@ -1,3 +1,4 @@
+import type { Grant } from '../ledger/grant.ts'
 import type { Admitted } from '../policy/admitted.ts'
 import type { Finding } from '../problems.ts'
 
@@ -24,6 +25,13 @@ export const longestSession = ({ chained, maxSessionSeconds }: RoleProfile): num
 /** A session starts when it is issued and must last to the end of the window. A shorter window ends it by the policy. */
 export const sessionSeconds = (expiresAt: number, now: number): number =>
   Math.max(minSessionSeconds, Math.ceil((expiresAt - now) / 1000))
+
+/**
+ * When the sessions of a grant are dead by themselves, epoch ms: its policy binds all it allows to the window, except in layout
+ * `guide`, whose reads last as long as the session.
+ */
+export const sessionEnd = ({ admitted, expiresAt, deliveredAt }: Pick<Grant, 'admitted' | 'expiresAt' | 'deliveredAt'>): number =>
+  admitted.layout === 'guide' ? Math.max(expiresAt, (deliveredAt ?? 0) + minSessionSeconds * 1000) : expiresAt
 
 export const sessionUnfit = (profile: RoleProfile, admitted: Admitted, now: number): Finding[] => {
   const needed = sessionSeconds(Date.parse(admitted.window.outputNotAfter), now)

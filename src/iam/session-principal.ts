@@ -78,7 +78,14 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
         }
       }
     },
-    discard: (ref, until) => iam.deleteRolePolicy(roleName(ref.roleArn ?? ''), ref.name, until),
+    async discard (ref, until) {
+      try {
+        await iam.deleteRolePolicy(roleName(ref.roleArn ?? ''), ref.name, until)
+      } catch (error) {
+        // Another replica reconciles too.
+        if (!isIamError(error, 'gone')) throw error
+      }
+    },
     exists: async () => true,
     policyEnd: async () => undefined,
     async ping (until) { await iam.callerIdentity(undefined, until) }

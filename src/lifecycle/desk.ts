@@ -1,10 +1,10 @@
 import type { Principals, PrincipalPlan } from '../iam/principal.ts'
 import type { Grant } from '../ledger/grant.ts'
-import { LedgerUnavailable, type Ledger, type NewEvent } from '../ledger/ledger.ts'
+import { StaleGrant, type Ledger, type NewEvent } from '../ledger/ledger.ts'
 import type { PolicyDocument } from '../policy/document.ts'
 import { prove, type Proven } from '../policy/prove/prove.ts'
 import { Problem } from '../problems.ts'
-import type { Rules } from './prepare.ts'
+import { unproven, type Rules } from './prepare.ts'
 
 /**
  * What every verb of the lifecycle works with. Passed in, so that tests state the clock, the ids, IAM and the ledger.
@@ -64,6 +64,7 @@ export const held = async (desk: Desk, id: string): Promise<Grant> => {
       retryAfterSeconds: 1
     })
   }
+  if (grant.claimedUntil === null || desk.now() >= grant.claimedUntil) throw new StaleGrant(`The claim on grant ${id} came too late.`)
   return grant
 }
 
@@ -72,18 +73,13 @@ export const release = async (desk: Desk, grant: Grant): Promise<void> => {
   await desk.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), desk.now())
 }
 
-/** Ends an operation that failed half-way: the sweeper mends the grant at once. Where the ledger does not answer, the claim lapses. */
-export const letGo = async (desk: Desk, actor: Actor, grant: Grant, action: string): Promise<void> => {
-  try {
-    await commit(desk, grant, { claimedUntil: null, dueAt: desk.now() }, event(actor, action))
-  } catch (error) {
-    desk.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the end of a failed operation; its claim will lapse')
-  }
-}
-
 /** When the sweeper must next look at an active grant that is in order. */
 export const dueOf = (grant: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
   Math.min(grant.expiresAt, grant.previousKeyDiesAt ?? Infinity)
+
+/** The same after an operation on `before`: what was to be mended then, after one that died, is still to be mended. */
+export const dueAfter = (before: Grant, after: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
+  Math.min(dueOf(after), before.dueAt !== null && before.dueAt < dueOf(before) ? before.dueAt : Infinity)
 
 /** What the provider needs to know of a grant. The stored policy is proven anew: the issuer takes nothing else. */
 export const planOf = (grant: Grant, withKey = true): PrincipalPlan => {
@@ -105,8 +101,6 @@ export const planOf = (grant: Grant, withKey = true): PrincipalPlan => {
 
 export const provenPolicy = ({ policy, admitted }: Pick<Grant, 'policy' | 'admitted'>): Proven<PolicyDocument> => {
   const proof = prove(policy, admitted)
-  if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
+  if (!proof.ok) throw unproven(proof)
   return proof.proven
 }
-
-export const isLedgerDown = (error: unknown): boolean => error instanceof LedgerUnavailable

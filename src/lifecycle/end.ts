@@ -1,5 +1,7 @@
 import { isIamError } from '../iam/errors.ts'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { Ending, Grant } from '../ledger/grant.ts'
+import type { GrantChange } from '../ledger/ledger.ts'
 import { commit, event, found, held, type Actor, type Desk } from './desk.ts'
 
 /**
@@ -22,16 +24,16 @@ export const startEnding = async (desk: Desk, actor: Actor, grant: Grant, ending
   return commit(desk, grant, {
     state: 'revoking',
     ending,
-    dueAt: desk.now() + desk.leaseMs,
-    // The job's own key is free for the job's next run; an explicit one stays taken, so that a late retry makes no second user.
-    ...((grant.idempotencyKey?.startsWith('job:') || ending === 'failed') && { idempotencyKey: null })
+    dueAt: desk.now() + desk.leaseMs
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }
 
 /** Tears down what a `revoking` grant has at the provider. Never rejects for the provider's sake: it notes and backs off. */
 export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> => {
   if (grant.state !== 'revoking' || !grant.ending) return grant
-  if (grant.mintedAt === null) return closed(desk, actor, grant)
+  const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
+  // Nothing was made, or it has ended by itself.
+  if (grant.mintedAt === null || desk.now() >= endsAt) return closed(desk, actor, grant)
   // Without a recorded key there may be one that a crash hid: enumerate.
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
@@ -39,11 +41,8 @@ export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Gr
     const result = await desk.principals(grant.attach).teardown(target, desk.deadline())
     switch (result) {
       case 'gone': return await closed(desk, actor, grant)
-      case 'unsure': return await postponed(desk, actor, grant, 'unsure', {})
-      case 'irrevocable':
-        // It ends by itself with its window.
-        if (desk.now() >= grant.expiresAt) return await closed(desk, actor, grant)
-        return await commit(desk, grant, { dueAt: grant.expiresAt, claimedUntil: null }, event(actor, 'irrevocable'))
+      case 'unsure': return await postponed(desk, actor, grant, 'unsure', {}, freed(grant))
+      case 'irrevocable': return await commit(desk, grant, { dueAt: endsAt, claimedUntil: null, ...freed(grant) }, event(actor, 'irrevocable'))
     }
   } catch (error) {
     if (!isIamError(error)) throw error
@@ -52,12 +51,23 @@ export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Gr
   }
 }
 
+/**
+ * Whose idempotency key is free once the provider knows nothing of the grant any more: the job's own, for the job's next run,
+ * and that of a failed issue. Not before: a job has one user. Another explicit key stays taken, so that a late retry makes none.
+ */
+export const freesKey = ({ state, ending, idempotencyKey }: Grant): boolean =>
+  ending === 'failed' || state === 'pending' || idempotencyKey?.startsWith('job:') === true
+
+const freed = (grant: Grant): { idempotencyKey?: null } => freesKey(grant) ? { idempotencyKey: null } : {}
+
 const closed = (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> =>
-  commit(desk, grant, { state: grant.ending ?? 'revoked', dueAt: null, claimedUntil: null, attempts: 0 },
+  commit(desk, grant, { state: grant.ending ?? 'revoked', dueAt: null, claimedUntil: null, attempts: 0, ...freed(grant) },
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
-export const postponed = (desk: Desk, actor: Actor, grant: Grant, action: string, detail: Record<string, string>): Promise<Grant> =>
-  commit(desk, grant, { attempts: grant.attempts + 1, dueAt: desk.now() + backoffMs(grant.attempts), claimedUntil: null },
+export const postponed = (
+  desk: Desk, actor: Actor, grant: Grant, action: string, detail: Record<string, string>, change: GrantChange = {}
+): Promise<Grant> =>
+  commit(desk, grant, { ...change, attempts: grant.attempts + 1, dueAt: desk.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))
 
 const firstBackoffMs = 5_000

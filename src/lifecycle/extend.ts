@@ -1,11 +1,15 @@
 import { isIamError } from '../iam/errors.ts'
 import type { Grant } from '../ledger/grant.ts'
+import type { NewEvent } from '../ledger/ledger.ts'
 import { readmit, type Change } from '../policy/admit.ts'
 import { Problem } from '../problems.ts'
-import { commit, dueOf, event, found, held, letGo, planOf, release, type Actor, type Desk } from './desk.ts'
-import { issueProblem } from './issue.ts'
+import { commit, dueAfter, event, found, held, planOf, release, type Actor, type Desk } from './desk.ts'
+import { fenced, undo } from './fence.ts'
+import { iamProblem } from './iam-problem.ts'
 import { limitsOf, settle, type Guard, type Prepared } from './prepare.ts'
 import { heldActive } from './rotate.ts'
+
+type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 
 /**
  * Moves the window or changes the source of a live grant: one PutUserPolicy, the key stays. The ledger holds what is
@@ -22,7 +26,7 @@ export const extend = async (desk: Desk, actor: Actor, id: string, change: Chang
     await release(desk, grant)
     throw problem
   }
-  const wanted = {
+  const wanted: Wanted = {
     admitted: prepared.admitted,
     policy: prepared.policy,
     policyHash: prepared.measure.sha256,
@@ -34,17 +38,28 @@ export const extend = async (desk: Desk, actor: Actor, id: string, change: Chang
     const changed = await commit(desk, grant, { ...wanted, claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
     return { grant: changed, prepared }
   }
-  const extending = await commit(desk, grant, { ...wanted, dueAt: desk.now() + desk.leaseMs }, event(actor, 'extending', detail, wanted.policyHash))
-  let principal: Grant['principal']
-  try {
-    principal = await desk.principals(grant.attach).replacePolicy(grant.principal, planOf(extending).carrier, prepared.policy, desk.deadline())
-  } catch (cause) {
-    if (!isIamError(cause)) throw cause
-    await backOut(desk, actor, extending, grant)
-    throw issueProblem(cause)
-  }
-  const extended = await commit(desk, extending, { principal, dueAt: dueOf(extending), claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
+  const extending = await replaced(desk, actor, grant, wanted, event(actor, 'extending', detail, wanted.policyHash))
+  const { principal } = extending
+  const extended = await commit(desk, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null },
+    event(actor, 'extended', detail, wanted.policyHash))
   return { grant: extended, prepared }
+}
+
+/** Intent, then effect. A failure takes both back: the provider may hold either policy, so the sweeper puts the old one again. */
+const replaced = async (desk: Desk, actor: Actor, grant: Grant, wanted: Wanted, what: NewEvent): Promise<Grant> => {
+  let extending: Grant | undefined
+  try {
+    extending = await commit(desk, grant, { ...wanted, dueAt: desk.now() + desk.leaseMs }, what)
+    const { carrier, policy } = planOf(extending)
+    const principal = await desk.principals(grant.attach).replacePolicy(grant.principal, carrier, policy, fenced(desk, extending))
+    return { ...extending, principal }
+  } catch (cause) {
+    const { admitted, policy, policyHash, notBefore, expiresAt } = grant
+    await undo(desk, actor, extending ?? grant, {
+      made: null, keep: null, back: { admitted, policy, policyHash, notBefore, expiresAt }, action: 'extend-failed'
+    })
+    throw isIamError(cause) ? iamProblem(cause) : cause
+  }
 }
 
 const preparedChange = (desk: Desk, grant: Grant, change: Change, guard: Guard): Prepared => {
@@ -58,16 +73,4 @@ const preparedChange = (desk: Desk, grant: Grant, change: Change, guard: Guard):
   const admission = readmit({ ...grant.admitted, attach: grant.attach }, change, limitsOf(desk.rules()), new Date(desk.now()))
   const prepared = settle(desk.rules(), admission, guard, desk.now())
   return { ...prepared, admitted: { ...prepared.admitted, attach: grant.admitted.attach } }
-}
-
-/** Back to what it was; the provider may hold either policy, so the sweeper puts the old one again. */
-const backOut = async (desk: Desk, actor: Actor, extending: Grant, before: Grant): Promise<void> => {
-  try {
-    const { admitted, policy, policyHash, notBefore, expiresAt } = before
-    await commit(desk, extending, { admitted, policy, policyHash, notBefore, expiresAt, dueAt: desk.now(), claimedUntil: null },
-      event(actor, 'extend-failed', {}, policyHash))
-  } catch (error) {
-    desk.log.error({ grantId: before.id, err: error }, 'the ledger did not take the failed change; its claim will lapse')
-    await letGo(desk, actor, extending, 'extend-failed')
-  }
 }

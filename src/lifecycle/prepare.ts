@@ -5,7 +5,7 @@ import { admit, type Admission, type Limits } from '../policy/admit.ts'
 import type { Admitted, Attach } from '../policy/admitted.ts'
 import type { PolicyDocument } from '../policy/document.ts'
 import { chooseAttach, measure, tooLarge, type Measure } from '../policy/measure.ts'
-import { prove, type Proven } from '../policy/prove/prove.ts'
+import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render, sidsOf } from '../policy/render.ts'
 import type { Warning } from '../policy/warnings.ts'
 import { Problem } from '../problems.ts'
@@ -54,7 +54,7 @@ export const settle = (rules: Rules, admission: Admission, guard: Guard, now: nu
   guard(admission.admitted)
   const rendered = fit(rules, admission, now, profileName)
   const proof = prove(rendered.policy, rendered.admitted)
-  if (!proof.ok) throw new Problem('policy-unproven', { cause: proof.counterexample })
+  if (!proof.ok) throw unproven(proof)
   return { ...rendered, policy: proof.proven, probes: proof.probes }
 }
 
@@ -114,3 +114,7 @@ const profileOf = (rules: Rules, admitted: Admitted, name: string | undefined, n
   if (findings.length > 0) throw Problem.of(findings)
   return profile
 }
+
+/** The alarm of a renderer that is wrong: reason and counterexample are for the log. */
+export const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): Problem =>
+  new Problem('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })

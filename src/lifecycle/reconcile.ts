@@ -1,7 +1,7 @@
 import type { Listed, Principals } from '../iam/principal.ts'
 import { settleMs } from '../iam/principal.ts'
 import type { Grant } from '../ledger/grant.ts'
-import type { Desk, Actor } from './desk.ts'
+import { release, type Actor, type Desk } from './desk.ts'
 import { finish, startEnding } from './end.ts'
 import { paced } from './sweep.ts'
 
@@ -75,12 +75,19 @@ const closeLost = async (desk: Desk, { startedAt, seen }: { startedAt: number, s
       grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
     await paced(old, options, async grant => {
       try {
-        if (await desk.principals(grant.attach).exists(grant.principal, desk.deadline())) return
-        report.findings.push({ kind: 'lost', grantId: grant.id, name: grant.principal.name, done: !options.dryRun })
-        if (options.dryRun) return
+        const finding = { kind: 'lost', grantId: grant.id, name: grant.principal.name, done: !options.dryRun } as const
+        const exists = () => desk.principals(grant.attach).exists(grant.principal, desk.deadline())
+        if (options.dryRun) {
+          if (!(await exists())) report.findings.push(finding)
+          return
+        }
+        // Held before it is asked: a retry by its owner makes the principal again.
         const now = desk.now()
         const claimed = await desk.ledger.claim(grant.id, now, now + desk.leaseMs)
-        if (claimed?.state === 'active') await finish(desk, actor, await startEnding(desk, actor, claimed, 'revoked', 'the principal is gone'))
+        if (!claimed) return
+        if (claimed.state !== 'active' || await exists()) return await release(desk, claimed)
+        report.findings.push(finding)
+        await finish(desk, actor, await startEnding(desk, actor, claimed, 'revoked', 'the principal is gone'))
       } catch (error) {
         report.failed++
         desk.log.error({ grantId: grant.id, err: error }, 'a lost grant could not be closed')

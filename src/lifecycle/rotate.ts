@@ -1,8 +1,12 @@
 import { isIamError } from '../iam/errors.ts'
+import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { Problem } from '../problems.ts'
-import { commit, dueOf, event, found, held, letGo, planOf, release, type Actor, type Desk } from './desk.ts'
-import { issueProblem, rekey, resume, type Delivery } from './issue.ts'
+import { commit, dueAfter, event, found, held, planOf, release, type Actor, type Desk } from './desk.ts'
+import { fenced, undo } from './fence.ts'
+import { iamProblem } from './iam-problem.ts'
+import type { Delivery } from './issue.ts'
+import { rekey, resume } from './mint.ts'
 
 /**
  * A fresh key; the old one dies after `overlapSeconds` (0: before the answer). A user holds two keys at the most, so an old
@@ -16,45 +20,53 @@ export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSecond
     return { ...await rekey(desk, actor, grant), created: false }
   }
   const principals = desk.principals(grant.attach)
-  const until = desk.deadline()
+  const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
   // Should we die from here on, the sweeper deletes every key that the ledger does not know.
-  const rotating = await commit(desk, grant, { dueAt: desk.now() + desk.leaseMs }, event(actor, 'rotating', { accessKeyId: grant.accessKeyId }))
+  const rotating = await commit(desk, grant, { dueAt: desk.now() + desk.leaseMs }, event(actor, 'rotating', { accessKeyId }))
+  let credentials: Credentials | undefined
+  let rotated: Grant
   try {
-    const keep = rotating.accessKeyId ? [rotating.accessKeyId] : []
-    if (rotating.previousKeyId) await principals.deleteKey(rotating.principal, rotating.previousKeyId, keep, until)
-    const credentials = await principals.mintKey(planOf(rotating), keep, until)
-    const diesAt = Math.min(desk.now() + overlapSeconds * 1000, grant.expiresAt)
-    const rotated = await commit(desk, rotating, {
+    const until = fenced(desk, rotating)
+    const keep = accessKeyId ? [accessKeyId] : []
+    if (previousKeyId) await principals.deleteKey(rotating.principal, previousKeyId, keep, until)
+    credentials = await principals.mintKey(planOf(rotating), keep, until)
+    const diesAt = accessKeyId ? Math.min(desk.now() + overlapSeconds * 1000, expiresAt) : null
+    rotated = await commit(desk, rotating, {
       accessKeyId: credentials.accessKeyId,
-      previousKeyId: rotating.accessKeyId,
-      previousKeyDiesAt: rotating.accessKeyId ? diesAt : null,
+      previousKeyId: accessKeyId,
+      previousKeyDiesAt: diesAt,
       deliveredAt: desk.now(),
-      dueAt: dueOf({ expiresAt: grant.expiresAt, previousKeyDiesAt: rotating.accessKeyId ? diesAt : null }),
+      dueAt: dueAfter(grant, { expiresAt, previousKeyDiesAt: diesAt }),
       claimedUntil: overlapSeconds === 0 ? rotating.claimedUntil : null
-    }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: rotating.accessKeyId, overlapSeconds }))
-    return { grant: await dropDue(desk, actor, rotated), credentials, created: false }
+    }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: accessKeyId, overlapSeconds }))
   } catch (cause) {
-    await principals.pruneKeys(rotating.principal, rotating.accessKeyId ? [rotating.accessKeyId] : [], desk.deadline())
-      .catch(error => desk.log.error({ grantId: id, err: error }, 'prune failed; left to the sweeper'))
-    await letGo(desk, actor, rotating, 'rotate-failed')
-    throw isIamError(cause) ? issueProblem(cause) : new Problem('ledger-unavailable', { retryAfterSeconds: 5, cause })
+    const keep = [accessKeyId, previousKeyId].filter(id => id !== null)
+    const back = { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt }
+    await undo(desk, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
+    throw isIamError(cause) ? iamProblem(cause) : cause
   }
+  const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null })
+  return { grant: overlapSeconds === 0 ? await dropDue(desk, actor, rotated, dueAt) : rotated, credentials, created: false }
 }
 
 /** Overlap 0: the old key dies before the answer. The new one is committed, so nothing that fails from here on takes it back. */
-const dropDue = async (desk: Desk, actor: Actor, rotated: Grant): Promise<Grant> => {
-  if (rotated.previousKeyDiesAt === null || rotated.previousKeyDiesAt > desk.now()) return rotated
+const dropDue = async (desk: Desk, actor: Actor, rotated: Grant, dueAt: number): Promise<Grant> => {
   try {
-    return await dropPrevious(desk, actor, rotated)
+    return await dropPrevious(desk, actor, rotated, dueAt)
   } catch (error) {
     desk.log.error({ grantId: rotated.id, err: error }, 'the old key was not deleted; left to the sweeper')
     return rotated
   }
 }
 
-/** Deletes the key that a rotation replaced. When the provider does not answer the sweeper goes on; the new key stands. */
-export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> => {
-  if (!grant.previousKeyId) return grant
+/**
+ * Deletes the key that a rotation replaced, and gives the grant back. When the provider does not answer the sweeper goes on;
+ * the new key stands. `dueAt`: when the sweeper must look at it next.
+ */
+export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant, dueAt: number): Promise<Grant> => {
+  if (!grant.previousKeyId) {
+    return commit(desk, grant, { dueAt, claimedUntil: null }, event(actor, 'released'))
+  }
   try {
     const keep = grant.accessKeyId ? [grant.accessKeyId] : []
     await desk.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, keep, desk.deadline())
@@ -66,7 +78,7 @@ export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant): Prom
   return commit(desk, grant, {
     previousKeyId: null,
     previousKeyDiesAt: null,
-    dueAt: grant.expiresAt,
+    dueAt,
     claimedUntil: null,
     attempts: 0
   }, event(actor, 'previous-key-deleted', { accessKeyId: grant.previousKeyId }))

@@ -3,7 +3,7 @@ import { settleMs } from '../iam/principal.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { commit, dueOf, event, planOf, type Actor, type Desk } from './desk.ts'
 import { finish, postponed, startEnding } from './end.ts'
-import { mint, startMinting } from './issue.ts'
+import { resume } from './mint.ts'
 import { dropPrevious } from './rotate.ts'
 
 export interface SweepOptions {
@@ -25,11 +25,14 @@ const sweeper: Actor = { id: 'sweeper', requestId: null }
  */
 export const sweep = async (desk: Desk, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
   const report = { handled: 0, failed: 0 }
+  // No more than can be begun in the first third of the lease.
+  const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * desk.leaseMs / 3000)))
   while (!stop.aborted) {
     const now = desk.now()
-    const due = await desk.ledger.claimDue(now, now + desk.leaseMs, options.batch)
+    const due = await desk.ledger.claimDue(now, now + desk.leaseMs, batch)
     await paced(due, options, async grant => {
-      if (stop.aborted) return // its claim lapses, another replica goes on
+      // Its claim lapses, another replica goes on.
+      if (stop.aborted || !hasTime(desk, grant)) return
       report.handled++
       try {
         await handle(desk, grant)
@@ -40,22 +43,29 @@ export const sweep = async (desk: Desk, options: SweepOptions, stop: AbortSignal
           .catch(() => {}) // the ledger is down or another took over: the claim lapses
       }
     })
-    if (due.length < options.batch) break
+    if (due.length < batch) break
   }
   return report
 }
 
+/**
+ * What was claimed in a batch may have to wait while the provider is slow. Handling takes two deadlines at the most, and the
+ * lease is three: begun later than that, it might meet another replica that holds the grant by then.
+ */
+const hasTime = (desk: Desk, { claimedUntil }: Grant): boolean =>
+  claimedUntil !== null && claimedUntil - desk.now() >= desk.leaseMs * 2 / 3
+
 const handle = async (desk: Desk, grant: Grant): Promise<unknown> => {
   const now = desk.now()
   switch (grant.state) {
-    case 'pending': {
-      const scheduled = grant.issueAt !== null && grant.mintedAt === null && now < grant.expiresAt
+    case 'pending':
       // The principal now, its key when the owner fetches it: a secret cannot be kept.
-      if (scheduled) return mint(desk, sweeper, await startMinting(desk, sweeper, grant), false)
+      if (grant.issueAt !== null && now < grant.expiresAt) return resume(desk, sweeper, grant, false)
       return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'failed', 'stale'))
-    }
     case 'active':
       if (now >= grant.expiresAt) return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'expired', 'window over'))
+      // Nothing but the end of an overlap is due.
+      if (grant.previousKeyDiesAt !== null && grant.dueAt === grant.previousKeyDiesAt) return dropPrevious(desk, sweeper, grant, grant.expiresAt)
       return mend(desk, grant)
     case 'revoking': return finish(desk, sweeper, grant)
     default: return undefined
@@ -67,23 +77,28 @@ const mend = async (desk: Desk, grant: Grant): Promise<Grant> => {
   const now = desk.now()
   const principals = desk.principals(grant.attach)
   const overlapOver = grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
-  if (overlapOver) return dropPrevious(desk, sweeper, grant)
+  const previous = overlapOver ? { previousKeyId: null, previousKeyDiesAt: null } : {}
+  const mended = { ...grant, ...previous }
   try {
     const until = desk.deadline()
-    const keep = [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null)
+    const keep = [mended.accessKeyId, mended.previousKeyId].filter(id => id !== null)
     const pruned = await principals.pruneKeys(grant.principal, keep, until)
-    const plan = planOf(grant)
-    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, plan.carrier, plan.policy, until)
-    return await commit(desk, grant, { principal, dueAt: dueOf(grant), claimedUntil: null, attempts: 0 },
+    const { carrier, policy } = planOf(grant)
+    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, carrier, policy, until)
+    return await commit(desk, grant, { ...previous, principal, dueAt: dueOf(mended), claimedUntil: null, attempts: 0 },
       event(sweeper, 'mended', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
     if (!isIamError(error)) throw error
-    if (isIamError(error, 'gone') && now - (grant.mintedAt ?? now) >= settleMs) {
+    if (isIamError(error, 'gone', 'denied') && await isGone(desk, grant)) {
       return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'revoked', 'the principal is gone'))
     }
     return postponed(desk, sweeper, grant, 'attempt-failed', { operation: error.operation, kind: error.kind })
   }
 }
+
+/** Certainly: the provider does not know it, and it is old enough for that to be believed. */
+const isGone = async (desk: Desk, grant: Grant): Promise<boolean> =>
+  desk.now() - (grant.mintedAt ?? desk.now()) >= settleMs && !(await desk.principals(grant.attach).exists(grant.principal, desk.deadline()))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>): Promise<void> => {

@@ -1,0 +1,45 @@
+import t from 'tap'
+import type { Grant } from '../../../src/ledger/grant.ts'
+import { extend } from '../../../src/lifecycle/extend.ts'
+import { issue } from '../../../src/lifecycle/issue.ts'
+import { rotate } from '../../../src/lifecycle/rotate.ts'
+import { whole } from '../order.ts'
+import { inputOf, jobRequest, leaseMs, never, owner, rows, type World } from '../world.ts'
+import { faultsOf, type Operation } from './table.ts'
+
+t.setTimeout(300_000)
+
+const give = (w: World, attach: Grant['attach']) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest({ attach })))
+
+const extension = (name: string, arrange: Operation['arrange']): Operation => ({
+  name,
+  arrange,
+  act: async ({ desk }, before) => (await extend(desk, owner, before?.grant.id ?? '', { window: { durationSeconds: 20_000 } }, () => {})).grant,
+  rival: async ({ desk }, before) => (await extend(desk, owner, before?.grant.id ?? '', { window: { durationSeconds: 15_000 } }, () => {})).grant,
+  keepsKey: true,
+  async after (t, w, { before, last }) {
+    const [grant] = await rows(w)
+    if (last && 'expiresAt' in last) t.equal(grant?.expiresAt, last.expiresAt, 'the window is the one that was answered')
+    if (before && grant) await whole(t, w, { ...before, grant })
+    t.equal(grant?.dueAt, grant?.expiresAt)
+  }
+})
+
+/** An extension after a rotation that died with a key at the provider that the ledger does not know. */
+const withCrashedRotation = async (w: World) => {
+  const before = await give(w, 'inline')
+  const dying = w.replica()
+  w.iam.faults.on({ action: 'CreateAccessKey', nth: 1 }, { kind: 'run', after: () => dying.die() })
+  await Promise.race([rotate(dying.desk, owner, before.grant.id, 0).then(never, never), dying.died])
+  w.iam.faults.clear()
+  w.clock.advance(leaseMs + 1)
+  return before
+}
+
+const operations = [
+  extension('extend inline', w => give(w, 'inline')),
+  extension('extend managed', w => give(w, 'managed')),
+  extension('extend after a crashed rotation', withCrashedRotation)
+]
+
+for (const operation of operations) await t.test(operation.name, t => faultsOf(t, operation))

@@ -1,0 +1,45 @@
+import t from 'tap'
+import type { Grant } from '../../../src/ledger/grant.ts'
+import { issue, type Delivery } from '../../../src/lifecycle/issue.ts'
+import { whole } from '../order.ts'
+import { inputOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
+import { faultsOf, type Operation } from './table.ts'
+
+t.setTimeout(300_000)
+
+type Attach = Exclude<Grant['attach'], 'session'>
+
+const ask = (attach: Attach) => ({ desk }: Replica): Promise<Delivery> => issue(desk, owner, inputOf({ desk }, jobRequest({ attach })))
+
+const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise<Delivery | null>): Operation => ({
+  name,
+  arrange,
+  act: ask(attach),
+  rival: ask(attach),
+  async after (t, w) {
+    const grants = await rows(w)
+    const live = grants.filter(({ dueAt }) => dueAt !== null)
+    t.ok(live.length <= 1 && live.every(({ state }) => state === 'active'), 'another grant only after the first has ended')
+    await whole(t, w, await ask(attach)(w.healthy))
+    t.equal(w.iam.state.userCount, 1)
+  }
+})
+
+/** A replica made the user and died before it could say so. */
+const crashed = (attach: Attach, call: string) => async (w: World): Promise<null> => {
+  const dying = w.replica()
+  w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
+  await Promise.race([ask(attach)(dying).then(never, never), dying.died])
+  w.iam.faults.clear()
+  w.clock.advance(leaseMs + 1)
+  return null
+}
+
+const operations = [
+  redelivery('redeliver inline', 'inline', w => ask('inline')(w.healthy)),
+  redelivery('redeliver managed', 'managed', w => ask('managed')(w.healthy)),
+  redelivery('take up a crashed issue', 'inline', crashed('inline', 'CreateAccessKey')),
+  redelivery('take up a crashed issue, managed', 'managed', crashed('managed', 'CreatePolicy'))
+]
+
+for (const operation of operations) await t.test(operation.name, t => faultsOf(t, operation))

@@ -1,0 +1,250 @@
+import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
+import { createHash } from 'node:crypto'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
+import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
+import { dialects } from '../../src/iam/dialects/index.ts'
+import { keyPrincipals } from '../../src/iam/key-principal.ts'
+import type { Credentials, Principals } from '../../src/iam/principal.ts'
+import type { RoleProfile } from '../../src/iam/role-profile.ts'
+import { sessionPrincipals } from '../../src/iam/session-principal.ts'
+import type { Waiting } from '../../src/iam/settling.ts'
+import { userPrincipals } from '../../src/iam/user-principal.ts'
+import type { Grant } from '../../src/ledger/grant.ts'
+import type { Ledger, NewEvent } from '../../src/ledger/ledger.ts'
+import { openLedger } from '../../src/ledger/open.ts'
+import type { Actor, Desk } from '../../src/lifecycle/desk.ts'
+import type { IssueInput } from '../../src/lifecycle/issue.ts'
+import { prepare, type Rules } from '../../src/lifecycle/prepare.ts'
+import { reconcile, type ReconcileOptions, type ReconcileReport } from '../../src/lifecycle/reconcile.ts'
+import { sweep, type SweepOptions, type SweepReport } from '../../src/lifecycle/sweep.ts'
+import { logOptions } from '../../src/log.ts'
+import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
+import { parseInstant } from '../../src/policy/instants.ts'
+import { canonicalJson } from '../../src/policy/measure.ts'
+import { guideRequest, type GrantRequest } from '../../src/request.ts'
+
+/**
+ * One provider and one ledger that outlive the replicas of the service working on them. Time is one clock that moves when a
+ * test moves it, or when the service waits: a deadline of 15 s passes at once, and a lease of 45 s like in production is
+ * always longer.
+ */
+export interface World {
+  iam: EmbeddedIam
+  store: Ledger
+  /** The provider as a bystander asks it. */
+  ask: Iam
+  clock: { now: number, advance: (ms: number) => void }
+  /** Everything that any replica logged, as pino writes it. */
+  log: string[]
+  /** Every secret that the provider handed to a replica. */
+  secrets: Set<string>
+  /** A replica that nothing disturbs. */
+  healthy: Replica
+  replica: (options?: ReplicaOptions) => Replica
+  /** Time passes. */
+  pass: (ms: number) => Promise<SweepReport>
+}
+
+export interface Replica {
+  desk: Desk
+  principals: Principals[]
+  /** From now on nothing of it comes back, and nothing leaves it. */
+  die: () => void
+  died: Promise<void>
+  /** Ledger calls in order: `begin`, `claim`, `update active`, `record active`, ... */
+  calls: string[]
+  /** Stands before every ledger call. */
+  intercept: Intercept | null
+}
+
+export type Intercept = (call: string, effect: () => Promise<unknown>) => Promise<unknown>
+
+export interface ReplicaOptions {
+  /** Real ms that one HTTP call may take. */
+  attemptMs?: number
+  outstanding?: Desk['outstanding']
+}
+
+export interface WorldOptions extends EmbeddedIamOptions {
+  limits?: Partial<Limits>
+  profiles?: Record<string, RoleProfile>
+  ledgerUrl?: string
+  keysOnly?: boolean
+}
+
+export const deadlineMs = 15_000
+export const leaseMs = 45_000
+export const startOfTime = Date.parse('2025-07-16T00:30:00Z')
+export const owner: Actor = { id: 'token:nlp', requestId: 'req-1' }
+export const roleArn = 'arn:aws:iam::000000000000:role/jobs'
+export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
+
+export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
+  const { limits, profiles = {}, ledgerUrl = ':memory:', keysOnly = false, ...iamOptions } = options
+  const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
+  const iam = await startEmbeddedIam(iamOptions)
+  const store = await openLedger({ url: ledgerUrl })
+  const log: string[] = []
+  const secrets = new Set<string>()
+  const clients: Iam[] = []
+  t.teardown(async () => {
+    for (const client of clients) client.close()
+    await store.close()
+    await iam.stop()
+  })
+  if (Object.keys(profiles).length > 0) await makeRole(iam)
+  const rules: Rules = { limits: { ...defaultLimits, ...limits }, dialect: dialects.aws, profiles }
+  let ids = 0
+
+  const replica = ({ attemptMs = 10_000, outstanding = { perOwner: 1000, total: 1000 } }: ReplicaOptions = {}): Replica => {
+    const dying = Promise.withResolvers<void>()
+    let dead = false
+    const living = async <T>(work: () => Promise<T>): Promise<T> => {
+      if (dead) return never()
+      try {
+        return await work()
+      } finally {
+        // Whatever came of it, nobody is left to hear it.
+        if (dead) await never()
+      }
+    }
+    const waiting: Waiting = {
+      now: () => clock.now,
+      pause: ms => living(async () => {
+        clock.advance(ms)
+        await new Promise(resolve => setImmediate(resolve))
+      })
+    }
+    const client = createIam({
+      region: 'us-east-1',
+      endpoint: iam.url,
+      stsEndpoint: iam.url,
+      credentials: iam.admin,
+      attemptMs,
+      now: waiting.now,
+      sleep: waiting.pause,
+      random: () => 1
+    })
+    clients.push(client)
+    const calling = each(client, (_name, args, call) => living(async () => {
+      const answer = await call(...args)
+      if (isKey(answer)) secrets.add(answer.secretAccessKey)
+      return answer
+    }), ['close'])
+    const users = keysOnly
+      ? keyPrincipals({ iam: calling, prefix: 'ja', now: waiting.now })
+      : userPrincipals({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, waiting })
+    const sessions = sessionPrincipals({ iam: calling, profiles, prefix: 'ja', now: waiting.now })
+    const heard = async <T>(name: string, effect: () => Promise<T>): Promise<T> => living(async () => {
+      it.calls.push(name)
+      return it.intercept ? await it.intercept(name, effect) as T : effect()
+    })
+    const it: Replica = {
+      desk: {
+        now: waiting.now,
+        newId: () => `01k0000000000000${String(ids++).padStart(10, '0')}`,
+        deadline: () => clock.now + deadlineMs,
+        ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close']),
+        principals: carrier => carrier === 'session' ? sessions : users,
+        rules: () => rules,
+        naming: { userPrefix: 'ja', pathBase: '/job-access/' },
+        outstanding,
+        leaseMs,
+        record: (_grant, event) => heard(`record ${event.action}`, async () => {}),
+        log: pino(logOptions('trace'), { write (line: string) { log.push(line) } })
+      },
+      principals: [users, sessions],
+      die () {
+        dead = true
+        dying.resolve()
+      },
+      died: dying.promise,
+      calls: [],
+      intercept: null
+    }
+    return it
+  }
+
+  const healthy = replica()
+  const ask = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, sleep: async () => {} })
+  clients.push(ask)
+  return {
+    iam,
+    store,
+    ask,
+    clock,
+    log,
+    secrets,
+    healthy,
+    replica,
+    pass (ms) {
+      clock.advance(ms)
+      return swept(healthy)
+    }
+  }
+}
+
+/** The same object, every method of it passed through `wrap`. */
+const each = <T extends object>(target: T, wrap: (name: string, args: unknown[], call: (...args: unknown[]) => Promise<unknown>) => unknown, but: string[]): T =>
+  new Proxy(target, {
+    get (object, name) {
+      const method = Reflect.get(object, name) as (...args: unknown[]) => Promise<unknown>
+      if (but.includes(String(name))) return method
+      return (...args: unknown[]) => wrap(String(name), args, method.bind(object))
+    }
+  })
+
+const ledgerCall = (name: string, args: unknown[]): string => name === 'update' ? `update ${(args[2] as NewEvent).action}` : name
+
+const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && answer !== null && 'secretAccessKey' in answer
+
+export const never = <T>(): Promise<T> => new Promise(() => {})
+
+const makeRole = async (iam: EmbeddedIam): Promise<void> => {
+  const client = new IAMClient({ endpoint: iam.url, region: 'us-east-1', credentials: iam.admin })
+  const trust = { Effect: 'Allow', Principal: { AWS: `arn:aws:iam::${iam.accountId}:root` }, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
+  try {
+    await client.send(new CreateRoleCommand({
+      RoleName: 'jobs',
+      MaxSessionDuration: role.maxSessionSeconds,
+      AssumeRolePolicyDocument: JSON.stringify({ Version: '2012-10-17', Statement: [trust] })
+    }))
+  } finally {
+    client.destroy()
+  }
+}
+
+export const sweepFast: SweepOptions = { batch: 50, concurrency: 4, perSecond: 100_000 }
+export const swept = ({ desk }: Replica, options: Partial<SweepOptions> = {}): Promise<SweepReport> =>
+  sweep(desk, { ...sweepFast, ...options }, new AbortController().signal)
+
+export const reconciled = ({ desk, principals }: Replica, options: Partial<ReconcileOptions> = {}): Promise<ReconcileReport> =>
+  reconcile(desk, principals, { dryRun: false, graceMs: 3_600_000, concurrency: 4, perSecond: 100_000, ...options })
+
+/** The guide's job, three hours from now. */
+export const jobRequest = (change: Partial<GrantRequest> = {}): GrantRequest => ({ ...guideRequest, ...change })
+
+/** As the route makes it. */
+export const inputOf = ({ desk }: Pick<Replica, 'desk'>, request: GrantRequest, idempotencyKey?: string): IssueInput => {
+  const instant = request.issueAt === undefined ? undefined : parseInstant(request.issueAt)
+  return {
+    prepared: prepare(desk.rules(), request, () => {}, desk.now()),
+    requestHash: createHash('sha256').update(canonicalJson(request)).digest('hex'),
+    ...(idempotencyKey !== undefined && { idempotencyKey }),
+    ...(instant?.ok && { issueAt: instant.epochMs })
+  }
+}
+
+export const at = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+/, '')
+
+/** Who a key is, by the provider; undefined: nobody. */
+export const identityOf = ({ ask }: World, key: Credentials | null): Promise<string | undefined> =>
+  key ? ask.callerIdentity(key, Infinity).catch(() => undefined) : Promise.resolve(undefined)
+
+export const arnOf = (grant: Grant): string => grant.attach === 'session'
+  ? `arn:aws:sts::000000000000:assumed-role/jobs/${grant.principal.name}`
+  : `arn:aws:iam::000000000000:user${grant.principal.path}${grant.principal.name}`
+
+export const rows = ({ store }: World): Promise<Grant[]> => store.list({}, { limit: 200 })
