@@ -21,7 +21,8 @@ export const credentialProcess: Command = async (args, io) => {
   const idempotencyKey = values['idempotency-key'] ?? null
   const client = clientOf(io)
   const issue = () => client.issueAs('credential-process', request, { idempotencyKey })
-  const { text } = values.cache === undefined ? await issue() : await cached(values.cache, clientOf(io, { deadlineMs: 5_000 }), { request, idempotencyKey }, issue)
+  const looking = clientOf(io, { deadlineMs: 5_000 })
+  const { text } = values.cache === undefined ? await issue() : await cached(values.cache, looking, { request, idempotencyKey }, issue)
   io.out(`${text}\n`)
   return exit.ok
 }
