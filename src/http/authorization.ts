@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
-import type { Guardrails } from '../guardrails/guardrails.ts'
+import type { At, Guardrails } from '../guardrails/guardrails.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Actor } from '../lifecycle/desk.ts'
@@ -59,7 +59,7 @@ export const inTeam = (caller: Pick<Identity, 'teams'>, team: string): boolean =
 
 /** What the guardrails say of a request, as the stage between admission and rendering. */
 export const guardOf = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder,
-  action: 'issue' | 'extend' | 'render', at: { now: Date, profile?: string }): Guard => (admitted: Admitted) => {
+  action: 'issue' | 'extend' | 'render', at: At): Guard => (admitted: Admitted) => {
   const decision = guardrails.decide(callerOf(request), admitted, action, at)
   recorder.decided(request, action, decision, { team: admitted.job.team, jobId: admitted.job.id })
   if (!decision.allowed) throw Problem.of(decision.findings)

@@ -145,8 +145,8 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantSchema) }
     }
   }, async request => {
-    visibleGrant(request, await desk.ledger.get(request.params.id))
-    const guard = guardOf(request, service.guardrails(), recorder, 'extend', { now: now() })
+    const { owner } = visibleGrant(request, await desk.ledger.get(request.params.id))
+    const guard = guardOf(request, service.guardrails(), recorder, 'extend', { now: now(), owner })
     const { grant } = await extend(desk, actorOf(request), request.params.id, request.body, guard)
     return grantView(grant)
   })

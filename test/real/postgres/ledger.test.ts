@@ -5,12 +5,12 @@ import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
-import { LedgerUnavailable, type Ledger } from '../../src/ledger/ledger.ts'
-import { openLedger } from '../../src/ledger/open.ts'
-import { openPostgres } from '../../src/ledger/postgres.ts'
-import { freshDatabase, startPostgres } from '../servers/postgres.ts'
-import { contract } from './contract.ts'
-import { begun, event, newGrant, start, unlimited } from './grants.ts'
+import { LedgerUnavailable, type Ledger } from '../../../src/ledger/ledger.ts'
+import { openLedger } from '../../../src/ledger/open.ts'
+import { openPostgres } from '../../../src/ledger/postgres.ts'
+import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
+import { contract } from '../../ledger/contract.ts'
+import { begun, event, newGrant, start, unlimited } from '../../ledger/grants.ts'
 
 // many databases, on a machine that may have other work
 t.setTimeout(300_000)
