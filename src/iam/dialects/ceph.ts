@@ -16,6 +16,8 @@ export const ceph: Dialect = {
   actions: new Set(usualActions),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys),
+  // It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16.
+  misreads: cidr => /^(0\.|::(?!1\/128$))/.test(cidr),
   denies: true,
   notResource: true,
   identityProbe: null,

@@ -21,6 +21,8 @@ export interface Dialect {
   operators: 'any' | ReadonlySet<string>
   /** Condition keys that it evaluates. */
   conditionKeys: 'any' | ReadonlySet<string>
+  /** Source blocks that mean something else to it. */
+  misreads?: (cidr: string) => boolean
   denies: boolean
   notResource: boolean
   /** What a fresh key can ask to learn whose it is, for `waitUntilReady`: GetCallerIdentity, or GetUser of itself. */
@@ -70,7 +72,11 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
       .map(action => ({ what: `names ${action}`, name: action })),
     ...Object.entries(statement.Condition ?? {}).flatMap(([operator, keys]) => Object.keys(keys)
       .filter(key => !(operators === 'any' || operators.has(operator)) || !(conditionKeys === 'any' || conditionKeys.has(key)))
-      .map(key => ({ what: `has the condition ${operator} ${key}`, name: key })))
+      .map(key => ({ what: `has the condition ${operator} ${key}`, name: key }))),
+    ...Object.entries(statement.Condition ?? {}).filter(([operator]) => operator.includes('IpAddress')).flatMap(([, keys]) => Object.values(keys)
+      .flatMap(many)
+      .filter(cidr => dialect.misreads?.(cidr))
+      .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
   ]
 }
 
@@ -91,6 +97,7 @@ const vpc = { pointer: '/vpc', hint: 'Give sourceIps instead: the provider knows
 const remedies: Record<string, { pointer: string, hint: string }> = {
   Deny: { pointer: '/layout', hint: 'Use layout everywhere.' },
   NotResource: { pointer: '/window/outputGraceSeconds', hint: 'Leave the grace out, or use layout everywhere.' },
+  source: { pointer: '/sourceIps', hint: 'Leave that block out: the provider takes addresses of the other family for its own.' },
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },
