@@ -44,16 +44,16 @@ const cidrs = fc.constantFrom<string[][]>(['127.0.0.1/32'], ['::1/128'], ['127.0
 const rendered: fc.Arbitrary<PolicyDocument> = fc.record({
   entries: fc.uniqueArray(fc.record({
     bucket,
-    prefix: fc.constantFrom(undefined, 'p', 'p/q/'),
-    level: fc.constantFrom('read' as const, 'write' as const, 'read-write' as const),
-    list: fc.boolean(),
+    prefix: fc.constantFrom(undefined, undefined, 'p', 'p/q/'),
+    level: fc.constantFrom('read' as const, 'write' as const, 'read-write' as const, 'read-write' as const),
+    list: fc.constantFrom(true, true, false),
     delete: fc.boolean()
-  }), { minLength: 1, maxLength: 3, selector: entry => `${entry.bucket}/${entry.prefix}` }),
+  }), { minLength: 2, maxLength: 4, selector: entry => `${entry.bucket}/${entry.prefix}` }),
   window: fc.constantFrom<WindowRequest[]>(
-    { notBefore: ago, notAfter: ahead }, { notBefore: ahead, notAfter: future },
+    { notBefore: ago, notAfter: ahead }, { notBefore: past, notAfter: future }, { notBefore: ahead, notAfter: future },
     // What it reads is over, what it writes is not.
     { notBefore: past, notAfter: second(Date.now() + 5_000), outputGraceSeconds: 7_200 }),
-  sourceIps: fc.constantFrom<string[][]>(['127.0.0.1'], ['::1'], ['127.0.0.1', '::1'], ['10.1.2.3'], ['127.0.0.0/16']),
+  sourceIps: fc.constantFrom<string[][]>(['127.0.0.1', '::1'], ['127.0.0.1'], ['::1'], ['127.0.0.1', '::1'], ['10.1.2.3'], ['127.0.0.0/16']),
   layout: fc.constantFrom('everywhere' as const, 'guarded' as const)
 }).map(({ entries, window, ...rest }) => {
   const access = entries.map(({ prefix, delete: remove, ...entry }) => ({
