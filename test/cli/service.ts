@@ -15,10 +15,13 @@ export interface Running {
   stop: (signal?: NodeJS.Signals) => Promise<void>
 }
 
-/** The service as `npm start` runs it: a process of its own, on the embedded IAM. */
+/**
+ * The service as `npm start` runs it: a process of its own, on the embedded IAM. With an identity file it says nothing of itself,
+ * so that its address is taken from its log, and there is no token.
+ */
 export const startService = async (t: Test, env: Record<string, string> = {}): Promise<Running> => {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src', 'server.ts')], {
-    env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: 'error', ...env },
+    env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: env.JOB_ACCESS_IDENTITY ? 'info' : 'error', ...env },
     stdio: ['ignore', 'pipe', 'inherit']
   })
   const ended = once(child, 'exit')
@@ -29,8 +32,8 @@ export const startService = async (t: Test, env: Record<string, string> = {}): P
   t.teardown(() => stop('SIGKILL'))
   let url = ''
   for await (const line of createInterface({ input: child.stdout })) {
-    url ||= /listens on (http:\S+)/.exec(line)?.[1] ?? ''
-    const token = /jat_\S+/.exec(line)?.[0]
+    url ||= /(?:listens on|Server listening at) (http:[^\s"]+)/.exec(line)?.[1] ?? ''
+    const token = env.JOB_ACCESS_IDENTITY && url ? '' : /jat_\S+/.exec(line)?.[0]
     if (token !== undefined) {
       child.stdout.resume()
       return { url, token, process: child, env: { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: token }, stop }

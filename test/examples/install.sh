@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The tools that the examples are tested with, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/examples. May be run again and again.
+# A tool that cannot be had is said; its test then says that it is skipped, and why.
+set -euo pipefail
+cache="${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/examples"
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+
+venv() { # NAME PACKAGE…
+  local name=$1; shift
+  [ "$(cat "$cache/$name/.installed" 2>/dev/null)" = "$*" ] && return
+  rm -rf "${cache:?}/$name"
+  python3 -m venv "$cache/$name"
+  "$cache/$name/bin/pip" install --quiet --disable-pip-version-check "$@" && echo "$*" > "$cache/$name/.installed"
+}
+
+venv lint kubernetes-validate==1.37.0 hera==7.1.0 zizmor==1.32.0 awscli==1.45.11 || echo 'install.sh: no kubernetes-validate, hera, zizmor or aws' >&2
+venv airflow apache-airflow-core==3.3.2 || echo 'install.sh: no Airflow' >&2
+
+[ -x "$cache/actionlint" ] || { command -v go > /dev/null && GOBIN="$cache" go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7; } ||
+  echo 'install.sh: no actionlint' >&2
+
+command -v slurmctld slurmd munged > /dev/null || {
+  [ "$(id -u)" = 0 ] && apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge > "$cache/apt.log" 2>&1
+} || echo 'install.sh: no Slurm (apt-get, as root)' >&2
