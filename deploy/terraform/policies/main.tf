@@ -1,0 +1,74 @@
+# The two policies as text. No provider and nothing to configure: a test applies this and compares the result with
+# `npm run own-policies`, of which the templates are generated (deploy/terraform/generate.ts).
+
+terraform {
+  required_version = ">= 1.3"
+}
+
+variable "partition" {
+  description = "JOB_ACCESS_PARTITION."
+  type        = string
+  default     = "aws"
+}
+
+variable "account_id" {
+  type = string
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "An account id has 12 digits."
+  }
+}
+
+variable "path" {
+  description = "JOB_ACCESS_PATH."
+  type        = string
+  default     = "/job-access/"
+  validation {
+    condition     = can(regex("^/([\\w+=,.@-]+/)+$", var.path))
+    error_message = "Begins and ends with a slash, and is not the root: everything below it is the service's."
+  }
+}
+
+variable "boundary_arn" {
+  type = string
+}
+
+variable "buckets" {
+  description = "JOB_ACCESS_ALLOWED_BUCKETS. Empty: any."
+  type        = list(string)
+  default     = []
+}
+
+variable "session_roles" {
+  description = "Roles of JOB_ACCESS_PROFILES, in their order."
+  type        = list(object({ arn = string, revocable = bool }))
+  default     = []
+}
+
+locals {
+  service  = jsondecode(templatefile("${path.module}/service.json.tftpl", { partition = var.partition, account_id = var.account_id, path = var.path, boundary_arn = var.boundary_arn }))
+  boundary = jsondecode(templatefile("${path.module}/boundary.json.tftpl", { suffix = var.partition == "aws-cn" ? "amazonaws.com.cn" : "amazonaws.com" }))
+
+  # Statements whose resources are lists of the configuration; an empty one makes no statement.
+  lists = {
+    IssueSessions  = [for role in var.session_roles : role.arn]
+    RevokeSessions = [for role in var.session_roles : role.arn if role.revocable]
+    JobsUseObjectStorage = flatten([
+      for name in length(var.buckets) > 0 ? var.buckets : ["*"] :
+      ["arn:${var.partition}:s3:::${name}", "arn:${var.partition}:s3:::${name}/*"]
+    ])
+  }
+}
+
+output "service" {
+  value = jsonencode(merge(local.service, {
+    Statement = [for statement in local.service.Statement : merge(statement, { Resource = try(local.lists[statement.Sid], statement.Resource) })
+    if length(try(local.lists[statement.Sid], statement.Resource)) > 0]
+  }))
+}
+
+output "boundary" {
+  value = jsonencode(merge(local.boundary, {
+    Statement = [for statement in local.boundary.Statement : merge(statement, { Resource = try(local.lists[statement.Sid], statement.Resource) })]
+  }))
+}

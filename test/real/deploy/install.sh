@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs the tools that check deploy/: helm, kustomize and compose-go's command from the Go module proxy, kubernetes-validate
+# (with the schemas of Kubernetes) from PyPI, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}. promtool is
+# test/servers/install.sh's; terraform must be there already, for it is large. What is there stays as it is.
+set -euo pipefail
+
+cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
+mkdir -p "$cache/bin"
+exec 9>"$cache/deploy.lock"
+flock 9
+
+say () { echo "install.sh: $*" >&2; }
+
+# go_tool NAME MODULE VERSION
+go_tool () {
+  local name=$1 module=$2 version=$3 stamp=$cache/bin/.$1.$3 built
+  [ -x "$cache/bin/$name" ] && [ -f "$stamp" ] && return
+  command -v go >/dev/null || { say "go is needed for $name"; exit 1; }
+  say "building $name $version"
+  built=$(mktemp -d)
+  GOBIN=$built go install "$module@$version" >/dev/null 2>"$built/log" || { cat "$built/log" >&2; exit 1; }
+  rm "$built/log"
+  mv "$built"/* "$cache/bin/$name"
+  rm -rf "$built" "$cache/bin/.$name."*
+  touch "$stamp"
+}
+
+go_tool helm helm.sh/helm/v3/cmd/helm v3.21.0
+go_tool kustomize sigs.k8s.io/kustomize/kustomize/v5 v5.7.1
+# The library behind `docker compose config`.
+go_tool compose-config github.com/compose-spec/compose-go/v2/cmd v2.16.2
+
+kubernetes_validate=kubernetes-validate==1.37.0
+dir=$cache/kubernetes-validate
+if ! [ -f "$dir/installed.txt" ] || [ "$(cat "$dir/installed.txt")" != "$kubernetes_validate" ]; then
+  say "installing $kubernetes_validate"
+  rm -rf "$dir"
+  python3 -m venv "$dir"
+  "$dir/bin/pip" install -q --disable-pip-version-check "$kubernetes_validate"
+  echo "$kubernetes_validate" > "$dir/installed.txt"
+fi
+
+command -v terraform >/dev/null || { say 'terraform is needed'; exit 1; }
