@@ -7,7 +7,7 @@ import { commit, dueAfter, event, found, held, planOf, release, type Actor, type
 import { fenced, undo } from './fence.ts'
 import { iamProblem } from './iam-problem.ts'
 import { limitsOf, settle, type Guard, type Prepared } from './prepare.ts'
-import { heldActive } from './rotate.ts'
+import { refuseInactive } from './rotate.ts'
 
 type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 
@@ -16,12 +16,14 @@ type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | '
  * wanted before the provider is asked; a crash in between is mended by the sweeper towards the ledger.
  */
 export const extend = async (desk: Desk, actor: Actor, id: string, change: Change, guard: Guard): Promise<{ grant: Grant, prepared: Prepared }> => {
-  const before = await found(desk, id)
-  const scheduled = before.state === 'pending' && before.issueAt !== null && before.mintedAt === null
-  const grant = scheduled ? await held(desk, id) : await heldActive(desk, id)
+  await found(desk, id)
+  const grant = await held(desk, id)
+  const scheduled = grant.state === 'pending' && grant.issueAt !== null
+  if (!scheduled) await refuseInactive(desk, grant)
   let prepared: Prepared
   try {
     prepared = preparedChange(desk, grant, change, guard)
+    if (scheduled) refuseEndBefore(grant.issueAt, prepared)
   } catch (problem) {
     await release(desk, grant)
     throw problem
@@ -60,6 +62,16 @@ const replaced = async (desk: Desk, actor: Actor, grant: Grant, wanted: Wanted, 
     })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
+}
+
+const refuseEndBefore = (issueAt: number | null, { admitted }: Prepared): void => {
+  if (issueAt === null || issueAt < Date.parse(admitted.window.outputNotAfter)) return
+  throw Problem.of([{
+    code: 'window-invalid',
+    pointer: '/window',
+    detail: 'The window would end before its key is minted.',
+    hint: 'End it after the grant’s issueAt, or complete the grant.'
+  }])
 }
 
 const preparedChange = (desk: Desk, grant: Grant, change: Change, guard: Guard): Prepared => {

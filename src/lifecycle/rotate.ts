@@ -14,7 +14,7 @@ import { rekey, resume } from './mint.ts'
  */
 export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSeconds: number): Promise<Delivery> => {
   await found(desk, id)
-  const grant = await heldActive(desk, id)
+  const grant = await refuseInactive(desk, await held(desk, id))
   if (grant.attach === 'session') {
     // There is no key to exchange: a new session is the rotation, and the old one lasts, or is revoked, with the grant.
     return { ...await rekey(desk, actor, grant), created: false }
@@ -105,9 +105,8 @@ export const fetchCredentials = async (desk: Desk, actor: Actor, id: string): Pr
   return { ...await resume(desk, actor, claimed), created: false }
 }
 
-/** Takes an active grant whose window is not over. */
-export const heldActive = async (desk: Desk, id: string): Promise<Grant> => {
-  const grant = await held(desk, id)
+/** Gives back a grant that is not active, or whose window is over. @throws Problem then */
+export const refuseInactive = async (desk: Desk, grant: Grant): Promise<Grant> => {
   if (grant.state === 'active' && desk.now() < grant.expiresAt) return grant
   await release(desk, grant)
   throw new Problem('grant-state', {

@@ -72,6 +72,8 @@ export interface WorldOptions extends EmbeddedIamOptions {
   profiles?: Record<string, RoleProfile>
   ledgerUrl?: string
   keysOnly?: boolean
+  /** A provider that another world stopped working on. */
+  on?: EmbeddedIam
 }
 
 export const deadlineMs = 15_000
@@ -82,9 +84,9 @@ export const roleArn = 'arn:aws:iam::000000000000:role/jobs'
 export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
-  const { limits, profiles = {}, ledgerUrl = ':memory:', keysOnly = false, ...iamOptions } = options
+  const { limits, profiles = {}, ledgerUrl = ':memory:', keysOnly = false, on, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
-  const iam = await startEmbeddedIam(iamOptions)
+  const iam = on ?? await startEmbeddedIam(iamOptions)
   const store = await openLedger({ url: ledgerUrl })
   const log: string[] = []
   const secrets = new Set<string>()
@@ -92,9 +94,9 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
   t.teardown(async () => {
     for (const client of clients) client.close()
     await store.close()
-    await iam.stop()
+    if (!on) await iam.stop()
   })
-  if (Object.keys(profiles).length > 0) await makeRole(iam)
+  if (Object.keys(profiles).length > 0 && !on) await makeRole(iam)
   const rules: Rules = { limits: { ...defaultLimits, ...limits }, dialect: dialects.aws, profiles }
   let ids = 0
 
@@ -203,17 +205,13 @@ const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && 
 export const never = <T>(): Promise<T> => new Promise(() => {})
 
 const makeRole = async (iam: EmbeddedIam): Promise<void> => {
-  const client = new IAMClient({ endpoint: iam.url, region: 'us-east-1', credentials: iam.admin })
-  const trust = { Effect: 'Allow', Principal: { AWS: `arn:aws:iam::${iam.accountId}:root` }, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
-  try {
-    await client.send(new CreateRoleCommand({
-      RoleName: 'jobs',
-      MaxSessionDuration: role.maxSessionSeconds,
-      AssumeRolePolicyDocument: JSON.stringify({ Version: '2012-10-17', Statement: [trust] })
-    }))
-  } finally {
-    client.destroy()
-  }
+  const Principal = { AWS: `arn:aws:iam::${iam.accountId}:root` }
+  const trust = { Effect: 'Allow', Principal, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
+  await byHand({ iam }, client => client.send(new CreateRoleCommand({
+    RoleName: 'jobs',
+    MaxSessionDuration: role.maxSessionSeconds,
+    AssumeRolePolicyDocument: JSON.stringify({ Version: '2012-10-17', Statement: [trust] })
+  })))
 }
 
 export const sweepFast: SweepOptions = { batch: 50, concurrency: 4, perSecond: 100_000 }
@@ -248,3 +246,17 @@ export const arnOf = (grant: Grant): string => grant.attach === 'session'
   : `arn:aws:iam::000000000000:user${grant.principal.path}${grant.principal.name}`
 
 export const rows = ({ store }: World): Promise<Grant[]> => store.list({}, { limit: 200 })
+
+/** What the service asked the provider, from the n-th call on. */
+export const actions = ({ iam }: World, from = 0): string[] =>
+  iam.calls.slice(from).map(({ action }) => action).filter(action => !['GetCallerIdentity', 'CreateRole'].includes(action))
+
+/** Does what a person at the provider's console would. */
+export const byHand = async ({ iam }: Pick<World, 'iam'>, work: (client: IAMClient) => Promise<unknown>): Promise<void> => {
+  const client = new IAMClient({ endpoint: iam.url, region: 'us-east-1', credentials: iam.admin })
+  try {
+    await work(client)
+  } finally {
+    client.destroy()
+  }
+}

@@ -1,0 +1,160 @@
+import t from 'tap'
+import { end } from '../../src/lifecycle/end.ts'
+import { extend } from '../../src/lifecycle/extend.ts'
+import { issue } from '../../src/lifecycle/issue.ts'
+import { rotate } from '../../src/lifecycle/rotate.ts'
+import { Problem } from '../../src/problems.ts'
+import type { Change } from '../../src/policy/admit.ts'
+import type { GrantRequest } from '../../src/request.ts'
+import { disorder, whole } from './order.ts'
+import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, role, startOfTime, world, type World } from './world.ts'
+
+const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.desk, owner, inputOf(healthy, jobRequest(request)))
+
+const change = async ({ healthy }: World, id: string, what: Change) => (await extend(healthy.desk, owner, id, what, () => {})).grant
+
+t.test('one PutUserPolicy, the key stays', async t => {
+  const cases: Array<[name: string, what: Change, expected: object]> = [
+    ['a longer window', { window: { durationSeconds: 20_000 } }, { expiresAt: startOfTime + 20_000_000 }],
+    ['a shorter one', { window: { durationSeconds: 60 } }, { expiresAt: startOfTime + 60_000 }],
+    ['a grace for the output', { window: { durationSeconds: 10_800, outputGraceSeconds: 600 } }, { expiresAt: startOfTime + 11_400_000 }],
+    ['another source', { sourceIps: ['203.0.113.43'] }, { admitted: { source: { kind: 'ip', cidrs: ['203.0.113.43/32'] } } }],
+    ['a VPC instead', { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, { admitted: { source: { kind: 'vpc' } } }]
+  ]
+  for (const [name, what, expected] of cases) {
+    const w = await world(t)
+    const { grant, credentials } = await give(w)
+    const seen = w.iam.calls.length
+    const changed = await change(w, grant.id, what)
+    t.same(actions(w, seen), ['PutUserPolicy'], name)
+    t.match(changed, { ...expected, state: 'active', accessKeyId: credentials?.accessKeyId, claimedUntil: null, principal: grant.principal }, name)
+    t.equal(changed.dueAt, changed.expiresAt, name)
+    t.not(changed.policyHash, grant.policyHash, name)
+    await whole(t, w, { grant: changed, credentials, created: false })
+    t.same(await disorder(w), [], name)
+    const events = await w.store.events(grant.id)
+    t.match(events.slice(-2), [{ action: 'extending', policyHash: changed.policyHash }, { action: 'extended', detail: { previousHash: grant.policyHash } }], name)
+  }
+})
+
+t.test('a grant lives as long as it was last told to', async t => {
+  const w = await world(t)
+  const { grant, credentials } = await give(w)
+  await change(w, grant.id, { window: { durationSeconds: 20_000 } })
+  await w.pass(10_800_000)
+  t.ok(await identityOf(w, credentials), 'past its first end')
+  await change(w, grant.id, { window: { durationSeconds: 15_000 } })
+  await w.pass(4_199_000)
+  t.ok(await identityOf(w, credentials))
+  await w.pass(1_000)
+  t.match(await w.store.get(grant.id), { state: 'expired' })
+  t.equal(w.iam.state.userCount, 0)
+})
+
+t.test('an overlap goes on', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const { credentials } = await rotate(w.healthy.desk, owner, grant.id, 600)
+  const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
+  t.equal(changed.dueAt, startOfTime + 600_000)
+  await w.pass(600_000)
+  t.equal(w.iam.state.keyCount, 1)
+  await whole(t, w, { grant: changed, credentials, created: false })
+})
+
+t.test('a managed policy gets a new version, many times', async t => {
+  const w = await world(t)
+  const { grant, credentials } = await give(w, { attach: 'managed' })
+  for (let i = 1; i <= 12; i++) {
+    const changed = await change(w, grant.id, { window: { durationSeconds: 10_800 + i } })
+    t.same(await disorder(w), [])
+    t.equal(changed.principal.policyArn, grant.principal.policyArn)
+  }
+  t.ok(Object.keys(w.iam.state.policies[0]?.versions ?? {}).length <= 5)
+  t.ok(await identityOf(w, credentials))
+})
+
+t.test('what is refused leaves everything as it was', async t => {
+  const many = Array.from({ length: 40 }, (_, i) => `203.0.113.${i * 2}`)
+  const cases: Array<[name: string, what: Change, code: string]> = [
+    ['a window that is over', { window: { notAfter: at(startOfTime + 1000) } }, 'window-over'],
+    ['a window too long', { window: { durationSeconds: 8 * 86_400 } }, 'window-too-long'],
+    ['a private address', { sourceIps: ['10.0.0.1'] }, 'ip-private'],
+    ['two kinds of source', { sourceIps: ['203.0.113.1'], vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, 'source-ambiguous'],
+    ['a policy that outgrows its carrier', { sourceIps: many }, 'policy-too-large']
+  ]
+  for (const [name, what, code] of cases) {
+    const w = await world(t)
+    const { grant } = await give(w)
+    const before = { ...grant, version: 0, updatedAt: 0 }
+    const seen = w.iam.calls.length
+    w.clock.advance(2000)
+    t.equal(await change(w, grant.id, what).catch(error => error instanceof Problem ? error.code : error), code, name)
+    t.same({ ...await w.store.get(grant.id), version: 0, updatedAt: 0 }, before, name)
+    t.same(actions(w, seen), [], name)
+  }
+})
+
+t.test('what the guardrails refuse, too', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const refuse = () => { throw new Problem('forbidden') }
+  t.match(await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 60 } }, refuse).catch(error => error), { code: 'forbidden' })
+  t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, claimedUntil: null })
+})
+
+t.test('what cannot be changed', async t => {
+  const w = await world(t, { profiles: { default: role } })
+  const longer: Change = { window: { durationSeconds: 20_000 } }
+  t.match(await change(w, 'unknown', longer).catch(error => error), { code: 'grant-unknown' })
+  const session = await give(w, { attach: 'session' })
+  t.match(await change(w, session.grant.id, longer).catch(error => error), { code: 'session-unfit' })
+  t.match(await w.store.get(session.grant.id), { claimedUntil: null })
+  const { grant } = await give(w, { job: { id: 'other', team: 'nlp' } })
+  await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
+  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
+  w.clock.advance(10_800_000)
+  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', message: 'The grant’s window is over.' })
+  await end(w.healthy.desk, owner, grant.id, 'completed')
+  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', message: 'The grant is revoked.' })
+})
+
+t.test('a provider that refuses: the old policy is put again', async t => {
+  const w = await world(t)
+  const { grant, credentials } = await give(w)
+  w.iam.faults.on({ action: 'PutUserPolicy', nth: 1 }, { kind: 'errorAfter', code: 'MalformedPolicyDocument' })
+  t.match(await change(w, grant.id, { window: { durationSeconds: 20_000 } }).catch(error => error), { code: 'iam-refused' })
+  t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, policyHash: grant.policyHash, claimedUntil: null })
+  t.not((await disorder(w)).length, 0, 'it has the new one')
+  await w.pass(0)
+  t.same(await disorder(w), [])
+  await whole(t, w, { grant, credentials, created: false })
+})
+
+t.test('a scheduled grant that is minted at this very moment', async t => {
+  const w = await world(t)
+  const { grant } = await give(w, { issueAt: at(startOfTime + 600_000) })
+  w.clock.advance(600_000)
+  const r = w.replica()
+  r.intercept = async (call, effect) => {
+    if (call === 'claim') await w.pass(0)
+    return effect()
+  }
+  await extend(r.desk, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
+  t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000, dueAt: startOfTime + 20_000_000 })
+  t.same(await disorder(w), [])
+})
+
+t.test('a scheduled grant is changed before it is made', async t => {
+  const w = await world(t)
+  const { grant } = await give(w, { issueAt: at(startOfTime + 600_000) })
+  const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
+  t.match(changed, { state: 'pending', dueAt: startOfTime + 600_000, expiresAt: startOfTime + 20_000_000, claimedUntil: null })
+  t.same(actions(w), [])
+  t.match(await change(w, grant.id, { window: { durationSeconds: 600 } }).catch(error => error), { code: 'window-invalid', init: { pointer: '/window' } },
+    'not so that it ends before its key is made')
+  t.match(await w.store.get(grant.id), { expiresAt: startOfTime + 20_000_000, claimedUntil: null })
+  await w.pass(600_000)
+  t.same(await disorder(w), [])
+  t.match(await w.store.get(grant.id), { state: 'active' })
+})

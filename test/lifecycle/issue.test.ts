@@ -1,0 +1,372 @@
+import t from 'tap'
+import { end } from '../../src/lifecycle/end.ts'
+import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
+import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
+import { Problem } from '../../src/problems.ts'
+import type { GrantRequest } from '../../src/request.ts'
+import { disorder, noSecret, whole } from './order.ts'
+import { actions, arnOf, at, identityOf, inputOf, jobRequest, leaseMs, owner, role, rows, startOfTime, swept, world, type Replica, type World } from './world.ts'
+
+const ask = (r: Replica, request: Partial<GrantRequest> = {}, key?: string, actor = owner): Promise<Delivery> =>
+  issue(r.desk, actor, inputOf(r, jobRequest(request), key))
+
+t.test('a new grant', async t => {
+  const w = await world(t)
+  const delivery = await ask(w.healthy)
+  const { grant, credentials } = delivery
+  await whole(t, w, delivery)
+  t.ok(delivery.created)
+  t.match(grant, { state: 'active', attach: 'inline', owner: 'token:nlp', dueAt: grant.expiresAt, claimedUntil: null, deliveredAt: startOfTime, mintedAt: startOfTime })
+  const user = w.iam.state.user(grant.principal.name)
+  t.same(JSON.parse(user?.inline['job-access'] ?? ''), grant.policy)
+  t.match(user, {
+    path: `/job-access/${grant.expiresAt / 1000}/`,
+    keys: [{ id: credentials?.accessKeyId }],
+    tags: { 'job-access:grant': grant.id, 'job-access:job': 'wiki-finetune-42', 'job-access:team': 'nlp', 'job-access:expires': '2025-07-16T03:30:00.000Z' }
+  })
+  t.same((await w.store.events(grant.id)).map(({ action, actor, requestId }) => [action, actor, requestId]),
+    [['pending', 'token:nlp', 'req-1'], ['active', 'token:nlp', 'req-1']])
+  t.same(await disorder(w), [])
+  await noSecret(t, w)
+})
+
+t.test('two round trips deep: policy and key go side by side', async t => {
+  const w = await world(t)
+  // Either waits for the other: one after the other would never end.
+  const both = Promise.withResolvers<void>()
+  let arrived = 0
+  const meet = async () => {
+    if (++arrived === 2) both.resolve()
+    await both.promise
+  }
+  w.iam.faults.on({ action: ['PutUserPolicy', 'CreateAccessKey'] }, { kind: 'run', before: meet })
+  await ask(w.healthy)
+  const [first, ...rest] = actions(w)
+  t.equal(first, 'CreateUser')
+  t.same(rest.sort(), ['CreateAccessKey', 'PutUserPolicy'])
+})
+
+t.test('a retry gets the same grant and a fresh key, the undelivered one deleted first', async t => {
+  for (const key of [undefined, 'k-1']) {
+    const w = await world(t)
+    const first = await ask(w.healthy, {}, key)
+    const seen = w.iam.calls.length
+    w.clock.advance(1000)
+    const second = await ask(w.healthy, {}, key)
+    t.equal(second.grant.id, first.grant.id)
+    t.notOk(second.created)
+    t.not(second.credentials?.accessKeyId, first.credentials?.accessKeyId)
+    await whole(t, w, second)
+    t.equal(await identityOf(w, first.credentials), undefined, 'the first key is dead')
+    t.same(actions(w, seen), ['ListAccessKeys', 'DeleteAccessKey', 'CreateAccessKey'])
+    t.equal(second.grant.deliveredAt, startOfTime + 1000)
+    t.equal(w.iam.state.userCount, 1)
+  }
+})
+
+t.test('what is the same request, and what is another', async t => {
+  const other = { ...owner, id: 'token:vision' }
+  const cases: Array<[name: string, request: Partial<GrantRequest>, key: string | undefined, actor: typeof owner, outcome: string]> = [
+    ['the same job', {}, undefined, owner, 'same'],
+    ['the same job, another request', { sourceIps: ['203.0.113.43'] }, undefined, owner, 'idempotency-conflict'],
+    ['another job', { job: { id: 'other', team: 'nlp' } }, undefined, owner, 'new'],
+    ['the same job id of another team', { job: { id: 'wiki-finetune-42', team: 'vision' } }, undefined, owner, 'new'],
+    ['the same job, another token', {}, undefined, other, 'new'],
+    ['the same job under a key of its own', {}, 'k-1', owner, 'new'],
+    ['a key that reads like a job', {}, 'job:nlp/wiki-finetune-42', owner, 'new']
+  ]
+  for (const [name, request, key, actor, outcome] of cases) {
+    const w = await world(t)
+    const first = await ask(w.healthy)
+    const got = await ask(w.healthy, request, key, actor).then(({ grant }) => grant.id === first.grant.id ? 'same' : 'new', codeOf)
+    t.equal(got, outcome, name)
+    t.equal(w.iam.state.userCount, outcome === 'new' ? 2 : 1, name)
+  }
+  const w = await world(t)
+  await ask(w.healthy, {}, 'k-1')
+  t.equal(await ask(w.healthy, { job: { id: 'other', team: 'nlp' } }, 'k-1').catch(codeOf), 'idempotency-conflict', 'an explicit key with another body')
+  t.equal(await ask(w.healthy, { format: 'env' }, 'k-2').then(() => 'new'), 'new')
+})
+
+t.test('concurrent retries: one wins, the others get 409 with Retry-After', async t => {
+  const w = await world(t)
+  const replicas = [w.healthy, w.replica(), w.replica()]
+  for (const round of ['the first requests', 'retries of a live grant']) {
+    const outcomes = await Promise.all([...replicas, ...replicas].map(r => ask(r).then(delivery => ({ delivery }), error => ({ error }))))
+    const answered = outcomes.flatMap(outcome => 'delivery' in outcome ? [outcome.delivery] : [])
+    const refused = outcomes.flatMap(outcome => 'error' in outcome ? [outcome.error] : [])
+    t.ok(answered.length >= 1, round)
+    for (const error of refused) t.match(error, { code: 'idempotency-busy', status: 409, init: { retryAfterSeconds: 1 } })
+    t.equal(w.iam.state.userCount, 1)
+    const [grant] = await rows(w)
+    const winner = answered.find(({ credentials }) => credentials?.accessKeyId === grant?.accessKeyId)
+    if (winner) await whole(t, w, winner)
+    t.ok(winner, 'the last one that was answered holds')
+    if (round === 'the first requests') t.equal(answered.filter(({ created }) => created).length, 1)
+    t.same(await disorder(w), [])
+  }
+})
+
+t.test('after the end', async t => {
+  const cases: Array<[key: string | undefined, outcome: string]> = [[undefined, 'new'], ['k-1', 'grant-state']]
+  for (const [key, outcome] of cases) {
+    for (const how of ['complete', 'expiry, swept', 'expiry, not yet swept']) {
+      const w = await world(t)
+      const first = await ask(w.healthy, {}, key)
+      if (how === 'complete') await end(w.healthy.desk, owner, first.grant.id, 'completed')
+      else w.clock.advance(10_800_000)
+      if (how === 'expiry, swept') await swept(w.healthy)
+      const got = await ask(w.healthy, {}, key).then(delivery => { t.ok(delivery.created); return delivery.grant.id === first.grant.id ? 'same' : 'new' }, codeOf)
+      t.equal(got, outcome, `${key ?? 'the job’s own key'}, ${how}`)
+      if (outcome === 'new') t.same((await rows(w)).map(({ state }) => state), ['active', how === 'complete' ? 'revoked' : 'expired'])
+      t.equal(w.iam.state.userCount, outcome === 'new' || how === 'expiry, not yet swept' ? 1 : 0)
+    }
+  }
+})
+
+t.test('a failed issue', async t => {
+  await t.test('that made nothing is over at once, and its key is free', async t => {
+    const w = await world(t)
+    w.iam.faults.on({ action: 'CreateUser', nth: 1 }, { kind: 'error', code: 'LimitExceeded' })
+    t.match(await ask(w.healthy, {}, 'k-1').catch(error => error), { code: 'iam-refused', status: 502 })
+    t.match(await rows(w), [{ state: 'failed', idempotencyKey: null, dueAt: null }])
+    t.same(actions(w), ['CreateUser'])
+    await whole(t, w, await ask(w.healthy, {}, 'k-1'))
+  })
+  await t.test('is not taken for one that made nothing when an answer before was lost', async t => {
+    const w = await world(t)
+    w.iam.faults.on({ action: 'CreateUser', nth: 1 }, { kind: 'errorAfter' })
+    w.iam.faults.on({ action: 'CreateUser', nth: 2 }, { kind: 'error', code: 'LimitExceeded' })
+    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-refused' })
+    t.match(await rows(w), [{ state: 'failed' }])
+    t.equal(w.iam.state.userCount, 0)
+  })
+  await t.test('that cannot be torn down holds its key, so that no second user is made; a retry tears down itself', async t => {
+    const w = await world(t)
+    const down = [
+      w.iam.faults.on({ action: 'PutUserPolicy' }, { kind: 'error', code: 'MalformedPolicyDocument' }),
+      w.iam.faults.on({ action: ['ListAccessKeys', 'DeleteAccessKey', 'DeleteUser'] }, { kind: 'error', code: 'ServiceUnavailable' })
+    ]
+    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-refused' })
+    t.match(await rows(w), [{ state: 'revoking', ending: 'failed' }])
+    t.match(await ask(w.healthy).catch(error => error), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
+    t.equal(w.iam.state.userCount, 1)
+    for (const fault of down) fault.remove()
+    await whole(t, w, await ask(w.healthy))
+    t.match((await rows(w)).map(({ state }) => state), ['active', 'failed'])
+    t.equal(w.iam.state.userCount, 1)
+  })
+  await t.test('that the provider knows nothing of frees its key before that can be believed', async t => {
+    const w = await world(t)
+    const down = w.iam.faults.on({ action: 'CreateUser' }, { kind: 'error', code: 'ServiceUnavailable' })
+    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-unavailable', status: 503, init: { retryAfterSeconds: 5 } })
+    t.match(await rows(w), [{ state: 'revoking', ending: 'failed', idempotencyKey: null }])
+    down.remove()
+    await whole(t, w, await ask(w.healthy))
+  })
+  await t.test('that cannot be audited makes nothing', async t => {
+    const w = await world(t)
+    const r = w.replica()
+    r.intercept = async (call, effect) => {
+      if (call === 'record pending') throw new Error('no audit')
+      return effect()
+    }
+    await t.rejects(ask(r), { message: 'no audit' })
+    t.match(await rows(w), [{ state: 'failed', idempotencyKey: null }])
+    t.same(actions(w), [])
+  })
+})
+
+t.test('what is tried again within the deadline', async t => {
+  for (const [code, tries] of [['Throttling', 3], ['ConcurrentModification', 3], ['ServiceFailure', 3]] as const) {
+    const w = await world(t)
+    w.iam.faults.on({ action: 'CreateUser', nth: 1, times: tries - 1 }, { kind: 'error', code })
+    await whole(t, w, await ask(w.healthy))
+    t.equal(actions(w).filter(action => action === 'CreateUser').length, tries, code)
+  }
+  const w = await world(t)
+  w.iam.faults.on({}, { kind: 'throttle' })
+  t.match(await ask(w.healthy).catch(error => error), { code: 'iam-unavailable', init: { retryAfterSeconds: 5 } })
+  t.match(await rows(w), [{ state: 'failed' }], 'all of it was throttled, so nothing was made')
+  t.ok(w.iam.calls.length < 20, `${w.iam.calls.length} tries`)
+})
+
+t.test('a user that has not spread yet', async t => {
+  for (const code of ['NoSuchEntity', 'AccessDenied']) {
+    const w = await world(t)
+    w.iam.faults.on({ action: 'PutUserPolicy', nth: 1, times: 3 }, { kind: 'error', code })
+    w.iam.faults.on({ action: 'CreateAccessKey', nth: 1, times: 2 }, { kind: 'error', code })
+    await whole(t, w, await ask(w.healthy))
+    t.equal(w.iam.state.keyCount, 1)
+  }
+})
+
+t.test('a policy too large for a user goes into a managed one', async t => {
+  const w = await world(t)
+  const datasets = Array.from({ length: 12 }, (_, i) => ({ bucket: `acmeco-training-datasets-wikipedia-2025-${i + 10}` }))
+  const delivery = await ask(w.healthy, { datasets })
+  await whole(t, w, delivery)
+  const { grant } = delivery
+  t.equal(grant.attach, 'managed')
+  t.match(w.iam.state.policies, [{ name: grant.principal.name, path: grant.principal.path, attachedTo: [grant.principal.name], arn: grant.principal.policyArn }])
+  t.same(w.iam.state.user(grant.principal.name)?.inline, {})
+  t.same(actions(w).sort(), ['AttachUserPolicy', 'CreateAccessKey', 'CreatePolicy', 'CreateUser'])
+  t.same(await disorder(w), [])
+})
+
+t.test('a session', async t => {
+  await t.test('is one call, and its end is that of the window', async t => {
+    const w = await world(t, { profiles: { default: role } })
+    const delivery = await ask(w.healthy, { attach: 'session' })
+    await whole(t, w, delivery)
+    t.same(actions(w), ['AssumeRole'])
+    const call = w.iam.calls.find(({ action }) => action === 'AssumeRole')
+    t.match(call?.params, {
+      RoleSessionName: delivery.grant.principal.name,
+      SourceIdentity: delivery.grant.principal.name,
+      DurationSeconds: '10800',
+      Policy: JSON.stringify(delivery.grant.policy)
+    })
+    t.ok(delivery.credentials?.sessionToken)
+    t.equal(w.iam.state.userCount, 0)
+    t.equal(await identityOf(w, delivery.credentials), arnOf(delivery.grant))
+  })
+  await t.test('lasts no longer than its role', async t => {
+    const cases: Array<[maxSessionSeconds: number, chained: boolean, durationSeconds: number, fits: boolean]> = [
+      [7200, false, 7200, true],
+      [7200, false, 7201, false],
+      [43_200, true, 3600, true],
+      [43_200, true, 3601, false]
+    ]
+    for (const [maxSessionSeconds, chained, durationSeconds, fits] of cases) {
+      const w = await world(t, { profiles: { default: { ...role, maxSessionSeconds, chained } } })
+      const got = await Promise.resolve().then(() => ask(w.healthy, { attach: 'session', window: { durationSeconds } })).then(() => 'fits', error => error)
+      if (fits) t.equal(got, 'fits', `${durationSeconds} s of ${maxSessionSeconds}`)
+      else t.match(got, { code: 'session-unfit', status: 422, init: { pointer: '/window' } }, `${durationSeconds} s of ${maxSessionSeconds}`)
+    }
+  })
+})
+
+t.test('a scheduled grant', async t => {
+  const issueAt = startOfTime + 600_000
+  const scheduled = (w: World) => ask(w.healthy, { issueAt: at(issueAt) })
+  await t.test('is minted by the scheduler and fetched once', async t => {
+    const w = await world(t)
+    const promised = await scheduled(w)
+    const { id } = promised.grant
+    t.match(promised, { created: true, credentials: null, grant: { state: 'pending', issueAt, mintedAt: null, dueAt: issueAt } })
+    t.match(await scheduled(w), { created: false, credentials: null, grant: { id } }, 'a retry')
+    await w.pass(599_000)
+    t.match(await fetchCredentials(w.healthy.desk, owner, id).catch(error => error), { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
+    t.same(actions(w), [], 'nothing is made before its time')
+    await w.pass(1000)
+    t.match(await w.store.get(id), { state: 'active', accessKeyId: null, deliveredAt: null, mintedAt: issueAt })
+    t.match(w.iam.state.users, [{ keys: [] }], 'a user without a key')
+    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, id))
+    t.match(await fetchCredentials(w.healthy.desk, owner, id).catch(error => error), { code: 'grant-state' }, 'once')
+    await whole(t, w, await rotate(w.healthy.desk, owner, id, 0))
+    t.same(await disorder(w), [])
+  })
+  await t.test('is minted by its owner, when the scheduler is late', async t => {
+    const w = await world(t)
+    const { grant } = await scheduled(w)
+    w.clock.advance(600_000)
+    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+    t.match(await fetchCredentials(w.healthy.desk, owner, grant.id).catch(error => error), { code: 'grant-state' }, 'once')
+  })
+  await t.test('outlives a provider that was down at its time', async t => {
+    const w = await world(t)
+    const { grant } = await scheduled(w)
+    const down = w.iam.faults.on({}, { kind: 'error', code: 'ServiceUnavailable' })
+    await w.pass(600_000)
+    await w.pass(60_000)
+    t.match(await w.store.get(grant.id), { state: 'pending', attempts: 2 })
+    t.match(await fetchCredentials(w.healthy.desk, owner, grant.id).catch(error => error), { code: 'iam-unavailable' })
+    down.remove()
+    await w.pass(300_000)
+    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+  })
+  await t.test('that never could be minted ends with its window', async t => {
+    const w = await world(t)
+    const { grant } = await scheduled(w)
+    w.iam.faults.on({ action: 'PutUserPolicy' }, { kind: 'error', code: 'MalformedPolicyDocument' })
+    await w.pass(600_000)
+    t.match(await w.store.get(grant.id), { state: 'pending', attempts: 1 })
+    await w.pass(10_200_000)
+    t.match(await w.store.get(grant.id), { state: 'failed' })
+    t.equal(w.iam.state.userCount, 0)
+  })
+  await t.test('with a time in the past is issued now', async t => {
+    const w = await world(t)
+    await whole(t, w, await ask(w.healthy, { issueAt: at(startOfTime - 1000) }))
+  })
+})
+
+t.test('the output’s grace keeps the user, not the reads', async t => {
+  const w = await world(t)
+  const { grant } = await ask(w.healthy, { window: { durationSeconds: 3600, outputGraceSeconds: 600 } })
+  t.equal(grant.expiresAt, startOfTime + 4_200_000)
+  t.match(grant.admitted.window, { notAfter: '2025-07-16T01:30:00Z', outputNotAfter: '2025-07-16T01:40:00Z' })
+  const ends = grant.policy.Statement.map(({ Sid, Condition }) => [Sid, Condition?.DateLessThan?.['aws:CurrentTime']])
+  t.same(Object.fromEntries(ends), {
+    WikipediaReadOnly: '2025-07-16T01:30:00Z',
+    BaseModelsReadOnly: '2025-07-16T01:30:00Z',
+    FinetunedModelsWrite: '2025-07-16T01:40:00Z'
+  })
+  await w.pass(4_199_000)
+  t.match(await rows(w), [{ state: 'active' }])
+  await w.pass(1000)
+  t.match(await rows(w), [{ state: 'expired' }])
+})
+
+t.test('no more outstanding grants than allowed', async t => {
+  const w = await world(t)
+  const r = w.replica({ outstanding: { perOwner: 2, total: 3 } })
+  const job = (id: string) => ({ job: { id, team: 'nlp' } })
+  const other = { ...owner, id: 'token:vision' }
+  const first = await ask(r, job('a'))
+  await ask(r, job('b'))
+  t.match(await ask(r, job('c')).catch(error => error), { code: 'too-many-grants', status: 429, init: { retryAfterSeconds: 60 } }, 'of one identity')
+  t.match(await ask(r, job('a')), { created: false }, 'a retry is none more')
+  await ask(r, job('d'), undefined, other)
+  t.match(await ask(r, job('e'), undefined, other).catch(error => error), { code: 'too-many-grants', status: 429 }, 'of all')
+  t.equal(w.iam.state.userCount, 3)
+  await end(r.desk, owner, first.grant.id, 'completed')
+  await ask(r, job('c'))
+})
+
+t.test('a retry takes over what a replica left that died', async t => {
+  for (const call of ['CreateUser', 'PutUserPolicy', 'CreateAccessKey']) {
+    const w = await world(t)
+    const dying = w.replica()
+    w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
+    await Promise.race([ask(dying).catch(() => {}), dying.died])
+    w.iam.faults.clear()
+    t.match(await ask(w.healthy).catch(error => error), { code: 'idempotency-busy', init: { retryAfterSeconds: 1 } }, 'not while it may be at work')
+    w.clock.advance(leaseMs)
+    const taken = await ask(w.healthy)
+    await whole(t, w, taken)
+    t.equal(w.iam.state.userCount, 1)
+    t.equal(w.iam.state.keyCount, 1)
+    await w.pass(leaseMs)
+    t.match(await w.store.get(taken.grant.id), { dueAt: taken.grant.expiresAt })
+    t.equal((await w.store.events(taken.grant.id)).at(-1)?.action, 'mended', 'and is looked at once more')
+    await whole(t, w, taken)
+  }
+})
+
+t.test('a retry makes the user again that somebody deleted', async t => {
+  for (const missingUser of ['NoSuchEntity', 'AccessDenied'] as const) {
+    const w = await world(t, { missingUser })
+    const first = await ask(w.healthy)
+    await w.ask.deleteAccessKey(first.grant.principal.name, first.credentials?.accessKeyId ?? '', Infinity)
+    await w.ask.deleteUserPolicy(first.grant.principal.name, 'job-access', Infinity)
+    await w.ask.deleteUser(first.grant.principal.name, Infinity)
+    const again = await ask(w.healthy)
+    t.equal(again.grant.id, first.grant.id)
+    await whole(t, w, again)
+    t.same(await disorder(w), [])
+  }
+})
+
+const codeOf = (error: unknown): string => error instanceof Problem ? error.code : String(error)
