@@ -23,9 +23,17 @@ const main = async (config: Config): Promise<void> => {
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { desk, guardrails, service } = composed
   const app = await buildApp(service, { logger: log, newRequestId: () => ulid().toLowerCase(), ...(metrics && { metrics }) })
-  const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
-  if (exposition) log.info({ url: exposition.url }, 'metrics served')
-  const address = await app.listen({ host: config.HOST, port: config.PORT })
+  const listen = async () => {
+    const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
+    if (exposition) log.info({ url: exposition.url }, 'metrics served')
+    return { exposition, address: await app.listen({ host: config.HOST, port: config.PORT }) }
+  }
+  const { exposition, address } = await listen().catch(async error => {
+    // What is open would keep the process alive, deaf.
+    await app.close()
+    await composed.close()
+    throw error
+  })
   if (composed.generatedToken) process.stdout.write(welcome(address, composed.generatedToken, config.JOB_ACCESS_PROVIDER))
 
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }

@@ -59,6 +59,23 @@ t.test('the service serves them on their own port, and not on its public one', a
   t.strictSame((await ended)[0], 0)
 })
 
+t.test('a port that is taken ends the start', async t => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.teardown(() => { taken.close() })
+  const { port } = taken.address() as { port: number }
+  for (const env of [{ PORT: '0', JOB_ACCESS_METRICS_PORT: String(port) }, { PORT: String(port), JOB_ACCESS_METRICS_PORT: String(await freePort()) }]) {
+    const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/server.ts'], {
+      cwd: join(import.meta.dirname, '../..'), env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe']
+    })
+    t.teardown(() => { service.kill('SIGKILL') })
+    let errors = ''
+    service.stderr.on('data', chunk => { errors += String(chunk) })
+    t.strictSame((await once(service, 'exit'))[0], 1)
+    t.match(errors, /EADDRINUSE/)
+  }
+})
+
 const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
