@@ -35,7 +35,8 @@ const python = tool('lint', 'bin', 'python')
 t.test('Argo’s own models accept it, and would not accept a typo', { skip: python.skip }, async t => {
   t.same(check(python.path, ['-c', validate, file]), { status: 0, said: '' })
   const typo = join(workplace(t), 'typo.yaml')
-  for (const [right, wrong] of [['retryPolicy', 'retryPolice'], ['onExit: complete', 'onExit: completed'], ['arguments:', 'argument:']] as const) {
+  const typos = [['retryPolicy', 'retryPolice'], ['onExit: complete', 'onExit: completed'], ['arguments:', 'argument:']] as const
+  for (const [right, wrong] of typos) {
     writeFileSync(typo, text.replace(right, wrong))
     t.match(check(python.path, ['-c', validate, typo]), { status: 1, said: new RegExp(wrong.replace(/.*: |:/, '')) }, wrong)
   }

@@ -1,0 +1,117 @@
+"""An Airflow operator that runs a command with access of its own: issued before, completed after, whatever happens in between.
+
+The connection `job_access` has the service's URL as host and the token as password:
+AIRFLOW_CONN_JOB_ACCESS='{"conn_type": "http", "host": "https://job-access.example.com", "password": "jat_…"}'
+Nothing secret goes into XCom, the log or a file. Airflow 3; no packages beyond it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from airflow.sdk import BaseHook, BaseOperator
+
+
+class JobAccessOperator(BaseOperator):
+    """:param command: program and arguments; :param request: the job-access request without `job.id`, which is made of the run."""
+
+    template_fields = ("command", "request")
+
+    def __init__(self, *, command: list[str], request: dict, conn_id: str = "job_access", **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.command = command
+        self.request = request
+        self.conn_id = conn_id
+        self._process: subprocess.Popen | None = None
+
+    def execute(self, context) -> None:
+        request = {**self.request, "job": {**self.request["job"], "id": job_id(context["ti"])}}
+        grant, credentials = self._issue(request)
+        try:
+            code = self._run({**inherited(os.environ), **credentials, "JOBACCESS_GRANT": grant})
+        finally:
+            self._complete(grant)
+        if code != 0:
+            raise RuntimeError(f"{self.command[0]} ended with {code}")
+
+    def on_kill(self) -> None:
+        """execute() goes on in its `finally`, once the process has ended."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+
+    def _run(self, env: dict[str, str]) -> int:
+        # A group of its own, so that on_kill reaches what the command started, too.
+        self._process = subprocess.Popen(
+            self.command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        try:
+            for line in self._process.stdout:
+                self.log.info("%s", line.rstrip())
+            return self._process.wait()
+        finally:
+            self.on_kill()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _issue(self, request: dict) -> tuple[str, dict[str, str]]:
+        headers, text = self._call("/v1/grants", request, "text/x-env")
+        pairs = (line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+        self.log.info("Grant %s", headers["job-access-grant"])
+        return headers["job-access-grant"], {name: value for name, value in pairs}
+
+    def _complete(self, grant: str) -> None:
+        """What the command did is worth more than what became of its key, which ends with its window anyway."""
+        try:
+            self._call(f"/v1/grants/{grant}/complete")
+        except Exception as error:
+            self.log.warning("Grant %s was not completed: %s", grant, error)
+
+    def _call(self, path: str, body: dict | None = None, accept: str = "application/json", seconds: float = 60):
+        """Sent again while the service is busy or away. The job is the idempotency key, so there is one grant."""
+        connection = BaseHook.get_connection(self.conn_id)
+        headers = {"Authorization": f"Bearer {connection.password}", "Accept": accept, "Content-Type": "application/json"}
+        data = b"" if body is None else json.dumps(body).encode()
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                call = urllib.request.Request(connection.host + path, data, headers, method="POST")
+                with opener.open(call, timeout=30) as answer:
+                    return answer.headers, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                wait = float(error.headers.get("Retry-After") or (2 if error.code == 503 else 0))
+                problem = RuntimeError(f"job-access refused: {error.read().decode()}")
+            except OSError as error:
+                wait, problem = 2, RuntimeError(f"job-access did not answer: {error}")
+            if not wait or time.monotonic() + wait >= until:
+                raise problem
+            time.sleep(wait)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for one address."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+opener = urllib.request.build_opener(NoRedirect)
+
+
+def job_id(ti) -> str:
+    """Every try is a job of its own; at most 128 characters."""
+    whole = f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}/{ti.try_number}".replace("/-1/", "/0/")
+    return whole if len(whole) <= 128 else f"{whole[:95]}/{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
+
+
+def inherited(env) -> dict[str, str]:
+    """Without other credentials, and without Airflow's own, which could ask for more."""
+    return {name: value for name, value in env.items() if not name.startswith(("AWS_", "AIRFLOW_", "JOBACCESS_"))}

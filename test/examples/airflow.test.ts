@@ -1,0 +1,46 @@
+import { join } from 'node:path'
+import t from 'tap'
+import { createClient } from '../../src/client/index.ts'
+import { startService } from '../cli/service.ts'
+import { example, root, script, tool, workplace } from './example.ts'
+
+const python = tool('airflow', 'bin', 'python')
+
+t.test('the operator, in a DAG that Airflow runs, against the service', { skip: python.skip }, async t => {
+  const service = await startService(t)
+  const client = createClient({ url: service.url, token: service.token })
+  const home = workplace(t)
+  const env = {
+    PATH: process.env.PATH ?? '',
+    HOME: home,
+    AIRFLOW_HOME: home,
+    AIRFLOW__CORE__LOAD_EXAMPLES: 'false',
+    AIRFLOW__CORE__DAGS_FOLDER: home,
+    AIRFLOW_CONN_JOB_ACCESS: JSON.stringify({ conn_type: 'http', host: service.url, password: service.token }),
+    AWS_PROFILE: 'mine'
+  }
+  const migrated = await script(tool('airflow', 'bin', 'airflow').path, ['db', 'migrate'], { env })
+  t.equal(migrated.code, 0, migrated.stderr)
+  const run = (name: string) => script(python.path, [join(root, 'test', 'examples', 'airflow-dag.py'), example('airflow'), name], { env, cwd: home })
+  const statesOf = async (dag: string) => (await client.list()).grants.filter(({ job }) => job.id.startsWith(`${dag}/train/`)).map(({ state }) => state)
+
+  const passes = await run('passes')
+  t.match(passes.stdout, /^RUN \{"state": "success"\}$/m, passes.stderr)
+  const [, seen = '{}'] = /ENV (\{.*?\})["\s]*(?:source=|$)/m.exec(passes.stdout + passes.stderr) ?? []
+  const [grant] = (await client.list()).grants
+  const given = JSON.parse(seen.replaceAll('\\"', '"'))
+  t.match(given, { AWS_ACCESS_KEY_ID: grant?.accessKeyId, AWS_SECRET_ACCESS_KEY: /./, JOBACCESS_GRANT: grant?.id })
+  for (const name of ['AWS_PROFILE', 'AIRFLOW_CONN_JOB_ACCESS', 'AIRFLOW_HOME']) t.notOk(name in given, name)
+  t.match(grant, { state: 'revoked', job: { id: /^passes\/train\/manual__\S+\/0\/\d$/, team: 'nlp' } })
+  t.match(JSON.stringify(grant?.policy), /acmeco-models\/passes\/\*/, 'templated')
+
+  for (const name of ['fails', 'missing', 'hangs']) {
+    const { stdout, stderr } = await run(name)
+    t.match(stdout, /^RUN \{"state": "failed"\}$/m, `${name}: ${stderr}`)
+    t.strictSame(await statesOf(name), ['revoked'], name)
+    t.notMatch(stdout + stderr, /AWS_SECRET_ACCESS_KEY|jat_/, name)
+  }
+  const refused = await run('refused')
+  t.match(refused.stdout + refused.stderr, /bucket-invalid/)
+  t.strictSame(await statesOf('refused'), [])
+})
