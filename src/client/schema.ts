@@ -135,6 +135,7 @@ export type Grant = {
     updatedAt: string;
     issueAt: string | null;
     deliveredAt: string | null;
+    notice: string | null;
 };
 
 export type Credentials = {

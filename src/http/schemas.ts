@@ -61,7 +61,8 @@ export const GrantSchema = Type.Object({
   createdAt: instant('When it was asked for.'),
   updatedAt: instant('When it last changed.'),
   issueAt: nullable(instant('When its key can be fetched.')),
-  deliveredAt: nullable(instant('When credentials last left the service.'))
+  deliveredAt: nullable(instant('When credentials last left the service.')),
+  notice: nullable(Type.String({ description: 'What the state alone does not say, e.g. that a session cannot be revoked and until when it works.' }))
 }, { $id: 'Grant' })
 export type GrantView = Static<typeof GrantSchema>
 

@@ -1,3 +1,4 @@
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Delivery } from '../lifecycle/issue.ts'
 import type { Warning } from '../policy/warnings.ts'
@@ -23,8 +24,15 @@ export const grantView = (grant: Grant): GrantView => ({
   createdAt: iso(grant.createdAt),
   updatedAt: iso(grant.updatedAt),
   issueAt: grant.issueAt === null ? null : iso(grant.issueAt),
-  deliveredAt: grant.deliveredAt === null ? null : iso(grant.deliveredAt)
+  deliveredAt: grant.deliveredAt === null ? null : iso(grant.deliveredAt),
+  notice: noticeOf(grant)
 })
+
+/** `revoking` until its end is how a session is kept that nobody can end early. */
+const noticeOf = (grant: Grant): string | null => {
+  const irrevocable = grant.state === 'revoking' && grant.attach === 'session' && grant.dueAt === sessionEnd(grant)
+  return irrevocable ? `This session cannot be revoked: its keys work until ${isoSeconds(grant.dueAt ?? 0)}, when they end by themselves.` : null
+}
 
 export const deliveryView = ({ grant, credentials }: Delivery, notice: string | null, extra: { warnings: Warning[], ready?: boolean }) => ({
   grant: grantView(grant),

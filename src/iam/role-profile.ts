@@ -16,7 +16,7 @@ export interface RoleProfile {
 }
 
 /** STS's shortest session, seconds (STS API, AssumeRole, DurationSeconds). */
-const minSessionSeconds = 900
+export const minSessionSeconds = 900
 const chainedSeconds = 3600
 
 export const longestSession = ({ chained, maxSessionSeconds }: RoleProfile): number =>

@@ -3,7 +3,7 @@ import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName } from './names.ts'
 import type { Credentials, PrincipalPlan, Principals } from './principal.ts'
-import { sessionSeconds, type RoleProfile } from './role-profile.ts'
+import { minSessionSeconds, sessionSeconds, type RoleProfile } from './role-profile.ts'
 import { poll } from './settling.ts'
 
 export interface SessionPrincipalOptions {
@@ -74,7 +74,11 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
     async * list (until) {
       for (const { roleArn } of Object.values(profiles).filter(profile => profile.revocable)) {
         for (const name of await iam.listRolePolicies(roleName(roleArn), until())) {
-          yield { ref: { name, path: '/', policyArn: null, roleArn }, expiresAt: expiryOfName(prefix, name), createdAt: null }
+          const windowEnds = expiryOfName(prefix, name)
+          // Whoever put another policy on the role put it there for a reason. A session may outlive its window, if not what it may do.
+          if (windowEnds === undefined) continue
+          const expiresAt = windowEnds + minSessionSeconds * 1000
+          yield { ref: { name, path: '/', policyArn: null, roleArn }, expiresAt, createdAt: null }
         }
       }
     },

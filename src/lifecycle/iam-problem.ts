@@ -6,8 +6,23 @@ export const iamProblem = (cause: IamError): Problem => {
   if (['throttled', 'conflict', 'unavailable'].includes(cause.kind)) {
     return new Problem('iam-unavailable', { detail: `${cause.operation} did not succeed in time.`, retryAfterSeconds: 5, cause })
   }
-  const hint = refusalHints[cause.kind] ?? 'See the service’s log under this request id.'
+  if (cause.providerCode.startsWith('PackedPolicyTooLarge')) {
+    // How STS packs policy and tags is not documented; only it can tell that they do not fit.
+    return Problem.of([{
+      code: 'policy-too-large',
+      pointer: '/attach',
+      detail: 'STS packs the session’s policy and tags, and they are too large.',
+      hint: 'Ask for fewer entries, shorter prefixes or fewer labels, or use attach auto: a user’s policy may be larger.'
+    }])
+  }
+  const hint = (cause.operation === 'AssumeRole' ? roleHints : refusalHints)[cause.kind] ?? 'See the service’s log under this request id.'
   return new Problem('iam-refused', { detail: `${cause.operation} was refused (${cause.providerCode}).`, hint, cause })
+}
+
+const roleHints: Partial<Record<IamError['kind'], string>> = {
+  denied: 'The role’s trust policy must let the service do sts:AssumeRole, sts:TagSession and sts:SetSourceIdentity: see docs/dialects.md.',
+  malformed: 'Compare the role’s MaxSessionDuration with maxSessionSeconds of its profile.',
+  credentials: 'The service’s own credentials are not valid at the provider.'
 }
 
 const refusalHints: Partial<Record<IamError['kind'], string>> = {

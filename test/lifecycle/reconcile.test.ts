@@ -1,5 +1,6 @@
 import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, PutUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
+import { minSessionSeconds } from '../../src/iam/role-profile.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
@@ -176,7 +177,7 @@ t.test('sessions: the policies that revoked them leave the role when they are ov
   const live = await give(w, 'b', { attach: 'session' })
   await end(w.healthy.desk, owner, grant.id, 'completed')
   t.match(await reconciled(w.healthy), { findings: [] })
-  w.clock.advance(windowMs + graceMs - 1)
+  w.clock.advance(windowMs + minSessionSeconds * 1000 + graceMs - 1)
   await reconciled(w.healthy)
   t.same(Object.keys(w.iam.state.roles[0]?.inline ?? {}), [grant.principal.name], 'not while the session may live')
   w.clock.advance(1)
@@ -191,7 +192,7 @@ t.test('two replicas that reconcile at once', async t => {
   const { grant } = await give(w, 'd', { attach: 'session' })
   await end(w.healthy.desk, owner, grant.id, 'completed')
   const empty = await lost(t, w, { profiles: { default: role } })
-  empty.clock.advance(windowMs + graceMs)
+  empty.clock.advance(windowMs + minSessionSeconds * 1000 + graceMs)
   const reports = await Promise.all([reconciled(empty.healthy), reconciled(empty.replica())])
   t.same(reports.map(({ failed }) => failed), [0, 0])
   t.equal(w.iam.state.userCount, 0)
