@@ -1,5 +1,6 @@
 import { stringify } from 'yaml'
 import type { Credentials } from '../iam/principal.ts'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { Problem } from '../problems.ts'
 import type { Format } from '../request.ts'
@@ -31,7 +32,7 @@ export const chooseFormat = (format: Format | undefined, accept: string | undefi
 }
 
 export const deliver = (format: Exclude<Format, 'json'>, credentials: Credentials, grant: Grant, target: S3Target, notice: string | null): string => {
-  const expires = isoSeconds(credentials.expiresAt ?? grant.expiresAt)
+  const expires = isoSeconds(endOf(credentials, grant))
   switch (format) {
     case 'env': return [
       `# grant ${grant.id}, job ${grant.jobId}, ends ${expires}`,
@@ -89,5 +90,9 @@ const secretName = (grant: Grant): string => {
   const job = grant.jobId.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 25).replace(/-+$/, '')
   return ['job-access', job, grant.id].filter(part => part !== '').join('-')
 }
+
+/** When credentials stop to open anything, epoch ms: with the window in the policy, or with the session where that is sooner. */
+export const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
+  Math.min(expiresAt ?? Infinity, grant.attach === 'session' ? sessionEnd(grant) : grant.expiresAt)
 
 export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')

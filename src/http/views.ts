@@ -2,7 +2,7 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Delivery } from '../lifecycle/issue.ts'
 import type { Warning } from '../policy/warnings.ts'
-import { isoSeconds } from './delivery.ts'
+import { endOf, isoSeconds } from './delivery.ts'
 import type { GrantView } from './schemas.ts'
 
 /** What a caller sees of a grant: everything but what only the lifecycle needs. */
@@ -40,7 +40,7 @@ export const deliveryView = ({ grant, credentials }: Delivery, notice: string | 
     accessKeyId: credentials.accessKeyId,
     secretAccessKey: credentials.secretAccessKey,
     ...(credentials.sessionToken && { sessionToken: credentials.sessionToken }),
-    expiration: isoSeconds(credentials.expiresAt ?? grant.expiresAt)
+    expiration: isoSeconds(endOf(credentials, grant))
   },
   ...(extra.ready !== undefined && { ready: extra.ready }),
   warnings: extra.warnings,
