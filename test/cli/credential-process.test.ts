@@ -1,4 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +6,7 @@ import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
 import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
 import { appOf, bench } from '../harness.ts'
+import { tool } from '../examples/example.ts'
 import { jobFlags, runCli } from './service.ts'
 
 const b = await bench(t, { now: Date.now })
@@ -56,12 +57,12 @@ t.test('the AWS SDK takes its key from the profile, and the key works', async t 
   t.equal(Arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)
 })
 
-const awscli = spawnSync('aws', ['--version']).status === 0
-t.test('the AWS CLI does, too', { skip: awscli ? false : 'there is no aws' }, async t => {
+const aws = tool('lint', 'bin', 'aws')
+t.test('the AWS CLI does, too', { skip: aws.skip }, async t => {
   const args = ['sts', 'get-caller-identity', '--profile', 'training', '--endpoint-url', b.iam.url, '--output', 'text', '--query', 'Arn']
   const inherited = { ...env, HOME: process.env.HOME ?? '', AWS_CONFIG_FILE: profile('awscli'), AWS_SHARED_CREDENTIALS_FILE: '/dev/null' }
   const arn = await new Promise<string>((resolve, reject) => {
-    execFile('aws', args, { env: inherited }, (error, stdout) => error ? reject(error) : resolve(stdout.trim()))
+    execFile(aws.path, args, { env: inherited }, (error, stdout) => error ? reject(error) : resolve(stdout.trim()))
   })
   const [grant] = await grants('awscli')
   t.equal(arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)

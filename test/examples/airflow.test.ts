@@ -7,6 +7,9 @@ import { example, root, script, tool, workplace } from './example.ts'
 
 const airflow = tool('airflow', 'bin', 'airflow')
 
+// Airflow takes its time to start, five times.
+t.setTimeout(300_000)
+
 t.test('the operator, in a DAG that Airflow runs, against the service', { skip: airflow.skip }, async t => {
   const service = await startService(t)
   const client = createClient({ url: service.url, token: service.token })

@@ -12,6 +12,8 @@ const programs = ['munged', 'slurmctld', 'slurmd', 'sbatch']
 const missing = programs.filter(name => spawnSync('sh', ['-c', `command -v ${name}`], { env }).status !== 0).join(', ')
 const skip = process.getuid?.() !== 0 ? 'a cluster needs root' : missing !== '' && `no ${missing}: run test/examples/install.sh`
 
+t.setTimeout(300_000)
+
 t.test('a cluster of one node: prolog, task prolog and epilog, against the service', { skip }, async t => {
   const service = await startService(t)
   const home = workplace(t)
