@@ -8,7 +8,8 @@ import { startService } from '../cli/service.ts'
 import { root, script, tool, workplace } from './example.ts'
 
 const text = readFileSync(join(root, 'docs', 'orchestrators.md'), 'utf8')
-const blocks = (language: string) => [...text.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, block = '']) => block)
+const blocks = (language: string) =>
+  [...text.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, block = '']) => block)
 const shell = blocks('sh')
 const aws = tool('lint', 'bin', 'aws')
 
@@ -21,7 +22,8 @@ t.test('every block, pasted one after the other into one shell', { skip: aws.ski
   rmSync(join(home, 'client', 'dist'), { recursive: true, force: true })
   symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
   mkdirSync(join(home, 'prefix'))
-  writeFileSync(join(home, 'train.py'), 'import os\nprint("key", bool(os.environ.get("AWS_ACCESS_KEY_ID")), "file", os.environ.get("AWS_SHARED_CREDENTIALS_FILE"))\n')
+  const telling = 'print("key", "AWS_ACCESS_KEY_ID" in environ, "file", environ.get("AWS_SHARED_CREDENTIALS_FILE"))'
+  writeFileSync(join(home, 'train.py'), `from os import environ\n${telling}\n`)
   const cache = '/dev/shm/wiki-finetune-42'
   const here = (block: string) => block
     .replace('http://127.0.0.1:8080', service.url).replace('jat_from_npm_start', service.token).replaceAll(cache, join(home, 'cache'))
