@@ -1,0 +1,168 @@
+import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient } from '@aws-sdk/client-iam'
+import t from 'tap'
+import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { createIam, type Iam } from '../../src/iam/client.ts'
+import { dialects } from '../../src/iam/dialects/index.ts'
+import { principalName, principalPath } from '../../src/iam/names.ts'
+import type { PrincipalPlan } from '../../src/iam/principal.ts'
+import { twinOf } from '../../src/iam/twin-policies.ts'
+import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
+import { prepare } from '../../src/lifecycle/prepare.ts'
+import { defaultLimits } from '../../src/policy/admit.ts'
+import { guideRequest } from '../../src/request.ts'
+
+// Users as providers other than AWS have them: without paths, without policy versions, with keys that make keys.
+
+const now = Date.parse('2025-07-16T00:30:00Z')
+const expiresAt = Date.parse('2025-07-16T03:30:00Z')
+const policyFor = (change: object = {}) =>
+  prepare({ limits: defaultLimits, dialect: dialects.aws, profiles: {} }, { ...guideRequest, ...change }, () => {}, now).policy
+const longer = { window: { durationSeconds: 18_000 } }
+const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
+const soon = () => Date.now() + 5_000
+
+const onNames: Partial<UserPrincipalOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
+
+const bench = async (
+  t: { teardown: (end: () => unknown) => void }, change: Partial<UserPrincipalOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
+) => {
+  const server = await startEmbeddedIam()
+  const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin })
+  const sdk = new IAMClient({ endpoint: server.url, region: 'us-east-1', credentials: server.admin })
+  t.teardown(async () => {
+    iam.close()
+    sdk.destroy()
+    await server.stop()
+  })
+  const shared = { iam: wrap(iam), tagged: false, now: () => now, ...change }
+  const byName = userPrincipals({ ...shared, prefix: 'ja' } as UserPrincipalOptions)
+  const byPath = userPrincipals({ ...shared, pathBase: '/job-access/' } as UserPrincipalOptions)
+  return { server, iam, sdk, byName, byPath }
+}
+const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
+  ref: { name, path: '/', policyArn: null, roleArn: null }, carrier: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
+})
+const listed = async (list: AsyncIterable<{ ref: { name: string }, expiresAt: number | undefined }>) => {
+  const found: Array<[string, number | undefined]> = []
+  for await (const { ref, expiresAt } of list) found.push([ref.name, expiresAt])
+  return found
+}
+
+t.test('without paths the name tells whose a user is, and when it is over', async t => {
+  const { sdk, byName, byPath } = await bench(t)
+  await byName.create(planOf(), soon())
+  for (const [UserName, Path] of [['admin', '/'], ['ja-somebody', '/'], ['jane-20250716t033000z-01k0000000000000000000000b', '/'], ['odd', '/job-access/odd/']]) {
+    await sdk.send(new CreateUserCommand({ UserName, Path }))
+  }
+  t.strictSame(await listed(byName.list(soon)), [[name, expiresAt]], 'nobody else is ours, or reported')
+  t.strictSame(await listed(byPath.list(soon)), [['odd', undefined]], 'below our path everybody is told')
+  const path = principalPath('/job-access/', expiresAt)
+  await byPath.create(planOf({ ref: { name: 'ja-below', path, policyArn: null, roleArn: null } }), soon())
+  t.strictSame((await listed(byPath.list(soon))).find(([found]) => found === 'ja-below'), ['ja-below', expiresAt])
+})
+
+t.test('without policy versions a second policy takes over', async t => {
+  const { server, byName } = await bench(t)
+  const { ref, credentials } = await byName.create(planOf(), soon())
+  const policies = () => server.state.policies.filter(policy => policy.name.startsWith('ja-')).map(policy => [policy.name, policy.attachedTo])
+  const second = await byName.replacePolicy(ref, 'managed', policyFor(longer), soon())
+  t.strictSame(policies(), [[twinOf(name), [name]]])
+  t.equal(second.policyArn, twinOf(ref.policyArn ?? ''))
+  t.equal(await byName.policyEnd(second, soon()), now + 18_000_000)
+  t.strictSame(server.state.user(name)?.keys.map(key => key.id), [credentials?.accessKeyId], 'the key stays')
+  const third = await byName.replacePolicy(second, 'managed', policyFor(), soon())
+  t.strictSame(policies(), [[name, [name]]], 'and back')
+  t.equal(await byName.teardown({ ref: third, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+  t.strictSame(policies(), [])
+  t.equal(server.state.userCount, 0)
+})
+
+t.test('a policy of a creation that was cut short is found by its name', async t => {
+  for (const [what, attach] of [['never attached', false], ['attached', true]] as const) {
+    for (const policy of [name, twinOf(name)]) {
+      const { server, sdk, byName } = await bench(t)
+      await sdk.send(new CreateUserCommand({ UserName: name }))
+      const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: policy, PolicyDocument: JSON.stringify(policyFor()) }))
+      if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
+      t.equal(await byName.teardown({ ref: planOf().ref, carrier: 'managed', keyIds: null, mintedAt: now }, soon()), 'gone')
+      t.equal(server.state.userCount, 0)
+      t.strictSame(server.state.policies.filter(({ name }) => name.startsWith('ja-')), [], `${what}, ${policy}`)
+    }
+  }
+})
+
+t.test('a creation that finds its policy there renews it', async t => {
+  for (const policyVersions of [true, false]) {
+    const { server, byName, sdk } = await bench(t, { policyVersions })
+    await sdk.send(new CreatePolicyCommand({ PolicyName: name, PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    const { ref } = await byName.create(planOf(), soon())
+    const own = server.state.policies.filter(policy => policy.name.startsWith('ja-'))
+    t.equal(own.length, 1)
+    t.equal(own[0]?.arn, ref.policyArn)
+    t.strictSame(own[0]?.attachedTo, [name])
+    t.strictSame(JSON.parse(own[0]?.versions[own[0].defaultVersion] ?? ''), policyFor())
+  }
+})
+
+t.test('what somebody else attached is detached, and stays', async t => {
+  const { server, sdk, byName } = await bench(t, { policyVersions: true })
+  const { ref } = await byName.create(planOf({ carrier: 'inline' }), soon())
+  const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: `x-${name}`, PolicyDocument: JSON.stringify(policyFor()) }))
+  await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
+  t.equal(await byName.teardown({ ref, carrier: 'inline', keyIds: null, mintedAt: now }, soon()), 'gone')
+  t.strictSame(server.state.policies.filter(policy => policy.name.endsWith(name)).map(policy => policy.name), [`x-${name}`])
+})
+
+t.test('keys that make keys are hunted until none is left', async t => {
+  let makes = 3
+  const { server, byName, iam } = await bench(t, onNames, iam => ({
+    ...iam,
+    async deleteAccessKey (user, id, until) {
+      await iam.deleteAccessKey(user, id, until)
+      // Whoever held it had made another one just before.
+      if (makes-- > 0) await iam.createAccessKey(user, until)
+    }
+  }))
+  const { ref, credentials } = await byName.create(planOf(), soon())
+  const fresh = await iam.createAccessKey(name, soon())
+  await byName.deleteKey(ref, credentials?.accessKeyId ?? '', [fresh.accessKeyId], soon())
+  t.strictSame(server.state.user(name)?.keys.map(key => key.id), [fresh.accessKeyId])
+  t.ok(makes < 0, 'three of them')
+})
+
+t.test('where a key cannot make keys, one call deletes it', async t => {
+  const { server, byName } = await bench(t, {})
+  const { ref, credentials } = await byName.create(planOf(), soon())
+  const before = server.calls.length
+  await byName.deleteKey(ref, credentials?.accessKeyId ?? '', [], soon())
+  t.strictSame(server.calls.slice(before).map(call => call.action), ['DeleteAccessKey'])
+})
+
+t.test('ready: the key is known, and is the user’s', async t => {
+  for (const [probe, asked] of [['sts', 'GetCallerIdentity'], ['iam', 'GetUser']] as const) {
+    const { server, byName } = await bench(t, { identityProbe: probe }, iam => ({
+      ...iam, ownUser: async () => `arn:aws:iam::000000000000:user/${name}`
+    }))
+    const { ref, credentials } = await byName.create(planOf(), soon())
+    if (!credentials) return t.fail('no key')
+    t.equal(await byName.ready(ref, credentials, soon()), true, probe)
+    t.equal(await byName.ready({ ...ref, name: 'somebody-else' }, credentials, Date.now() + 400), false, 'another’s')
+    if (probe === 'sts') t.ok(server.calls.some(call => call.action === asked))
+  }
+  const { byName, server } = await bench(t, { identityProbe: null })
+  const { ref, credentials } = await byName.create(planOf(), soon())
+  const before = server.calls.length
+  t.equal(credentials && await byName.ready(ref, credentials, soon()), false, 'nothing to ask')
+  t.equal(server.calls.length, before)
+})
+
+t.test('ping: one small answer', async t => {
+  const { server, byName, byPath } = await bench(t)
+  await byName.ping(soon())
+  await byPath.ping(soon())
+  t.match(server.calls, [
+    { action: 'GetUser', params: { UserName: 'ja-ping' }, status: 404 }, { action: 'ListUsers', params: { PathPrefix: '/job-access/0/' }, status: 200 }
+  ])
+  await server.stop()
+  t.match(await byName.ping(Date.now() + 500).catch((error: unknown) => error), { kind: 'unavailable' })
+})
