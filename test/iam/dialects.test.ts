@@ -7,7 +7,7 @@ import type { RoleProfile } from '../../src/iam/role-profile.ts'
 import { prepare, renderOnly, type Rules } from '../../src/lifecycle/prepare.ts'
 import { completeMultipartUpload } from '../../src/policy/actions.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
-import { many, type PolicyDocument } from '../../src/policy/document.ts'
+import { many, type ConditionBlock, type PolicyDocument } from '../../src/policy/document.ts'
 import { Problem, type Finding } from '../../src/problems.ts'
 import type { GrantRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 import { layouts, now, openLimits, request as arbitraryRequest } from '../policy/arbitrary-requests.ts'
@@ -161,6 +161,18 @@ t.test('every action that a dialect names exists', async t => {
       t.equal(exists, action !== completeMultipartUpload, `${name}: ${action}`)
     }
   }
+})
+
+t.test('a condition is unfit by its operator, and by its key', async t => {
+  const policy = (Condition: ConditionBlock): PolicyDocument =>
+    ({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: 'arn:aws:s3:::a/*', Condition }] })
+  const fits = (Condition: ConditionBlock) => all.filter(dialect => unfit(policy(Condition), dialect).length === 0).map(({ name }) => name).sort()
+  const every = all.map(({ name }) => name).sort()
+  t.strictSame(fits({ IpAddress: { 'aws:SourceIp': '203.0.113.42/32' }, DateLessThan: { 'aws:CurrentTime': '2025-07-16T04:00:00Z' } }), every)
+  t.strictSame(fits({ IpAddress: { 'aws:VpcSourceIp': '10.0.0.0/24' } }), ['aws', 'localstack'], 'the key')
+  t.strictSame(fits({ StringNotLike: { 's3:prefix': 'a/*' } }), ['aws', 'localstack'], 'the operator')
+  t.strictSame(fits({ IpAddress: { 'aws:SourceIp': ['203.0.113.42/32', '::/64'] } }), every.filter(name => name !== 'ceph'), 'a block that Ceph misreads')
+  t.strictSame(fits({ NotIpAddress: { 'aws:SourceIp': '0.0.0.0/16' } }), every.filter(name => name !== 'ceph'))
 })
 
 t.test('sizes are the provider’s', async t => {
