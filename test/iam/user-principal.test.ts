@@ -78,13 +78,15 @@ t.test('without policy versions a second policy takes over', async t => {
 })
 
 t.test('a change that was cut short leaves two policies; the teardown removes both', async t => {
-  const { server, sdk, byName } = await bench(t)
-  const { ref, credentials } = await byName.create(planOf(), soon())
-  const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: twinOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
-  await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
-  t.equal(await byName.policyEnd(ref, soon()), now + 18_000_000, 'the later of both ends')
-  t.equal(await byName.teardown({ ref, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
-  t.strictSame(server.state.policies.filter(policy => policy.name.startsWith('ja-')), [])
+  for (const attach of [true, false]) {
+    const { server, sdk, byName } = await bench(t)
+    const { ref, credentials } = await byName.create(planOf(), soon())
+    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: twinOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
+    t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
+    t.equal(await byName.teardown({ ref, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+    t.strictSame(server.state.policies.filter(policy => policy.name.startsWith('ja-')), [])
+  }
 })
 
 t.test('a policy of a creation that was cut short is found by its name', async t => {
