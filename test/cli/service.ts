@@ -6,6 +6,9 @@ import type { Test } from 'tap'
 
 const root = join(import.meta.dirname, '..', '..')
 
+/** A test that is killed runs no teardown; its service must not outlive it. */
+const endWithParent = 'data:text/javascript,process.on("disconnect", () => process.exit(1))'
+
 export interface Running {
   url: string
   token: string
@@ -20,9 +23,10 @@ export interface Running {
  * so that its address is taken from its log, and there is no token.
  */
 export const startService = async (t: Test, env: Record<string, string> = {}): Promise<Running> => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(root, 'src', 'server.ts')], {
+  const args = ['--disable-warning=ExperimentalWarning', '--import', endWithParent, join(root, 'src', 'server.ts')]
+  const child = spawn(process.execPath, args, {
     env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: env.JOB_ACCESS_IDENTITY ? 'info' : 'error', ...env },
-    stdio: ['ignore', 'pipe', 'inherit']
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc']
   })
   const ended = once(child, 'exit')
   const stop = async (signal: NodeJS.Signals = 'SIGTERM') => {
@@ -30,12 +34,14 @@ export const startService = async (t: Test, env: Record<string, string> = {}): P
     await ended
   }
   t.teardown(() => stop('SIGKILL'))
+  const { stdout } = child
+  if (!stdout) throw new Error('no stdout')
   let url = ''
-  for await (const line of createInterface({ input: child.stdout })) {
+  for await (const line of createInterface({ input: stdout })) {
     url ||= /(?:listens on|Server listening at) (http:[^\s"]+)/.exec(line)?.[1] ?? ''
     const token = env.JOB_ACCESS_IDENTITY && url ? '' : /jat_\S+/.exec(line)?.[0]
     if (token !== undefined) {
-      child.stdout.resume()
+      stdout.resume()
       return { url, token, process: child, env: { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: token }, stop }
     }
   }
