@@ -50,14 +50,14 @@ export const mintOne = async <T>(create: () => Promise<T>, prune: () => Promise<
   }
 }
 
-/** True as soon as `probe` succeeds; false when it has not by the deadline. Anything but "unknown key" is thrown. */
+/** True as soon as `probe` succeeds; false when it has not by the deadline. A provider that cannot be asked is no answer either. */
 export const poll = async (probe: () => Promise<unknown>, until: number, waiting = realTime): Promise<boolean> => {
   for (;;) {
     try {
       await probe()
       return true
     } catch (error) {
-      if (!isIamError(error, 'credentials', 'denied', 'unavailable')) throw error
+      if (!isIamError(error, 'credentials', 'denied', 'unavailable', 'throttled', 'conflict')) throw error
       if (!hasTime(until, waiting)) return false
       await waiting.pause(pauseMs)
     }

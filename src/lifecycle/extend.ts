@@ -3,11 +3,11 @@ import type { Grant } from '../ledger/grant.ts'
 import type { NewEvent } from '../ledger/ledger.ts'
 import { readmit, type Change } from '../policy/admit.ts'
 import { Problem } from '../problems.ts'
-import { commit, dueAfter, event, found, held, planOf, release, type Actor, type Desk } from './desk.ts'
+import { commit, dueAfter, event, planOf, release, type Actor, type Desk } from './desk.ts'
 import { fenced, undo } from './fence.ts'
 import { iamProblem } from './iam-problem.ts'
+import { heldLive, orGiveBack } from './live.ts'
 import { limitsOf, settle, type Guard, type Prepared } from './prepare.ts'
-import { refuseInactive } from './rotate.ts'
 
 type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 
@@ -16,10 +16,9 @@ type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | '
  * wanted before the provider is asked; a crash in between is mended by the sweeper towards the ledger.
  */
 export const extend = async (desk: Desk, actor: Actor, id: string, change: Change, guard: Guard): Promise<{ grant: Grant, prepared: Prepared }> => {
-  await found(desk, id)
-  const grant = await held(desk, id)
+  const grant = await heldLive(desk, id)
   const scheduled = grant.state === 'pending' && grant.issueAt !== null
-  if (!scheduled) await refuseInactive(desk, grant)
+  if (!scheduled) await orGiveBack(desk, grant)
   let prepared: Prepared
   try {
     prepared = preparedChange(desk, grant, change, guard)

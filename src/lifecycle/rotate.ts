@@ -2,10 +2,11 @@ import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { Problem } from '../problems.ts'
-import { commit, dueAfter, event, found, held, planOf, release, type Actor, type Desk } from './desk.ts'
+import { commit, dueAfter, event, found, planOf, release, type Actor, type Desk } from './desk.ts'
 import { fenced, undo } from './fence.ts'
 import { iamProblem } from './iam-problem.ts'
 import type { Delivery } from './issue.ts'
+import { heldActive, heldLive } from './live.ts'
 import { rekey, resume } from './mint.ts'
 
 /**
@@ -13,8 +14,7 @@ import { rekey, resume } from './mint.ts'
  * key whose overlap still runs is deleted first.
  */
 export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSeconds: number): Promise<Delivery> => {
-  await found(desk, id)
-  const grant = await refuseInactive(desk, await held(desk, id))
+  const grant = await heldActive(desk, id)
   if (grant.attach === 'session') {
     // There is no key to exchange: a new session is the rotation, and the old one lasts, or is revoked, with the grant.
     return { ...await rekey(desk, actor, grant), created: false }
@@ -94,7 +94,7 @@ export const fetchCredentials = async (desk: Desk, actor: Actor, id: string): Pr
       retryAfterSeconds: Math.ceil((grant.issueAt - desk.now()) / 1000)
     })
   }
-  const claimed = await held(desk, id)
+  const claimed = await heldLive(desk, id)
   if (claimed.deliveredAt !== null) {
     await release(desk, claimed)
     throw new Problem('grant-state', {
@@ -103,14 +103,4 @@ export const fetchCredentials = async (desk: Desk, actor: Actor, id: string): Pr
     })
   }
   return { ...await resume(desk, actor, claimed), created: false }
-}
-
-/** Gives back a grant that is not active, or whose window is over. @throws Problem then */
-export const refuseInactive = async (desk: Desk, grant: Grant): Promise<Grant> => {
-  if (grant.state === 'active' && desk.now() < grant.expiresAt) return grant
-  await release(desk, grant)
-  throw new Problem('grant-state', {
-    detail: grant.state === 'active' ? 'The grant’s window is over.' : `The grant is ${grant.state}.`,
-    hint: 'Only active grants can be changed; ask for a new one with POST /v1/grants.'
-  })
 }

@@ -369,4 +369,17 @@ t.test('a retry makes the user again that somebody deleted', async t => {
   }
 })
 
+t.test('readiness is told, never thrown: the grant stands', async t => {
+  const cases: Array<[code: string, times: number, ready: boolean]> = [
+    ['InvalidClientTokenId', 2, true], ['Throttling', 2, true], ['InvalidClientTokenId', 1000, false], ['Throttling', 1000, false], ['ServiceUnavailable', 1000, false]
+  ]
+  for (const [code, times, ready] of cases) {
+    const w = await world(t)
+    const { grant, credentials } = await ask(w.healthy)
+    if (!credentials) return t.fail('no credentials')
+    w.iam.faults.on({ action: 'GetCallerIdentity', nth: 1, times }, { kind: 'error', code })
+    t.equal(await w.healthy.desk.principals('inline').ready(grant.principal, credentials, w.healthy.desk.deadline()), ready, `${code} ${times} times`)
+  }
+})
+
 const codeOf = (error: unknown): string => error instanceof Problem ? error.code : String(error)

@@ -93,7 +93,9 @@ t.test('what cannot be rotated', async t => {
   w.clock.advance(10_800_000)
   t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { message: 'The grant’s window is over.' })
   await end(w.healthy.desk, owner, grant.id, 'completed')
+  const history = await w.store.events(grant.id)
   t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { message: 'The grant is revoked.' })
+  t.same(await w.store.events(grant.id), history, 'its history ends with its end')
 })
 
 t.test('a session is replaced by a new one', async t => {

@@ -5,7 +5,6 @@ import type { Test } from 'tap'
 import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
-import { keyPrincipals } from '../../src/iam/key-principal.ts'
 import type { Credentials, Principals } from '../../src/iam/principal.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
 import { sessionPrincipals } from '../../src/iam/session-principal.ts'
@@ -71,7 +70,6 @@ export interface WorldOptions extends EmbeddedIamOptions {
   limits?: Partial<Limits>
   profiles?: Record<string, RoleProfile>
   ledgerUrl?: string
-  keysOnly?: boolean
   /** A provider that another world stopped working on. */
   on?: EmbeddedIam
 }
@@ -84,7 +82,7 @@ export const roleArn = 'arn:aws:iam::000000000000:role/jobs'
 export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
-  const { limits, profiles = {}, ledgerUrl = ':memory:', keysOnly = false, on, ...iamOptions } = options
+  const { limits, profiles = {}, ledgerUrl = ':memory:', on, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
   const iam = on ?? await startEmbeddedIam(iamOptions)
   const store = await openLedger({ url: ledgerUrl })
@@ -135,9 +133,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       if (isKey(answer)) secrets.add(answer.secretAccessKey)
       return answer
     }), ['close'])
-    const users = keysOnly
-      ? keyPrincipals({ iam: calling, prefix: 'ja', now: waiting.now })
-      : userPrincipals({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, waiting })
+    const users = userPrincipals({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, waiting })
     const sessions = sessionPrincipals({ iam: calling, profiles, prefix: 'ja', now: waiting.now })
     const heard = async <T>(name: string, effect: () => Promise<T>): Promise<T> => living(async () => {
       it.calls.push(name)
