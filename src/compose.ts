@@ -19,6 +19,7 @@ import { keyPrincipals } from './iam/key-principal.ts'
 import type { Principals } from './iam/principal.ts'
 import { sessionPrincipals } from './iam/session-principal.ts'
 import { userPrincipals } from './iam/user-principal.ts'
+import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity, type IdentityConfig } from './identity/config.ts'
 import { mintToken } from './identity/tokens.ts'
 import { openLedger } from './ledger/open.ts'
@@ -78,13 +79,16 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
 
     const iam = createIam({
       region: config.AWS_REGION,
+      ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
+      // Where an STS beside the IAM is a danger, that one is looked for.
+      ...(config.iamEndpoint && !rules.dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),
       ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
       ...(metrics && { onCall: metrics.iamCall })
     })
     closers.push(async () => iam.close())
     const epoch = () => Date.now()
-    const { principals, paths, tagged, policyVersions, identityProbe, selfService } = rules.dialect
-    const users = principals === 'keys'
+    const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = rules.dialect
+    const plain = principals === 'keys'
       ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
       : userPrincipals({
         iam,
@@ -96,6 +100,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
         now: epoch,
         ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
       })
+    const users = holdsWithSts ? plain : withoutSts(plain, iam, epoch)
     const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
 
     const recorded = recorder(audit, log)

@@ -35,6 +35,8 @@ export const EnvSchema = Type.Object({
 
   JOB_ACCESS_PROVIDER: choice('Where users and keys are made. `embedded` is a toy IAM in this process: its credentials open nothing.',
     ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'tigris'], 'embedded'),
+  AWS_ENDPOINT_URL_IAM: text('Endpoint of the provider’s IAM; required but at AWS. `AWS_ENDPOINT_URL` does, too.', { pattern: '^https?://' }),
+  AWS_ENDPOINT_URL: text('Endpoint of IAM and STS alike, where neither has one of its own.', { pattern: '^https?://' }),
   AWS_REGION: Type.String({ description: 'Region of IAM and STS calls.', default: 'us-east-1', minLength: 1 }),
   JOB_ACCESS_PARTITION: choice('AWS partition of every ARN.', ['aws', 'aws-cn', 'aws-us-gov'], 'aws'),
   JOB_ACCESS_PATH: Type.String({ description: 'IAM path below which all users live.', default: '/job-access/', pattern: '^/([\\w+=,.@-]+/)+$', maxLength: 400 }),
@@ -80,6 +82,8 @@ export type Env = Static<typeof EnvSchema>
 export interface Config extends Env {
   limits: Limits
   dialect: DialectName
+  /** Undefined: AWS’s own, or what the AWS SDK finds in its files. */
+  iamEndpoint: string | undefined
   ledgerUrl: string
   /** Whether there is an audit log at all. */
   audited: boolean
@@ -160,6 +164,7 @@ const derived = (env: Env): Config => {
       allowPrivateSourceIps: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS
     },
     dialect: env.JOB_ACCESS_PROVIDER === 'embedded' ? 'aws' : env.JOB_ACCESS_PROVIDER,
+    iamEndpoint: env.AWS_ENDPOINT_URL_IAM ?? env.AWS_ENDPOINT_URL,
     // The embedded IAM forgets everything at the end of the process; a ledger that outlived it would only tell of the lost.
     ledgerUrl: env.DATABASE_URL ?? env.JOB_ACCESS_LEDGER ?? (embedded ? ':memory:' : 'job-access.sqlite'),
     audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined,
@@ -182,6 +187,10 @@ const crossChecks = (config: Config): string[] => {
   }
   if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
     faults.push('JOB_ACCESS_BOUNDARY_ARN: required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary')
+  }
+  // Or a service configured for another provider would make users at AWS, by rules that are not AWS's.
+  if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {
+    faults.push(`AWS_ENDPOINT_URL_IAM: required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`)
   }
   if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) faults.push('JOB_ACCESS_LEDGER: DATABASE_URL is set too; give one of them')
   if (config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS) {

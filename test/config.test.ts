@@ -23,7 +23,7 @@ t.test('a real provider keeps its ledger and its audit in files', async t => {
   t.match(config, { ledgerUrl: 'job-access.sqlite', audited: true })
 })
 
-const good = { JOB_ACCESS_PROVIDER: 'localstack', JOB_ACCESS_IDENTITY: 'i.json', JOB_ACCESS_GUARDRAILS: 'g.cedar' }
+const good = { JOB_ACCESS_PROVIDER: 'localstack', AWS_ENDPOINT_URL: 'http://127.0.0.1:4566', JOB_ACCESS_IDENTITY: 'i.json', JOB_ACCESS_GUARDRAILS: 'g.cedar' }
 const refusals: Array<[string, Record<string, string>, RegExp]> = [
   ['a typo must not lift a ceiling', { JOB_ACCESS_MAX_WINDOW_SECOND: '60' }, /JOB_ACCESS_MAX_WINDOW_SECOND: unknown/],
   ['not a number', { PORT: '80a' }, /^PORT: must be integer/],
@@ -36,6 +36,7 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
   ['generated token beyond loopback', { ...good, HOST: '0.0.0.0', JOB_ACCESS_IDENTITY: '' }, /^HOST: .*generated-token/],
   ['no guardrails beyond loopback', { ...good, HOST: '::', JOB_ACCESS_GUARDRAILS: '' }, /^HOST: .*open-guardrails/],
   ['AWS without a boundary', { JOB_ACCESS_PROVIDER: 'aws' }, /^JOB_ACCESS_BOUNDARY_ARN: required/],
+  ['another provider at AWS’s own endpoint', { JOB_ACCESS_PROVIDER: 'seaweedfs' }, /^AWS_ENDPOINT_URL_IAM: required with JOB_ACCESS_PROVIDER=seaweedfs/],
   ['two ledgers', { DATABASE_URL: 'postgres://a/b', JOB_ACCESS_LEDGER: 'x' }, /^JOB_ACCESS_LEDGER: /],
   ['limits that contradict', { JOB_ACCESS_MAX_GRANTS: '5' }, /^JOB_ACCESS_MAX_GRANTS_PER_IDENTITY/],
   ['an unknown exposure', { JOB_ACCESS_ALLOW: 'everything' }, /^JOB_ACCESS_ALLOW\/0: /]

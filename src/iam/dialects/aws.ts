@@ -15,5 +15,6 @@ export const aws: Dialect = {
   denies: true,
   notResource: true,
   identityProbe: 'sts',
+  holdsWithSts: true,
   selfService: false
 }

@@ -21,5 +21,6 @@ export const ceph: Dialect = {
   denies: true,
   notResource: true,
   identityProbe: null,
+  holdsWithSts: true,
   selfService: false
 }

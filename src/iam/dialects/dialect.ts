@@ -27,6 +27,8 @@ export interface Dialect {
   notResource: boolean
   /** What a fresh key can ask to learn whose it is, for `waitUntilReady`: GetCallerIdentity, or GetUser of itself. */
   identityProbe: 'sts' | 'iam' | null
+  /** Whether policies hold with an STS beside the IAM; without, see without-sts.ts. */
+  holdsWithSts: boolean
   /** A key may make its user further keys, whatever its policy says: a rotation must look for them. */
   selfService: boolean
 }

@@ -21,5 +21,6 @@ export const seaweedfs: Dialect = {
   denies: true,
   notResource: true,
   identityProbe: 'iam',
+  holdsWithSts: false,
   selfService: true
 }

@@ -23,5 +23,6 @@ export const tigris: Dialect = {
   // Not in its grammar.
   notResource: false,
   identityProbe: null,
+  holdsWithSts: true,
   selfService: false
 }
