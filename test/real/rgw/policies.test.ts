@@ -1,4 +1,4 @@
-import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { DeleteBucketPolicyCommand, PutBucketPolicyCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
@@ -38,7 +38,7 @@ const hired = async (request: PolicyRequest) => {
     t.teardown(() => client.destroy())
     return jobOf(client)
   }) as [ReturnType<typeof jobOf>, ReturnType<typeof jobOf>]
-  return { over4, over6, put, revoke: () => iam.deleteUserPolicy(name, inlinePolicyName, soon()) }
+  return { name, over4, over6, put, revoke: () => iam.deleteUserPolicy(name, inlinePolicyName, soon()) }
 }
 
 for (const layout of ['everywhere', 'guarded'] as const) {
@@ -123,6 +123,27 @@ for (const layout of ['everywhere', 'guarded'] as const) {
     t.equal(await free.over4.list(buckets.data), 'denied', 'list: false')
   })
 }
+
+t.test('a bucket policy that lets the job in: guarded still denies, everywhere cannot', async t => {
+  const names = []
+  for (const layout of ['everywhere', 'guarded'] as const) {
+    const job = await hired({ ...trainingJob(layout), window: open(), sourceIps: ['127.0.0.1'] })
+    names.push(`arn:aws:iam:::user/${job.name}`)
+    const reads = async () => [await job.over4.read(buckets.other, 'salaries.csv'), await job.over6.read(buckets.other, 'salaries.csv')]
+    t.strictSame(await reads(), ['denied', 'denied'])
+    await admin.send(new PutBucketPolicyCommand({
+      Bucket: buckets.other,
+      Policy: JSON.stringify({
+        Version: '2012-10-17',
+        Statement: [{ Effect: 'Allow', Principal: { AWS: names }, Action: ['s3:GetObject'], Resource: [`arn:aws:s3:::${buckets.other}/*`] }]
+      })
+    }))
+    t.strictSame(await reads(), ['allowed', layout === 'guarded' ? 'denied' : 'allowed'], `${layout}: from ::1 it is ${layout === 'guarded' ? 'denied' : 'let in'}`)
+    await job.put({ ...trainingJob(layout), window: { notBefore: second(Date.now() + 600_000), durationSeconds: 600 }, sourceIps: ['127.0.0.1', '::1'] })
+    t.strictSame(await reads(), layout === 'guarded' ? ['denied', 'denied'] : ['allowed', 'allowed'], `${layout}: before the window`)
+  }
+  await admin.send(new DeleteBucketPolicyCommand({ Bucket: buckets.other }))
+})
 
 t.test('the guide’s layout, KMS keys and VPCs are refused before the server would refuse them, or take them for nothing', async t => {
   const { job, datasets, output } = trainingJob('guide')

@@ -72,6 +72,8 @@ t.test('PATCH moves the window while the key stays; rotate kills the old key', a
   t.equal(await eventually(write, 'allowed'), 'allowed', 'both')
   t.equal((await policies()).filter(name => name?.startsWith(grant.user.name)).length, 1, 'four policies, one after the other')
 
+  t.match(await service.call('PATCH', path, { vpc: { vpcIds: ['vpc-01234567'] } }), { status: 422, body: { code: 'dialect-unfit', pointer: '/vpc' } })
+
   const rotated = await service.call<{ credentials: typeof credentials }>('POST', `${path}/rotate`, {})
   t.equal(rotated.status, 200)
   const fresh = jobWith(rotated.body.credentials)
