@@ -93,7 +93,8 @@ export interface Config extends Env {
 
 export const RoleProfilesSchema = Type.Array(Type.Object({
   name: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }),
-  roleArn: Type.String({ pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:role/' }),
+  // Ceph has a tenant there, or nothing (docs.ceph.com, radosgw/role).
+  roleArn: Type.String({ pattern: '^arn:aws[a-z-]*:iam::[A-Za-z0-9_-]*:role/' }),
   maxSessionSeconds: Type.Integer({ minimum: 900, maximum: 43_200 }),
   chained: Type.Boolean(),
   revocable: Type.Boolean(),

@@ -28,11 +28,13 @@ export interface ServiceOptions {
   endpoint: string
   admin: { accessKeyId: string, secretAccessKey: string }
   env?: Record<string, string>
+  /** For a provider that lacks the calls of a user, so that the service is never ready, but gives sessions. */
+  unready?: boolean
 }
 
 const root = join(here, '..', '..')
 
-export const startService = async (t: Test, { provider, endpoint, admin, env = {} }: ServiceOptions): Promise<Service> => {
+export const startService = async (t: Test, { provider, endpoint, admin, env = {}, unready = false }: ServiceOptions): Promise<Service> => {
   const dir = await temporaryDir('service')
   const port = await freePort('127.0.0.1')
   const url = `http://127.0.0.1:${port}`
@@ -69,7 +71,7 @@ export const startService = async (t: Test, { provider, endpoint, admin, env = {
     args: script('server.ts'),
     dir,
     env: settings,
-    ready: async () => (await fetch(`${url}/readyz`)).ok
+    ready: async () => (await fetch(`${url}/${unready ? 'healthz' : 'readyz'}`)).ok
   })
   t.teardown(() => daemon.stop())
 

@@ -1,4 +1,6 @@
 import { CreateRoleCommand, IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
@@ -8,8 +10,10 @@ import { sessionPrincipals } from '../../../src/iam/session-principal.ts'
 import { prepare, type Rules } from '../../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../../src/policy/admit.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
+import { temporaryDir } from '../../servers/daemon.ts'
 import { startRgw } from '../../servers/rgw.ts'
-import { jobOf, s3, second, type Outcome } from '../job.ts'
+import { eventually, jobOf, s3, second, type Outcome } from '../job.ts'
+import { startService } from '../service.ts'
 import { buckets, fill, matrix, trainingJob } from '../store.ts'
 
 // The same policies as session policies of AssumeRole: the role may do everything, the session what was asked for.
@@ -99,4 +103,26 @@ t.test('without a session policy the role would have allowed it', async t => {
   const client = s3(rgw.endpoint, { accessKeyId, secretAccessKey, sessionToken })
   t.teardown(() => client.destroy())
   t.equal(await jobOf(client).read(buckets.other, 'salaries.csv'), 'allowed', 'so that it was the session policy that denied')
+})
+
+t.test('the whole service: POST /v1/grants to a denied PutObject', async t => {
+  const dir = await temporaryDir('profiles')
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  await writeFile(join(dir, 'profiles.json'), JSON.stringify([profile]))
+  const service = await startService(t, {
+    provider: 'ceph', endpoint: rgw.endpoint, admin: issuer, env: { JOB_ACCESS_PROFILES: join(dir, 'profiles.json') }, unready: true
+  })
+  const ends = Date.now() + 8_000
+  const { grant, credentials } = await service.issue({
+    ...trainingJob('guarded'), attach: 'session', window: { notBefore: second(Date.now() - 60_000), notAfter: second(ends) }, sourceIps: ['127.0.0.1']
+  })
+  const client = s3(rgw.endpoint, credentials)
+  t.teardown(() => client.destroy())
+  const job = jobOf(client)
+  for (const [what, wanted, ask] of matrix('guarded')) t.equal(await ask(job), wanted, `${what}: ${wanted}`)
+  t.match(await service.call('POST', `/v1/grants/${grant.id}/complete`), { status: 202, body: { state: 'revoking', notice: /cannot be revoked/ } })
+  t.equal(await eventually(() => job.write(buckets.output, 'runs/42/late'), 'denied'), 'denied', 'its window ends it')
+  t.ok(Date.now() >= ends - 1000, 'not sooner')
+  t.match(await service.call('POST', '/v1/grants', { ...trainingJob('guarded'), window: { durationSeconds: 600 }, sourceIps: ['127.0.0.1'] }),
+    { status: 502, body: { code: 'iam-refused', detail: /CreateUser/ } }, 'this release has no users')
 })
