@@ -35,7 +35,9 @@ export const settling = async <T>(call: () => Promise<T>, until: number, waiting
  * One fresh key. A lost answer may have made a key whose secret nobody has, and a user holds two (IAM quotas page):
  * before the next try, `prune` deletes the keys that we do not know.
  */
-export const mintOne = async <T>(create: () => Promise<T>, prune: () => Promise<string[]>, until: number, waiting = realTime): Promise<T> => {
+export const mintOne = async <T>(
+  create: () => Promise<T>, prune: () => Promise<string[]>, until: number, waiting = realTime
+): Promise<T> => {
   for (;;) {
     try {
       return await settling(create, until, waiting)

@@ -1,5 +1,7 @@
 /** Runs `work` again and again, `everyMs` after the last run ended; never twice at once. */
-export const clockwork = (everyMs: number, work: (stop: AbortSignal) => Promise<unknown>, onError: (error: unknown) => void): { stop: () => Promise<void> } => {
+export const clockwork = (
+  everyMs: number, work: (stop: AbortSignal) => Promise<unknown>, onError: (error: unknown) => void
+): { stop: () => Promise<void> } => {
   const stopping = new AbortController()
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> = Promise.resolve()

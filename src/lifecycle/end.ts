@@ -42,7 +42,8 @@ export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Gr
     switch (result) {
       case 'gone': return await closed(desk, actor, grant)
       case 'unsure': return await postponed(desk, actor, grant, 'unsure', {}, freed(grant))
-      case 'irrevocable': return await commit(desk, grant, { dueAt: endsAt, claimedUntil: null, ...freed(grant) }, event(actor, 'irrevocable'))
+      case 'irrevocable':
+        return await commit(desk, grant, { dueAt: endsAt, claimedUntil: null, ...freed(grant) }, event(actor, 'irrevocable'))
     }
   } catch (error) {
     if (!isIamError(error)) throw error

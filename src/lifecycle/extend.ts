@@ -15,7 +15,9 @@ type Wanted = Pick<Grant, 'admitted' | 'policy' | 'policyHash' | 'notBefore' | '
  * Moves the window or changes the source of a live grant: one PutUserPolicy, the key stays. The ledger holds what is
  * wanted before the provider is asked; a crash in between is mended by the sweeper towards the ledger.
  */
-export const extend = async (desk: Desk, actor: Actor, id: string, change: Change, guard: Guard): Promise<{ grant: Grant, prepared: Prepared }> => {
+export const extend = async (
+  desk: Desk, actor: Actor, id: string, change: Change, guard: Guard
+): Promise<{ grant: Grant, prepared: Prepared }> => {
   const grant = await heldLive(desk, id)
   const scheduled = grant.state === 'pending' && grant.issueAt !== null
   if (!scheduled) await orGiveBack(desk, grant)

@@ -56,8 +56,9 @@ const audited = async (desk: Desk, actor: Actor, grant: Grant, what: NewEvent): 
   try {
     await desk.record(grant, what)
   } catch (cause) {
-    await commit(desk, grant, { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null }, event(actor, 'issue-failed', { reason: 'audit' }))
-      .catch(error => desk.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
+    const failed = { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null } as const
+    await commit(desk, grant, failed, event(actor, 'issue-failed', { reason: 'audit' })).catch(error =>
+      desk.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
     throw cause
   }
 }

@@ -17,7 +17,9 @@ export interface MintOptions {
 }
 
 /** Makes principal, policy and key of a pending grant that this operation holds. */
-export const mint = async (desk: Desk, actor: Actor, grant: Grant, { withKey = true, resumed = false }: MintOptions = {}): Promise<Minted> => {
+export const mint = async (
+  desk: Desk, actor: Actor, grant: Grant, { withKey = true, resumed = false }: MintOptions = {}
+): Promise<Minted> => {
   const principals = desk.principals(grant.attach)
   let made: Awaited<ReturnType<Principals['create']>> | undefined
   let asked = resumed

@@ -66,7 +66,9 @@ const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], 
   })
 }
 
-const closeLost = async (desk: Desk, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport) => {
+const closeLost = async (
+  desk: Desk, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport
+) => {
   let after: string | undefined
   do {
     const page: Grant[] = await desk.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })

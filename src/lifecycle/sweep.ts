@@ -64,13 +64,15 @@ const handle = async (desk: Desk, grant: Grant): Promise<unknown> => {
       return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'failed', 'stale'))
     case 'active':
       if (now >= grant.expiresAt) return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'expired', 'window over'))
-      // Nothing but the end of an overlap is due.
-      if (grant.previousKeyDiesAt !== null && grant.dueAt === grant.previousKeyDiesAt) return dropPrevious(desk, sweeper, grant, grant.expiresAt)
+      if (isOverlapOnly(grant)) return dropPrevious(desk, sweeper, grant, grant.expiresAt)
       return mend(desk, grant)
     case 'revoking': return finish(desk, sweeper, grant)
     default: return undefined
   }
 }
+
+/** Nothing but the end of an overlap is due. */
+const isOverlapOnly = ({ dueAt, previousKeyDiesAt }: Grant): boolean => previousKeyDiesAt !== null && dueAt === previousKeyDiesAt
 
 /** After an operation that died: the provider holds what the ledger says, and no key that it does not know. */
 const mend = async (desk: Desk, grant: Grant): Promise<Grant> => {
@@ -101,7 +103,9 @@ const isGone = async (desk: Desk, grant: Grant): Promise<boolean> =>
   desk.now() - (grant.mintedAt ?? desk.now()) >= settleMs && !(await desk.principals(grant.attach).exists(grant.principal, desk.deadline()))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
-export const paced = async <T>(items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>): Promise<void> => {
+export const paced = async <T>(
+  items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>
+): Promise<void> => {
   const queue = [...items]
   const spacingMs = 1000 / perSecond
   let next = Date.now()

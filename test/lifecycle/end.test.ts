@@ -6,7 +6,10 @@ import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret } from './order.ts'
-import { actions, at, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, role, startOfTime, swept, world, type World } from './world.ts'
+import {
+  actions, at, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, swept, world,
+  type World
+} from './world.ts'
 
 const give = ({ healthy }: World, request: Partial<GrantRequest> = {}, key?: string) =>
   issue(healthy.desk, owner, inputOf(healthy, jobRequest(request), key))
@@ -46,7 +49,7 @@ t.test('may be called again and again', async t => {
   t.same(await complete(w, grant.id), first)
   t.same(actions(w, seen), [])
   t.equal((await w.store.events(grant.id)).length, 4, 'and leaves nothing in the history')
-  t.match(await complete(w, 'unknown').catch(error => error), { code: 'grant-unknown', status: 404 })
+  t.match(await refusalOf(complete(w, 'unknown')), { code: 'grant-unknown', status: 404 })
 })
 
 t.test('both keys of an overlap die first, side by side', async t => {
@@ -130,21 +133,21 @@ t.test('while the provider is down', async t => {
   w.iam.faults.on({}, { kind: 'error', code: 'ServiceUnavailable' })
   t.match(await complete(w, grant.id), { state: 'revoking', ending: 'revoked', attempts: 1, claimedUntil: null, idempotencyKey: 'key:k-1' })
   t.match(await complete(w, grant.id), { state: 'revoking', attempts: 2 }, 'again: it tries again')
-  t.match(await give(w, {}, 'k-1').catch(error => error), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
-  t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { code: 'grant-state', status: 409 })
-  t.match(await extend(w.healthy.desk, owner, grant.id, {}, () => {}).catch(error => error), { code: 'grant-state', status: 409 })
+  t.match(await refusalOf(give(w, {}, 'k-1')), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, grant.id, 0)), { code: 'grant-state', status: 409 })
+  t.match(await refusalOf(extend(w.healthy.desk, owner, grant.id, {}, () => {})), { code: 'grant-state', status: 409 })
   w.iam.faults.clear()
   await w.pass(60_000)
   t.match(await w.store.get(grant.id), { state: 'revoked', idempotencyKey: 'key:k-1', attempts: 0 })
   t.equal(await identityOf(w, credentials), undefined)
-  t.match(await give(w, {}, 'k-1').catch(error => error), { code: 'grant-state' }, 'an explicit key stays taken')
+  t.match(await refusalOf(give(w, {}, 'k-1')), { code: 'grant-state' }, 'an explicit key stays taken')
 })
 
 t.test('while another operation holds the grant', async t => {
   const w = await world(t)
   const { grant } = await give(w)
   await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
-  t.match(await complete(w, grant.id).catch(error => error), { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
+  t.match(await refusalOf(complete(w, grant.id)), { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
   w.clock.advance(leaseMs)
   t.match(await complete(w, grant.id), { state: 'revoked' })
 })

@@ -7,7 +7,7 @@ import { Problem } from '../../src/problems.ts'
 import type { Change } from '../../src/policy/admit.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
-import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, role, startOfTime, world, type World } from './world.ts'
+import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
 
 const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.desk, owner, inputOf(healthy, jobRequest(request)))
 
@@ -27,13 +27,15 @@ t.test('one PutUserPolicy, the key stays', async t => {
     const seen = w.iam.calls.length
     const changed = await change(w, grant.id, what)
     t.same(actions(w, seen), ['PutUserPolicy'], name)
-    t.match(changed, { ...expected, state: 'active', accessKeyId: credentials?.accessKeyId, claimedUntil: null, principal: grant.principal }, name)
+    t.match(changed,
+      { ...expected, state: 'active', accessKeyId: credentials?.accessKeyId, claimedUntil: null, principal: grant.principal }, name)
     t.equal(changed.dueAt, changed.expiresAt, name)
     t.not(changed.policyHash, grant.policyHash, name)
     await whole(t, w, { grant: changed, credentials, created: false })
     t.same(await disorder(w), [], name)
     const events = await w.store.events(grant.id)
-    t.match(events.slice(-2), [{ action: 'extending', policyHash: changed.policyHash }, { action: 'extended', detail: { previousHash: grant.policyHash } }], name)
+    t.match(events.slice(-2),
+      [{ action: 'extending', policyHash: changed.policyHash }, { action: 'extended', detail: { previousHash: grant.policyHash } }], name)
   }
 })
 
@@ -99,31 +101,31 @@ t.test('what the guardrails refuse, too', async t => {
   const w = await world(t)
   const { grant } = await give(w)
   const refuse = () => { throw new Problem('forbidden') }
-  t.match(await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 60 } }, refuse).catch(error => error), { code: 'forbidden' })
+  t.match(await refusalOf(extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 60 } }, refuse)), { code: 'forbidden' })
   t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, claimedUntil: null })
 })
 
 t.test('what cannot be changed', async t => {
   const w = await world(t, { profiles: { default: role } })
   const longer: Change = { window: { durationSeconds: 20_000 } }
-  t.match(await change(w, 'unknown', longer).catch(error => error), { code: 'grant-unknown' })
+  t.match(await refusalOf(change(w, 'unknown', longer)), { code: 'grant-unknown' })
   const session = await give(w, { attach: 'session' })
-  t.match(await change(w, session.grant.id, longer).catch(error => error), { code: 'session-unfit' })
+  t.match(await refusalOf(change(w, session.grant.id, longer)), { code: 'session-unfit' })
   t.match(await w.store.get(session.grant.id), { claimedUntil: null })
   const { grant } = await give(w, { job: { id: 'other', team: 'nlp' } })
   await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
-  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
+  t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
   w.clock.advance(10_800_000)
-  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', message: 'The grant’s window is over.' })
+  t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant’s window is over.' })
   await end(w.healthy.desk, owner, grant.id, 'completed')
-  t.match(await change(w, grant.id, longer).catch(error => error), { code: 'grant-state', message: 'The grant is revoked.' })
+  t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant is revoked.' })
 })
 
 t.test('a provider that refuses: the old policy is put again', async t => {
   const w = await world(t)
   const { grant, credentials } = await give(w)
   w.iam.faults.on({ action: 'PutUserPolicy', nth: 1 }, { kind: 'errorAfter', code: 'MalformedPolicyDocument' })
-  t.match(await change(w, grant.id, { window: { durationSeconds: 20_000 } }).catch(error => error), { code: 'iam-refused' })
+  t.match(await refusalOf(change(w, grant.id, { window: { durationSeconds: 20_000 } })), { code: 'iam-refused' })
   t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, policyHash: grant.policyHash, claimedUntil: null })
   t.not((await disorder(w)).length, 0, 'it has the new one')
   await w.pass(0)
@@ -151,8 +153,8 @@ t.test('a scheduled grant is changed before it is made', async t => {
   const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
   t.match(changed, { state: 'pending', dueAt: startOfTime + 600_000, expiresAt: startOfTime + 20_000_000, claimedUntil: null })
   t.same(actions(w), [])
-  t.match(await change(w, grant.id, { window: { durationSeconds: 600 } }).catch(error => error), { code: 'window-invalid', init: { pointer: '/window' } },
-    'not so that it ends before its key is made')
+  t.match(await refusalOf(change(w, grant.id, { window: { durationSeconds: 600 } })),
+    { code: 'window-invalid', init: { pointer: '/window' } }, 'not so that it ends before its key is made')
   t.match(await w.store.get(grant.id), { expiresAt: startOfTime + 20_000_000, claimedUntil: null })
   await w.pass(600_000)
   t.same(await disorder(w), [])

@@ -1,11 +1,15 @@
 import t from 'tap'
+import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
 import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
 import { Problem } from '../../src/problems.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret, whole } from './order.ts'
-import { actions, arnOf, at, identityOf, inputOf, jobRequest, leaseMs, owner, role, rows, startOfTime, swept, world, type Replica, type World } from './world.ts'
+import {
+  actions, arnOf, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, rows, startOfTime, swept,
+  world, type Replica, type World
+} from './world.ts'
 
 const ask = (r: Replica, request: Partial<GrantRequest> = {}, key?: string, actor = owner): Promise<Delivery> =>
   issue(r.desk, actor, inputOf(r, jobRequest(request), key))
@@ -16,13 +20,19 @@ t.test('a new grant', async t => {
   const { grant, credentials } = delivery
   await whole(t, w, delivery)
   t.ok(delivery.created)
-  t.match(grant, { state: 'active', attach: 'inline', owner: 'token:nlp', dueAt: grant.expiresAt, claimedUntil: null, deliveredAt: startOfTime, mintedAt: startOfTime })
+  t.match(grant, { state: 'active', attach: 'inline', owner: 'token:nlp', deliveredAt: startOfTime, mintedAt: startOfTime })
+  t.match(grant, { dueAt: grant.expiresAt, claimedUntil: null })
   const user = w.iam.state.user(grant.principal.name)
   t.same(JSON.parse(user?.inline['job-access'] ?? ''), grant.policy)
   t.match(user, {
     path: `/job-access/${grant.expiresAt / 1000}/`,
     keys: [{ id: credentials?.accessKeyId }],
-    tags: { 'job-access:grant': grant.id, 'job-access:job': 'wiki-finetune-42', 'job-access:team': 'nlp', 'job-access:expires': '2025-07-16T03:30:00.000Z' }
+    tags: {
+      'job-access:grant': grant.id,
+      'job-access:job': 'wiki-finetune-42',
+      'job-access:team': 'nlp',
+      'job-access:expires': '2025-07-16T03:30:00.000Z'
+    }
   })
   t.same((await w.store.events(grant.id)).map(({ action, actor, requestId }) => [action, actor, requestId]),
     [['pending', 'token:nlp', 'req-1'], ['active', 'token:nlp', 'req-1']])
@@ -84,7 +94,8 @@ t.test('what is the same request, and what is another', async t => {
   }
   const w = await world(t)
   await ask(w.healthy, {}, 'k-1')
-  t.equal(await ask(w.healthy, { job: { id: 'other', team: 'nlp' } }, 'k-1').catch(codeOf), 'idempotency-conflict', 'an explicit key with another body')
+  t.equal(await ask(w.healthy, { job: { id: 'other', team: 'nlp' } }, 'k-1').catch(codeOf),
+    'idempotency-conflict', 'an explicit key with another body')
   t.equal(await ask(w.healthy, { format: 'env' }, 'k-2').then(() => 'new'), 'new')
 })
 
@@ -116,7 +127,8 @@ t.test('after the end', async t => {
       if (how === 'complete') await end(w.healthy.desk, owner, first.grant.id, 'completed')
       else w.clock.advance(10_800_000)
       if (how === 'expiry, swept') await swept(w.healthy)
-      const got = await ask(w.healthy, {}, key).then(delivery => { t.ok(delivery.created); return delivery.grant.id === first.grant.id ? 'same' : 'new' }, codeOf)
+      const got = await ask(w.healthy, {}, key)
+        .then(({ created, grant }) => created && grant.id !== first.grant.id ? 'new' : 'same', codeOf)
       t.equal(got, outcome, `${key ?? 'the job’s own key'}, ${how}`)
       if (outcome === 'new') t.same((await rows(w)).map(({ state }) => state), ['active', how === 'complete' ? 'revoked' : 'expired'])
       t.equal(w.iam.state.userCount, outcome === 'new' || how === 'expiry, not yet swept' ? 1 : 0)
@@ -128,7 +140,7 @@ t.test('a failed issue', async t => {
   await t.test('that made nothing is over at once, and its key is free', async t => {
     const w = await world(t)
     w.iam.faults.on({ action: 'CreateUser', nth: 1 }, { kind: 'error', code: 'LimitExceeded' })
-    t.match(await ask(w.healthy, {}, 'k-1').catch(error => error), { code: 'iam-refused', status: 502 })
+    t.match(await refusalOf(ask(w.healthy, {}, 'k-1')), { code: 'iam-refused', status: 502 })
     t.match(await rows(w), [{ state: 'failed', idempotencyKey: null, dueAt: null }])
     t.same(actions(w), ['CreateUser'])
     await whole(t, w, await ask(w.healthy, {}, 'k-1'))
@@ -137,7 +149,7 @@ t.test('a failed issue', async t => {
     const w = await world(t)
     w.iam.faults.on({ action: 'CreateUser', nth: 1 }, { kind: 'errorAfter' })
     w.iam.faults.on({ action: 'CreateUser', nth: 2 }, { kind: 'error', code: 'LimitExceeded' })
-    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-refused' })
+    t.match(await refusalOf(ask(w.healthy)), { code: 'iam-refused' })
     t.match(await rows(w), [{ state: 'failed' }])
     t.equal(w.iam.state.userCount, 0)
   })
@@ -147,9 +159,9 @@ t.test('a failed issue', async t => {
       w.iam.faults.on({ action: 'PutUserPolicy' }, { kind: 'error', code: 'MalformedPolicyDocument' }),
       w.iam.faults.on({ action: ['ListAccessKeys', 'DeleteAccessKey', 'DeleteUser'] }, { kind: 'error', code: 'ServiceUnavailable' })
     ]
-    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-refused' })
+    t.match(await refusalOf(ask(w.healthy)), { code: 'iam-refused' })
     t.match(await rows(w), [{ state: 'revoking', ending: 'failed' }])
-    t.match(await ask(w.healthy).catch(error => error), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
+    t.match(await refusalOf(ask(w.healthy)), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
     t.equal(w.iam.state.userCount, 1)
     for (const fault of down) fault.remove()
     await whole(t, w, await ask(w.healthy))
@@ -159,7 +171,7 @@ t.test('a failed issue', async t => {
   await t.test('that the provider knows nothing of frees its key before that can be believed', async t => {
     const w = await world(t)
     const down = w.iam.faults.on({ action: 'CreateUser' }, { kind: 'error', code: 'ServiceUnavailable' })
-    t.match(await ask(w.healthy).catch(error => error), { code: 'iam-unavailable', status: 503, init: { retryAfterSeconds: 5 } })
+    t.match(await refusalOf(ask(w.healthy)), { code: 'iam-unavailable', status: 503, init: { retryAfterSeconds: 5 } })
     t.match(await rows(w), [{ state: 'revoking', ending: 'failed', idempotencyKey: null }])
     down.remove()
     await whole(t, w, await ask(w.healthy))
@@ -186,7 +198,7 @@ t.test('what is tried again within the deadline', async t => {
   }
   const w = await world(t)
   w.iam.faults.on({}, { kind: 'throttle' })
-  t.match(await ask(w.healthy).catch(error => error), { code: 'iam-unavailable', init: { retryAfterSeconds: 5 } })
+  t.match(await refusalOf(ask(w.healthy)), { code: 'iam-unavailable', init: { retryAfterSeconds: 5 } })
   t.match(await rows(w), [{ state: 'failed' }], 'all of it was throttled, so nothing was made')
   t.ok(w.iam.calls.length < 20, `${w.iam.calls.length} tries`)
 })
@@ -208,7 +220,8 @@ t.test('a policy too large for a user goes into a managed one', async t => {
   await whole(t, w, delivery)
   const { grant } = delivery
   t.equal(grant.attach, 'managed')
-  t.match(w.iam.state.policies, [{ name: grant.principal.name, path: grant.principal.path, attachedTo: [grant.principal.name], arn: grant.principal.policyArn }])
+  t.match(w.iam.state.policies,
+    [{ name: grant.principal.name, path: grant.principal.path, attachedTo: [grant.principal.name], arn: grant.principal.policyArn }])
   t.same(w.iam.state.user(grant.principal.name)?.inline, {})
   t.same(actions(w).sort(), ['AttachUserPolicy', 'CreateAccessKey', 'CreatePolicy', 'CreateUser'])
   t.same(await disorder(w), [])
@@ -240,9 +253,11 @@ t.test('a session', async t => {
     ]
     for (const [maxSessionSeconds, chained, durationSeconds, fits] of cases) {
       const w = await world(t, { profiles: { default: { ...role, maxSessionSeconds, chained } } })
-      const got = await Promise.resolve().then(() => ask(w.healthy, { attach: 'session', window: { durationSeconds } })).then(() => 'fits', error => error)
-      if (fits) t.equal(got, 'fits', `${durationSeconds} s of ${maxSessionSeconds}`)
-      else t.match(got, { code: 'session-unfit', status: 422, init: { pointer: '/window' } }, `${durationSeconds} s of ${maxSessionSeconds}`)
+      const asked = async () => ask(w.healthy, { attach: 'session', window: { durationSeconds } })
+      const got = await asked().then(() => 'fits', error => error)
+      const what = `${durationSeconds} s of ${maxSessionSeconds}`
+      if (fits) t.equal(got, 'fits', what)
+      else t.match(got, { code: 'session-unfit', status: 422, init: { pointer: '/window' } }, what)
     }
   })
 })
@@ -257,13 +272,14 @@ t.test('a scheduled grant', async t => {
     t.match(promised, { created: true, credentials: null, grant: { state: 'pending', issueAt, mintedAt: null, dueAt: issueAt } })
     t.match(await scheduled(w), { created: false, credentials: null, grant: { id } }, 'a retry')
     await w.pass(599_000)
-    t.match(await fetchCredentials(w.healthy.desk, owner, id).catch(error => error), { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
+    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, id)),
+      { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
     t.same(actions(w), [], 'nothing is made before its time')
     await w.pass(1000)
     t.match(await w.store.get(id), { state: 'active', accessKeyId: null, deliveredAt: null, mintedAt: issueAt })
     t.match(w.iam.state.users, [{ keys: [] }], 'a user without a key')
     await whole(t, w, await fetchCredentials(w.healthy.desk, owner, id))
-    t.match(await fetchCredentials(w.healthy.desk, owner, id).catch(error => error), { code: 'grant-state' }, 'once')
+    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, id)), { code: 'grant-state' }, 'once')
     await whole(t, w, await rotate(w.healthy.desk, owner, id, 0))
     t.same(await disorder(w), [])
   })
@@ -272,7 +288,7 @@ t.test('a scheduled grant', async t => {
     const { grant } = await scheduled(w)
     w.clock.advance(600_000)
     await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
-    t.match(await fetchCredentials(w.healthy.desk, owner, grant.id).catch(error => error), { code: 'grant-state' }, 'once')
+    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, grant.id)), { code: 'grant-state' }, 'once')
   })
   await t.test('outlives a provider that was down at its time', async t => {
     const w = await world(t)
@@ -281,10 +297,29 @@ t.test('a scheduled grant', async t => {
     await w.pass(600_000)
     await w.pass(60_000)
     t.match(await w.store.get(grant.id), { state: 'pending', attempts: 2 })
-    t.match(await fetchCredentials(w.healthy.desk, owner, grant.id).catch(error => error), { code: 'iam-unavailable' })
+    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, grant.id)), { code: 'iam-unavailable' })
     down.remove()
     await w.pass(300_000)
     await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+  })
+  await t.test('whose fetch failed leaves no key, and can be fetched again', async t => {
+    for (const [call, lateMs] of [['update active', 0], ['record active', 0], ['update delivered', 1], ['record delivered', 1]] as const) {
+      const w = await world(t)
+      const { grant } = await scheduled(w)
+      w.clock.advance(600_000)
+      // Minted by the sweeper, it is rekeyed; before that it is made.
+      if (lateMs > 0) await w.pass(lateMs)
+      const r = w.replica()
+      r.intercept = async (name, effect) => {
+        const answer = await effect()
+        if (name === call) throw new LedgerUnavailable('injected')
+        return answer
+      }
+      await t.rejects(fetchCredentials(r.desk, owner, grant.id), { name: 'LedgerUnavailable' }, call)
+      t.equal(w.iam.state.keyCount, 0, `${call}: the key is gone at once`)
+      t.match(await w.store.get(grant.id), { accessKeyId: null, deliveredAt: null, claimedUntil: null }, call)
+      await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+    }
   })
   await t.test('that never could be minted ends with its window', async t => {
     const w = await world(t)
@@ -326,10 +361,10 @@ t.test('no more outstanding grants than allowed', async t => {
   const other = { ...owner, id: 'token:vision' }
   const first = await ask(r, job('a'))
   await ask(r, job('b'))
-  t.match(await ask(r, job('c')).catch(error => error), { code: 'too-many-grants', status: 429, init: { retryAfterSeconds: 60 } }, 'of one identity')
+  t.match(await refusalOf(ask(r, job('c'))), { code: 'too-many-grants', status: 429, init: { retryAfterSeconds: 60 } }, 'of one identity')
   t.match(await ask(r, job('a')), { created: false }, 'a retry is none more')
   await ask(r, job('d'), undefined, other)
-  t.match(await ask(r, job('e'), undefined, other).catch(error => error), { code: 'too-many-grants', status: 429 }, 'of all')
+  t.match(await refusalOf(ask(r, job('e'), undefined, other)), { code: 'too-many-grants', status: 429 }, 'of all')
   t.equal(w.iam.state.userCount, 3)
   await end(r.desk, owner, first.grant.id, 'completed')
   await ask(r, job('c'))
@@ -342,7 +377,7 @@ t.test('a retry takes over what a replica left that died', async t => {
     w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
     await Promise.race([ask(dying).catch(() => {}), dying.died])
     w.iam.faults.clear()
-    t.match(await ask(w.healthy).catch(error => error), { code: 'idempotency-busy', init: { retryAfterSeconds: 1 } }, 'not while it may be at work')
+    t.match(await refusalOf(ask(w.healthy)), { code: 'idempotency-busy', init: { retryAfterSeconds: 1 } }, 'not while it may be at work')
     w.clock.advance(leaseMs)
     const taken = await ask(w.healthy)
     await whole(t, w, taken)
@@ -371,14 +406,19 @@ t.test('a retry makes the user again that somebody deleted', async t => {
 
 t.test('readiness is told, never thrown: the grant stands', async t => {
   const cases: Array<[code: string, times: number, ready: boolean]> = [
-    ['InvalidClientTokenId', 2, true], ['Throttling', 2, true], ['InvalidClientTokenId', 1000, false], ['Throttling', 1000, false], ['ServiceUnavailable', 1000, false]
+    ['InvalidClientTokenId', 2, true],
+    ['Throttling', 2, true],
+    ['InvalidClientTokenId', 1000, false],
+    ['Throttling', 1000, false],
+    ['ServiceUnavailable', 1000, false]
   ]
   for (const [code, times, ready] of cases) {
     const w = await world(t)
     const { grant, credentials } = await ask(w.healthy)
     if (!credentials) return t.fail('no credentials')
     w.iam.faults.on({ action: 'GetCallerIdentity', nth: 1, times }, { kind: 'error', code })
-    t.equal(await w.healthy.desk.principals('inline').ready(grant.principal, credentials, w.healthy.desk.deadline()), ready, `${code} ${times} times`)
+    t.equal(await w.healthy.desk.principals('inline').ready(grant.principal, credentials, w.healthy.desk.deadline()),
+      ready, `${code} ${times} times`)
   }
 })
 

@@ -110,8 +110,9 @@ const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
       const { users } = await iam.state()
       const grants = new Map((await all(ledger)).map(grant => [grant.principal.name, grant]))
       const now = Date.now()
-      const settled = users.every(({ name }) => grants.get(name)?.state === 'active') &&
-        [...grants.values()].every(grant => (grant.dueAt ?? Infinity) > now && (grant.claimedUntil ?? 0) <= now && !(grant.state === 'active' && grant.previousKeyId))
+      const isQuiet = ({ state, dueAt, claimedUntil, previousKeyId }: Grant): boolean =>
+        (dueAt ?? Infinity) > now && (claimedUntil ?? 0) <= now && !(state === 'active' && previousKeyId !== null)
+      const settled = users.every(({ name }) => grants.get(name)?.state === 'active') && [...grants.values()].every(isQuiet)
       if (settled || now > giveUpAt) return
       await delay(250)
     }
@@ -140,24 +141,28 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
     const byId = new Map(grants.map(grant => [grant.id, grant]))
     const rows: Record<string, number> = {}
     for (const { state } of grants) rows[state] = (rows[state] ?? 0) + 1
-    const worksAs = (job: Job) => client.callerIdentity(job.key, Date.now() + 5_000).then(arn => arn.slice(arn.lastIndexOf('/') + 1), () => undefined)
+    const worksAs = (job: Job) => client.callerIdentity(job.key, Date.now() + 5_000)
+      .then(arn => arn.slice(arn.lastIndexOf('/') + 1), () => undefined)
 
     const lostGrants: string[] = []
     const survivors: string[] = []
     for (const job of jobs) {
       const grant = byId.get(job.grant ?? '')
       if (job.ended) {
-        if (grant?.state !== 'revoked' && !(grant?.state === 'revoking' && job.ended === 'ending')) survivors.push(`${job.id}: completed, ledger says ${grant?.state}`)
+        const isEnding = grant?.state === 'revoking' && job.ended === 'ending'
+        if (grant?.state !== 'revoked' && !isEnding) survivors.push(`${job.id}: completed, ledger says ${grant?.state}`)
         if (job.key && await worksAs(job)) survivors.push(`${job.id}: completed, its key works`)
       } else if (job.grant !== undefined && job.open === undefined) {
         const works = await worksAs(job)
         if (grant?.state !== 'active' || grant.accessKeyId !== job.key?.accessKeyId || works !== grant.principal.name) {
-          lostGrants.push(`${job.id}: ledger says ${grant?.state} with ${grant?.accessKeyId}, the job has ${job.key?.accessKeyId}, which is ${works}`)
+          const says = `ledger says ${grant?.state} with ${grant?.accessKeyId}`
+          lostGrants.push(`${job.id}: ${says}, the job has ${job.key?.accessKeyId}, which is ${works}`)
         }
       }
     }
     // What nobody was answered may be live all the same: the ledger knew it before the client died.
-    const orphans = grants.filter(({ state, jobId }) => state === 'active' && jobs.some(({ id, abandoned }) => id === jobId && abandoned)).length
+    const abandoned = new Set(jobs.filter(job => job.abandoned).map(({ id }) => id))
+    const orphans = grants.filter(({ state, jobId }) => state === 'active' && abandoned.has(jobId)).length
     const perJob = new Map<string, number>()
     for (const { tags, keys } of users) {
       if (keys.length === 0) continue
@@ -169,9 +174,11 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
       users: users.length,
       unknownKeys: users.flatMap(({ name, keys }) => {
         const grant = byName.get(name)
-        return keys.filter(({ id }) => id !== grant?.accessKeyId && id !== grant?.previousKeyId).map(({ id }) => `${id} of ${name}, grant ${grant?.state}`)
+        const unknown = keys.filter(({ id }) => id !== grant?.accessKeyId && id !== grant?.previousKeyId)
+        return unknown.map(({ id }) => `${id} of ${name}, grant ${grant?.state}`)
       }),
-      strayUsers: users.filter(({ name }) => byName.get(name)?.state !== 'active').map(({ name }) => `${name}, grant ${byName.get(name)?.state}`),
+      strayUsers: users.filter(({ name }) => byName.get(name)?.state !== 'active')
+        .map(({ name }) => `${name}, grant ${byName.get(name)?.state}`),
       lostGrants,
       survivors,
       doubles: [...perJob].filter(([, count]) => count > 1).map(([job, count]) => `${job} has ${count} users`)

@@ -17,7 +17,10 @@ export const disorder = async (w: World): Promise<string[]> => {
       const grant = byName.get(user.name)
       return grant?.state === 'active' ? [] : [`user ${user.name} with ${user.keys.length} keys, grant ${grant?.state ?? 'unknown'}`]
     }),
-    ...policies.flatMap(({ name }) => byName.get(name)?.state === 'active' ? [] : [`policy ${name}, grant ${byName.get(name)?.state ?? 'unknown'}`]),
+    ...policies.flatMap(({ name }) => {
+      const grant = byName.get(name)
+      return grant?.state === 'active' ? [] : [`policy ${name}, grant ${grant?.state ?? 'unknown'}`]
+    }),
     ...grants.flatMap(grant => faultsOf(w, grant))
   ]
 }
@@ -35,9 +38,8 @@ const faultsOf = ({ iam, clock }: World, grant: Grant): string[] => {
   const known = [grant.accessKeyId, grant.previousKeyId].filter(key => key !== null)
   const held = user.keys.map(key => key.id)
   for (const key of held) if (!known.includes(key)) fault(`has key ${key}, which the ledger does not know`)
-  const policy = attach === 'inline'
-    ? user.inline['job-access']
-    : iam.state.policies.filter(({ attachedTo }) => attachedTo.includes(principal.name)).map(({ versions, defaultVersion }) => versions[defaultVersion])[0]
+  const attached = iam.state.policies.find(({ attachedTo }) => attachedTo.includes(principal.name))
+  const policy = attach === 'inline' ? user.inline['job-access'] : attached?.versions[attached.defaultVersion]
   if (!policy) fault('is active and its user has no policy')
   else if (canonicalJson(JSON.parse(policy)) !== canonicalJson(grant.policy)) fault('has another policy than the ledger says')
   return faults

@@ -6,7 +6,9 @@ import { extend } from '../../src/lifecycle/extend.ts'
 import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
-import { actions, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, reconciled, role, rows, startOfTime, world, type World } from './world.ts'
+import {
+  actions, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, reconciled, role, rows, startOfTime, world, type World
+} from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}): Promise<Delivery> =>
   issue(healthy.desk, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
@@ -133,7 +135,8 @@ t.test('rows whose user is gone are closed', async t => {
     t.match(await w.store.get(gone.grant.id), { state: 'active', claimedUntil: null })
     t.same((await reconciled(w.healthy)).findings, [{ ...finding, done: true }])
     t.match(await w.store.get(gone.grant.id), { state: 'revoked', idempotencyKey: null })
-    t.match((await w.store.events(gone.grant.id)).at(-2), { actor: 'reconcile', action: 'revoking', detail: { reason: 'the principal is gone' } })
+    t.match((await w.store.events(gone.grant.id)).at(-2),
+      { actor: 'reconcile', action: 'revoking', detail: { reason: 'the principal is gone' } })
     await whole(t, w, alive)
     t.same((await reconciled(w.healthy)).findings, [])
   }

@@ -4,7 +4,7 @@ import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
-import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, role, startOfTime, world, type World } from './world.ts'
+import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
 
 const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.desk, owner, inputOf(healthy, jobRequest(request)))
 
@@ -17,7 +17,8 @@ t.test('without overlap the old key is dead before the answer', async t => {
   t.same(actions(w, seen), ['CreateAccessKey', 'DeleteAccessKey'])
   await whole(t, w, second)
   t.equal(await identityOf(w, first.credentials), undefined)
-  t.match(second.grant, { previousKeyId: null, previousKeyDiesAt: null, dueAt: second.grant.expiresAt, claimedUntil: null, deliveredAt: startOfTime + 60_000 })
+  t.match(second.grant,
+    { previousKeyId: null, previousKeyDiesAt: null, dueAt: second.grant.expiresAt, claimedUntil: null, deliveredAt: startOfTime + 60_000 })
   t.same(await disorder(w), [])
 })
 
@@ -84,17 +85,17 @@ t.test('a key that nobody knows does not stand in the way', async t => {
 
 t.test('what cannot be rotated', async t => {
   const w = await world(t)
-  t.match(await rotate(w.healthy.desk, owner, 'unknown', 0).catch(error => error), { code: 'grant-unknown' })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, 'unknown', 0)), { code: 'grant-unknown' })
   const scheduled = await give(w, { issueAt: at(startOfTime + 600_000) })
-  t.match(await rotate(w.healthy.desk, owner, scheduled.grant.id, 0).catch(error => error), { code: 'grant-state', message: 'The grant is pending.' })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, scheduled.grant.id, 0)), { code: 'grant-state', message: 'The grant is pending.' })
   const { grant } = await give(w, { job: { id: 'other', team: 'nlp' } })
   await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
-  t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, grant.id, 0)), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
   w.clock.advance(10_800_000)
-  t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { message: 'The grant’s window is over.' })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, grant.id, 0)), { message: 'The grant’s window is over.' })
   await end(w.healthy.desk, owner, grant.id, 'completed')
   const history = await w.store.events(grant.id)
-  t.match(await rotate(w.healthy.desk, owner, grant.id, 0).catch(error => error), { message: 'The grant is revoked.' })
+  t.match(await refusalOf(rotate(w.healthy.desk, owner, grant.id, 0)), { message: 'The grant is revoked.' })
   t.same(await w.store.events(grant.id), history, 'its history ends with its end')
 })
 

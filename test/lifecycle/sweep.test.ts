@@ -8,7 +8,10 @@ import { rotate } from '../../src/lifecycle/rotate.ts'
 import { paced, sweep } from '../../src/lifecycle/sweep.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
-import { actions, at, byHand, inputOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica, type World } from './world.ts'
+import {
+  actions, at, byHand, inputOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica,
+  type World
+} from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}) =>
   issue(healthy.desk, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
@@ -135,7 +138,8 @@ t.test('a ledger that is down fails the pass, and a stop ends it', async t => {
   w.clock.advance(3_600_000)
   const stop = new AbortController()
   w.iam.faults.on({ action: 'DeleteUser', nth: 1 }, { kind: 'run', before: () => stop.abort() })
-  t.same(await sweep(w.healthy.desk, { ...sweepFast, concurrency: 1 }, stop.signal), { handled: 1, failed: 0 }, 'what was begun is finished')
+  t.same(await sweep(w.healthy.desk, { ...sweepFast, concurrency: 1 }, stop.signal),
+    { handled: 1, failed: 0 }, 'what was begun is finished')
   t.same((await rows(w)).map(({ state }) => state).sort(), ['active', 'active', 'expired'])
   await w.pass(leaseMs)
   t.same((await rows(w)).map(({ state }) => state), ['expired', 'expired', 'expired'], 'and the rest once its claim has lapsed')
@@ -165,10 +169,12 @@ t.test('two replicas at once sweep each grant once', async t => {
 })
 
 t.test('mends towards the ledger', async t => {
+  const longer = { window: { durationSeconds: 20_000 } }
+  const job = { id: 'job', team: 'nlp' }
   const cases: Array<[name: string, call: string, act: (r: Replica, id: string) => Promise<unknown>]> = [
     ['a rotation that died with its key', 'CreateAccessKey', ({ desk }, id) => rotate(desk, owner, id, 60)],
-    ['an extension that died before its answer', 'PutUserPolicy', ({ desk }, id) => extend(desk, owner, id, { window: { durationSeconds: 20_000 } }, () => {})],
-    ['a redelivery that died with its key', 'CreateAccessKey', ({ desk }) => issue(desk, owner, inputOf({ desk }, jobRequest({ job: { id: 'job', team: 'nlp' } })))]
+    ['an extension that died before its answer', 'PutUserPolicy', ({ desk }, id) => extend(desk, owner, id, longer, () => {})],
+    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.desk, owner, inputOf(r, jobRequest({ job })))]
   ]
   for (const [name, call, act] of cases) {
     const w = await world(t)

@@ -185,14 +185,16 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
 }
 
 /** The same object, every method of it passed through `wrap`. */
-const each = <T extends object>(target: T, wrap: (name: string, args: unknown[], call: (...args: unknown[]) => Promise<unknown>) => unknown, but: string[]): T =>
-  new Proxy(target, {
-    get (object, name) {
-      const method = Reflect.get(object, name) as (...args: unknown[]) => Promise<unknown>
-      if (but.includes(String(name))) return method
-      return (...args: unknown[]) => wrap(String(name), args, method.bind(object))
-    }
-  })
+const each = <T extends object>(
+  target: T, wrap: (name: string, args: unknown[], call: (...args: unknown[]) => Promise<unknown>) => unknown, but: string[]
+): T =>
+    new Proxy(target, {
+      get (object, name) {
+        const method = Reflect.get(object, name) as (...args: unknown[]) => Promise<unknown>
+        if (but.includes(String(name))) return method
+        return (...args: unknown[]) => wrap(String(name), args, method.bind(object))
+      }
+    })
 
 const ledgerCall = (name: string, args: unknown[]): string => name === 'update' ? `update ${(args[2] as NewEvent).action}` : name
 
@@ -230,6 +232,8 @@ export const inputOf = ({ desk }: Pick<Replica, 'desk'>, request: GrantRequest, 
     ...(instant?.ok && { issueAt: instant.epochMs })
   }
 }
+
+export const refusalOf = (work: Promise<unknown>): Promise<unknown> => work.then(() => 'not refused', error => error)
 
 export const at = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+/, '')
 

@@ -24,7 +24,8 @@ const ending = (name: string, reason: string, arrange: Operation['arrange']): Op
     await end(w.healthy.desk, owner, grant?.id ?? '', reason)
     t.match(await rows(w), [{ state: 'revoked', idempotencyKey: null }])
     t.same([w.iam.state.userCount, w.iam.state.policies], [0, []])
-    if (grant?.attach === 'session') t.equal(Object.keys(w.iam.state.roles[0]?.inline ?? {})[0], grant.principal.name, 'the session is denied everything')
+    const [denied] = Object.keys(w.iam.state.roles[0]?.inline ?? {})
+    if (grant?.attach === 'session') t.equal(denied, grant.principal.name, 'the session is denied everything')
   }
 })
 

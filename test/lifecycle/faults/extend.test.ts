@@ -4,18 +4,21 @@ import { extend } from '../../../src/lifecycle/extend.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
 import { whole } from '../order.ts'
-import { inputOf, jobRequest, leaseMs, never, owner, rows, type World } from '../world.ts'
+import { inputOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
 const give = (w: World, attach: Grant['attach']) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest({ attach })))
 
+const extendTo = async ({ desk }: Replica, id: string, durationSeconds: number): Promise<Grant> =>
+  (await extend(desk, owner, id, { window: { durationSeconds } }, () => {})).grant
+
 const extension = (name: string, arrange: Operation['arrange']): Operation => ({
   name,
   arrange,
-  act: async ({ desk }, before) => (await extend(desk, owner, before?.grant.id ?? '', { window: { durationSeconds: 20_000 } }, () => {})).grant,
-  rival: async ({ desk }, before) => (await extend(desk, owner, before?.grant.id ?? '', { window: { durationSeconds: 15_000 } }, () => {})).grant,
+  act: (r, before) => extendTo(r, before?.grant.id ?? '', 20_000),
+  rival: (r, before) => extendTo(r, before?.grant.id ?? '', 15_000),
   keepsKey: true,
   async after (t, w, { before, last }) {
     const [grant] = await rows(w)

@@ -86,7 +86,8 @@ const runCase = async (t: Test, operation: Operation, point: Point, way: Way, wi
   }
   const fault = way.set(w, replica, point, meanwhile)
   const outcome = await Promise.race([
-    operation.act(replica, before).then((answer): Outcome => ({ kind: 'answered', answer }), (error): Outcome => ({ kind: 'refused', error })),
+    operation.act(replica, before)
+      .then((answer): Outcome => ({ kind: 'answered', answer }), (error): Outcome => ({ kind: 'refused', error })),
     replica.died.then((): Outcome => ({ kind: 'killed' }))
   ])
   t.ok(fault.struck(), 'the fault struck')
@@ -100,7 +101,8 @@ const runCase = async (t: Test, operation: Operation, point: Point, way: Way, wi
   }
   t.same(await disorder(w), [], `in order after it was ${outcome.kind}`)
   const last = await valid(w, [elsewhere, outcome.kind === 'answered' ? outcome.answer : null]) ?? before
-  if (outcome.kind === 'refused' && operation.keepsKey && before && !way.stalls && !way.reconciles) await whole(t, w, await asStored(w, before))
+  const keptKey = outcome.kind === 'refused' && operation.keepsKey && !way.stalls && !way.reconciles
+  if (keptKey && before) await whole(t, w, await asStored(w, before))
   else if (last !== before && last && 'credentials' in last && last.credentials) await whole(t, w, last)
   await operation.after(t, w, { before, outcome, last })
   t.ok(watch.most() <= 1, `one user a job, not ${watch.most()}`)

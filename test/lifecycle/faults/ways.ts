@@ -25,10 +25,9 @@ const atIam = (w: World, { call, nth }: Point, ...effects: Effect[]) => {
 
 /** From this call on, every call of the replica fails. */
 const iamDown = (w: World, { call, nth }: Point, first: Effect) => {
-  let down = false
-  const error: Effect = { kind: 'error', code: 'ServiceUnavailable' }
   const fault = w.iam.faults.on({ action: call, nth }, first)
-  w.iam.faults.on({ action: call, nth }, { kind: 'run', before () { setImmediate(() => { if (!down) { down = true; w.iam.faults.on({}, error) } }) } })
+  const fall = () => { w.iam.faults.on({}, { kind: 'error', code: 'ServiceUnavailable' }) }
+  w.iam.faults.on({ action: call, nth }, { kind: 'run', before: () => { setImmediate(fall) } })
   return { struck: () => fault.hits > 0 }
 }
 
@@ -79,7 +78,9 @@ const iamWays: Way[] = [
 
 const failed = () => new LedgerUnavailable('injected')
 
-const atLedger = (r: Replica, { call, nth }: Point, strike: (effect: () => Promise<unknown>) => Promise<unknown>, later?: () => Promise<unknown>) => {
+type Strike = (effect: () => Promise<unknown>) => Promise<unknown>
+
+const atLedger = (r: Replica, { call, nth }: Point, strike: Strike, later?: () => Promise<unknown>) => {
   let seen = 0
   r.intercept = async (name, effect) => {
     if (seen >= nth && later) return later()
