@@ -66,6 +66,10 @@ for (const layout of ['everywhere', 'guarded', 'guide'] as const) {
     const block = await issue(layout, { durationSeconds: 600 }, ['127.0.0.0/24'])
     t.equal(await eventually(() => jobWith(block.credentials).write(buckets.output, 'runs/42/checkpoint'), 'allowed'), 'allowed', 'a CIDR')
     t.equal(await jobWith(block.credentials, weed.endpointV6).write(buckets.output, 'runs/42/checkpoint'), 'denied')
+
+    const block6 = await issue(layout, { notBefore: second(Date.now() - 60_000), durationSeconds: 600 }, ['::/64'])
+    t.equal(await eventually(() => jobWith(block6.credentials, weed.endpointV6).write(buckets.output, 'runs/42/checkpoint'), 'allowed'), 'allowed')
+    t.equal(await jobWith(block6.credentials).write(buckets.output, 'runs/42/checkpoint'), 'denied', 'an IPv4 address is none of ::/64')
   })
 }
 
