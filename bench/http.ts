@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import autocannon from 'autocannon'
 import fastify from 'fastify'
@@ -59,7 +59,7 @@ const startService = async (latencyMs: number) => {
     refusalsPerMinute: 1_000,
     trustProxy: false
   }
-  const app = await buildApp(service, { logger: false, newRequestId: () => ulid() })
+  const app = await buildApp(service, { logger: false, newRequestId: randomUUID })
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   return { url, stop: async () => { await app.close(); await ledger.close(); client.close(); await iam.stop() } }
 }

@@ -95,7 +95,7 @@ const latency = async (callMs: number) => {
   calls.sort((a, b) => a - b)
   times.sort((a, b) => a - b)
   const p50 = quantile(times, 0.5)
-  return { 'ms a call': callMs, 'call p50 ms': calls[50]?.toFixed(1), 'issue p50 ms': p50.toFixed(1), 'issue p99 ms': quantile(times, 0.99).toFixed(1), 'round trips of 20 ms, p50': (p50 / callMs).toFixed(2) }
+  return { 'ms a call': callMs, 'call p50 ms': calls[50]?.toFixed(1), 'issue p50 ms': p50.toFixed(1), 'issue p99 ms': quantile(times, 0.99).toFixed(1), 'in calls as measured': (p50 / quantile(calls, 0.5)).toFixed(2), 'in bare 20 ms': (p50 / callMs).toFixed(2) }
 }
 
 const throughput = async (ledger: Ledger) => {

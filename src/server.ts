@@ -1,6 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
-import { ulid } from 'ulid'
 import { buildApp } from './app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
@@ -22,7 +22,7 @@ const main = async (config: Config): Promise<void> => {
     : undefined
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { desk, guardrails, service } = composed
-  const app = await buildApp(service, { logger: log, newRequestId: () => ulid().toLowerCase(), ...(metrics && { metrics }) })
+  const app = await buildApp(service, { logger: log, newRequestId: randomUUID, ...(metrics && { metrics }) })
   const listen = async () => {
     const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
     if (exposition) log.info({ url: exposition.url }, 'metrics served')
