@@ -194,7 +194,7 @@ t.test('sizes are the provider’s', async t => {
 t.test('Tigris: GetBucketLocation is not asked for, and that is said', async t => {
   const { policy, warnings } = asked(rulesOf(dialects.tigris), job)
   t.notMatch(JSON.stringify(policy), /GetBucketLocation/)
-  t.match(warnings.filter(({ code }) => code === 'no-bucket-location'), [{ detail: /give the job’s S3 client its region/ }])
+  t.match(warnings.filter(({ code }) => code === 'no-bucket-location'), [{ detail: /give the job's S3 client its region/ }])
   for (const dialect of all.filter(({ name }) => name !== 'tigris')) {
     t.notOk(asked(rulesOf(dialect), job).warnings.some(({ code }) => code === 'no-bucket-location'), dialect.name)
   }
