@@ -189,6 +189,17 @@ export type GrantEvents = {
     }>;
 };
 
+export type PolicyExplanation = {
+    /**
+     * One plain sentence per statement, in the order of the policy.
+     */
+    explanation: Array<{
+        sid: string;
+        effect: 'Allow' | 'Deny';
+        text: string;
+    }>;
+};
+
 /**
  * Would this request be allowed?
  */
@@ -1228,6 +1239,40 @@ export type ListGrantEventsResponses = {
 };
 
 export type ListGrantEventsResponse = ListGrantEventsResponses[keyof ListGrantEventsResponses];
+
+export type ExplainGrantData = {
+    body?: never;
+    path: {
+        /**
+         * Id of a grant.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/grants/{id}/explanation';
+};
+
+export type ExplainGrantErrors = {
+    /**
+     * What is wrong and what to do about it.
+     */
+    '4XX': Problem;
+    /**
+     * What is wrong and what to do about it.
+     */
+    '5XX': Problem;
+};
+
+export type ExplainGrantError = ExplainGrantErrors[keyof ExplainGrantErrors];
+
+export type ExplainGrantResponses = {
+    /**
+     * Default Response
+     */
+    200: PolicyExplanation;
+};
+
+export type ExplainGrantResponse = ExplainGrantResponses[keyof ExplainGrantResponses];
 
 export type GetBlastRadiusData = {
     body?: never;

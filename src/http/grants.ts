@@ -8,6 +8,7 @@ import { extend } from '../lifecycle/extend.ts'
 import { issue, type Delivery } from '../lifecycle/issue.ts'
 import { prepare } from '../lifecycle/prepare.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
+import { explain } from '../policy/explain.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
@@ -19,7 +20,7 @@ import { chooseFormat, deliver, mediaTypes } from './delivery.ts'
 import { examples, operation } from './openapi.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
-  QuestionSchema, RotateSchema, VerdictSchema, ref
+  PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
 } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
@@ -111,6 +112,15 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const events = await desk.ledger.events(grant.id)
     return { events: events.map(({ grantId, at, ...rest }) => ({ at: iso(at), ...rest })) }
   })
+
+  app.get('/v1/grants/:id/explanation', {
+    ...identity,
+    schema: {
+      ...operation('explainGrant', 'The policy of a grant in plain words, statement by statement'),
+      params: IdParamsSchema,
+      response: { 200: ref(PolicyExplanationSchema) }
+    }
+  }, async request => ({ explanation: explain((await visible(request, request.params.id, 'view')).policy) }))
 
   app.get('/v1/grants/:id/blast-radius', {
     ...identity,

@@ -99,6 +99,10 @@ export const EventsSchema = Type.Object({
   }))
 }, { $id: 'GrantEvents' })
 
+export const PolicyExplanationSchema = Type.Object({
+  explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement, in the order of the policy.' })
+}, { $id: 'PolicyExplanation' })
+
 export const RotateSchema = Type.Object({
   overlapSeconds: Type.Optional(Type.Integer({
     description: 'How long the old key still works; 0: it is dead before the answer.',
@@ -180,7 +184,7 @@ export const ListQuerySchema = Type.Object({
 }, strict)
 
 export const shared = [
-  PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, QuestionSchema,
+  PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, PolicyExplanationSchema, QuestionSchema,
   VerdictSchema, BlastRadiusSchema, ProblemSchema, HealthSchema, ReadinessSchema
 ]
 

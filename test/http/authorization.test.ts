@@ -54,7 +54,7 @@ t.test('a caller sees and touches the grants of its own team only', async t => {
   const { id } = issued.json().grant
   const asVision = bearer(b.tokens.vision)
   const attempts: Array<['GET' | 'POST' | 'PATCH' | 'DELETE', string, object?]> = [
-    ['GET', ''], ['GET', '/events'], ['GET', '/blast-radius'], ['POST', '/check', { action: 's3:GetObject', bucket: 'acmeco-base-models' }],
+    ['GET', ''], ['GET', '/events'], ['GET', '/explanation'], ['GET', '/blast-radius'], ['POST', '/check', { action: 's3:GetObject', bucket: 'acmeco-base-models' }],
     ['PATCH', '', { window: { durationSeconds: 60 } }], ['POST', '/rotate', {}], ['POST', '/credentials', {}], ['POST', '/complete'], ['DELETE', '']
   ]
   for (const [method, path, payload] of attempts) {

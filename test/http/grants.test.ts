@@ -21,6 +21,10 @@ t.test('a grant, from issue to end', async t => {
   t.equal(changed.statusCode, 200)
   t.equal(changed.json().window.notAfter, '2025-07-16T06:03:20Z')
 
+  const { explanation } = (await app.inject({ method: 'GET', url: `/v1/grants/${grant.id}/explanation`, headers })).json()
+  t.strictSame(explanation.map(({ sid }: { sid: string }) => sid), changed.json().policy.Statement.map(({ Sid }: { Sid: string }) => Sid))
+  t.match(explanation[0].text, /until 2025-07-16T06:03:20Z/, 'of the policy as it now is')
+
   const again = await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })
   t.equal(again.statusCode, 200)
   t.equal(again.json().grant.id, grant.id)
