@@ -16,6 +16,7 @@ import { openLedger } from '../src/ledger/open.ts'
 import type { Desk, Log } from '../src/lifecycle/desk.ts'
 import { defaultLimits, type Limits } from '../src/policy/admit.ts'
 import { guideRequest, type GrantRequest } from '../src/request.ts'
+import { holdToDocument } from './http/documented.ts'
 
 /** A whole service on the embedded IAM and a ledger in memory, with a clock that only the test moves. */
 
@@ -109,7 +110,7 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
 
 export const appOf = async (t: Test, { service }: Pick<Bench, 'service'>, logger: Parameters<typeof buildApp>[1]['logger'] = false) => {
   let requests = 0
-  const app = await buildApp(service, { logger, newRequestId: () => `req-${++requests}` })
+  const app = await buildApp(service, { logger, newRequestId: () => `req-${++requests}`, onRoute: route => holdToDocument(t, route) })
   t.teardown(() => app.close())
   await app.ready()
   return app

@@ -304,16 +304,24 @@ export type GetHealthData = {
 
 export type GetHealthErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `rate-limited`
      */
-    '5XX': Problem;
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `shutting-down`
+     */
+    503: Problem;
 };
 
 export type GetHealthError = GetHealthErrors[keyof GetHealthErrors];
 
 export type GetHealthResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Health;
 };
@@ -329,20 +337,24 @@ export type GetReadinessData = {
 
 export type GetReadinessErrors = {
     /**
-     * Default Response
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `checks` names what failed. Or: `shutting-down`
      */
     503: Readiness;
-    /**
-     * What is wrong and what to do about it.
-     */
-    '5XX': Problem;
 };
 
 export type GetReadinessError = GetReadinessErrors[keyof GetReadinessErrors];
 
 export type GetReadinessResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Readiness;
 };
@@ -545,20 +557,48 @@ export type RenderPolicyData = {
 
 export type RenderPolicyErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type RenderPolicyError = RenderPolicyErrors[keyof RenderPolicyErrors];
 
 export type RenderPolicyResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: RenderedPolicy;
 };
@@ -759,20 +799,44 @@ export type CheckPolicyData = {
 
 export type CheckPolicyErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type CheckPolicyError = CheckPolicyErrors[keyof CheckPolicyErrors];
 
 export type CheckPolicyResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Verdict;
 };
@@ -788,13 +852,16 @@ export type ListGrantsData = {
          */
         state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
         /**
-         * The team that owns the job; callers see and touch grants of their own team only.
+         * Only grants of this team.
          */
         team?: string;
         /**
-         * The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.
+         * Only grants of the job with this id.
          */
         job?: string;
+        /**
+         * Grants per page.
+         */
         limit?: number;
         /**
          * `next` of the page before.
@@ -806,20 +873,36 @@ export type ListGrantsData = {
 
 export type ListGrantsErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type ListGrantsError = ListGrantsErrors[keyof ListGrantsErrors];
 
 export type ListGrantsResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: GrantPage;
 };
@@ -1039,13 +1122,53 @@ export type IssueGrantData = {
 
 export type IssueGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `not-acceptable`
+     */
+    406: Problem;
+    /**
+     * `grant-state`, `idempotency-conflict`, `idempotency-busy`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`, `too-many-grants`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `iam-refused`
+     */
+    502: Problem;
+    /**
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type IssueGrantError = IssueGrantErrors[keyof IssueGrantErrors];
@@ -1067,7 +1190,7 @@ export type RevokeGrantData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1077,24 +1200,56 @@ export type RevokeGrantData = {
 
 export type RevokeGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type RevokeGrantError = RevokeGrantErrors[keyof RevokeGrantErrors];
 
 export type RevokeGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Grant;
     /**
-     * Default Response
+     * Under way: the key goes first, and the service goes on by itself.
      */
     202: Grant;
 };
@@ -1105,7 +1260,7 @@ export type GetGrantData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1115,20 +1270,40 @@ export type GetGrantData = {
 
 export type GetGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type GetGrantError = GetGrantErrors[keyof GetGrantErrors];
 
 export type GetGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Grant;
 };
@@ -1176,7 +1351,7 @@ export type ChangeGrantData = {
     };
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1186,20 +1361,60 @@ export type ChangeGrantData = {
 
 export type ChangeGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `iam-refused`
+     */
+    502: Problem;
+    /**
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type ChangeGrantError = ChangeGrantErrors[keyof ChangeGrantErrors];
 
 export type ChangeGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Grant;
 };
@@ -1210,7 +1425,7 @@ export type ListGrantEventsData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1220,20 +1435,40 @@ export type ListGrantEventsData = {
 
 export type ListGrantEventsErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type ListGrantEventsError = ListGrantEventsErrors[keyof ListGrantEventsErrors];
 
 export type ListGrantEventsResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: GrantEvents;
 };
@@ -1244,7 +1479,7 @@ export type ExplainGrantData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1254,20 +1489,40 @@ export type ExplainGrantData = {
 
 export type ExplainGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type ExplainGrantError = ExplainGrantErrors[keyof ExplainGrantErrors];
 
 export type ExplainGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: PolicyExplanation;
 };
@@ -1278,7 +1533,7 @@ export type GetBlastRadiusData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1288,20 +1543,40 @@ export type GetBlastRadiusData = {
 
 export type GetBlastRadiusErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type GetBlastRadiusError = GetBlastRadiusErrors[keyof GetBlastRadiusErrors];
 
 export type GetBlastRadiusResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: BlastRadius;
 };
@@ -1312,7 +1587,7 @@ export type CheckGrantData = {
     body: Question;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1322,20 +1597,52 @@ export type CheckGrantData = {
 
 export type CheckGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `time-invalid`, `question-invalid`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type CheckGrantError = CheckGrantErrors[keyof CheckGrantErrors];
 
 export type CheckGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Verdict;
 };
@@ -1352,7 +1659,7 @@ export type RotateGrantData = {
     };
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1362,13 +1669,57 @@ export type RotateGrantData = {
 
 export type RotateGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `not-acceptable`
+     */
+    406: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `policy-too-large`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `iam-refused`
+     */
+    502: Problem;
+    /**
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type RotateGrantError = RotateGrantErrors[keyof RotateGrantErrors];
@@ -1391,7 +1742,7 @@ export type FetchCredentialsData = {
     };
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1401,13 +1752,57 @@ export type FetchCredentialsData = {
 
 export type FetchCredentialsErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `not-acceptable`
+     */
+    406: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `policy-too-large`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `iam-refused`
+     */
+    502: Problem;
+    /**
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type FetchCredentialsError = FetchCredentialsErrors[keyof FetchCredentialsErrors];
@@ -1425,7 +1820,7 @@ export type CompleteGrantData = {
     body?: never;
     path: {
         /**
-         * Id of a grant.
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
          */
         id: string;
     };
@@ -1435,24 +1830,56 @@ export type CompleteGrantData = {
 
 export type CompleteGrantErrors = {
     /**
-     * What is wrong and what to do about it.
+     * `request-invalid`, `request-malformed`
      */
-    '4XX': Problem;
+    400: Problem;
     /**
-     * What is wrong and what to do about it.
+     * `unauthenticated`
      */
-    '5XX': Problem;
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
 };
 
 export type CompleteGrantError = CompleteGrantErrors[keyof CompleteGrantErrors];
 
 export type CompleteGrantResponses = {
     /**
-     * Default Response
+     * Done.
      */
     200: Grant;
     /**
-     * Default Response
+     * Under way: the key goes first, and the service goes on by itself.
      */
     202: Grant;
 };

@@ -49,18 +49,21 @@ const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply
   else request.log.info({ code, pointer: init.pointer }, 'request refused')
   if (init.retryAfterSeconds !== undefined) reply.header('retry-after', String(init.retryAfterSeconds))
   if (status === 401) reply.header('www-authenticate', 'Bearer realm="job-access"')
-  return reply.code(status).type('application/problem+json').send({
-    type: `urn:job-access:problem:${code}`,
-    title: problems[code][1],
-    status,
-    code,
-    detail: problem.message,
-    hint: init.hint,
-    pointer: init.pointer,
-    requestId: request.id,
-    errors: init.findings
-  })
+  return reply.code(status).type('application/problem+json').send(problemBody(problem, request.id))
 }
+
+/** What a caller reads of a problem. */
+export const problemBody = ({ code, status, message, init }: Problem, requestId: string) => ({
+  type: `urn:job-access:problem:${code}`,
+  title: problems[code][1],
+  status,
+  code,
+  detail: message,
+  hint: init.hint,
+  pointer: init.pointer,
+  requestId,
+  errors: init.findings
+})
 
 const problemOf = (error: FastifyError): Problem => {
   if (error instanceof Problem) return error

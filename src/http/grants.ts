@@ -17,7 +17,7 @@ import { Problem } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
 import { chooseFormat, deliver, mediaTypes } from './delivery.ts'
-import { examples, operation } from './openapi.ts'
+import { operation } from './openapi.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
@@ -52,7 +52,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants', {
     ...identity,
     schema: {
-      ...operation('issueGrant', 'Issue a job its access: a fresh user with the rendered policy, and its key, once', examples.grant),
+      ...operation('issueGrant'),
       headers: Type.Object({
         'idempotency-key': Type.Optional(Type.String({
           minLength: 1,
@@ -85,7 +85,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants', {
     ...identity,
     schema: {
-      ...operation('listGrants', 'List the grants of your teams, newest first'),
+      ...operation('listGrants'),
       querystring: ListQuerySchema,
       response: { 200: ref(GrantPageSchema) }
     }
@@ -101,12 +101,12 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 
   app.get('/v1/grants/:id', {
     ...identity,
-    schema: { ...operation('getGrant', 'One grant with its policy'), params: IdParamsSchema, response: { 200: ref(GrantSchema) } }
+    schema: { ...operation('getGrant'), params: IdParamsSchema, response: { 200: ref(GrantSchema) } }
   }, async request => grantView(await visible(request, request.params.id, 'view')))
 
   app.get('/v1/grants/:id/events', {
     ...identity,
-    schema: { ...operation('listGrantEvents', 'The history of a grant'), params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
+    schema: { ...operation('listGrantEvents'), params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
   }, async request => {
     const grant = await visible(request, request.params.id, 'view')
     const events = await desk.ledger.events(grant.id)
@@ -116,7 +116,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants/:id/explanation', {
     ...identity,
     schema: {
-      ...operation('explainGrant', 'The policy of a grant in plain words, statement by statement'),
+      ...operation('explainGrant'),
       params: IdParamsSchema,
       response: { 200: ref(PolicyExplanationSchema) }
     }
@@ -125,7 +125,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants/:id/blast-radius', {
     ...identity,
     schema: {
-      ...operation('getBlastRadius', 'What a thief of this key could do now'),
+      ...operation('getBlastRadius'),
       params: IdParamsSchema,
       response: { 200: ref(BlastRadiusSchema) }
     }
@@ -139,7 +139,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/check', {
     ...identity,
     schema: {
-      ...operation('checkGrant', 'Would this request be allowed by the grant’s policy, and which statement decides', examples.question),
+      ...operation('checkGrant'),
       params: IdParamsSchema,
       body: ref(QuestionSchema),
       response: { 200: ref(VerdictSchema) }
@@ -149,7 +149,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.patch('/v1/grants/:id', {
     ...identity,
     schema: {
-      ...operation('changeGrant', 'Move the window or change the source of a live grant; the key stays', examples.change),
+      ...operation('changeGrant'),
       params: IdParamsSchema,
       body: ChangeSchema,
       response: { 200: ref(GrantSchema) }
@@ -164,7 +164,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/rotate', {
     ...identity,
     schema: {
-      ...operation('rotateGrant', 'A fresh key; the old one dies after the overlap', examples.rotate),
+      ...operation('rotateGrant'),
       params: IdParamsSchema,
       body: RotateSchema,
       response: deliveries(200)
@@ -179,7 +179,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/credentials', {
     ...identity,
     schema: {
-      ...operation('fetchCredentials', 'The credentials of a scheduled grant, once, from issueAt on', {}),
+      ...operation('fetchCredentials'),
       params: IdParamsSchema,
       body: Type.Object({ format: Type.Optional(FormatSchema) }, { additionalProperties: false }),
       response: deliveries(200)
@@ -202,7 +202,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/complete', {
     ...identity,
     schema: {
-      ...operation('completeGrant', 'The job has ended: its key dies now. May be called twice'),
+      ...operation('completeGrant'),
       params: IdParamsSchema,
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
@@ -211,7 +211,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.delete('/v1/grants/:id', {
     ...identity,
     schema: {
-      ...operation('revokeGrant', 'Revoke a grant: its key dies now. May be called twice'),
+      ...operation('revokeGrant'),
       params: IdParamsSchema,
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }

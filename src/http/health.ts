@@ -14,14 +14,13 @@ export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app
 
   app.get('/healthz', {
     config,
-    schema: { ...operation('getHealth', 'The process lives'), security: [], response: { 200: ref(HealthSchema) } }
+    schema: { ...operation('getHealth'), response: { 200: ref(HealthSchema) } }
   }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', {
     config,
     schema: {
-      ...operation('getReadiness', 'IAM and the ledger answer'),
-      security: [],
+      ...operation('getReadiness'),
       response: { 200: ref(ReadinessSchema), 503: ref(ReadinessSchema) }
     }
   }, async (request, reply) => {

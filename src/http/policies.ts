@@ -1,13 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
-import { explain } from '../policy/explain.ts'
 import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
 import { guardOf } from './authorization.ts'
-import { examples, operation } from './openapi.ts'
+import { operation } from './openapi.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
+import { renderedView } from './views.ts'
 
 /** Rendering without issuing: no IAM call, nothing in the ledger. */
 export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
@@ -21,7 +21,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   app.post('/v1/policies', {
     config,
     schema: {
-      ...operation('renderPolicy', 'Render the policy of a request, without issuing anything', examples.policy),
+      ...operation('renderPolicy'),
       querystring: Type.Object({
         preflight: Type.Optional(Type.Boolean({
           description: 'Also ask the guardrails and prove the policy, as POST /v1/grants would: what it refuses, this refuses.',
@@ -35,23 +35,13 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const rendered: Rendered & { probes?: number } = request.query.preflight
       ? preflight(request, request.body)
       : renderOnly(desk.rules(), request.body, desk.now())
-    const { admitted, policy, measure, carrier, warnings, probes } = rendered
-    const { sizes } = desk.rules().dialect
-    return {
-      policy,
-      size: { characters: measure.characters, limits: { inline: sizes.inline ?? 0, managed: sizes.managed ?? 0 }, sha256: measure.sha256 },
-      attach: carrier,
-      window: admitted.window,
-      proof: probes === undefined ? null : { probes },
-      explanation: explain(policy),
-      warnings
-    }
+    return renderedView(rendered, desk.rules().dialect.sizes)
   })
 
   app.post('/v1/policies/check', {
     config,
     schema: {
-      ...operation('checkPolicy', 'Would this request be allowed by the policy of that request, and which statement decides', examples.check),
+      ...operation('checkPolicy'),
       body: CheckRequestSchema,
       response: { 200: ref(VerdictSchema) }
     }

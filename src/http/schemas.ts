@@ -171,15 +171,21 @@ export const ReadinessSchema = Type.Object({
   checks: Type.Record(Type.String(), Type.String())
 }, { $id: 'Readiness' })
 
+// Parameters have no examples: Swagger UI fills them in, and would ask for a grant that is not there.
+const parameter = <T extends TSchema>({ examples, ...schema }: T, description: string): T => ({ ...schema, description }) as unknown as T
+
 export const IdParamsSchema = Type.Object({
-  id: Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: 'Id of a grant.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] })
+  id: Type.String({
+    pattern: '^[0-9a-hjkmnp-tv-z]{26}$',
+    description: 'Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.'
+  })
 })
 
 export const ListQuerySchema = Type.Object({
   state: Type.Optional(StatesSchema),
-  team: Type.Optional(JobSchema.properties.team),
-  job: Type.Optional(JobSchema.properties.id),
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50 })),
+  team: Type.Optional(parameter(JobSchema.properties.team, 'Only grants of this team.')),
+  job: Type.Optional(parameter(JobSchema.properties.id, 'Only grants of the job with this id.')),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Grants per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
 }, strict)
 

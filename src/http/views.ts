@@ -1,6 +1,8 @@
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Delivery } from '../lifecycle/issue.ts'
+import type { Rendered } from '../lifecycle/prepare.ts'
+import { explain } from '../policy/explain.ts'
 import type { Warning } from '../policy/warnings.ts'
 import { endOf, isoSeconds } from './delivery.ts'
 import type { GrantView } from './schemas.ts'
@@ -45,6 +47,18 @@ export const deliveryView = ({ grant, credentials }: Delivery, notice: string | 
   ...(extra.ready !== undefined && { ready: extra.ready }),
   warnings: extra.warnings,
   notice
+})
+
+export const renderedView = (
+  { policy, measure, carrier, admitted, warnings, probes }: Rendered & { probes?: number }, sizes: { inline?: number, managed?: number }
+) => ({
+  policy,
+  size: { characters: measure.characters, limits: { inline: sizes.inline ?? 0, managed: sizes.managed ?? 0 }, sha256: measure.sha256 },
+  attach: carrier,
+  window: admitted.window,
+  proof: probes === undefined ? null : { probes },
+  explanation: explain(policy),
+  warnings
 })
 
 export const iso = (epochMs: number): string => new Date(epochMs).toISOString()

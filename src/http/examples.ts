@@ -1,0 +1,198 @@
+import { parse } from 'yaml'
+import { dialects } from '../iam/dialects/index.ts'
+import { principalName, principalPath } from '../iam/names.ts'
+import type { Credentials } from '../iam/principal.ts'
+import type { Grant } from '../ledger/grant.ts'
+import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
+import { defaultLimits, readmit } from '../policy/admit.ts'
+import { explain } from '../policy/explain.ts'
+import { blastRadius } from '../policy/prove/blast-radius.ts'
+import { guideRequest } from '../request.ts'
+import { deliver, mediaTypes, type S3Target } from './delivery.ts'
+import type { OperationId } from './operations.ts'
+import { verdict } from './verdict.ts'
+import { deliveryView, grantView, iso, renderedView } from './views.ts'
+
+/**
+ * The examples of /docs. Requests run as they are against `npm start`. Answers are made by what makes the answers, of one job that
+ * is issued, changed, rotated and completed; a test plays it against the service and compares.
+ */
+
+interface Example { summary: string, value: unknown }
+
+const bucketOf = { dataset: 'acmeco-training-datasets-wikipedia-2025-07-01', models: 'acmeco-base-models', output: 'acmeco-finetuned-models' }
+
+// Each is another job: one job holds one grant.
+const jobs = {
+  guide: { summary: 'The published guide’s training job', value: guideRequest },
+  checkpoints: {
+    summary: 'Prefixes, resuming from checkpoints, a grace for the last of them, Denies that beat a bucket policy',
+    value: {
+      job: { id: 'wiki-finetune-43', team: 'nlp', labels: { experiment: 'lr-sweep-7' } },
+      datasets: [{ bucket: bucketOf.dataset, prefix: 'en/' }],
+      baseModels: [{ bucket: bucketOf.models, prefix: 'llama/' }],
+      output: { bucket: bucketOf.output, prefix: 'runs/43/', level: 'read-write' },
+      window: { durationSeconds: 10800, outputGraceSeconds: 600 },
+      sourceIps: ['203.0.113.0/24'],
+      layout: 'guarded'
+    }
+  },
+  vpc: {
+    summary: 'From private addresses, through a VPC endpoint',
+    value: {
+      job: { id: 'wiki-finetune-44', team: 'nlp' },
+      datasets: [{ bucket: bucketOf.dataset }],
+      output: { bucket: bucketOf.output, prefix: 'runs/44/' },
+      window: { durationSeconds: 10800 },
+      vpc: { vpcEndpointIds: ['vpce-0123456789abcdef0'], sourceIps: ['10.0.12.0/24'] }
+    }
+  }
+} satisfies Record<string, Example>
+
+const questions = {
+  output: { action: 's3:PutObject', bucket: bucketOf.output, key: 'model.safetensors', sourceIp: '203.0.113.42' },
+  models: { action: 's3:PutObject', bucket: bucketOf.models, key: 'model.safetensors', sourceIp: '203.0.113.42' }
+}
+
+const longer = { window: { durationSeconds: 14400 } }
+
+export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
+  renderPolicy: jobs,
+  issueGrant: jobs,
+  checkPolicy: {
+    refused: { summary: 'May the job change the base model?', value: { request: guideRequest, question: questions.models } },
+    allowed: { summary: 'May it write its own?', value: { request: guideRequest, question: questions.output } }
+  },
+  checkGrant: {
+    allowed: { summary: 'May the job write its model?', value: questions.output },
+    refused: { summary: 'May it change the base model?', value: questions.models }
+  },
+  changeGrant: {
+    longer: { summary: 'The job runs longer', value: longer },
+    moved: { summary: 'It runs on another node', value: { sourceIps: ['203.0.113.77'] } }
+  },
+  rotateGrant: {
+    overlap: { summary: 'The old key works for another minute', value: { overlapSeconds: 60 } },
+    leaked: { summary: 'The old key is dead before the answer', value: {} }
+  },
+  fetchCredentials: {
+    json: { summary: 'As JSON', value: {} },
+    env: { summary: 'As an env block', value: { format: 'env' } }
+  }
+}
+
+// The ceiling of buckets is there for the example of a request that exceeds it.
+export const exampleRules: Rules = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
+export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
+export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
+
+const minute = 60_000
+// The keys are the ones that AWS's own documentation shows.
+const firstKey: Credentials = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', expiresAt: null }
+const secondKey: Credentials = { accessKeyId: 'AKIAI44QH8DHBEXAMPLE', secretAccessKey: 'je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY', expiresAt: null }
+const id = '01k08a6rt0mxv8rz3c8e9h5t2d'
+
+type Answers = Record<string, Record<string, unknown>>
+
+/** By operation, status and media type. */
+export const answers = (): Record<OperationId, Answers> => {
+  const prepared = prepare(exampleRules, guideRequest, () => {}, exampleIssuedAt)
+  const { admitted, policy, measure, warnings } = prepared
+  const expiresAt = Date.parse(admitted.window.outputNotAfter)
+  const issued: Grant = {
+    id,
+    state: 'active',
+    ending: null,
+    owner: 'token:nlp',
+    team: admitted.job.team,
+    jobId: admitted.job.id,
+    idempotencyKey: null,
+    requestHash: '',
+    admitted,
+    policy,
+    policyHash: measure.sha256,
+    attach: 'inline',
+    principal: { name: principalName('ja', admitted.job.id, expiresAt, id), path: principalPath('/job-access/', expiresAt), policyArn: null, roleArn: null },
+    accessKeyId: firstKey.accessKeyId,
+    previousKeyId: null,
+    previousKeyDiesAt: null,
+    issueAt: null,
+    mintedAt: exampleIssuedAt,
+    deliveredAt: exampleIssuedAt,
+    notBefore: exampleIssuedAt,
+    expiresAt,
+    createdAt: exampleIssuedAt,
+    updatedAt: exampleIssuedAt,
+    dueAt: expiresAt,
+    attempts: 0,
+    claimedUntil: null,
+    version: 1
+  }
+  const changedAt = exampleIssuedAt + 30 * minute
+  const change = settle(exampleRules, readmit(admitted, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
+  const changed: Grant = {
+    ...issued,
+    admitted: change.admitted,
+    policy: change.policy,
+    policyHash: change.measure.sha256,
+    expiresAt: Date.parse(change.admitted.window.outputNotAfter),
+    updatedAt: changedAt
+  }
+  const rotatedAt = exampleIssuedAt + 90 * minute
+  const rotated: Grant = {
+    ...changed,
+    accessKeyId: secondKey.accessKeyId,
+    previousKeyId: firstKey.accessKeyId,
+    previousKeyDiesAt: rotatedAt + minute,
+    deliveredAt: rotatedAt,
+    updatedAt: rotatedAt
+  }
+  const ended: Grant = { ...rotated, state: 'revoked', previousKeyId: null, previousKeyDiesAt: null, updatedAt: exampleIssuedAt + 170 * minute }
+  const fetchedAt = exampleIssuedAt + minute
+  const scheduled: Grant = { ...issued, issueAt: fetchedAt, mintedAt: fetchedAt, deliveredAt: fetchedAt, updatedAt: fetchedAt }
+  const event = { actor: issued.owner, requestId: exampleRequestId, policyHash: issued.policyHash }
+  const done = answer(grantView(ended))
+  const now = new Date(exampleIssuedAt)
+  return {
+    renderPolicy: { 200: answer(renderedView(renderOnly(exampleRules, guideRequest, exampleIssuedAt), exampleRules.dialect.sizes)) },
+    checkPolicy: { 200: answer(verdict(policy, questions.models, now, '')) },
+    issueGrant: { 200: delivery(issued, firstKey, warnings), 201: delivery(issued, firstKey, warnings) },
+    listGrants: { 200: answer({ grants: [grantView(issued)], next: null }) },
+    getGrant: { 200: answer(grantView(issued)) },
+    listGrantEvents: {
+      200: answer({
+        events: [
+          { at: iso(exampleIssuedAt), ...event, action: 'pending', detail: { attach: issued.attach, idempotency: 'job' } },
+          { at: iso(exampleIssuedAt), ...event, action: 'active', detail: { accessKeyId: issued.accessKeyId, user: issued.principal.name } }
+        ]
+      })
+    },
+    explainGrant: { 200: answer({ explanation: explain(policy) }) },
+    getBlastRadius: { 200: answer({ at: iso(exampleIssuedAt), ...blastRadius(policy, now) }) },
+    checkGrant: { 200: answer(verdict(policy, questions.output, now, '')) },
+    changeGrant: { 200: answer(grantView(changed)) },
+    rotateGrant: { 200: delivery(rotated, secondKey, []) },
+    fetchCredentials: { 200: delivery(scheduled, firstKey, []) },
+    completeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },
+    revokeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },
+    getHealth: { 200: answer({ status: 'ok' }) },
+    getReadiness: {
+      200: answer({ status: 'ready', checks: { iam: 'ok', ledger: 'ok' } }),
+      503: answer({ status: 'not-ready', checks: { iam: 'failed', ledger: 'ok' } })
+    }
+  }
+}
+
+export const exampleRequestId = '0d8f4c5e-6b1a-4f0e-9d57-2f6c1c9f7b3a'
+
+const answer = (value: unknown) => ({ 'application/json': value })
+
+/** A delivery in every form. */
+const delivery = (grant: Grant, credentials: Credentials, warnings: Parameters<typeof deliveryView>[2]['warnings']) => ({
+  ...answer(deliveryView({ grant, credentials, created: true }, null, { warnings })),
+  ...Object.fromEntries(Object.entries(mediaTypes).map(([format, type]) => {
+    const text = deliver(format as keyof typeof mediaTypes, credentials, grant, exampleTarget, null)
+    // An example of JSON or YAML is the value, which readers of the document write in that form.
+    return [type, type.startsWith('text/') ? text : parse(text)]
+  }))
+})

@@ -1,0 +1,62 @@
+import { unauthenticated } from '../identity/identity.ts'
+import { renderOnly } from '../lifecycle/prepare.ts'
+import { Problem, problems, type ProblemCode } from '../problems.ts'
+import { guideRequest, type PolicyRequest } from '../request.ts'
+import { problemBody } from './errors.ts'
+import { exampleIssuedAt, exampleRequestId, exampleRules } from './examples.ts'
+
+/** The guide's request with one mistake each: the example of a finding is the answer to it. A test sends them all. */
+export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
+  'access-missing': { datasets: undefined, baseModels: undefined, output: undefined },
+  'bucket-invalid': { baseModels: [{ bucket: 'arn:aws:s3:::acmeco-base-models' }] },
+  'bucket-refused': { datasets: [{ bucket: 'payroll' }] },
+  'prefix-invalid': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/*' }] },
+  'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
+  'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models' }] },
+  'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
+  'kms-key-invalid': { output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:alias/models'] } },
+  'label-invalid': { job: { ...guideRequest.job, labels: { 'aws:cluster': 'a' } } },
+  'time-invalid': { window: { notAfter: '2025-07-16T04:00:00' } },
+  'window-invalid': { window: { notAfter: '2025-07-16T04:00:00Z', durationSeconds: 10800 } },
+  'window-over': { window: { notAfter: '2025-07-15T04:00:00Z' } },
+  'window-too-long': { window: { durationSeconds: 2_592_000 } },
+  'window-too-far': { window: { notBefore: '2025-12-01T00:00:00Z', durationSeconds: 10800 } },
+  'source-missing': { sourceIps: undefined },
+  'source-ambiguous': { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } },
+  'ip-invalid': { sourceIps: ['203.0.113.256'] },
+  'ip-host-bits': { sourceIps: ['203.0.113.42/24'] },
+  'ip-everyone': { sourceIps: ['0.0.0.0/0'] },
+  'ip-too-wide': { sourceIps: ['203.0.0.0/8'] },
+  'ip-private': { sourceIps: ['10.0.12.7'] },
+  'vpc-incomplete': { sourceIps: undefined, vpc: { sourceIps: ['10.0.12.0/24'] } },
+  'layout-unfit': { layout: 'guide', baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/' }] },
+  'policy-too-large': { attach: 'inline', datasets: Array.from({ length: 20 }, (_, index) => ({ bucket: `acmeco-training-dataset-${index + 1}` })) },
+  'session-unfit': { attach: 'session' }
+}
+
+/** A problem as its caller reads it. */
+export const problemExample = (code: ProblemCode) => {
+  const problem = mistakes[code] ? refusalOf(mistakes[code]) : said[code] ?? new Problem(code)
+  // Without undefined.
+  return JSON.parse(JSON.stringify(problemBody(problem, exampleRequestId))) as ReturnType<typeof problemBody>
+}
+
+const refusalOf = (mistake: Record<string, unknown>): Problem => {
+  try {
+    renderOnly(exampleRules, { ...guideRequest, ...mistake } as PolicyRequest, exampleIssuedAt)
+  } catch (problem) {
+    if (problem instanceof Problem) return problem
+    throw problem
+  }
+  throw new Error(`no mistake: ${JSON.stringify(mistake)}`)
+}
+
+const finding = (code: ProblemCode, pointer: string, detail: string = problems[code][1], hint: string = problems[code][2]) =>
+  Problem.of([{ code, pointer, detail, hint }])
+
+/** Those of another place than the request's admission. */
+const said: Partial<Record<ProblemCode, Problem>> = {
+  unauthenticated: unauthenticated(),
+  'request-invalid': finding('request-invalid', '/windows', 'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),
+  'dialect-unfit': finding('dialect-unfit', '/attach', 'tigris has no attach session.', 'Use one of: auto, managed.')
+}
