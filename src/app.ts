@@ -5,6 +5,7 @@ import { Ajv, type Options } from 'ajv'
 import addFormats from 'ajv-formats'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { useAuthorization } from './http/authorization.ts'
+import { consoleRoutes } from './http/console.ts'
 import { useProblems } from './http/errors.ts'
 import { grantRoutes } from './http/grants.ts'
 import { healthRoutes } from './http/health.ts'
@@ -65,6 +66,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   await app.register(healthRoutes, { service, ...(metrics && { checked: metrics.checked }) })
   await app.register(policyRoutes, { service })
   await app.register(grantRoutes, { service })
+  await app.register(consoleRoutes)
   app.get('/openapi.json', { config: { authorization: 'public' }, schema: { hide: true } }, async () => app.swagger())
   return app
 }

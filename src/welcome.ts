@@ -3,6 +3,7 @@ import { guideRequest } from './request.ts'
 /** What `npm start` prints when it made up its own token: everything to try the service by pasting. */
 export const welcome = (address: string, token: string, provider: string): string => `
 job-access listens on ${address} (provider: ${provider})
+  Console      ${address}/console
   Swagger UI   ${address}/docs
   API token    ${token}   (this run only; it is kept nowhere)
 

@@ -3,9 +3,9 @@ import t from 'tap'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 import { buildApp } from '../../src/app.ts'
 
-const open = ['/healthz', '/readyz', '/openapi.json', '/docs']
+const open = ['/healthz', '/readyz', '/openapi.json', '/docs', '/console']
 
-t.test('the route table: every route declares its authorization, and only health and documentation are open', async t => {
+t.test('the route table: every route declares its authorization, and only health, documentation and the console’s files are open', async t => {
   const b = await bench(t)
   const routes: RouteOptions[] = []
   const app = await buildApp(b.service, {
@@ -18,7 +18,7 @@ t.test('the route table: every route declares its authorization, and only health
   t.ok(routes.length > 15)
   for (const { method: methods, url, config } of routes) {
     const method = String(methods)
-    const isOpen = open.some(path => url === path || url.startsWith('/docs/'))
+    const isOpen = open.some(path => url === path) || /^\/(docs|console)\//.test(url)
     t.equal(config?.authorization, isOpen ? 'public' : 'identity', `${method} ${url}`)
     if (isOpen) continue
     const path = url.replace(':id', '01k00000000000000000000000')

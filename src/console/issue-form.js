@@ -1,0 +1,272 @@
+// @ts-check
+import { el, newId } from './dom.js'
+import { fromField, toField } from './times.js'
+
+/** @typedef {import('../client/schema.ts').IssueGrantData['body']} GrantRequest */
+
+/**
+ * The request as a form. `read` gives the request and, since rows come and go, which control stands for which JSON pointer of it.
+ *
+ * @typedef {{ request: GrantRequest, fields: Map<string, HTMLElement> }} Reading
+ * @typedef {HTMLInputElement | HTMLSelectElement} Control
+ * @typedef {(pointer: string, control: HTMLElement) => void} At
+ * @typedef {{ node: HTMLElement, read: (at: At) => Record<string, unknown>, fill: (request: any) => void }} Part
+ */
+
+/**
+ * @returns {{ node: HTMLElement, read: () => Reading, fill: (request: GrantRequest) => void }}
+ */
+export const issueForm = () => {
+  const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),
+    outputPart(), windowPart(), sourcesPart(), layoutPart()]
+  return {
+    node: el('div', {}, ...parts.map(({ node }) => node)),
+    read: () => {
+      const fields = new Map()
+      const request = Object.assign({}, ...parts.map(part => part.read((pointer, control) => fields.set(pointer, control))))
+      return { request: /** @type {GrantRequest} */ (request), fields }
+    },
+    fill: request => { for (const part of parts) part.fill(request) }
+  }
+}
+
+/** @param {string} label @param {HTMLElement} control @param {string} [hint] */
+const field = (label, control, hint) => {
+  control.id ||= newId('field')
+  control.dataset.error = newId('error')
+  const hintId = newId('hint')
+  control.setAttribute('aria-describedby', hint ? `${hintId} ${control.dataset.error}` : control.dataset.error)
+  return el('div', { class: 'field' }, el('label', { for: control.id }, label), control,
+    hint && el('p', { id: hintId, class: 'fine' }, hint), el('p', { id: control.dataset.error, class: 'error' }))
+}
+
+const text = () => el('input', { type: 'text', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' })
+
+/** @param {string} title @param {(Node | false)[]} children */
+const group = (title, ...children) => el('fieldset', { class: 'panel' }, el('legend', {}, title), ...children)
+
+/** Empty fields are left out, so that the service says what is missing. @param {Record<string, unknown>} values */
+const given = values => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
+
+/** @param {HTMLInputElement} input */
+const typed = input => input.value.trim()
+
+/** @returns {Part} */
+const jobPart = () => {
+  const [id, team] = [text(), text()]
+  const labels = rows('label', () => {
+    const [name, value] = [text(), text()]
+    return { cells: [field('Name', name), field('Value', value)], controls: [name, value] }
+  }, 0)
+  return {
+    node: group('Job', el('div', { class: 'row' }, field('Job id', id), field('Team', team)), labels.node),
+    read: at => {
+      at('/job/id', id)
+      at('/job/team', team)
+      at('/job', id)
+      const named = labels.used()
+      for (const [name] of named) if (name) at(`/job/labels/${typed(name).replaceAll('~', '~0').replaceAll('/', '~1')}`, name)
+      const pairs = named.map(([name, value]) => [name ? typed(name) : '', value ? typed(value) : ''])
+      return { job: given({ id: typed(id), team: typed(team), labels: pairs.length > 0 ? Object.fromEntries(pairs) : undefined }) }
+    },
+    fill: ({ job }) => {
+      id.value = job.id
+      team.value = job.team
+      labels.fill(Object.entries(job.labels ?? {}))
+    }
+  }
+}
+
+/** @param {string} title @param {string} one @param {'datasets' | 'baseModels'} name @returns {Part} */
+const readsPart = (title, one, name) => {
+  const reads = rows(one, () => {
+    const [bucket, prefix] = [text(), text()]
+    return { cells: [field('Bucket', bucket), field('Prefix', prefix)], controls: [bucket, prefix] }
+  }, 1)
+  return {
+    node: group(`${title}, read only`, reads.node),
+    read: at => {
+      const used = reads.used()
+      const list = used.map(([bucket, prefix], index) => {
+        if (!bucket || !prefix) return {}
+        at(`/${name}/${index}`, bucket)
+        at(`/${name}/${index}/bucket`, bucket)
+        at(`/${name}/${index}/prefix`, prefix)
+        return given({ bucket: typed(bucket), prefix: typed(prefix) })
+      })
+      return list.length > 0 ? { [name]: list } : {}
+    },
+    fill: request => reads.fill((request[name] ?? []).map((/** @type {any} */ { bucket, prefix = '' }) => [bucket, prefix]))
+  }
+}
+
+/** @returns {Part} */
+const outputPart = () => {
+  const [bucket, prefix] = [text(), text()]
+  const level = el('select', {}, el('option', { value: 'write' }, 'write'), el('option', { value: 'read-write' }, 'read and write'))
+  const remove = el('input', { type: 'checkbox', id: newId('delete') })
+  return {
+    node: group('Output',
+      el('div', { class: 'row' }, field('Bucket', bucket), field('Prefix', prefix), field('Access', level)),
+      el('p', { class: 'check' }, remove, el('label', { for: remove.id }, 'The job may delete objects there'))),
+    read: at => {
+      at('/output', bucket)
+      at('/output/bucket', bucket)
+      at('/output/prefix', prefix)
+      at('/output/level', level)
+      if (typed(bucket) === '' && typed(prefix) === '' && !remove.checked) return {}
+      const may = { level: level.value, delete: remove.checked ? true : undefined }
+      return { output: given({ bucket: typed(bucket), prefix: typed(prefix), ...may }) }
+    },
+    fill: ({ output }) => {
+      bucket.value = output?.bucket ?? ''
+      prefix.value = output?.prefix ?? ''
+      level.value = output?.level ?? 'write'
+      remove.checked = output?.delete ?? false
+    }
+  }
+}
+
+/** @returns {Part} */
+const windowPart = () => {
+  const start = el('input', { type: 'datetime-local', step: 60 })
+  const length = el('input', { type: 'number', min: 1, step: 'any', value: 3 })
+  const unit = el('select', {},
+    el('option', { value: 60 }, 'minutes'), el('option', { value: 3_600, selected: true }, 'hours'), el('option', { value: 86_400 }, 'days'))
+  const end = el('input', { type: 'datetime-local', step: 60 })
+  const grace = el('input', { type: 'number', min: 0, step: 'any', value: 0 })
+  return {
+    node: group('Window, UTC',
+      el('div', { class: 'row' }, field('Starts', start, 'Empty: now.'), field('Lasts', length), field('Unit', unit)),
+      el('div', { class: 'row' },
+        field('Or ends at', end, 'Instead of a length.'), field('Grace for output, minutes', grace, 'For the last checkpoint.'))),
+    read: at => {
+      at('/window', end.value === '' ? length : end)
+      at('/window/durationSeconds', length)
+      at('/window/notBefore', start)
+      at('/window/notAfter', end)
+      at('/window/outputGraceSeconds', grace)
+      const seconds = length.value === '' || end.value !== '' ? undefined : Math.round(Number(length.value) * Number(unit.value))
+      const graceSeconds = grace.value === '' ? 0 : Math.round(Number(grace.value) * 60)
+      return {
+        window: given({
+          notBefore: fromField(start.value),
+          notAfter: fromField(end.value),
+          durationSeconds: seconds,
+          outputGraceSeconds: graceSeconds === 0 ? undefined : graceSeconds
+        })
+      }
+    },
+    fill: ({ window }) => {
+      start.value = window.notBefore ? toField(Date.parse(window.notBefore)) : ''
+      end.value = window.notAfter ? toField(Date.parse(window.notAfter)) : ''
+      unit.value = '3600'
+      length.value = window.durationSeconds ? String(window.durationSeconds / 3_600) : ''
+      grace.value = String((window.outputGraceSeconds ?? 0) / 60)
+    }
+  }
+}
+
+/** @returns {Part} */
+const sourcesPart = () => {
+  const sources = rows('address', () => {
+    const address = text()
+    return { cells: [field('Address or CIDR', address)], controls: [address] }
+  }, 1)
+  return {
+    node: group('Source addresses',
+      el('p', { class: 'fine' }, 'As the storage sees the job: the node’s public address, or its NAT’s.'), sources.node),
+    read: at => {
+      const used = sources.used()
+      const [first] = sources.all()
+      if (first?.[0]) at('/sourceIps', first[0])
+      const list = used.map(([address], index) => {
+        if (address) at(`/sourceIps/${index}`, address)
+        return address ? typed(address) : ''
+      })
+      return list.length > 0 ? { sourceIps: list } : {}
+    },
+    fill: ({ sourceIps = [] }) => sources.fill(sourceIps.map((/** @type {string} */ address) => [address]))
+  }
+}
+
+const layouts = [
+  ['everywhere', 'Window and source on every Allow.'],
+  ['guarded', 'In explicit Denies, which also beat a bucket policy; the compact one.'],
+  ['guide', 'The published guide to the letter: its reads are bound by nothing.']
+]
+
+/** @returns {Part} */
+const layoutPart = () => {
+  const name = newId('layout')
+  const choices = layouts.map(([value, meaning]) => {
+    const radio = el('input', { type: 'radio', name, value, id: newId('layout'), checked: value === 'everywhere' })
+    const label = el('label', { for: radio.id }, el('strong', {}, value), el('span', { class: 'fine' }, ` ${meaning}`))
+    return { radio, node: el('p', { class: 'check' }, radio, label) }
+  })
+  const first = /** @type {HTMLInputElement} */ (choices[0]?.radio)
+  const error = el('p', { id: newId('error'), class: 'error' })
+  first.dataset.error = error.id
+  return {
+    node: group('Layout', ...choices.map(({ node }) => node), error),
+    read: at => {
+      at('/layout', first)
+      return { layout: choices.find(({ radio }) => radio.checked)?.radio.value }
+    },
+    fill: ({ layout = 'everywhere' }) => { for (const { radio } of choices) radio.checked = radio.value === layout }
+  }
+}
+
+/**
+ * Rows that can be added and removed. A row in which nothing is typed is no part of the request.
+ *
+ * @param {string} one what a row is
+ * @param {() => { cells: Node[], controls: HTMLInputElement[] }} make
+ * @param {number} least how many stand there from the start
+ */
+const rows = (one, make, least) => {
+  /** @type {Map<HTMLElement, HTMLInputElement[]>} */
+  const present = new Map()
+  const list = el('div', { class: 'rows' })
+  const changed = () => { list.dispatchEvent(new Event('input', { bubbles: true })) }
+  const add = () => {
+    const { cells, controls } = make()
+    const row = el('div', { class: 'row', role: 'group' }, ...cells, el('button', {
+      type: 'button',
+      class: 'quiet remove',
+      onclick: () => {
+        row.remove()
+        present.delete(row)
+        renumber()
+        changed()
+        more.focus()
+      }
+    }, '×'))
+    present.set(row, controls)
+    list.append(row)
+    renumber()
+    return controls
+  }
+  const renumber = () => {
+    [...present.keys()].forEach((row, index) => {
+      row.setAttribute('aria-label', `${one} ${index + 1}`)
+      row.querySelector('.remove')?.setAttribute('aria-label', `Remove ${one} ${index + 1}`)
+    })
+  }
+  const more = el('button', { type: 'button', class: 'quiet', onclick: () => { add()[0]?.focus() } },
+    `Add ${/^[aeiou]/.test(one) ? 'an' : 'a'} ${one}`)
+  for (let i = 0; i < least; i++) add()
+  const all = () => [...present.values()]
+  return {
+    node: el('div', {}, list, more),
+    all,
+    used: () => all().filter(controls => controls.some(control => control.value.trim() !== '')),
+    /** @param {string[][]} values */
+    fill: values => {
+      list.replaceChildren()
+      present.clear()
+      for (const value of values) add().forEach((control, index) => { control.value = value[index] ?? '' })
+      while (present.size < least) add()
+    }
+  }
+}

@@ -1,0 +1,58 @@
+// @ts-check
+import { openDialog } from './dialogs.js'
+import { el, newId } from './dom.js'
+import { utc } from './times.js'
+
+/** @typedef {import('../client/schema.ts').Delivery} Delivery */
+
+/**
+ * Shows credentials, this once. They are in this dialog's elements and in its buttons' closures and nowhere else; closing it drops both.
+ *
+ * @param {Delivery} delivery
+ * @param {() => void} onclosed
+ */
+export const showCredentials = ({ grant, credentials, notice }, onclosed) => {
+  if (credentials === null) return onclosed()
+  const { accessKeyId, secretAccessKey, sessionToken, expiration } = credentials
+  const parts = /** @type {[string, string, string][]} */ ([
+    ['Access key ID', 'AWS_ACCESS_KEY_ID', accessKeyId],
+    ['Secret access key', 'AWS_SECRET_ACCESS_KEY', secretAccessKey],
+    ...(sessionToken ? [['Session token', 'AWS_SESSION_TOKEN', sessionToken]] : [])
+  ])
+  const said = el('p', { role: 'status', class: 'fine' })
+  openDialog(`Credentials of ${grant.job.id}`, close => [
+    el('p', { class: 'callout' }, el('strong', {}, 'Shown this once. '),
+      'The service does not keep the secret, and closing this removes it from the page. If it is lost, rotate the key.'),
+    notice && el('p', { class: 'callout callout-warn' }, notice),
+    ...parts.map(([label, , value]) => secretField(label, value, said)),
+    el('p', {}, 'They stop to work by themselves at ', el('span', { class: 'num' }, `${utc(expiration)} UTC`), '.'),
+    said,
+    el('div', { class: 'buttons' },
+      copyButton('Copy as environment', parts.map(([, name, value]) => `${name}=${value}`).join('\n'), 'All of them', said),
+      el('button', { type: 'button', class: 'primary', onclick: close }, 'Close'))
+  ].filter(child => child instanceof Node), { onclosed, class: 'wide' })
+}
+
+/** @param {string} label @param {string} value @param {HTMLElement} said */
+const secretField = (label, value, said) => {
+  const id = newId('secret')
+  const field = el('input', { id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => field.select() })
+  field.value = value
+  return el('div', { class: 'field' }, el('label', { for: id }, label),
+    el('div', { class: 'with-button' }, field, copyButton('Copy', value, label, said)))
+}
+
+/** @param {string} text @param {string} value @param {string} what @param {HTMLElement} said */
+const copyButton = (text, value, what, said) => el('button', {
+  type: 'button',
+  'aria-label': text === 'Copy' ? `Copy ${what.toLowerCase()}` : null,
+  onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(value)
+      said.textContent = `${what} copied.`
+    } catch {
+      // No clipboard without HTTPS, nor where the browser was told so.
+      said.textContent = 'The browser does not let this page copy: select the text instead.'
+    }
+  }
+}, text)

@@ -1,0 +1,45 @@
+// @ts-check
+import { el } from './dom.js'
+
+/**
+ * @typedef {import('../client/schema.ts').Policy} Policy
+ * @typedef {import('../client/schema.ts').PolicyExplanation['explanation']} Explanation
+ */
+
+/**
+ * A policy, statement by statement: what it says beside what it means.
+ *
+ * @param {Policy} policy
+ * @param {Explanation} explanation
+ */
+export const statementList = (policy, explanation) => el('ol', { class: 'statements' },
+  ...policy.Statement.map((statement, index) => {
+    const { sid, effect, text } = explanation[index] ?? { sid: `#${index + 1}`, effect: '', text: '' }
+    return el('li', {},
+      el('div', { class: 'words' },
+        el('h3', {}, el('span', { class: `effect effect-${effect.toLowerCase()}` }, effect), ' ', el('span', { class: 'mono' }, sid)),
+        el('p', {}, text)),
+      el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement)))
+  }))
+
+/** The document as IAM gets it, to be copied. @param {Policy} policy */
+export const wholePolicy = policy => el('details', {},
+  el('summary', {}, 'The whole document'),
+  el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The whole policy as JSON' }, json(policy)))
+
+const lineLength = 68
+
+/** JSON that breaks a line only where it is too long for one. @param {unknown} value @param {string} [indent] @returns {string} */
+const json = (value, indent = '') => {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  const inner = `${indent}  `
+  const [start, end] = Array.isArray(value) ? '[]' : '{}'
+  const parts = (/** @type {string} */ deeper) => Array.isArray(value)
+    ? value.map(each => json(each, deeper))
+    : Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${json(each, deeper)}`)
+  const short = Array.isArray(value) ? `[${parts('').join(', ')}]` : `{ ${parts('').join(', ')} }`
+  // The document and its statements stay open: their fields are what is read.
+  const open = indent === '' || 'Sid' in value
+  if (!open && indent.length + short.length <= lineLength && !short.includes('\n')) return short
+  return `${start}\n${parts(inner).map(part => inner + part).join(',\n')}\n${indent}${end}`
+}
