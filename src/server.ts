@@ -74,7 +74,8 @@ const main = async (config: Config): Promise<void> => {
   }
 
   // What is in flight is finished: app.close() waits for the requests, the clocks for their grants, then the stores close.
-  closeWithGrace({ delay: 25_000, logger: log }, async ({ signal, err }) => {
+  // SIGHUP, which it would end the process for too, is the reload's.
+  closeWithGrace({ delay: 25_000, logger: log, skip: ['SIGHUP'] }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'stopping after an error')
     log.info({ signal }, 'stopping')
     await app.close()
