@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
-import type { Admitted, Entry, Source } from '../policy/admitted.ts'
+import type { Admitted, Entry, Layout, Source } from '../policy/admitted.ts'
 import { openCedar } from './cedar.ts'
 import { buildEngine, type Answer, type Question } from './engine.ts'
 import { GuardrailsInvalid, parsePolicies, type Policy } from './policies.ts'
@@ -95,7 +95,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
       sources: sourcesFor(action, admitted.source),
       question: source => questions.request(action, source)
     }
-    return [job, ...admitted.entries.flatMap(entry => actionsOf(entry).map((action): Planned => ({
+    return [job, ...admitted.entries.flatMap(entry => actionsOf(entry, admitted.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
       subject: () => subjectOf[action](entry.bucket, entry.prefix),
@@ -215,8 +215,9 @@ const tooMany = (count: number): Denied => ({
   faults: []
 })
 
-const actionsOf = ({ level, acl, delete: del }: Entry): AccessAction[] => [
-  ...(level === 'write' ? [] : ['read' as const]),
+/** The guide's policy reads where it writes, whatever level was asked for. */
+const actionsOf = ({ level, acl, delete: del }: Entry, layout: Layout): AccessAction[] => [
+  ...(level === 'write' && layout !== 'guide' ? [] : ['read' as const]),
   ...(level === 'read' ? [] : ['write' as const]),
   ...(del ? ['delete' as const] : []),
   ...(acl ? ['setAcl' as const] : [])

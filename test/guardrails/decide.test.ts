@@ -57,6 +57,15 @@ t.test('an entry needs each of its actions, and no other', async t => {
   }
 })
 
+t.test('the guide’s layout reads where it writes, and needs that, too', async t => {
+  const without = (action: string) => `${everything}@id("no") forbid (principal, action == JobAccess::Action::"${action}", resource);`
+  const request = asked({ layout: 'guide', entries: [entry({ level: 'write', acl: true })] })
+  for (const action of ['read', 'write', 'setAcl']) {
+    t.match(decide(without(action), request), { allowed: false, findings: [{ pointer: '/access/0' }], decidedBy: ['no'] }, action)
+  }
+  t.match(decide(without('delete'), request), { allowed: true })
+})
+
 t.test('issue, extend and render are decided apart', async t => {
   for (const action of ['issue', 'extend', 'render'] as const) {
     const guardrails = rules(`@id("job") permit (principal, action == JobAccess::Action::"${action}", resource);
