@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import type { DialectName } from './iam/dialects/dialect.ts'
+import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
 import { defaultLimits, type Limits } from './policy/admit.ts'
 
@@ -131,11 +132,11 @@ export const readConfig = (env: Record<string, string | undefined>): Config => {
   return Object.freeze(config)
 }
 
-/** Strictly: `5.5`, `yes` and ` 5` stay strings, and so are refused. */
+/** Strictly: `5.5`, `yes` and ` 5` stay strings, and so are refused, as is the empty item of `,`: no list would be a ceiling less. */
 const converted = (given: string, schema: TSchema): unknown => {
   if (schema.type === 'integer') return /^\d{1,12}$/.test(given) ? Number(given) : given
   if (schema.type === 'boolean') return given === 'true' ? true : given === 'false' ? false : given
-  if (schema.type === 'array') return given.split(',').map(item => item.trim()).filter(item => item !== '')
+  if (schema.type === 'array') return given.split(',').map(item => item.trim())
   return given
 }
 
@@ -188,6 +189,9 @@ const crossChecks = (config: Config): string[] => {
   }
   if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
     faults.push('JOB_ACCESS_BOUNDARY_ARN: required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary')
+  }
+  if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].tagged) {
+    faults.push(`JOB_ACCESS_BOUNDARY_ARN: ${config.dialect} has none, so that nothing would be bounded; leave it out`)
   }
   // Or a service configured for another provider would make users at AWS, by rules that are not AWS's.
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {
