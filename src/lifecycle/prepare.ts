@@ -101,7 +101,8 @@ const refuseWaiting = ({ name, identityProbe }: Dialect): void => {
 
 const profileOf = (rules: Rules, admitted: Admitted, name: string | undefined, now: number): RoleProfile => {
   const names = Object.keys(rules.profiles)
-  const profile = rules.profiles[name ?? 'default']
+  const wanted = name ?? 'default'
+  const profile = Object.hasOwn(rules.profiles, wanted) ? rules.profiles[wanted] : undefined
   if (!profile) {
     throw Problem.of([{
       code: 'session-unfit',
