@@ -98,7 +98,8 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
 
 /**
  * Denies this one session everything. AWS documents the statement by token issue time alone, which ends every session of the
- * role: IAM User Guide, "Revoke IAM role temporary security credentials". The source identity narrows it to the grant.
+ * role: IAM User Guide, "Revoke IAM role temporary security credentials". The source identity narrows it to the grant, which gets no
+ * further session: so the instant can lie ahead, lest a session outlive it whose issue time STS took from a clock ahead of ours.
  */
 export const revocation = (sessionName: string, at: number): PolicyDocument => ({
   Version: '2012-10-17',
@@ -108,9 +109,12 @@ export const revocation = (sessionName: string, at: number): PolicyDocument => (
     Resource: ['*'],
     Condition: {
       StringEquals: { 'aws:SourceIdentity': sessionName },
-      DateLessThan: { 'aws:TokenIssueTime': new Date(at + 1000).toISOString().replace(/\.\d+/, '') }
+      DateLessThan: { 'aws:TokenIssueTime': new Date(at + mostSkewMs).toISOString().replace(/\.\d+/, '') }
     }
   }]
 })
+
+/** With clocks further apart AWS takes no signature (IAM User Guide, "AWS Signature Version 4 for API requests"). */
+const mostSkewMs = 5 * 60_000
 
 export const roleName = (arn: string): string => arn.slice(arn.lastIndexOf('/') + 1)

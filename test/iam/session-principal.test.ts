@@ -95,7 +95,9 @@ t.test('a window that no session lasts is refused, never cut short', async t => 
     ['with the grace', { window: { durationSeconds: 10_800, outputGraceSeconds: 1 } }, { pointer: '/window' }],
     ['a later start counts', { window: { notBefore: '2025-07-16T03:00:00Z', durationSeconds: 3600 } }, { pointer: '/window' }],
     ['chained: one hour', { window: { durationSeconds: 3601 }, profile: 'chained' }, { pointer: '/window', detail: /allows 3600 s, since the service itself/ }],
-    ['an unknown profile', { window: { durationSeconds: 900 }, profile: 'other' }, { pointer: '/profile', hint: /Profiles: default, chained/ }]
+    ['an unknown profile', { window: { durationSeconds: 900 }, profile: 'other' }, { pointer: '/profile', hint: /Profiles: default, chained/ }],
+    ['a name that every object has', { window: { durationSeconds: 900 }, profile: 'constructor' }, { pointer: '/profile' }],
+    ['and its prototype', { window: { durationSeconds: 900 }, profile: '__proto__' }, { pointer: '/profile' }]
   ]
   for (const [what, change, problem] of cases) {
     const response = await it.issue(change)
@@ -145,7 +147,8 @@ t.test('revoked by a Deny for this session alone', async t => {
   }).kind
   t.equal(asked(grant.user.name, '2025-07-16T00:30:00Z'), 'explicit-deny')
   t.equal(asked('another', '2025-07-16T00:30:00Z'), 'implicit-deny', 'not another session')
-  t.equal(asked(grant.user.name, '2025-07-16T00:31:00Z'), 'implicit-deny', 'not a later one of its name')
+  t.equal(asked(grant.user.name, '2025-07-16T00:34:59Z'), 'explicit-deny', 'issued before, by a clock that is ahead of ours')
+  t.equal(asked(grant.user.name, '2025-07-16T00:35:00Z'), 'implicit-deny', 'not a later one of its name')
 })
 
 t.test('what cannot be revoked says so, and ends by itself', async t => {

@@ -173,7 +173,7 @@ t.test('a session', async t => {
         Resource: ['*'],
         Condition: {
           StringEquals: { 'aws:SourceIdentity': grant.principal.name },
-          DateLessThan: { 'aws:TokenIssueTime': '2025-07-16T00:30:01Z' }
+          DateLessThan: { 'aws:TokenIssueTime': '2025-07-16T00:35:00Z' }
         }
       }]
     })
