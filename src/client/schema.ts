@@ -11,6 +11,9 @@ export type ClientOptions = {
  */
 export type Policy = {
     Version: string;
+    /**
+     * Statements as IAM knows them: Sid, Effect, Action, Resource, Condition.
+     */
     Statement: Array<{
         [key: string]: unknown;
     }>;
@@ -24,6 +27,9 @@ export type RenderedPolicy = {
          * Without white space, as IAM counts.
          */
         characters: number;
+        /**
+         * The most characters that the provider takes on the user and as a managed policy; 0: it has no such way.
+         */
         limits: {
             inline: number;
             managed: number;
@@ -64,22 +70,43 @@ export type RenderedPolicy = {
      * One plain sentence per statement.
      */
     explanation: Array<{
+        /**
+         * The statement’s Sid.
+         */
         sid: string;
         effect: 'Allow' | 'Deny';
+        /**
+         * One sentence, for someone who does not read IAM.
+         */
         text: string;
     }>;
+    /**
+     * What is allowed, and may surprise.
+     */
     warnings: Array<{
+        /**
+         * Stable, for programs.
+         */
         code: string;
+        /**
+         * What is worth knowing; nothing was refused.
+         */
         detail: string;
     }>;
 };
 
 export type Grant = {
+    /**
+     * A lower-case ULID: sorts by creation.
+     */
     id: string;
     /**
      * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
      */
     state: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+    /**
+     * As it was asked for.
+     */
     job: {
         id: string;
         team: string;
@@ -91,12 +118,30 @@ export type Grant = {
      * The identity that asked for it.
      */
     owner: string;
+    /**
+     * What carries the grant at the provider.
+     */
     user: {
+        /**
+         * Name of the IAM user; of the policy where the provider has no users; of the role session.
+         */
         name: string;
+        /**
+         * Its IAM path, which ends in the end of the window as epoch seconds.
+         */
         path: string;
+        /**
+         * The role, with attach `session`.
+         */
         roleArn: string | null;
     };
+    /**
+     * Id of the key that was delivered last. The secret is kept nowhere.
+     */
     accessKeyId: string | null;
+    /**
+     * After a rotation with overlap: the key before.
+     */
     previousKey: {
         accessKeyId: string;
         /**
@@ -122,8 +167,14 @@ export type Grant = {
      * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; the compact one. `guide`: the published training-job guide to the letter, which binds only the write.
      */
     layout: 'everywhere' | 'guarded' | 'guide';
+    /**
+     * How the policy is attached.
+     */
     attach: 'inline' | 'managed' | 'session';
     policy: Policy;
+    /**
+     * SHA-256 of the policy’s canonical JSON (RFC 8785), hex.
+     */
     policyHash: string;
     /**
      * When it was asked for.
@@ -139,11 +190,17 @@ export type Grant = {
 };
 
 export type Credentials = {
+    /**
+     * AWS_ACCESS_KEY_ID.
+     */
     accessKeyId: string;
     /**
      * Shown once, here; the service does not keep it.
      */
     secretAccessKey: string;
+    /**
+     * AWS_SESSION_TOKEN, with attach `session`.
+     */
     sessionToken?: string;
     /**
      * When they stop to work by themselves.
@@ -161,8 +218,17 @@ export type Delivery = {
      * With waitUntilReady: whether the provider knew the new key in time. It proves the key, not that its policy has spread.
      */
     ready?: boolean;
+    /**
+     * What is allowed, and may surprise.
+     */
     warnings: Array<{
+        /**
+         * Stable, for programs.
+         */
         code: string;
+        /**
+         * What is worth knowing; nothing was refused.
+         */
         detail: string;
     }>;
     notice: string | null;
@@ -179,10 +245,25 @@ export type GrantEvents = {
          * When.
          */
         at: string;
+        /**
+         * The identity, or the part of the service: `sweeper`, `scheduler`, `reconcile`, `service`.
+         */
         actor: string;
+        /**
+         * What happened, e.g. `active`, `rotated`, `extended`, `revoking`, `revoked`, `attempt-failed`.
+         */
         action: string;
+        /**
+         * The request that did it, as in log and audit.
+         */
         requestId: string | null;
+        /**
+         * The policy that it is about, where it is about one.
+         */
         policyHash: string | null;
+        /**
+         * Key ids, reasons, error codes; never a secret.
+         */
         detail: {
             [key: string]: unknown;
         };
@@ -194,8 +275,14 @@ export type PolicyExplanation = {
      * One plain sentence per statement, in the order of the policy.
      */
     explanation: Array<{
+        /**
+         * The statement’s Sid.
+         */
         sid: string;
         effect: 'Allow' | 'Deny';
+        /**
+         * One sentence, for someone who does not read IAM.
+         */
         text: string;
     }>;
 };
@@ -204,7 +291,13 @@ export type PolicyExplanation = {
  * Would this request be allowed?
  */
 export type Question = {
+    /**
+     * An IAM action, or an operation of S3.
+     */
     action: string;
+    /**
+     * Name of the bucket.
+     */
     bucket: string;
     /**
      * Object key, for object actions.
@@ -222,13 +315,25 @@ export type Question = {
      * Instant of the request; default: now.
      */
     at?: string;
+    /**
+     * VPC of the endpoint that it comes through (aws:SourceVpc).
+     */
     vpcId?: string;
+    /**
+     * That endpoint (aws:SourceVpce).
+     */
     vpcEndpointId?: string;
+    /**
+     * Private address behind it (aws:VpcSourceIp).
+     */
     vpcSourceIp?: string;
 };
 
 export type Verdict = {
     allowed: boolean;
+    /**
+     * `explicit-deny`: a Deny matches. `implicit-deny`: no Allow does.
+     */
     decision: 'allow' | 'explicit-deny' | 'implicit-deny';
     /**
      * The statements that decided.
@@ -237,6 +342,9 @@ export type Verdict = {
         sid: string;
         effect: string;
     }>;
+    /**
+     * Why, in words.
+     */
     because: string;
 };
 
@@ -250,7 +358,7 @@ export type BlastRadius = {
      */
     words: Array<string>;
     /**
-     * The same as data, per bucket.
+     * The same for programs: what is open, per bucket and prefix, from the source and from elsewhere, and until when.
      */
     data: unknown;
 };
@@ -1175,11 +1283,11 @@ export type IssueGrantError = IssueGrantErrors[keyof IssueGrantErrors];
 
 export type IssueGrantResponses = {
     /**
-     * The grant and its credentials. They are shown this once.
+     * The grant and fresh credentials. They are shown this once.
      */
     200: Delivery;
     /**
-     * The grant and its credentials. They are shown this once.
+     * A new grant and its credentials. They are shown this once.
      */
     201: Delivery;
 };
@@ -1655,6 +1763,9 @@ export type RotateGrantData = {
          * How long the old key still works; 0: it is dead before the answer.
          */
         overlapSeconds?: number;
+        /**
+         * How the credentials are delivered; the Accept header chooses too, this field wins.
+         */
         format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
     };
     path: {
@@ -1726,7 +1837,7 @@ export type RotateGrantError = RotateGrantErrors[keyof RotateGrantErrors];
 
 export type RotateGrantResponses = {
     /**
-     * The grant and its credentials. They are shown this once.
+     * The grant and fresh credentials. They are shown this once.
      */
     200: Delivery;
 };
@@ -1809,7 +1920,7 @@ export type FetchCredentialsError = FetchCredentialsErrors[keyof FetchCredential
 
 export type FetchCredentialsResponses = {
     /**
-     * The grant and its credentials. They are shown this once.
+     * The grant and fresh credentials. They are shown this once.
      */
     200: Delivery;
 };

@@ -20,7 +20,9 @@ import { deliveryView, grantView, iso, renderedView } from './views.ts'
 
 interface Example { summary: string, value: unknown }
 
-const bucketOf = { dataset: 'acmeco-training-datasets-wikipedia-2025-07-01', models: 'acmeco-base-models', output: 'acmeco-finetuned-models' }
+const bucketOf = {
+  dataset: 'acmeco-training-datasets-wikipedia-2025-07-01', models: 'acmeco-base-models', output: 'acmeco-finetuned-models'
+}
 
 // Each is another job: one job holds one grant.
 const jobs = {
@@ -88,8 +90,12 @@ export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
 
 const minute = 60_000
 // The keys are the ones that AWS's own documentation shows.
-const firstKey: Credentials = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', expiresAt: null }
-const secondKey: Credentials = { accessKeyId: 'AKIAI44QH8DHBEXAMPLE', secretAccessKey: 'je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY', expiresAt: null }
+const firstKey: Credentials = {
+  accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', expiresAt: null
+}
+const secondKey: Credentials = {
+  accessKeyId: 'AKIAI44QH8DHBEXAMPLE', secretAccessKey: 'je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY', expiresAt: null
+}
 const id = '01k08a6rt0mxv8rz3c8e9h5t2d'
 
 type Answers = Record<string, Record<string, unknown>>
@@ -112,7 +118,9 @@ export const answers = (): Record<OperationId, Answers> => {
     policy,
     policyHash: measure.sha256,
     attach: 'inline',
-    principal: { name: principalName('ja', admitted.job.id, expiresAt, id), path: principalPath('/job-access/', expiresAt), policyArn: null, roleArn: null },
+    principal: {
+      name: principalName('ja', admitted.job.id, expiresAt, id), path: principalPath('/job-access/', expiresAt), policyArn: null, roleArn: null
+    },
     accessKeyId: firstKey.accessKeyId,
     previousKeyId: null,
     previousKeyDiesAt: null,
@@ -147,7 +155,8 @@ export const answers = (): Record<OperationId, Answers> => {
     deliveredAt: rotatedAt,
     updatedAt: rotatedAt
   }
-  const ended: Grant = { ...rotated, state: 'revoked', previousKeyId: null, previousKeyDiesAt: null, updatedAt: exampleIssuedAt + 170 * minute }
+  const endedAt = exampleIssuedAt + 170 * minute
+  const ended: Grant = { ...rotated, state: 'revoked', previousKeyId: null, previousKeyDiesAt: null, updatedAt: endedAt }
   const fetchedAt = exampleIssuedAt + minute
   const scheduled: Grant = { ...issued, issueAt: fetchedAt, mintedAt: fetchedAt, deliveredAt: fetchedAt, updatedAt: fetchedAt }
   const event = { actor: issued.owner, requestId: exampleRequestId, policyHash: issued.policyHash }

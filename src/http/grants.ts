@@ -220,7 +220,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 
 /** Every format is a media type of the same answer. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
-  description: 'The grant and its credentials. They are shown this once.',
+  description: `${status === 201 ? 'A new grant and its credentials.' : 'The grant and fresh credentials.'} They are shown this once.`,
   content: {
     'application/json': { schema: ref(DeliverySchema) },
     ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }]))

@@ -19,14 +19,15 @@ export const operation = (operationId: OperationId) => {
   return { operationId, summary, description, tags: [tag], security: tag === 'service' ? [] : [{ bearer: [] }] }
 }
 
-const description = `Issues each model-training job its own, minimal, self-expiring access to object storage. The window and the source address
-are part of the IAM policy, so a key is dead outside them by itself.
+const description = `Issues each model-training job its own, minimal, self-expiring access to object storage. The window and the source
+address are part of the IAM policy, so a key is dead outside them by itself.
 
-To try it here: **Authorize** with the token that \`npm start\` printed, execute \`POST /v1/grants\` with its example, and take \`grant.id\` of
-the answer wherever an \`id\` is asked for. Everything but \`/healthz\` and \`/readyz\` needs a token; a caller sees its own team's grants only.
+To try it here: **Authorize** with the token that \`npm start\` printed, execute \`POST /v1/grants\` with its example, and take
+\`grant.id\` of the answer wherever an \`id\` is asked for. Everything but \`/healthz\` and \`/readyz\` needs a token; a caller sees its
+own team’s grants only.
 
-What is refused is \`application/problem+json\` (RFC 9457): \`code\` is for programs, \`detail\` and \`hint\` for people, \`pointer\` names the field.
-With \`Retry-After\` the same request may be sent again.`
+What is refused is \`application/problem+json\` (RFC 9457): \`code\` is for programs, \`detail\` and \`hint\` for people, \`pointer\` names
+the field. With \`Retry-After\` the same request may be sent again.`
 
 export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
   await app.register(swagger, {
@@ -43,7 +44,8 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
           bearer: {
             type: 'http',
             scheme: 'bearer',
-            description: 'A static API token, or a JWT of a configured OIDC issuer. `npm start` without an identity file prints a token of its own.'
+            description: 'A static API token, or a JWT of a configured OIDC issuer. ' +
+              '`npm start` without an identity file prints a token of its own.'
           }
         }
       }
@@ -60,7 +62,9 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
       routePrefix: '/docs',
       theme: { title: 'job-access API', js: [{ filename: 'scheme.js', content: followScheme }] },
       // Without the bar on top, which loads documents of other places and has an inline style.
-      uiConfig: { layout: 'BaseLayout', persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 },
+      uiConfig: {
+        layout: 'BaseLayout', persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0
+      },
       // The plugin's own would upgrade to HTTPS what a plain HTTP address serves, and lets styles and fonts come from anywhere.
       staticCSP: {
         'default-src': "'none'",
@@ -113,7 +117,8 @@ const withExamplesAndProblems = (document: Document): Document => {
       }
     }
   }
-  document.components.examples = Object.fromEntries(inOrder(named).map(code => [code, { summary: problems[code][1], value: problemExample(code) }]))
+  document.components.examples = Object.fromEntries(inOrder(named).map(code =>
+    [code, { summary: problems[code][1], value: problemExample(code) }]))
   return document
 }
 

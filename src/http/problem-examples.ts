@@ -30,7 +30,9 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'ip-private': { sourceIps: ['10.0.12.7'] },
   'vpc-incomplete': { sourceIps: undefined, vpc: { sourceIps: ['10.0.12.0/24'] } },
   'layout-unfit': { layout: 'guide', baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/' }] },
-  'policy-too-large': { attach: 'inline', datasets: Array.from({ length: 20 }, (_, index) => ({ bucket: `acmeco-training-dataset-${index + 1}` })) },
+  'policy-too-large': {
+    attach: 'inline', datasets: Array.from({ length: 20 }, (_, index) => ({ bucket: `acmeco-training-dataset-${index + 1}` }))
+  },
   'session-unfit': { attach: 'session' }
 }
 
@@ -57,6 +59,7 @@ const finding = (code: ProblemCode, pointer: string, detail: string = problems[c
 /** Those of another place than the request's admission. */
 const said: Partial<Record<ProblemCode, Problem>> = {
   unauthenticated: unauthenticated(),
-  'request-invalid': finding('request-invalid', '/windows', 'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),
+  'request-invalid': finding('request-invalid', '/windows',
+    'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),
   'dialect-unfit': finding('dialect-unfit', '/attach', 'tigris has no attach session.', 'Use one of: auto, managed.')
 }

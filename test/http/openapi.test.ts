@@ -13,7 +13,8 @@ import { appOf, bearer, bench, guideJob, startOfTime } from '../harness.ts'
 const committed = readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8')
 const document = JSON.parse(committed)
 const operations = Object.entries<Record<string, any>>(document.paths)
-  .flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, path, method, operation })))
+  .flatMap(([path, methods]) => Object.entries(methods)
+    .map(([method, operation]) => ({ name: `${method} ${path}`, path, method, operation })))
 const operationOf = (id: string) => operations.find(({ operation }) => operation.operationId === id)?.operation
 const answerOf = (id: string, status = 200, type = 'application/json') => operationOf(id).responses[status].content[type].example
 
@@ -66,13 +67,15 @@ t.test('every body and every answer has an example that fits its schema', async 
 })
 
 t.test('only a delivery has a place for a secret', async t => {
-  const withSecret = Object.entries(document.components.schemas).filter(([, schema]) => JSON.stringify(schema).includes('secretAccessKey')).map(([name]) => name)
+  const withSecret = Object.entries(document.components.schemas)
+    .filter(([, schema]) => JSON.stringify(schema).includes('secretAccessKey')).map(([name]) => name)
   t.strictSame(withSecret, ['Credentials'])
 })
 
 t.test('the keys in it are those of AWS’s documentation', async t => {
   t.strictSame(new Set(committed.match(/\b(AKIA|ASIA)[A-Z0-9]+/g)), new Set(['AKIAIOSFODNN7EXAMPLE', 'AKIAI44QH8DHBEXAMPLE']))
-  const secrets = [...committed.matchAll(/(?:secretAccessKey|SecretAccessKey|AWS_SECRET_ACCESS_KEY)(?:": "|=)([^"\\]+)/g)].map(([, secret]) => secret)
+  const secrets = [...committed.matchAll(/(?:secretAccessKey|SecretAccessKey|AWS_SECRET_ACCESS_KEY)(?:": "|=)([^"\\]+)/g)]
+    .map(([, secret]) => secret)
   t.strictSame(new Set(secrets), new Set(['wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', 'je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY']))
 })
 
@@ -92,11 +95,13 @@ t.test('every example runs as it is', async t => {
     for (const { value } of Object.values<any>(operation.requestBody?.content['application/json'].examples ?? { none: {} })) {
       let { id } = grant
       if (operation.operationId === 'fetchCredentials') {
-        const later = guideJob({ job: { id: `later-${JSON.stringify(value).length}`, team: 'nlp' }, issueAt: new Date(b.clock.now + 60_000).toISOString() })
+        const issueAt = new Date(b.clock.now + 60_000).toISOString()
+        const later = guideJob({ job: { id: `later-${JSON.stringify(value).length}`, team: 'nlp' }, issueAt })
         id = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: later })).json().grant.id
         b.clock.advance(60_000)
       }
-      const answer = await app.inject({ method: method.toUpperCase() as 'GET', url: path.replace('{id}', id), headers, ...(value && { payload: value }) })
+      const url = path.replace('{id}', id)
+      const answer = await app.inject({ method: method.toUpperCase() as 'GET', url, headers, ...(value && { payload: value }) })
       t.ok(answer.statusCode < 300, `${name}: ${answer.statusCode} ${answer.body}`)
     }
   }
