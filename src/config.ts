@@ -190,6 +190,10 @@ const crossChecks = (config: Config): string[] => {
   if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
     faults.push('JOB_ACCESS_BOUNDARY_ARN: required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary')
   }
+  // The service's own policy lets it change every policy below its path (iam/own-policies.ts).
+  if (config.JOB_ACCESS_BOUNDARY_ARN?.includes(`:policy${config.JOB_ACCESS_PATH}`)) {
+    faults.push(`JOB_ACCESS_BOUNDARY_ARN: lies below JOB_ACCESS_PATH, where the service may rewrite it; keep it outside of ${config.JOB_ACCESS_PATH}`)
+  }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].tagged) {
     faults.push(`JOB_ACCESS_BOUNDARY_ARN: ${config.dialect} has none, so that nothing would be bounded; leave it out`)
   }

@@ -38,6 +38,8 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
   ['generated token beyond loopback', { ...good, HOST: '0.0.0.0', JOB_ACCESS_IDENTITY: '' }, /^HOST: .*generated-token/],
   ['no guardrails beyond loopback', { ...good, HOST: '::', JOB_ACCESS_GUARDRAILS: '' }, /^HOST: .*open-guardrails/],
   ['AWS without a boundary', { JOB_ACCESS_PROVIDER: 'aws' }, /^JOB_ACCESS_BOUNDARY_ARN: required/],
+  ['a boundary that the service itself may rewrite', { JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_BOUNDARY_ARN: 'arn:aws:iam::111122223333:policy/job-access/b' },
+    /^JOB_ACCESS_BOUNDARY_ARN: lies below JOB_ACCESS_PATH/],
   ['a boundary where no user can carry one', { ...good, JOB_ACCESS_PROVIDER: 'ceph', JOB_ACCESS_BOUNDARY_ARN: 'arn:aws:iam::111122223333:policy/b' },
     /^JOB_ACCESS_BOUNDARY_ARN: ceph has none/],
   ['another provider at AWS’s own endpoint', { JOB_ACCESS_PROVIDER: 'seaweedfs' }, /^AWS_ENDPOINT_URL_IAM: required with JOB_ACCESS_PROVIDER=seaweedfs/],
