@@ -34,3 +34,11 @@ t.test('every page is in the README’s list, every variable of the client in it
   for (const name of docs) t.ok(listed.includes(`](docs/${name})`), name)
   for (const name of Object.keys(variables)) t.ok(read('docs/orchestrators.md').includes(`| \`${name}\` |`), name)
 })
+
+t.test('every event of a grant’s history is explained', async t => {
+  const sources = readdirSync(join(root, 'src/lifecycle')).map(name => read(`src/lifecycle/${name}`)).join('\n')
+  const actions = [...sources.matchAll(/event\((?:[^,()]|\{[^}]*\})+, '([a-z-]+)'|action: '([a-z-]+)'|postponed\([^)]*?'([a-z-]+)'/g)].map(([, ...names]) => names.find(Boolean) ?? '')
+  t.ok(actions.length > 15)
+  const page = read('docs/lifecycle.md').split('## The history')[1] ?? ''
+  for (const action of actions) t.ok(page.includes(`\`${action}\``), action)
+})
