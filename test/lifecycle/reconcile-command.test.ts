@@ -1,0 +1,59 @@
+import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { verifyChain } from '../../src/audit/verify-chain.ts'
+import { guideRequest } from '../../src/request.ts'
+import { serverEnv } from '../servers/daemon.ts'
+import { makeDir, service, startIam } from './processes.ts'
+
+/** `npm run reconcile` as an operator runs it: on the machine, and with the configuration, of a service that goes on. */
+
+const run = promisify(execFile)
+
+t.test('the command leaves the running service its audit, and has a chain of its own', async t => {
+  const dir = makeDir()
+  t.teardown(() => dir.remove())
+  const iam = await startIam(0)
+  t.teardown(() => iam.stop())
+  const ledger = { JOB_ACCESS_LEDGER: join(dir.path, 'ledger.sqlite') }
+  const running = await service({ iam, ledger, dir })
+  await running.start()
+  t.teardown(() => running.kill())
+  const issue = async (id: string) => (await fetch(`${running.url}/v1/grants`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${dir.token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ ...guideRequest, job: { id, team: 'nlp' } })
+  })).status
+  const reconcile = async (...args: string[]) => (await run(process.execPath,
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/reconcile.ts'), ...args], {
+      cwd: dir.path,
+      env: serverEnv({
+        JOB_ACCESS_PROVIDER: 'localstack',
+        AWS_ENDPOINT_URL: iam.url,
+        AWS_ACCESS_KEY_ID: iam.admin.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: iam.admin.secretAccessKey,
+        JOB_ACCESS_IDENTITY: join(dir.path, 'identity.json'),
+        JOB_ACCESS_AUDIT: join(dir.path, 'audit.json'),
+        JOB_ACCESS_INSTANCE: 'a',
+        ...ledger
+      })
+    })).stdout
+  const chains = () => readdirSync(dir.path).filter(name => name.endsWith('.jsonl')).sort()
+
+  t.equal(await issue('before'), 201)
+  t.match(await reconcile('--dry-run'), /^1 seen, 0 found, 0 failed \(dry run/)
+  t.strictSame(chains(), ['audit.a.000000000001.jsonl'], 'a dry run changes nothing, and says nothing in the audit')
+  t.equal(await issue('after-a-dry-run'), 201)
+  t.match(await reconcile(), /^2 seen, 0 found, 0 failed$/m)
+  t.equal(await issue('after-a-run'), 201)
+
+  await running.stop()
+  const instances = ['a-reconcile', 'a']
+  t.strictSame(chains(), instances.map(name => `audit.${name}.000000000001.jsonl`))
+  for (const [index, instance] of instances.entries()) {
+    const name = chains()[index] ?? ''
+    t.match(verifyChain(instance, [{ name, bytes: readFileSync(join(dir.path, name)) }]), { ok: true }, instance)
+  }
+})
