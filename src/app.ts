@@ -40,7 +40,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     routerOptions: { maxParamLength: 100 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
-  useProblems(app)
+  useProblems(app, service.recorder)
   useLogContext(app)
   metrics?.observe(app)
   useEmptyBodies(app)

@@ -25,6 +25,7 @@ const main = async (): Promise<number> => {
       concurrency: 4,
       perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND
     })
+    composed.service.recorder.reconciled(report.findings)
     for (const finding of report.findings) process.stdout.write(`${JSON.stringify(finding)}\n`)
     process.stdout.write(`${report.seen} seen, ${report.findings.length} found, ${report.failed} failed${dryRun ? ' (dry run: nothing was changed)' : ''}\n`)
     return report.failed > 0 ? 1 : 0

@@ -53,6 +53,7 @@ const main = async (config: Config): Promise<void> => {
             ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
           })
           metrics?.reconciled(report)
+          service.recorder.reconciled(report.findings)
         }, err => {
           metrics?.reconciled(undefined)
           log.error({ err }, 'reconciliation failed')
@@ -80,6 +81,7 @@ const main = async (config: Config): Promise<void> => {
     log.info({ signal }, 'stopping')
     await app.close()
     await Promise.all(clocks.map(clock => clock.stop()))
+    service.recorder.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
     await composed.close()
     await exposition?.close()
   })

@@ -3,10 +3,10 @@
  * there is no field for one, and log.ts blanks whatever looks like a token.
  */
 export const auditActions = [
-  'grant.issue', 'grant.deliver', 'grant.rotate', 'grant.extend', 'grant.complete', 'grant.revoke', 'grant.expire', 'grant.fail',
-  'grant.read', 'grant.check', 'policy.render', 'policy.check', 'policy.unproven',
+  'grant.issue', 'grant.deliver', 'grant.rotate', 'grant.extend', 'grant.revoke', 'grant.expire', 'grant.fail',
+  'grant.read', 'policy.render', 'policy.unproven',
   'reconcile.remove', 'sweep.fail',
-  'auth.refuse', 'auth.unavailable', 'guardrail.deny', 'ceiling.deny', 'rate.limit',
+  'auth.refuse', 'auth.unavailable', 'guardrail.deny', 'ceiling.deny',
   'config.reload', 'service.start', 'service.stop',
   // the log about itself
   'audit.open', 'audit.recover', 'audit.close'

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
-import type { At, Guardrails } from '../guardrails/guardrails.ts'
+import { checks, type At, type Guardrails } from '../guardrails/guardrails.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { Actor } from '../lifecycle/desk.ts'
@@ -66,11 +66,16 @@ export const guardOf = (request: FastifyRequest, guardrails: Guardrails, recorde
 }
 
 /** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. */
-export const visibleGrant = (request: FastifyRequest, grant: Grant | undefined): Grant => {
-  if (!grant || !inTeam(callerOf(request), grant.team)) {
-    throw new Problem('grant-unknown')
-  }
-  return grant
+export const visibleGrant = (request: FastifyRequest, recorder: Recorder, grant: Grant | undefined, action: string): Grant => {
+  if (!grant) throw new Problem('grant-unknown')
+  const { id: grantId, team, jobId } = grant
+  if (inTeam(callerOf(request), team)) return grant
+  const unknown = new Problem('grant-unknown')
+  // The caller is not told; who reads the audit is.
+  const detail = 'A grant of another team was asked for, and answered as unknown.'
+  const denial = { code: unknown.code, pointer: '', detail, hint: '' }
+  recorder.decided(request, action, { allowed: false, findings: [denial], decidedBy: [checks.team], faults: [] }, { team, jobId, grantId })
+  throw unknown
 }
 
 export const permitOnGrant = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder, grant: Grant,

@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AuditUnavailable } from '../audit/log.ts'
 import { LedgerUnavailable, StaleGrant } from '../ledger/ledger.ts'
+import type { Recorder } from './recorder.ts'
 import { Problem, problems, type Finding, type ProblemCode } from '../problems.ts'
 
 declare module 'fastify' {
@@ -11,7 +12,7 @@ declare module 'fastify' {
 }
 
 /** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
-export const useProblems = (app: FastifyInstance): void => {
+export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answered'>): void => {
   const methods = methodsByPath(app)
   const lost = (request: FastifyRequest, reply: FastifyReply) => {
     const path = pathOf(request)
@@ -23,11 +24,15 @@ export const useProblems = (app: FastifyInstance): void => {
     return answer(problem, problem, request, reply)
   }
   app.setNotFoundHandler(lost)
+  const decided = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    recorder.answered(request, problem)
+    return answer(problem, error, request, reply)
+  }
   // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
   app.decorateRequest('problem', null)
   app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof Problem)
     ? lost(request, reply)
-    : answer(problemOf(error), error, request, reply))
+    : decided(problemOf(error), error, request, reply))
 }
 
 /** The router knows a path with its method only; RFC 9110 section 15.5.6 wants 405 and Allow for another method. */

@@ -31,7 +31,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   const identity = { config: { authorization: 'identity' as const } }
   const now = () => new Date(desk.now())
   const visible = async (request: Parameters<typeof visibleGrant>[0], id: string, action: Parameters<typeof permitOnGrant>[4]): Promise<Grant> => {
-    const grant = visibleGrant(request, await desk.ledger.get(id))
+    const grant = visibleGrant(request, recorder, await desk.ledger.get(id), action)
     permitOnGrant(request, service.guardrails(), recorder, grant, action, now())
     return grant
   }
@@ -155,7 +155,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantSchema) }
     }
   }, async request => {
-    const { owner } = visibleGrant(request, await desk.ledger.get(request.params.id))
+    const { owner } = visibleGrant(request, recorder, await desk.ledger.get(request.params.id), 'extend')
     const guard = guardOf(request, service.guardrails(), recorder, 'extend', { now: now(), owner })
     const { grant } = await extend(desk, actorOf(request), request.params.id, request.body, guard)
     return grantView(grant)

@@ -6,10 +6,16 @@ import type { Decision } from '../guardrails/guardrails.ts'
 import type { Grant } from '../ledger/grant.ts'
 import type { NewEvent } from '../ledger/ledger.ts'
 import type { Log } from '../lifecycle/desk.ts'
+import type { Finding } from '../lifecycle/reconcile.ts'
+import type { Problem, ProblemCode } from '../problems.ts'
 
 /** Turns decisions and changes of state into audit events. */
 export interface Recorder {
   refused(request: FastifyRequest, reason: string): void
+  /** An answer that is a decision which no guardrail made: a ceiling's, or the proof's. Of any other problem nothing is said. */
+  answered(request: FastifyRequest, problem: Problem): void
+  /** What reconciliation did to what no grant tells of. */
+  reconciled(findings: Finding[]): void
   decided(request: FastifyRequest, action: string, decision: Decision, about: { team: string, jobId?: string, grantId?: string }): void
   /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
   changed(grant: Grant, event: NewEvent): Promise<void>
@@ -32,6 +38,34 @@ export const recorder = (audit: Audit | null, log: Log): Recorder => {
       code: 'unauthenticated',
       reason
     }),
+    answered (request, problem) {
+      const action = decisions[problem.code]
+      if (!action) return
+      const { id: grantId } = (request.params ?? {}) as { id?: string }
+      const { job } = (request.body ?? {}) as { job?: { id: string, team: string } }
+      note({
+        actor: actorOf(request),
+        requestId: request.id,
+        action,
+        outcome: 'denied',
+        ...(job && { team: job.team, jobId: job.id }),
+        ...(grantId !== undefined && { grantId }),
+        code: problem.code,
+        reason: problem.message
+      })
+    },
+    reconciled (findings) {
+      for (const finding of findings) {
+        if (finding.kind !== 'stray' || !finding.done) continue
+        note({
+          actor: systemActor('reconcile'),
+          requestId: null,
+          action: 'reconcile.remove',
+          outcome: 'done',
+          detail: { user: finding.name, expiresAt: finding.expiresAt }
+        })
+      }
+    },
     decided (request, action, decision, about) {
       if (!decision.allowed && decision.faults.length > 0) log.error({ faults: decision.faults, requestId: request.id }, 'guardrails could not be evaluated')
       note({
@@ -81,6 +115,16 @@ const actionOf: Record<string, AuditAction> = {
   collect: 'grant.deliver',
   view: 'grant.read',
   list: 'grant.read'
+}
+
+/** By the code of the first thing that was wrong. */
+const decisions: Partial<Record<ProblemCode, AuditAction>> = {
+  'bucket-refused': 'ceiling.deny',
+  'window-too-long': 'ceiling.deny',
+  'window-too-far': 'ceiling.deny',
+  'ip-too-wide': 'ceiling.deny',
+  'too-many-grants': 'ceiling.deny',
+  'policy-unproven': 'policy.unproven'
 }
 
 /** Events of the ledger that are changes of state; the steps in between are in the grant's history alone. */

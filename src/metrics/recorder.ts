@@ -45,6 +45,8 @@ export const recorderMetrics = (registry: Registry): RecorderMetrics => {
         events.inc({ event: steps.includes(event.action) ? event.action : 'other' })
         await recorder.changed(grant, event)
       },
+      answered: (request, problem) => recorder.answered(request, problem),
+      reconciled: findings => recorder.reconciled(findings),
       noted: event => recorder.noted(event)
     })
   }

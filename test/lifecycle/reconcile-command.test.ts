@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { verifyChain } from '../../src/audit/verify-chain.ts'
+import { createIam } from '../../src/iam/client.ts'
 import { guideRequest } from '../../src/request.ts'
 import { serverEnv } from '../servers/daemon.ts'
 import { makeDir, service, startIam } from './processes.ts'
@@ -46,14 +47,22 @@ t.test('the command leaves the running service its audit, and has a chain of its
   t.match(await reconcile('--dry-run'), /^1 seen, 0 found, 0 failed \(dry run/)
   t.strictSame(chains(), ['audit.a.000000000001.jsonl'], 'a dry run changes nothing, and says nothing in the audit')
   t.equal(await issue('after-a-dry-run'), 201)
-  t.match(await reconcile(), /^2 seen, 0 found, 0 failed$/m)
+  const client = createIam({ region: 'us-east-1', endpoint: iam.url, credentials: iam.admin })
+  t.teardown(() => client.close())
+  await client.createUser({ name: 'ja-stray', path: '/job-access/1000/', tags: {} }, Date.now() + 5_000)
+  t.match(await reconcile(), /^3 seen, 1 found, 0 failed$/m)
   t.equal(await issue('after-a-run'), 201)
 
   await running.stop()
   const instances = ['a-reconcile', 'a']
+  const actions: string[][] = []
   t.strictSame(chains(), instances.map(name => `audit.${name}.000000000001.jsonl`))
   for (const [index, instance] of instances.entries()) {
     const name = chains()[index] ?? ''
-    t.match(verifyChain(instance, [{ name, bytes: readFileSync(join(dir.path, name)) }]), { ok: true }, instance)
+    const bytes = readFileSync(join(dir.path, name))
+    t.match(verifyChain(instance, [{ name, bytes }]), { ok: true }, instance)
+    actions.push(bytes.toString().trim().split('\n').map(line => (JSON.parse(line) as { action: string }).action))
   }
+  t.strictSame(actions[0], ['audit.open', 'service.start', 'reconcile.remove', 'audit.close'])
+  t.strictSame(actions[1]?.slice(-2), ['service.stop', 'audit.close'])
 })
