@@ -18,7 +18,8 @@ import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/re
 
 /**
  * `npm run bench`: what the service costs, as ratios within one run.
- *   render: POST /v1/policies against a bare Fastify route that validates and echoes the same body.
+ *   guarded: a route of the service that only echoes, against a bare Fastify route that validates and echoes the same body.
+ *   render: POST /v1/policies against the same bare route.
  *   issue:  POST /v1/grants over the embedded IAM with 20 ms a call, in round trips at p50.
  */
 
@@ -60,6 +61,8 @@ const startService = async (latencyMs: number) => {
     trustProxy: false
   }
   const app = await buildApp(service, { logger: false, newRequestId: randomUUID })
+  // What authentication, limits and headers cost alone: the most that any renderer behind them could reach.
+  app.post('/echo', { config: { authorization: 'identity' }, schema: { body: PolicyRequestSchema } }, async request => request.body)
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   return { url, stop: async () => { await app.close(); await ledger.close(); client.close(); await iam.stop() } }
 }
@@ -100,11 +103,22 @@ const service = await startService(0)
 const echo = await startEcho()
 const rows: Array<Record<string, string | number>> = []
 for (const [name, bodies] of [['the same', jobs(1)], ['1,000 jobs', jobs(1_000)]] as const) {
-  await load(`${echo.url}/echo`, bodies, 16)
-  const base = await load(`${echo.url}/echo`, bodies, 16)
-  await load(`${service.url}/v1/policies`, bodies, 16)
-  const render = await load(`${service.url}/v1/policies`, bodies, 16)
-  rows.push({ bodies: name, 'echo/s': Math.round(base.perSecond), 'render/s': Math.round(render.perSecond), ratio: (render.perSecond / base.perSecond).toFixed(2) })
+  const measured = async (url: string) => {
+    await load(url, bodies, 16)
+    return (await load(url, bodies, 16)).perSecond
+  }
+  const bare = await measured(`${echo.url}/echo`)
+  const guarded = await measured(`${service.url}/echo`)
+  const render = await measured(`${service.url}/v1/policies`)
+  rows.push({
+    bodies: name,
+    'bare/s': Math.round(bare),
+    'guarded/s': Math.round(guarded),
+    'render/s': Math.round(render),
+    'guarded to bare': (guarded / bare).toFixed(2),
+    'render to bare': (render / bare).toFixed(2),
+    'render to guarded': (render / guarded).toFixed(2)
+  })
 }
 console.table(rows)
 await service.stop()
