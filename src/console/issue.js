@@ -136,7 +136,7 @@ export const issuePage = ({ left }) => {
   const example = async () => {
     try {
       const { paths } = /** @type {any} */ (await call('GET', 'openapi.json', { signal: left }))
-      fill(exampleOf(paths['/v1/policies'].post.requestBody.content['application/json']))
+      fill(paths['/v1/policies'].post.requestBody.content['application/json'].examples.guide.value)
       render()
     } catch (error) {
       if (!left.aborted) wrong.replaceChildren(problemBox(error))
@@ -195,6 +195,3 @@ const randomKey = () => {
   const bytes = crypto.getRandomValues(new Uint8Array(16))
   return `console-${Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join('')}`
 }
-
-/** @param {any} content an OpenAPI media type object */
-const exampleOf = ({ example, examples }) => example ?? /** @type {any} */ (Object.values(examples)[0]).value
