@@ -6,10 +6,11 @@ import addFormats from 'ajv-formats'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { useAuthorization } from './http/authorization.ts'
 import { consoleRoutes } from './http/console.ts'
-import { useProblems } from './http/errors.ts'
+import { undecodable, useProblems } from './http/errors.ts'
 import { grantRoutes } from './http/grants.ts'
 import { healthRoutes } from './http/health.ts'
 import { useLogContext } from './http/log-context.ts'
+import { namesTwice } from './http/names-twice.ts'
 import { useOpenApi } from './http/openapi.ts'
 import { policyRoutes } from './http/policies.ts'
 import { shared } from './http/schemas.ts'
@@ -37,13 +38,14 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     keepAliveTimeout: 65_000,
     trustProxy: service.trustProxy,
     return503OnClosing: false,
+    frameworkErrors: undecodable,
     routerOptions: { maxParamLength: 100 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
   useProblems(app, service.recorder)
   useLogContext(app)
   metrics?.observe(app)
-  useEmptyBodies(app)
+  useJson(app)
   refuseWhenClosing(app)
   for (const schema of shared) app.addSchema(schema)
   app.addHook('onSend', async (_request, reply) => {
@@ -95,11 +97,18 @@ const validators = () => {
     (httpPart === 'querystring' ? url : body).compile(schema as object)
 }
 
-/** `POST …/complete` with a JSON content type and no body is what many clients send: no body, not a bad one. */
-const useEmptyBodies = (app: FastifyInstance): void => {
+/**
+ * JSON alone, each name once. `POST …/complete` with a JSON content type and no body is what many clients send: no body, not a bad
+ * one.
+ */
+const useJson = (app: FastifyInstance): void => {
   const parse = app.getDefaultJsonParser('error', 'error')
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined)
-    else parse(request, body as string, done)
+  app.removeContentTypeParser('text/plain')
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') return done(null, undefined)
+    return parse(request, body, (error, value: unknown) => {
+      if (!error && namesTwice(body, value)) done(new Problem('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
+      else done(error, value)
+    })
   })
 }

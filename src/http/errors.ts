@@ -35,6 +35,13 @@ export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answ
     : decided(problemOf(error), error, request, reply))
 }
 
+/** Said before there is a route, a hook or a decorator, where the router cannot decode the path. */
+export const undecodable = (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+  const problem = new Problem('route-unknown', { detail: 'The path cannot be decoded.', cause: error })
+  request.log.info({ code: problem.code }, 'request refused')
+  reply.code(problem.status).header('cache-control', 'no-store').type('application/problem+json').send(problemBody(problem, request.id))
+}
+
 /** The router knows a path with its method only; RFC 9110 section 15.5.6 wants 405 and Allow for another method. */
 const methodsByPath = (app: FastifyInstance): (path: string) => string[] => {
   const table = new Map<string, { pattern: RegExp, methods: Set<string> }>()

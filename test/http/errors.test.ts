@@ -2,6 +2,9 @@ import t from 'tap'
 import { problems } from '../../src/problems.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
+/** A parser that keeps the last of two would widen or narrow what the first says. */
+const twice = `{"sourceIps":["198.51.100.7"],${JSON.stringify(guideJob()).slice(1)}`
+
 /** name, request, status, code, pointer */
 type Case = [string, { method?: 'GET' | 'POST' | 'DELETE', url?: string, headers?: Record<string, string>, payload?: unknown }, number, string, string?]
 
@@ -17,10 +20,15 @@ const cases: Case[] = [
   ['an unknown layout', { payload: guideJob({ layout: 'loose' as never }) }, 400, 'request-invalid', '/layout'],
   ['not JSON', { payload: '{', headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
   ['a prototype', { payload: '{"__proto__":{"a":1}}', headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['a field twice', { payload: twice, headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['a field twice, deep, in another spelling', { payload: JSON.stringify(guideJob()).replace('"durationSeconds"', '"dur\\u0061tionSeconds":60,"durationSeconds"'), headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['as deep as a body can be', { payload: '['.repeat(32_000) + ']'.repeat(32_000), headers: { 'content-type': 'application/json' } }, 400, 'request-invalid'],
+  ['plain text', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'text/plain' } }, 415, 'media-type-unsupported'],
   ['another media type', { payload: 'a=b', headers: { 'content-type': 'application/x-www-form-urlencoded' } }, 415, 'media-type-unsupported'],
   ['too large', { payload: JSON.stringify({ job: 'x'.repeat(70_000) }), headers: { 'content-type': 'application/json' } }, 413, 'request-too-large'],
   ['no acceptable format', { payload: guideJob(), headers: { accept: 'image/png' } }, 406, 'not-acceptable'],
   ['no such route', { method: 'GET', url: '/v2/grants' }, 404, 'route-unknown'],
+  ['a path that cannot be decoded', { method: 'GET', url: '/v1/grants/%ff' }, 404, 'route-unknown'],
   ['no such grant', { method: 'GET', url: `/v1/grants/${unknownId}` }, 404, 'grant-unknown'],
   ['not an id', { method: 'GET', url: '/v1/grants/1' }, 400, 'request-invalid'],
   ['an unknown query parameter', { method: 'GET', url: '/v1/grants?teams=nlp' }, 400, 'request-invalid', '/teams'],
@@ -102,4 +110,12 @@ t.test('the table of problems is sound', async t => {
     t.ok(status >= 400 && status < 600)
     t.match(title, /\.$/)
   }
+})
+
+t.test('strings that look like names, and a name in two objects, are no name twice', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const payload = JSON.stringify({ ...guideJob(), job: { id: 'id', team: 'nlp', labels: { id: 'id: team:', 'team:': ':' } } }, null, 2)
+  const answer = await app.inject({ method: 'POST', url: '/v1/policies', headers: { ...bearer(b.tokens.nlp), 'content-type': 'application/json' }, payload })
+  t.equal(answer.statusCode, 200, answer.body)
 })
