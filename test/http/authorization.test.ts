@@ -29,6 +29,14 @@ t.test('the route table: every route declares its authorization, and only health
   }
 })
 
+t.test('a route that does not declare it keeps the service from starting, and is not open', async t => {
+  const b = await bench(t)
+  const app = await buildApp(b.service, { logger: false, newRequestId: () => 'req' })
+  t.teardown(() => app.close())
+  app.get('/oversight', async () => 'all of it')
+  await t.rejects(async () => { await app.ready() }, { message: /^Routes without authorization: GET \/oversight/ })
+})
+
 t.test('no trick of path, method or header reaches a guarded route without a token', async t => {
   const b = await bench(t)
   const app = await appOf(t, b)
