@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -16,7 +17,7 @@ import type { Warning } from '../policy/warnings.ts'
 import { Problem } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
-import { chooseFormat, deliver, mediaTypes } from './delivery.ts'
+import { chooseFormat, deliver, isoSeconds, mediaTypes } from './delivery.ts'
 import { operation } from './openapi.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
@@ -173,7 +174,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const format = chooseFormat(request.body.format, request.headers.accept)
     await visible(request, request.params.id, 'rotate')
     const delivery = await rotate(desk, actorOf(request), request.params.id, request.body.overlapSeconds ?? 0)
-    return send(reply, format, delivery, { warnings: [] })
+    return send(reply, format, delivery, { warnings: rotationWarnings(delivery.grant) })
   })
 
   app.post('/v1/grants/:id/credentials', {
@@ -217,6 +218,14 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, ending('revoked'))
 }
+
+/** A session has no key that could be deleted: whatever overlap was asked for, the one before lasts. */
+const rotationWarnings = (grant: Grant): Warning[] => grant.attach !== 'session'
+  ? []
+  : [{
+      code: 'session-lives-on',
+      detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for another.`
+    }]
 
 /** Every format is a media type of the same answer. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {

@@ -15,6 +15,7 @@ export type WarningCode =
   | 'no-bucket-location'
   | 'window-starts-now'
   | 'window-long'
+  | 'session-lives-on'
 
 const longSeconds = 12 * 3600
 

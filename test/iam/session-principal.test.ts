@@ -182,6 +182,7 @@ t.test('a rotation is a new session; both end with the grant', async t => {
   const { grant, credentials } = (await it.issue()).json()
   const rotated = (await it.send('POST', `/v1/grants/${grant.id}/rotate`, {})).json()
   t.not(rotated.credentials.accessKeyId, credentials.accessKeyId)
+  t.match(rotated.warnings, [{ code: 'session-lives-on', detail: /until 20\d\d-.*Z/ }], 'overlap 0 cannot be kept, and it says so')
   t.strictSame(assumed(it).map(call => call.params.SourceIdentity), [grant.user.name, grant.user.name])
   await it.send('DELETE', `/v1/grants/${grant.id}`)
   t.strictSame(Object.keys(it.iam.state.roles[0]?.inline ?? {}), [grant.user.name], 'one Deny for both')
