@@ -13,7 +13,6 @@ import { explain } from '../policy/explain.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
-import type { Warning } from '../policy/warnings.ts'
 import { Problem } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
@@ -25,7 +24,7 @@ import {
 } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
-import { deliveryView, grantView, iso } from './views.ts'
+import { deliveryView, grantView, iso, type LifecycleWarning } from './views.ts'
 
 export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
   const { desk, recorder } = service
@@ -37,7 +36,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     return grant
   }
 
-  const send = async (reply: FastifyReply, format: Format, delivery: Delivery, extra: { warnings: Warning[], ready?: boolean }) => {
+  const send = async (reply: FastifyReply, format: Format, delivery: Delivery, extra: Parameters<typeof deliveryView>[2]) => {
     const { grant, credentials } = delivery
     reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
     if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, service.notice, extra))
@@ -220,7 +219,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 }
 
 /** A session has no key that could be deleted: whatever overlap was asked for, the one before lasts. */
-const rotationWarnings = (grant: Grant): Warning[] => grant.attach !== 'session'
+const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 'session'
   ? []
   : [{
       code: 'session-lives-on',

@@ -36,7 +36,10 @@ const noticeOf = (grant: Grant): string | null => {
   return irrevocable ? `This session cannot be revoked: its keys work until ${isoSeconds(grant.dueAt ?? 0)}, when they end by themselves.` : null
 }
 
-export const deliveryView = ({ grant, credentials }: Delivery, notice: string | null, extra: { warnings: Warning[], ready?: boolean }) => ({
+/** What a delivery warns of besides its policy. */
+export interface LifecycleWarning { code: 'session-lives-on', detail: string }
+
+export const deliveryView = ({ grant, credentials }: Delivery, notice: string | null, extra: { warnings: Array<Warning | LifecycleWarning>, ready?: boolean }) => ({
   grant: grantView(grant),
   credentials: credentials && {
     accessKeyId: credentials.accessKeyId,

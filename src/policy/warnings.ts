@@ -15,7 +15,6 @@ export type WarningCode =
   | 'no-bucket-location'
   | 'window-starts-now'
   | 'window-long'
-  | 'session-lives-on'
 
 const longSeconds = 12 * 3600
 
