@@ -13,10 +13,10 @@ import { root } from './workplace.ts'
 
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
 const aws = tool('lint', 'bin', 'aws')
-const provided: Record<string, Provided> = {
+const provided: Record<string, Provided | null> = {
   role: { service: await serviceWithRole(t) },
-  ...(spawnSync('python3', ['--version']).status === 0 && { python3: {} }),
-  ...(!aws.skip && { 'aws-cli': { env: { PATH: dirname(aws.path) } } })
+  python3: spawnSync('python3', ['--version']).status === 0 ? {} : null,
+  'aws-cli': aws.skip ? null : { env: { PATH: dirname(aws.path) } }
 }
 
 for (const page of pages) {

@@ -38,19 +38,23 @@ export interface Service { url: string, token: string }
 
 interface Said { text: string, status: number | null }
 
-/** @param provided by what a block needs */
-export const runPage = async (t: Test, page: string, provided: Record<string, Provided> = {}): Promise<void> => {
+/** @param provided by what a block needs; null: it could be here and is not, so that its blocks are skipped */
+export const runPage = async (t: Test, page: string, provided: Record<string, Provided | null> = {}): Promise<void> => {
   const blocks = blocksOf(page, readFileSync(join(root, page), 'utf8'))
   if (blocks.length === 0) return
   const visit = await visitOf(t, provided)
   let onlyLookedAt = false
+  let missing: string | null = null
   for (const [index, block] of blocks.entries()) {
-    onlyLookedAt = isAnswer(block) ? onlyLookedAt : block.needs !== null && !(block.needs in provided)
+    if (!isAnswer(block)) {
+      onlyLookedAt = block.needs !== null && !provided[block.needs]
+      missing = block.needs !== null && provided[block.needs] === null ? block.needs : null
+    }
     const next = blocks[index + 1]
     try {
       if (onlyLookedAt) throwAll(spelled(block))
       else await visit.follow(block, next && isAnswer(next) ? Number(next.words[1] ?? 0) : 0)
-      t.pass(`${nameOf(block)}${onlyLookedAt ? ' (only looked at)' : ''}`)
+      t.pass(`${nameOf(block)}${onlyLookedAt ? ' (only looked at)' : ''}`, { skip: missing !== null && `no ${missing} here` })
     } catch (error) {
       // What comes after it builds on it.
       t.fail(nameOf(block), { found: error instanceof Error ? error.message : String(error) })
@@ -65,11 +69,11 @@ const throwAll = (faults: string[]): void => {
   if (faults.length > 0) throw new Error(faults.join('\n'))
 }
 
-const visitOf = async (t: Test, provided: Record<string, Provided>) => {
+const visitOf = async (t: Test, provided: Record<string, Provided | null>) => {
   const place = checkout(t)
   const ports: Record<number, number> = { 8080: await freePort('127.0.0.1') }
   const env = { ...place.env }
-  for (const { env: { PATH = '', ...more } = {}, ports: replaced = {} } of Object.values(provided)) {
+  for (const { env: { PATH = '', ...more } = {}, ports: replaced = {} } of Object.values(provided).filter(each => each !== null)) {
     Object.assign(ports, replaced)
     Object.assign(env, more, PATH !== '' && { PATH: `${PATH}:${env.PATH}` })
   }
