@@ -33,6 +33,10 @@ export class IamError extends Error {
 export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is IamError =>
   error instanceof IamError && (kinds.length === 0 || kinds.includes(error.kind))
 
+/** Whether the provider answered the failed call at all, by the SDK's error beneath ours: only an answer has a status. */
+export const isAnswered = (error: unknown): boolean => error instanceof Error &&
+  ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode !== undefined || isAnswered(error.cause))
+
 /** By the error's name first; Ceph 16 answers without one, so the HTTP status decides then. */
 export const kindOf = (name: string, status: number | undefined): IamErrorKind => byName[name] ?? byStatus(status)
 

@@ -1,5 +1,5 @@
 import type { Iam } from './client.ts'
-import { IamError } from './errors.ts'
+import { IamError, isAnswered, isIamError } from './errors.ts'
 import type { Principals } from './principal.ts'
 
 /**
@@ -10,13 +10,18 @@ import type { Principals } from './principal.ts'
 export const withoutSts = (principals: Principals, iam: Pick<Iam, 'callerIdentity'>, now: () => number): Principals => {
   let absentUntil = 0
 
+  /** No answer proves nothing: it is asked again, with more patience, until there is one. */
   const refuseSts = async (until: number): Promise<void> => {
-    try {
-      await iam.callerIdentity(undefined, Math.min(until, now() + probeMs))
-    } catch {
-      return // No answer proves nothing, but neither does anything that is asked of such a server then succeed.
+    for (let patience = probeMs; ; patience *= 2) {
+      try {
+        await iam.callerIdentity(undefined, Math.min(until, now() + patience))
+      } catch (error) {
+        if (isAbsence(error)) return
+        if (isIamError(error, 'unavailable') && now() < until) continue
+        throw error
+      }
+      throw new IamError('unsupported', 'GetCallerIdentity', 'StsConfigured', undefined)
     }
-    throw new IamError('unsupported', 'GetCallerIdentity', 'StsConfigured', undefined)
   }
 
   return {
@@ -33,6 +38,9 @@ export const withoutSts = (principals: Principals, iam: Pick<Iam, 'callerIdentit
     }
   }
 }
+
+/** The server itself said that it has none. A refusal of our credentials is an STS's. */
+const isAbsence = (error: unknown): boolean => isIamError(error, 'unsupported') || (isIamError(error, 'unavailable') && isAnswered(error))
 
 const probeMs = 300
 const believedMs = 60_000
