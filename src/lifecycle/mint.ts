@@ -111,14 +111,17 @@ export const rekey = async (desk: Desk, actor: Actor, grant: Grant): Promise<{ g
   try {
     const plan = planOf(rekeying)
     const until = fenced(desk, rekeying)
-    // A principal that somebody deleted is made again: the grant still stands.
-    credentials = await pruned(desk, rekeying, until)
+    // A principal that somebody deleted is made again: the grant still stands, and is as young as its principal.
+    const mintedAt = desk.now()
+    const stands = await pruned(desk, rekeying, until)
+    credentials = stands
       ? await principals.mintKey(plan, [], until)
       : (await principals.create(plan, until)).credentials
     if (!credentials) throw new Problem('internal')
     const active = await commit(desk, rekeying, {
       accessKeyId: credentials.accessKeyId,
       deliveredAt: desk.now(),
+      ...(!stands && { mintedAt }),
       dueAt: dueAfter(grant, rekeying),
       claimedUntil: null
     }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }))

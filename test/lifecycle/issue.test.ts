@@ -404,6 +404,22 @@ t.test('a retry makes the user again that somebody deleted', async t => {
   }
 })
 
+t.test('a user that was made again is young again: that it is not there yet is not believed', async t => {
+  const w = await world(t)
+  const first = await ask(w.healthy)
+  const { name } = first.grant.principal
+  await w.ask.deleteAccessKey(name, first.credentials?.accessKeyId ?? '', Infinity)
+  await w.ask.deleteUserPolicy(name, 'job-access', Infinity)
+  await w.ask.deleteUser(name, Infinity)
+  w.clock.advance(600_000)
+  await ask(w.healthy)
+  for (const action of ['DeleteAccessKey', 'DeleteUserPolicy', 'DeleteUser']) w.iam.faults.on({ action, nth: 1 }, { kind: 'error', code: 'NoSuchEntity' })
+  t.match(await end(w.healthy.desk, owner, first.grant.id, 'completed'), { state: 'revoking' })
+  await w.pass(60_000)
+  t.match(await w.store.get(first.grant.id), { state: 'revoked' })
+  t.equal(w.iam.state.userCount, 0)
+})
+
 t.test('readiness is told, never thrown: the grant stands', async t => {
   const cases: Array<[code: string, times: number, ready: boolean]> = [
     ['InvalidClientTokenId', 2, true],
