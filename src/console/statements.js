@@ -27,7 +27,7 @@ export const wholePolicy = policy => el('details', {},
   el('summary', {}, 'The whole document'),
   el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The whole policy as JSON' }, json(policy)))
 
-const lineLength = 68
+const lineLength = 62
 
 /** JSON that breaks a line only where it is too long for one. @param {unknown} value @param {string} [indent] @returns {string} */
 const json = (value, indent = '') => {
