@@ -22,14 +22,24 @@ export const mediaTypes: Record<Exclude<Format, 'json'>, string> = {
 /** The field wins over Accept. Accept without any type of ours, but with JSON or a wildcard, is JSON. */
 export const chooseFormat = (format: Format | undefined, accept: string | undefined): Format => {
   if (format) return format
-  const accepted = (accept ?? '*/*').split(',').map(part => part.split(';')[0]?.trim().toLowerCase() ?? '')
-  for (const type of accepted) {
+  for (const type of acceptedTypes(accept ?? '*/*')) {
     if (['application/json', 'application/*', '*/*', ''].includes(type)) return 'json'
     const found = Object.entries(mediaTypes).find(([, mediaType]) => mediaType === type)
     if (found) return found[0] as Format
   }
   throw new Problem('not-acceptable', { hint: `Accept one of application/json, ${Object.values(mediaTypes).join(', ')}.` })
 }
+
+/** The media types of an Accept header, the most wanted first, without those of weight 0 (RFC 9110 section 12.5.1). */
+const acceptedTypes = (accept: string): string[] => accept.split(',')
+  .map(part => {
+    const [type = '', ...parameters] = part.split(';').map(text => text.trim().toLowerCase())
+    const weight = parameters.find(text => text.startsWith('q='))
+    return { type, weight: weight === undefined ? 1 : Number(weight.slice(2)) }
+  })
+  .filter(({ weight }) => weight > 0)
+  .sort((a, b) => b.weight - a.weight)
+  .map(({ type }) => type)
 
 export const deliver = (format: Exclude<Format, 'json'>, credentials: Credentials, grant: Grant, target: S3Target, notice: string | null): string => {
   const expires = isoSeconds(endOf(credentials, grant))

@@ -16,10 +16,13 @@ t.test('the field wins over Accept; JSON is the default', async t => {
     [undefined, 'application/yaml', 'kubernetes-secret'],
     [undefined, 'text/x-env;q=0.9, */*;q=0.1', 'env'],
     [undefined, 'image/png, application/vnd.aws.credential-process+json', 'credential-process'],
+    [undefined, 'text/x-env;q=0.1, application/json', 'json'],
+    [undefined, 'application/json;q=0.5, application/yaml; q=0.8', 'kubernetes-secret'],
+    [undefined, 'text/x-env, application/json', 'env'],
     ['aws-profile', 'application/yaml', 'aws-profile']
   ]
   for (const [format, accept, expected] of cases) t.equal(chooseFormat(format, accept), expected, `${format ?? ''} ${accept ?? ''}`)
-  t.throws(() => chooseFormat(undefined, 'image/png'), { name: 'Problem' })
+  for (const refused of ['image/png', 'application/json;q=0', 'text/x-env;q=0.0, */*;q=0']) t.throws(() => chooseFormat(undefined, refused), { code: 'not-acceptable' }, refused)
 })
 
 t.test('every format over HTTP, once by Accept and once by field', async t => {
