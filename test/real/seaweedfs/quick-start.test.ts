@@ -2,12 +2,14 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { runPage } from '../../docs/page.ts'
+import { tool } from '../../examples/example.ts'
 import { cachePath, freePort, requireInstalled, temporaryDir } from '../../servers/daemon.ts'
 
 /** docs/quick-start.md to its end: SeaweedFS and the AWS CLI as the page starts them, but for their ports. */
 
 const weed = requireInstalled(cachePath('seaweedfs', 'bin', 'weed'), 'seaweedfs')
-const aws = requireInstalled(cachePath('examples', 'lint', 'bin', 'aws'), '(test/examples/install.sh)')
+const aws = tool('lint', 'bin', 'aws')
+if (aws.skip) throw new Error(aws.skip)
 const bin = join(await temporaryDir('quick-start'), 'bin')
 const named = ['master.port', 'master.port.grpc', 'volume.port', 'volume.port.grpc', 'filer.port', 'filer.port.grpc', 's3.port.grpc']
 const port = await freePort('127.0.0.1')
@@ -21,5 +23,5 @@ exec '${weed}' "$@" -s3.port=${port} ${others.join(' ')} -filer.localSocket=${bi
 
 t.setTimeout(240_000)
 await t.test('docs/quick-start.md', async t => {
-  await runPage(t, 'docs/quick-start.md', { seaweedfs: { env: { PATH: `${bin}:${dirname(aws)}` }, ports: { 8333: port } } })
+  await runPage(t, 'docs/quick-start.md', { seaweedfs: { env: { PATH: `${bin}:${dirname(aws.path)}` }, ports: { 8333: port } } })
 })
