@@ -1,5 +1,5 @@
 import { asLedgerError } from './failure.ts'
-import type { Ledger } from './ledger.ts'
+import { LedgerUnavailable, type Ledger } from './ledger.ts'
 import { SchemaTooNew } from './migrations.ts'
 import { openPostgres } from './postgres.ts'
 import { sqlLedger } from './sql.ts'
@@ -24,8 +24,17 @@ export async function openLedger ({ url, busyTimeoutMs = 5_000, poolSize = 10 }:
   try {
     return sqlLedger(await openStore(url, busyTimeoutMs, poolSize))
   } catch (error) {
-    throw error instanceof LedgerUrlInvalid || error instanceof SchemaTooNew ? error : asLedgerError(error)
+    if (error instanceof LedgerUrlInvalid || error instanceof SchemaTooNew) throw error
+    throw unopened(asLedgerError(error))
   }
+}
+
+/** Says why, for an operator who has no log yet; by its code alone, since messages of databases may repeat what they were given. */
+function unopened (error: unknown): unknown {
+  if (!(error instanceof LedgerUnavailable)) return error
+  const { cause } = error
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
+  return new LedgerUnavailable(`The ledger’s database cannot be opened (${code}).`, { cause })
 }
 
 async function openStore (url: string, busyTimeoutMs: number, poolSize: number): Promise<Store> {

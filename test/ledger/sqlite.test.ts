@@ -43,6 +43,20 @@ await t.test('contract', async (t) => {
   })
 })
 
+await t.test('what keeps it from opening is named by its code, without the URL', async (t) => {
+  const dir = t.testdir({ file: '' })
+  const cases: Array<[string, RegExp]> = [
+    ['postgres://u:hunter2@127.0.0.1:1/db', /cannot be opened \(ECONNREFUSED\)/],
+    [join(dir, 'file', 'a.db'), /cannot be opened \((ENOTDIR|EEXIST)\)/],
+    [dir, /cannot be opened \((EISDIR|ERR_SQLITE_ERROR)\)/]
+  ]
+  for (const [url, message] of cases) {
+    const error = await openLedger({ url }).catch((error: unknown) => error)
+    t.match(error, { name: 'LedgerUnavailable', message })
+    t.notMatch(String(error), /hunter2|postgres:/)
+  }
+})
+
 await t.test('addresses', async (t) => {
   const dir = t.testdir()
   for (const url of [join(dir, 'a.db'), `sqlite:${join(dir, 'b.db')}`, `sqlite://${join(dir, 'c.db')}`]) {
