@@ -10,6 +10,7 @@ import type { Config } from './config.ts'
 import { ConfigInvalid, readProfiles } from './config.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
+import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
 import { recorder } from './http/recorder.ts'
 import type { Service } from './http/service.ts'
@@ -134,7 +135,8 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
           ...(config.JOB_ACCESS_S3_REGION && { region: config.JOB_ACCESS_S3_REGION })
         },
         notice: noticeOf(embedded),
-        pingIam: () => users.ping(Date.now() + 2_000),
+        // Whoever reaches the port may ask whether the service is ready, and IAM's rate is the account's.
+        pingIam: atMostEvery(1_000, epoch, () => users.ping(Date.now() + 2_000)),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
         refusalsPerMinute: config.JOB_ACCESS_REFUSALS_PER_MINUTE,
         trustProxy: config.JOB_ACCESS_TRUST_PROXY ?? false
