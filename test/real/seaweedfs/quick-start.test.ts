@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { runPage } from '../../docs/page.ts'
@@ -10,11 +10,11 @@ import { cachePath, freePort, requireInstalled, temporaryDir } from '../../serve
 const weed = requireInstalled(cachePath('seaweedfs', 'bin', 'weed'), 'seaweedfs')
 const aws = tool('lint', 'bin', 'aws')
 if (aws.skip) throw new Error(aws.skip)
-const bin = join(await temporaryDir('quick-start'), 'bin')
+const bin = await temporaryDir('quick-start')
+t.teardown(() => rmSync(bin, { recursive: true, force: true }))
 const named = ['master.port', 'master.port.grpc', 'volume.port', 'volume.port.grpc', 'filer.port', 'filer.port.grpc', 's3.port.grpc']
 const port = await freePort('127.0.0.1')
 const others = await Promise.all(named.map(async name => `-${name}=${await freePort('127.0.0.1')}`))
-mkdirSync(bin)
 // The last of two equal flags counts.
 writeFileSync(join(bin, 'weed'), `#!/bin/sh
 exec '${weed}' "$@" -s3.port=${port} ${others.join(' ')} -filer.localSocket=${bin}/filer.sock -s3.localSocket=${bin}/s3.sock \\
