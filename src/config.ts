@@ -222,5 +222,11 @@ export const readProfiles = (text: string, file: string): Record<string, RolePro
   const names = list.map(({ name }) => name)
   const twice = names.filter((name, index) => names.indexOf(name) !== index)
   if (twice.length > 0) throw new ConfigInvalid(twice.map(name => `${file}: profile ${name} is given twice`))
+  const rivals = list.flatMap(({ name, roleArn, externalId, revocable }) => {
+    const first = list.find(other => other.roleArn === roleArn)
+    if (!first || (first.externalId === externalId && first.revocable === revocable)) return []
+    return [`${file}: profile ${name} has the role of ${first.name}, and another externalId or revocable`]
+  })
+  if (rivals.length > 0) throw new ConfigInvalid(rivals)
   return Object.fromEntries(list.map(profile => [profile.name, profile]))
 }

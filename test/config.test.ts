@@ -75,4 +75,8 @@ t.test('role profiles', async t => {
   refused([{ ...profile, maxSessionSeconds: 60 }], /p\.json\/0\/maxSessionSeconds: must be >= 900/)
   refused([{ ...profile, policy: '*' }], /p\.json\/0: must NOT have additional properties/)
   refused([profile, profile], /profile default is given twice/)
+  // A grant knows its role, not its profile.
+  refused([profile, { ...profile, name: 'other', externalId: 'another' }], /p\.json: profile other has the role of default, and another externalId/)
+  refused([profile, { ...profile, name: 'other', revocable: false }], /profile other has the role of default/)
+  t.ok(readProfiles(JSON.stringify([profile, { ...profile, name: 'short', maxSessionSeconds: 3600 }]), 'p.json').short)
 })
