@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import { LineCounter, parseDocument, type Document } from 'yaml'
+import { profileNameOf } from '../iam/role-profile.ts'
 import { admit, defaultLimits, type Limits } from '../policy/admit.ts'
 import { GrantRequestSchema, type GrantRequest } from '../request.ts'
 import type { Decision, Guardrails } from './guardrails.ts'
@@ -135,7 +136,7 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision 
     const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
     throw new CasesInvalid(`the request is refused before any guardrail: ${why.join('; ')}`)
   }
-  const { profile } = request
+  const profile = profileNameOf(request)
   const owner = test.grant?.owner ?? caller.id
   return guardrails.decide(caller, admission.admitted, action, { ...at, owner, ...(profile !== undefined && { profile }) })
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { profileNameOf } from '../iam/role-profile.ts'
 import { admit, defaultLimits } from '../policy/admit.ts'
 import { CasesInvalid, parseCaller, parseCases, parseRequest, runCases } from './cases.ts'
 import { explain } from './explain.ts'
@@ -56,8 +57,9 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
     console.log('Refused before any guardrail.')
     return 1
   }
+  const profile = profileNameOf(request)
   const { lines, allowed } = explain(guardrails, caller, admission.admitted, action,
-    { now, owner: values.owner ?? caller.id, ...(request.profile !== undefined && { profile: request.profile }) })
+    { now, owner: values.owner ?? caller.id, ...(profile !== undefined && { profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1
 }

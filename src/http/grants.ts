@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
-import { sessionEnd } from '../iam/role-profile.ts'
+import { profileNameOf, sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../ledger/grant.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -68,7 +68,8 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const body = request.body as GrantRequest
     const format = chooseFormat(body.format, request.headers.accept)
     const issueAt = instantOf(body.issueAt, '/issueAt')
-    const at = { now: now(), ...(body.profile && { profile: body.profile }) }
+    const profile = profileNameOf(body)
+    const at = { now: now(), ...(profile !== undefined && { profile }) }
     const guard = guardOf(request, service.guardrails(), recorder, 'issue', at)
     const prepared = prepare(desk.rules(), body, guard, desk.now())
     if (issueAt !== undefined) scheduleFits(issueAt, Date.parse(prepared.admitted.window.outputNotAfter))

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { profileNameOf } from '../iam/role-profile.ts'
 import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
 import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
 import { guardOf } from './authorization.ts'
@@ -15,8 +16,11 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   const config = { authorization: 'identity' as const }
 
   /** What POST /v1/grants would do short of issuing. */
-  const preflight = (request: Parameters<typeof guardOf>[0], body: PolicyRequest) =>
-    prepare(desk.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', { now: new Date(desk.now()) }), desk.now())
+  const preflight = (request: Parameters<typeof guardOf>[0], body: PolicyRequest) => {
+    const profile = profileNameOf(body)
+    const at = { now: new Date(desk.now()), ...(profile !== undefined && { profile }) }
+    return prepare(desk.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', at), desk.now())
+  }
 
   app.post('/v1/policies', {
     config,

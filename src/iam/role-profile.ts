@@ -1,6 +1,7 @@
 import type { Grant } from '../ledger/grant.ts'
 import type { Admitted } from '../policy/admitted.ts'
 import type { Finding } from '../problems.ts'
+import type { GrantRequest, PolicyRequest } from '../request.ts'
 
 /** A role that grants of attach `session` assume; the rendered policy is the session policy. */
 export interface RoleProfile {
@@ -13,6 +14,12 @@ export interface RoleProfile {
   /** We may put policies on the role, so that one session can be revoked by its source identity. */
   revocable: boolean
   externalId?: string
+}
+
+/** Name of the profile that a request is for; undefined: it asks for no session. */
+export const profileNameOf = (request: PolicyRequest | GrantRequest): string | undefined => {
+  const { attach, profile = 'default' } = request as GrantRequest
+  return attach === 'session' ? profile : undefined
 }
 
 /** STS's shortest session, seconds (STS API, AssumeRole, DurationSeconds). */

@@ -40,8 +40,10 @@ export type Guard = (admitted: Admitted) => void
 
 /** @throws Problem with every finding of the stage that refused */
 export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, guard: Guard, now: number): Prepared => {
-  if ('waitUntilReady' in request && request.waitUntilReady) refuseWaiting(rules.dialect)
-  return settle(rules, admit(request, limitsOf(rules), new Date(now)), guard, now, 'profile' in request ? request.profile : undefined)
+  const { waitUntilReady, profile, attach } = request as GrantRequest
+  if (waitUntilReady) refuseWaiting(rules.dialect)
+  if (profile !== undefined && attach !== 'session') refuseProfile()
+  return settle(rules, admit(request, limitsOf(rules), new Date(now)), guard, now, profile)
 }
 
 /** The deployment's ceilings, and what its provider lacks. */
@@ -96,6 +98,13 @@ const refuseWaiting = ({ name, identityProbe }: Dialect): void => {
     pointer: '/waitUntilReady',
     detail: `${name} has no call that tells whose a key is.`,
     hint: 'Leave it out, and let the job try its first request again until it succeeds.'
+  }])
+}
+
+/** It would be ignored, but for guardrails that trust it. */
+const refuseProfile = (): never => {
+  throw Problem.of([{
+    code: 'session-unfit', pointer: '/profile', detail: 'A profile is for role sessions alone.', hint: 'Ask for attach `session`, or leave `profile` out.'
   }])
 }
 

@@ -124,6 +124,25 @@ t.test('too large: the policy itself, or what STS makes of policy and tags', asy
   t.match(grants, [{ state: 'failed' }], 'nothing of it is left')
 })
 
+t.test('a profile is no ornament of a request for a user', async t => {
+  const it = await withRole(t)
+  for (const attach of [undefined, 'auto', 'inline', 'managed'] as const) {
+    const response = await it.issue({ profile: 'default', attach })
+    t.match(response.json(), { status: 422, code: 'session-unfit', pointer: '/profile' }, attach ?? 'no attach')
+  }
+})
+
+t.test('guardrails see the profile that a request does not name', async t => {
+  const guardrails = `@id("open") permit (principal, action, resource);
+    @id("no-default") forbid (principal, action in [JobAccess::Action::"issue", JobAccess::Action::"render"], resource)
+    when { context has profile && context.profile == "default" };`
+  const it = await withRole(t, [profile], every, { guardrails })
+  t.match((await it.issue()).json(), { status: 403, detail: /"no-default"/ })
+  const { waitUntilReady, format, ...request } = guideJob({ attach: 'session' })
+  t.match((await it.send('POST', '/v1/policies?preflight=true', request)).json(), { status: 403, detail: /"no-default"/ })
+  t.equal((await it.issue({ attach: 'auto' })).statusCode, 201)
+})
+
 t.test('a trust policy that lacks something is told to the operator', async t => {
   for (const missing of every) {
     const it = await withRole(t, [profile], every.filter(action => action !== missing))
