@@ -138,7 +138,7 @@ export const VpcSchema = Type.Object({
 
 export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {
   description: '`everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; ' +
-    'the compact one. `guide`: the published training-job guide to the letter, which binds only the write.',
+    'compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.',
   default: 'everywhere'
 })
 

@@ -1,8 +1,8 @@
 import { caller, type Call, type Caller, type ClientOptions } from './call.ts'
 import { NoAnswer } from './problem.ts'
 import type {
-  BlastRadius, ChangeGrantData, CheckPolicyData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, ListGrantsData, Question,
-  RenderedPolicy, RenderPolicyData, Verdict
+  BlastRadius, ChangeGrantData, CheckPolicyData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, ListGrantsData, PolicyExplanation,
+  Question, RenderedPolicy, RenderPolicyData, Verdict
 } from './schema.ts'
 
 /** The typed client of job-access: one method per operation, types from its OpenAPI document, retries that honour Retry-After. */
@@ -46,6 +46,8 @@ export interface Client {
   get: (id: string) => Promise<Grant>
   list: (query?: ListQuery) => Promise<GrantPage>
   events: (id: string) => Promise<GrantEvents>
+  /** Its policy, statement by statement, in plain English. */
+  explain: (id: string) => Promise<PolicyExplanation>
   blastRadius: (id: string) => Promise<BlastRadius>
   /** The job has ended. State `revoked`: the key is dead; `revoking`: the service goes on by itself. May be called twice. */
   complete: (id: string) => Promise<Grant>
@@ -81,6 +83,7 @@ export const createClient = (options: ClientOptions): Client => {
     get: id => get(grantPath(id)),
     list: (query = {}) => get(`/v1/grants?${parameters(query)}`),
     events: id => get(`${grantPath(id)}/events`),
+    explain: id => get(`${grantPath(id)}/explanation`),
     blastRadius: id => get(`${grantPath(id)}/blast-radius`),
     complete: id => post(`${grantPath(id)}/complete`),
     revoke: id => json(call, { method: 'DELETE', path: grantPath(id), repeatable: true }),
@@ -122,5 +125,5 @@ const textIn = async (format: TextFormat, call: Caller, what: Omit<Call, 'method
 export { NoAnswer, Problem, type ProblemCode } from './problem.ts'
 export type { ClientOptions } from './call.ts'
 export type {
-  BlastRadius, Credentials, Delivery, Grant, GrantEvents, GrantPage, Policy, Question, RenderedPolicy, Verdict
+  BlastRadius, Credentials, Delivery, Grant, GrantEvents, GrantPage, Policy, PolicyExplanation, Question, RenderedPolicy, Verdict
 } from './schema.ts'

@@ -164,7 +164,7 @@ export type Grant = {
         outputNotAfter: string;
     };
     /**
-     * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; the compact one. `guide`: the published training-job guide to the letter, which binds only the write.
+     * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
      */
     layout: 'everywhere' | 'guarded' | 'guide';
     /**
@@ -645,7 +645,7 @@ export type RenderPolicyData = {
             sourceIps?: Array<string>;
         };
         /**
-         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; the compact one. `guide`: the published training-job guide to the letter, which binds only the write.
+         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
@@ -890,7 +890,7 @@ export type CheckPolicyData = {
                 sourceIps?: Array<string>;
             };
             /**
-             * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; the compact one. `guide`: the published training-job guide to the letter, which binds only the write.
+             * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
              */
             layout?: 'everywhere' | 'guarded' | 'guide';
             /**
@@ -1193,7 +1193,7 @@ export type IssueGrantData = {
             sourceIps?: Array<string>;
         };
         /**
-         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; the compact one. `guide`: the published training-job guide to the letter, which binds only the write.
+         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**

@@ -40,6 +40,7 @@ t.test('every operation has a method, and works against the service', async t =>
   t.strictSame((await client.policy(guideJob(), { preflight: true })).proof !== null, true)
   t.equal((await client.policy(guideJob())).proof, null)
   t.match((await client.events(grant.id)).events.map(({ action }) => action), ['pending', 'active'])
+  t.match((await client.explain(grant.id)).explanation, [{ effect: 'Allow', text: /read objects/ }])
   t.match((await client.blastRadius(grant.id)).words, [/./])
   t.equal((await client.complete(grant.id)).state, 'revoked')
   t.equal((await client.complete(grant.id)).state, 'revoked', 'twice')
