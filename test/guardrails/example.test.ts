@@ -26,11 +26,16 @@ t.test('no policy of the example is without a test: each, left out, fails one', 
   }
 })
 
-t.test('the open set leaves team isolation', async t => {
+t.test('the open set leaves team isolation, and a scheduled key to its owner', async t => {
   const guardrails = loadGuardrails(await read('open.cedar'), 'open.cedar')
   const admission = admit(guideRequest, defaultLimits, now)
   if (!admission.ok) throw new Error('the guide’s request is admissible')
   t.match(guardrails.decide(nlp, admission.admitted, 'issue', at), { allowed: true })
   t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.admitted, 'issue', at),
     { allowed: false, decidedBy: ['team isolation'] })
+  const resource = { team: 'nlp', jobId: 'job', owner: nlp.id, labels: {} }
+  t.match(guardrails.decideOnGrant(nlp, resource, 'collect', at), { allowed: true })
+  const colleague = { ...nlp, id: 'token:colleague' }
+  t.match(guardrails.decideOnGrant(colleague, resource, 'collect', at), { allowed: false, decidedBy: ['owners-fetch-their-keys'] })
+  t.match(guardrails.decideOnGrant(colleague, resource, 'revoke', at), { allowed: true }, 'whoever of the team sees a leak may end it')
 })
