@@ -1,7 +1,7 @@
 import helmet from '@fastify/helmet'
 import rateLimit from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import { Ajv, type Options } from 'ajv'
+import { Ajv, type Options, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { useAuthorization } from './http/authorization.ts'
@@ -11,12 +11,13 @@ import { grantRoutes } from './http/grants.ts'
 import { healthRoutes } from './http/health.ts'
 import { useLogContext } from './http/log-context.ts'
 import { namesTwice } from './http/names-twice.ts'
+import { networkOf } from './http/network.ts'
 import { useOpenApi } from './http/openapi.ts'
 import { policyRoutes } from './http/policies.ts'
 import { shared } from './http/schemas.ts'
 import type { Service } from './http/service.ts'
 import type { HttpMetrics } from './metrics/http.ts'
-import { Problem } from './problems.ts'
+import { Problem, pointerTo } from './problems.ts'
 
 export interface AppOptions {
   logger: FastifyBaseLogger | false
@@ -34,7 +35,8 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     requestIdHeader: false,
     bodyLimit: 64 * 1024,
     requestTimeout: 30_000,
-    connectionTimeout: 60_000,
+    // Longer than the longest IAM deadline of the configuration and the teardown behind it: an answer with a secret must not be cut off.
+    connectionTimeout: 150_000,
     keepAliveTimeout: 65_000,
     trustProxy: service.trustProxy,
     return503OnClosing: false,
@@ -59,7 +61,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     max: service.ratePerMinute,
     timeWindow: 60_000,
     cache: 20_000,
-    keyGenerator: request => request.identity?.id ?? request.ip,
+    keyGenerator: request => request.identity?.id ?? networkOf(request.ip),
     errorResponseBuilder: (_request, context) => new Problem('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
   if (onRoute) app.addHook('onRoute', onRoute)
@@ -94,7 +96,22 @@ const validators = () => {
   const body = of(strict)
   const url = of({ ...strict, coerceTypes: true })
   return ({ schema, httpPart }: { schema: unknown, httpPart?: string }) =>
-    (httpPart === 'querystring' ? url : body).compile(schema as object)
+    httpPart === 'querystring' ? digitsAlone(url.compile(schema as object)) : body.compile(schema as object)
+}
+
+/** ajv reads ' 10', '0x10' and '1e1' as numbers, too; in a URL a number is written in digits, or it is none. */
+const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
+  const { properties = {} } = validate.schema as { properties?: Record<string, { type?: string }> }
+  const numbers = Object.keys(properties).filter(name => properties[name]?.type === 'integer')
+  const strict = ((query: Record<string, unknown>) => {
+    const odd = numbers.filter(name => typeof query[name] === 'string' && !/^-?\d+$/.test(query[name]))
+    const valid = odd.length === 0 && validate(query)
+    strict.errors = odd.length === 0
+      ? validate.errors ?? null
+      : odd.map(name => ({ instancePath: pointerTo('', name), schemaPath: '', keyword: 'type', params: { type: 'integer' } }))
+    return valid
+  }) as ValidateFunction
+  return strict
 }
 
 /**

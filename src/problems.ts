@@ -56,11 +56,15 @@ export const problems = {
   'iam-refused': [502, 'The IAM service refused a call.', 'For the operator: the service’s own role, or a quota of the account; the log has the reason.'],
   'iam-unavailable': [503, 'The IAM service did not answer in time; no live key was left.', 'Send the same request again after Retry-After.'],
   'ledger-unavailable': [503, 'The ledger did not answer; no live key was left.', 'Send the same request again after Retry-After.'],
+  'audit-unavailable': [503, 'The audit cannot be written; nothing is issued unseen, and no live key was left.', 'Send the same request again after Retry-After; for the operator: see docs/operating.md#jobaccessauditbroken.'],
   'shutting-down': [503, 'The service is shutting down.', 'Send the request again; another replica will take it.'],
   internal: [500, 'Something failed that should not; nothing is known to be left over.', 'Report it with the requestId.']
 } as const satisfies Record<string, readonly [number, string, string]>
 
 export type ProblemCode = keyof typeof problems
+
+/** RFC 6901: the pointer of a field, whatever its name. */
+export const pointerTo = (parent: string, name: string): string => `${parent}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
 
 /** One thing wrong with one field of the request. */
 export interface Finding {

@@ -373,7 +373,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -1274,7 +1274,7 @@ export type IssueGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
      */
     503: Problem;
 };
@@ -1513,7 +1513,7 @@ export type ChangeGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
      */
     503: Problem;
 };
@@ -1828,7 +1828,7 @@ export type RotateGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
      */
     503: Problem;
 };
@@ -1911,7 +1911,7 @@ export type FetchCredentialsErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
      */
     503: Problem;
 };

@@ -6,6 +6,7 @@ import type { Actor } from '../lifecycle/desk.ts'
 import type { Guard } from '../lifecycle/prepare.ts'
 import type { Admitted } from '../policy/admitted.ts'
 import { Problem } from '../problems.ts'
+import { networkOf } from './network.ts'
 import type { Recorder } from './recorder.ts'
 import type { Service } from './service.ts'
 
@@ -23,7 +24,7 @@ declare module 'fastify' {
 }
 
 export const useAuthorization = (app: FastifyInstance, { authenticator, recorder, refusalsPerMinute }: Service): void => {
-  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${request.ip}` })
+  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${networkOf(request.ip)}` })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', route => { routes.push(route) })

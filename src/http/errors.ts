@@ -2,7 +2,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { AuditUnavailable } from '../audit/log.ts'
 import { LedgerUnavailable, StaleGrant } from '../ledger/ledger.ts'
 import type { Recorder } from './recorder.ts'
-import { Problem, problems, type Finding, type ProblemCode } from '../problems.ts'
+import { Problem, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -80,7 +80,7 @@ export const problemBody = ({ code, status, message, init }: Problem, requestId:
 const problemOf = (error: FastifyError): Problem => {
   if (error instanceof Problem) return error
   if (error instanceof LedgerUnavailable) return new Problem('ledger-unavailable', { retryAfterSeconds: 5, cause: error })
-  if (error instanceof AuditUnavailable) return new Problem('ledger-unavailable', { detail: 'The audit log cannot be written.', retryAfterSeconds: 5, cause: error })
+  if (error instanceof AuditUnavailable) return new Problem('audit-unavailable', { retryAfterSeconds: 5, cause: error })
   if (error instanceof StaleGrant) {
     return new Problem('grant-state', { detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1 })
   }
@@ -101,7 +101,7 @@ type Fault = NonNullable<FastifyError['validation']>[number]
 
 const findingOf = ({ instancePath, keyword, message, params }: Fault, context: string): Finding => {
   const place = context === 'body' ? 'the body' : `the ${context}`
-  const at = (property: unknown) => `${instancePath}/${String(property).replaceAll('~', '~0').replaceAll('/', '~1')}`
+  const at = (property: unknown) => pointerTo(instancePath, String(property))
   const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
   switch (keyword) {
     case 'additionalProperties':

@@ -13,7 +13,7 @@ import { explain } from '../policy/explain.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
-import { Problem } from '../problems.ts'
+import { Problem, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
 import { chooseFormat, deliver, isoSeconds, mediaTypes } from './delivery.ts'
@@ -194,6 +194,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   /** 200: ended, nothing of it is left. 202: being ended; the key goes first, the sweeper does the rest. */
   const ending = (reason: 'completed' | 'revoked') => async (request: Parameters<typeof visibleGrant>[0], reply: FastifyReply) => {
     const { id } = request.params as { id: string }
+    refuseFields(request.body)
     await visible(request, id, 'revoke')
     const grant = await end(desk, actorOf(request), id, reason)
     if (grant.state === 'revoking') reply.code(202).header('retry-after', '5')
@@ -217,6 +218,19 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
   }, ending('revoked'))
+}
+
+/** An end takes nothing: what a body asks for would be ignored, and nothing is. `{}` is what some clients send for nothing. */
+const refuseFields = (body: unknown): void => {
+  if (body === undefined || body === null) return
+  const fields = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body) : ['']
+  if (fields.length === 0) return
+  throw Problem.of(fields.map(field => ({
+    code: 'request-invalid',
+    pointer: field === '' ? '' : pointerTo('', field),
+    detail: 'This operation takes no fields.',
+    hint: 'Send no body, or an empty object.'
+  })))
 }
 
 /** A session has no key that could be deleted: whatever overlap was asked for, the one before lasts. */

@@ -11,9 +11,10 @@ interface Operation {
 
 /** A request is admitted whole wherever it is rendered, so any of its findings may be the answer. */
 const findings = (Object.keys(problems) as ProblemCode[]).filter(code => problems[code][0] === 422 && code !== 'question-invalid')
-const ofProvider = ['policy-unproven', 'iam-refused', 'iam-unavailable'] as const
+/** Whatever gives access, or more of it, is proven, made at the provider, and not given when it cannot be audited. */
+const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable'] as const
 const ofQuestion = ['question-invalid', 'time-invalid'] as const
-const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofProvider] as const
+const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofAccess] as const
 
 const delivered = 'The credentials are in this answer and nowhere else: the service keeps none. `Accept`, or the field `format`, which ' +
   'wins, chooses JSON, an env block, an AWS profile, `credential_process` JSON or a Kubernetes Secret.'
@@ -91,7 +92,7 @@ export const operations = {
     description: 'The whole request is admitted, guarded, rendered and proven again with the change; what is not given stays as it was. ' +
       'IAM: one PutUserPolicy (managed: CreatePolicyVersion). Should it fail, the service puts the policy before back. The same change ' +
       'sent twice is one change. A role session cannot be changed.',
-    problems: [...findings, ...ofProvider, 'grant-state']
+    problems: [...findings, ...ofAccess, 'grant-state']
   },
   rotateGrant: {
     tag: 'grants',
@@ -104,7 +105,7 @@ export const operations = {
   fetchCredentials: {
     tag: 'grants',
     summary: 'The credentials of a scheduled grant, once, from issueAt on',
-    description: 'For a grant that was issued with `issueAt`. Before that instant it is 409 `grant-state` with Retry-After; a second ' +
+    description: 'For a grant that was issued with `issueAt`, by the identity that asked for it, unless your guardrails say otherwise. Before that instant it is 409 `grant-state` with Retry-After; a second ' +
       'time it is 409 too: the key has been delivered, and POST …/rotate gives a fresh one. IAM: CreateAccessKey, and the user where ' +
       'the service has not ' +
       `made it yet.\n\n${delivered}`,

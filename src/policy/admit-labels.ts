@@ -1,4 +1,4 @@
-import type { Finding } from '../problems.ts'
+import { pointerTo, type Finding } from '../problems.ts'
 
 /** Names of the tags that the service itself puts on an IAM user begin so. */
 export const ownTagPrefix = 'job-access:'
@@ -13,7 +13,7 @@ export const admitLabels = (labels: Record<string, string>, report: (finding: Fi
   const seen = new Map<string, string>()
   const names = Object.keys(labels).sort()
   for (const name of names) {
-    const pointer = `/job/labels/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
+    const pointer = pointerTo('/job/labels', name)
     const folded = name.toLowerCase()
     const reserved = ['aws:', ownTagPrefix].find(prefix => folded.startsWith(prefix))
     if (reserved !== undefined) {

@@ -97,6 +97,12 @@ t.test('a flood of bad tokens from one address is refused without a line each', 
   for (let i = 0; i < 6; i++) statuses.push((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(`jat_bad_${i}`) })).statusCode)
   t.strictSame(statuses, [401, 401, 401, 429, 429, 429])
   t.equal(refusals.length, 3, 'and three lines in the audit')
+  const from = async (remoteAddress: string) =>
+    (await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer('jat_bad'), remoteAddress })).statusCode
+  const addresses = ['2001:db8:1:2::1', '2001:db8:1:2::2', '2001:db8:1:2:3::1', '2001:db8:1:2:4::1', '2001:db8:1:3::1']
+  const answers: number[] = []
+  for (const address of addresses) answers.push(await from(address))
+  t.strictSame(answers, [401, 401, 401, 429, 401], 'whoever has a /64 is one caller')
   t.equal((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(b.tokens.nlp) })).statusCode, 200, 'a good token from there goes on')
 })
 

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { AuditUnavailable } from '../../src/audit/log.ts'
 import { problems } from '../../src/problems.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
@@ -32,6 +33,13 @@ const cases: Case[] = [
   ['no such grant', { method: 'GET', url: `/v1/grants/${unknownId}` }, 404, 'grant-unknown'],
   ['not an id', { method: 'GET', url: '/v1/grants/1' }, 400, 'request-invalid'],
   ['an unknown query parameter', { method: 'GET', url: '/v1/grants?teams=nlp' }, 400, 'request-invalid', '/teams'],
+  ['a number in a URL that is not written in digits', { method: 'GET', url: '/v1/grants?limit=0x10' }, 400, 'request-invalid', '/limit'],
+  ['a number in a URL with an exponent', { method: 'GET', url: '/v1/grants?limit=1e1' }, 400, 'request-invalid', '/limit'],
+  ['a number in a URL with a blank', { method: 'GET', url: '/v1/grants?limit=%2010' }, 400, 'request-invalid', '/limit'],
+  ['a truth in a URL that is a number', { url: '/v1/policies?preflight=1', payload: guideJob() }, 400, 'request-invalid', '/preflight'],
+  ['a reason to complete', { url: `/v1/grants/${unknownId}/complete`, payload: { 'exit/code': 1 } }, 400, 'request-invalid', '/exit~1code'],
+  ['a body that is no object, to an end', { method: 'DELETE', url: `/v1/grants/${unknownId}`, payload: '[]', headers: { 'content-type': 'application/json' } }, 400, 'request-invalid', ''],
+  ['an empty object, to an end', { url: `/v1/grants/${unknownId}/complete`, payload: {} }, 404, 'grant-unknown'],
   ['no bucket asked for', { payload: { job: { id: 'a', team: 'nlp' }, window: { durationSeconds: 60 }, sourceIps: ['203.0.113.1'] } }, 422, 'access-missing'],
   ['a wildcard in a bucket', { payload: guideJob({ datasets: [{ bucket: 'acmeco-*' }] }) }, 422, 'bucket-invalid', '/datasets/0/bucket'],
   ['a variable in a prefix', { payload: guideJob({ output: { bucket: 'acmeco-out', prefix: `$${'{aws:username}'}/` } }) }, 422, 'prefix-invalid', '/output/prefix'],
@@ -96,6 +104,16 @@ t.test('failures of ours', async t => {
   t.equal(throttled.statusCode, 503)
   t.match(throttled.json(), { code: 'iam-unavailable' })
   t.ok(Number(throttled.headers['retry-after']) > 0)
+
+  b.iam.faults.clear()
+  const { record } = b.desk
+  b.desk.record = async () => { throw new AuditUnavailable('the disk is full') }
+  const unaudited = await issue()
+  t.equal(unaudited.statusCode, 503)
+  t.match(unaudited.json(), { code: 'audit-unavailable' })
+  t.notMatch(unaudited.body, 'disk')
+  t.equal(b.iam.state.userCount, 0, 'what cannot be audited does not stand')
+  b.desk.record = record
 
   await b.ledger.close()
   const ledgerless = await issue()
