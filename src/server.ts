@@ -17,6 +17,11 @@ import { welcome } from './welcome.ts'
 /** The process: configuration, listening, the sweeper's clock, signals. */
 const main = async (config: Config): Promise<void> => {
   const log = pino(logOptions(config.LOG_LEVEL))
+  // Without a listener SIGHUP ends the process. One that comes before there are guardrails has nothing to do: they are being read.
+  let reload = async (): Promise<void> => {}
+  process.on('SIGHUP', () => {
+    reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
+  })
   const metrics = config.JOB_ACCESS_METRICS_PORT > 0
     ? createMetrics({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
     : undefined
@@ -61,10 +66,7 @@ const main = async (config: Config): Promise<void> => {
       : [])
   ]
 
-  process.on('SIGHUP', () => {
-    reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
-  })
-  const reload = async () => {
+  reload = async () => {
     const result = await guardrails.reload()
     const { sha256 } = result.guardrails
     if (result.ok) log.info({ sha256, changed: result.changed }, 'guardrails reloaded')
