@@ -56,15 +56,16 @@ export const signIn = async candidate => {
  */
 export const call = async (method, path, options = {}) => {
   const used = token
-  try {
-    return await ask(used, method, path, options)
-  } catch (error) {
+  const answer = await ask(used, method, path, options).catch(error => {
     if (error instanceof Refusal && error.problem.status === 401 && token === used) {
       token = null
       signedOut(error)
     }
     throw error
-  }
+  })
+  // Whoever signed out while it was asked, or after, is not to be shown a secret.
+  if (token !== used) throw new Refusal(locally('Signed out.', 'What was asked may have been done.', 'Sign in, and look.'))
+  return answer
 }
 
 /**

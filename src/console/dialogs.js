@@ -4,9 +4,6 @@ import { el, newId } from './dom.js'
 /** @type {Set<() => void>} */
 const open = new Set()
 
-/** @param {() => void} close */
-const forget = close => { open.delete(close) }
-
 /**
  * A modal dialog. Closing it, however that happens, takes it and whatever it showed out of the document, and gives the focus back to what
  * had it before.
@@ -18,14 +15,19 @@ const forget = close => { open.delete(close) }
 export const openDialog = (title, content, { onclosed, class: name = '' } = {}) => {
   const heading = el('h2', { id: newId('dialog') }, title)
   const dialog = el('dialog', { 'aria-labelledby': heading.id, class: name }, heading)
-  const close = () => dialog.close()
-  dialog.append(...content(close))
-  dialog.addEventListener('close', () => {
-    forget(close)
+  const gone = () => {
+    if (!open.delete(close)) return
     dialog.replaceChildren()
     dialog.remove()
     onclosed?.()
-  }, { once: true })
+  }
+  const close = () => {
+    dialog.close()
+    // The event comes in a task of its own, for which a page that is being left has no time.
+    gone()
+  }
+  dialog.append(...content(close))
+  dialog.addEventListener('close', gone)
   open.add(close)
   document.body.append(dialog)
   dialog.showModal()

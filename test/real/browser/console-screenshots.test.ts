@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { bearer } from '../../harness.ts'
 import { sweep } from '../../../src/lifecycle/sweep.ts'
 import { openBrowser } from './chromium.ts'
@@ -18,7 +18,7 @@ if (process.env.SCREENSHOTS === undefined) t.teardown(() => rmSync(directory, { 
 const minute = 60_000
 
 /** A morning's work: every state that a grant can be in, each reached as it would be. */
-const populate = async (service: Served): Promise<void> => {
+const populate = async (t: Test, service: Served): Promise<void> => {
   const { desk, iam, skew } = service
   const output = (run: number) => ({ bucket: 'acmeco-finetuned-models', prefix: `runs/${run}/`, level: 'read-write' as const })
   const issueAgo = (minutes: number, job: string, hours: number, change: object = {}) => {
@@ -53,7 +53,7 @@ const populate = async (service: Served): Promise<void> => {
   await issueAgo(0, 'safety-eval', 2, { issueAt: later(60), window: { notBefore: later(60), durationSeconds: 7200 } })
 }
 
-const take = async (page: Page, name: string) => {
+const take = async (t: Test, page: Page, name: string) => {
   await page.mouse.move(0, 0)
   const png = await page.screenshot({ path: join(directory, `${name}.png`) })
   t.ok(png.length < 150_000, `${name}: ${png.length} bytes`)
@@ -62,7 +62,7 @@ const take = async (page: Page, name: string) => {
 t.test('the screenshots', async t => {
   const browser = await openBrowser(t)
   const service = await serveConsole(t)
-  await populate(service)
+  await populate(t, service)
   const { id } = await service.issue({
     job: { id: 'wiki-finetune-42', team: 'nlp', labels: { experiment: 'lr-sweep-7' } },
     baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/' }],
@@ -77,18 +77,18 @@ t.test('the screenshots', async t => {
   await light.getByRole('table').waitFor()
   t.strictSame(new Set(await light.locator('tbody .state').allInnerTexts()),
     new Set(['active', 'pending', 'revoking', 'revoked', 'expired', 'failed']), 'every state')
-  await take(light, 'grants-light')
+  await take(t, light, 'grants-light')
 
   const dark = await open('dark', 960)
   await dark.goto(`${service.url}/console#/grants/${id}`)
   await dark.getByRole('heading', { name: 'History' }).waitFor()
-  await take(dark, 'grant-dark')
+  await take(t, dark, 'grant-dark')
 
   await light.goto(`${service.url}/console#/issue`)
   await light.setViewportSize({ width: 1060, height: 800 })
   await light.getByRole('button', { name: 'Fill in the guide’s job' }).click()
   await light.getByText(/^Rendered/).waitFor()
-  await take(light, 'form-light')
+  await take(t, light, 'form-light')
 })
 
 t.test('the page of the docs shows those that the test makes', async t => {

@@ -276,6 +276,97 @@ t.test('a token that the guardrails let list nothing is told so', async t => {
   t.match(await page.getByRole('alert').innerText(), /do not let you list grants[\s\S]*What to do: Ask who owns the guardrails/)
 })
 
+t.test('a secret goes with its page: with the Back button, with the tab, and with signing out while it is waited for', async t => {
+  const service = await serveConsole(t)
+  const { id } = await service.issue({})
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [400] })
+  const secretInSight = async () => {
+    await page.goto(`${service.url}/console#/grants/${id}`)
+    await page.getByRole('button', { name: 'Rotate key…' }).click()
+    await page.getByRole('button', { name: 'Rotate', exact: true }).click()
+    return (await secretOf(page)).secretAccessKey
+  }
+  await page.getByRole('table').waitFor()
+  const first = await secretInSight()
+  await page.goBack()
+  await page.getByRole('heading', { name: 'Grants' }).waitFor()
+  t.equal(await page.getByRole('dialog').count(), 0)
+  t.notOk((await everythingIn(page)).includes(first))
+
+  const second = await secretInSight()
+  // What the browser says before it keeps a page for its Back button.
+  await page.evaluate(() => { window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true })) })
+  t.equal(await page.getByRole('dialog').count(), 0)
+  t.notOk((await everythingIn(page)).includes(second))
+
+  await page.goto(`${service.url}/console#/issue`)
+  await fillForm(page, 'late')
+  await page.getByText(/^Rendered/).waitFor()
+  let letGo = () => {}
+  const held = new Promise<void>(resolve => { letGo = resolve })
+  let late = ''
+  await page.route('**/v1/grants', async route => {
+    const answer = await route.fetch()
+    late = (await answer.json()).credentials.secretAccessKey
+    await held
+    await route.fulfill({ response: answer })
+  })
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  await page.getByRole('button', { name: 'Sign out' }).click()
+  const answered = page.waitForResponse('**/v1/grants')
+  letGo()
+  await (await answered).finished()
+  await page.getByLabel('API token or JWT').waitFor()
+  t.match(late, /.{20}/)
+  t.equal(await page.getByRole('dialog').count(), 0)
+  t.notOk((await everythingIn(page)).includes(late))
+})
+
+t.test('an answer that was lost is asked for again, and is the same grant', async t => {
+  const service = await serveConsole(t)
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [0, 400], hash: '#/issue' })
+  await fillForm(page, 'lost')
+  await page.getByText(/^Rendered/).waitFor()
+  await page.route('**/v1/grants', async route => {
+    await route.fetch()
+    await route.abort('failed')
+  }, { times: 1 })
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  await page.getByRole('alert').getByText('The service did not answer.').waitFor()
+  t.equal(service.iam.state.userCount, 1, 'yet it had issued')
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  const credentials = await secretOf(page)
+  t.equal(service.iam.state.userCount, 1, 'no second user')
+  t.equal(service.iam.state.keyCount, 1, 'nor a second key')
+  t.match(await service.client.callerIdentity(credentials, service.desk.deadline()), /user/)
+})
+
+t.test('the policy shown is of what was typed last, whichever answer comes last', async t => {
+  const service = await serveConsole(t)
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [400], hash: '#/issue' })
+  await fillForm(page, 'order')
+  const shown = page.getByRole('region', { name: 'Its policy' })
+  await shown.getByText(/^Rendered/).waitFor()
+  const bucket = page.getByRole('group', { name: 'Output' }).getByLabel('Bucket')
+  const asked: string[] = []
+  let letGo = () => {}
+  const held = new Promise<void>(resolve => { letGo = resolve })
+  await page.route('**/v1/policies', async route => {
+    asked.push(JSON.parse(route.request().postData() ?? '{}').output.bucket)
+    if (asked.length === 1) await held
+    await route.continue().catch(() => {})
+  })
+  const former = page.waitForRequest('**/v1/policies')
+  await bucket.fill('acmeco-former')
+  await former
+  await bucket.fill('acmeco-latter')
+  await shown.locator('pre').getByText('acmeco-latter').first().waitFor()
+  letGo()
+  t.strictSame(asked, ['acmeco-former', 'acmeco-latter'])
+  await page.waitForLoadState('networkidle')
+  t.notMatch(await shown.innerText(), /acmeco-former/)
+})
+
 t.test('a token that expires in the middle is asked for again, and why is said; a dialog does not stay', async t => {
   const service = await serveConsole(t)
   const { id } = await service.issue({})
