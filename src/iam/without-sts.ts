@@ -12,11 +12,15 @@ export const withoutSts = (principals: Principals, iam: Pick<Iam, 'callerIdentit
 
   /** No answer proves nothing: it is asked again, with more patience, until there is one. */
   const refuseSts = async (until: number): Promise<void> => {
+    let unanswered: unknown
     for (let patience = probeMs; ; patience *= 2) {
       try {
         await iam.callerIdentity(undefined, Math.min(until, now() + patience))
       } catch (error) {
         if (isAbsence(error)) return
+        // Between two tries the deadline may pass, and then nothing is asked: what was not answered is the reason.
+        if (isIamError(error, 'throttled')) throw unanswered ?? error
+        unanswered = error
         if (isIamError(error, 'unavailable') && now() < until) continue
         throw error
       }
