@@ -1,5 +1,5 @@
 import helmet from '@fastify/helmet'
-import rateLimit from '@fastify/rate-limit'
+import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { Ajv, type Options, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
@@ -11,7 +11,6 @@ import { grantRoutes } from './http/grants.ts'
 import { healthRoutes } from './http/health.ts'
 import { useLogContext } from './http/log-context.ts'
 import { namesTwice } from './http/names-twice.ts'
-import { networkOf } from './http/network.ts'
 import { useOpenApi } from './http/openapi.ts'
 import { policyRoutes } from './http/policies.ts'
 import { shared } from './http/schemas.ts'
@@ -61,7 +60,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     max: service.ratePerMinute,
     timeWindow: 60_000,
     cache: 20_000,
-    keyGenerator: request => request.identity?.id ?? networkOf(request.ip),
+    keyGenerator: request => request.identity?.id ?? normalizeIP(request.ip),
     errorResponseBuilder: (_request, context) => new Problem('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
   if (onRoute) app.addHook('onRoute', onRoute)

@@ -1,3 +1,4 @@
+import { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { checks, type At, type Guardrails } from '../guardrails/guardrails.ts'
 import type { Identity } from '../identity/identity.ts'
@@ -6,7 +7,6 @@ import type { Actor } from '../lifecycle/desk.ts'
 import type { Guard } from '../lifecycle/prepare.ts'
 import type { Admitted } from '../policy/admitted.ts'
 import { Problem } from '../problems.ts'
-import { networkOf } from './network.ts'
 import type { Recorder } from './recorder.ts'
 import type { Service } from './service.ts'
 
@@ -24,7 +24,8 @@ declare module 'fastify' {
 }
 
 export const useAuthorization = (app: FastifyInstance, { authenticator, recorder, refusalsPerMinute }: Service): void => {
-  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${networkOf(request.ip)}` })
+  // An IPv6 host has a /64 of addresses at least (RFC 6177), and must not count as that many callers.
+  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}` })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', route => { routes.push(route) })
