@@ -104,10 +104,12 @@ const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
   const numbers = Object.keys(properties).filter(name => properties[name]?.type === 'integer')
   const strict = ((query: Record<string, unknown>) => {
     const odd = numbers.filter(name => typeof query[name] === 'string' && !/^-?\d+$/.test(query[name]))
-    const valid = odd.length === 0 && validate(query)
-    strict.errors = odd.length === 0
-      ? validate.errors ?? null
-      : odd.map(name => ({ instancePath: pointerTo('', name), schemaPath: '', keyword: 'type', params: { type: 'integer' } }))
+    if (odd.length > 0) {
+      strict.errors = odd.map(name => ({ instancePath: pointerTo('', name), schemaPath: '', keyword: 'type', params: { type: 'integer' } }))
+      return false
+    }
+    const valid = validate(query)
+    strict.errors = validate.errors ?? null
     return valid
   }) as ValidateFunction
   return strict

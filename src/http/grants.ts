@@ -223,11 +223,11 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 /** An end takes nothing: what a body asks for would be ignored, and nothing is. `{}` is what some clients send for nothing. */
 const refuseFields = (body: unknown): void => {
   if (body === undefined || body === null) return
-  const fields = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body) : ['']
-  if (fields.length === 0) return
-  throw Problem.of(fields.map(field => ({
+  const pointers = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body).map(name => pointerTo('', name)) : ['']
+  if (pointers.length === 0) return
+  throw Problem.of(pointers.map(pointer => ({
     code: 'request-invalid',
-    pointer: field === '' ? '' : pointerTo('', field),
+    pointer,
     detail: 'This operation takes no fields.',
     hint: 'Send no body, or an empty object.'
   })))
