@@ -22,7 +22,7 @@ const caller: Caller = { id: 'token:nlp', kind: 'token', teams: ['nlp'], attribu
 const output = { bucket: 'acmeco-finetuned-models', prefix: 'nlp/wiki-finetune-42/' }
 const admission = admit({ ...guideRequest, output }, defaultLimits, now)
 if (!admission.ok) throw new Error('the bench asks for what cannot be admitted')
-const { admitted } = admission
+const { spec } = admission
 
 const guardrails = loadGuardrails(text, 'example.cedar')
 const engine = buildEngine([...guardrails.policies])
@@ -32,11 +32,11 @@ const unpruned = Object.fromEntries(actions.map(action => [action, everything]))
 
 /** The question about one entry of the request; what its questions share is made anew with each request, as decide() does. */
 const asker = (mentions: Record<Action, Mentions>) => {
-  let questions = questionsOf(mentions, caller, admitted, { now })
+  let questions = questionsOf(mentions, caller, spec, { now })
   return (index: number) => {
-    const entry = admitted.entries[index % admitted.entries.length]
+    const entry = spec.entries[index % spec.entries.length]
     if (!entry) throw new Error('the bench asks for nothing')
-    if (entry === admitted.entries[0]) questions = questionsOf(mentions, caller, admitted, { now })
+    if (entry === spec.entries[0]) questions = questionsOf(mentions, caller, spec, { now })
     return questions.access(entry.level === 'read' ? 'read' : 'write', entry, '203.0.113.42/32')
   }
 }
@@ -55,7 +55,7 @@ const parsedEachTime = (index: number): boolean => {
   return answer.type === 'success' && answer.response.decision === 'allow'
 }
 
-const wholeRequest = (): boolean => guardrails.decide(caller, admitted, 'issue', { now }).allowed
+const wholeRequest = (): boolean => guardrails.decide(caller, spec, 'issue', { now }).allowed
 
 const time = (run: (index: number) => boolean, count: number): number[] => Array.from({ length: count }, (_, index) => {
   const start = process.hrtime.bigint()
@@ -97,7 +97,7 @@ const load = `load ${loadavg()[0]?.toFixed(1)} on ${availableParallelism()} core
 console.log(`${guardrails.policies.length} policies (guardrails/example.cedar), Node ${process.version}, ${load}`)
 print('decision per access entry, parsed at load', fast)
 print('decision per access entry, parsed each time', slow)
-print(`whole request: job and ${admitted.entries.length} entries`, figures(samples.wholeRequest))
+print(`whole request: job and ${spec.entries.length} entries`, figures(samples.wholeRequest))
 console.log(`parsing each time costs ${(slow.median / fast.median).toFixed(1)} times as much`)
 const met = (value: number): string => `${value <= 0.1 ? 'met' : 'missed'} (${value.toFixed(3)})`
 console.log(`target 0.1 ms: ${met(fast.median)} at the median, ${met(fast.quietest)} in the quietest round`)

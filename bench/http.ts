@@ -3,10 +3,10 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import autocannon from 'autocannon'
 import fastify from 'fastify'
 import { ulid } from 'ulid'
-import { buildApp } from '../src/app.ts'
+import { buildApp } from '../src/http/app.ts'
 import { startEmbeddedIam } from '../src/embedded-iam/server.ts'
 import { loadGuardrails } from '../src/guardrails/guardrails.ts'
-import { recorder } from '../src/http/recorder.ts'
+import { recorder } from '../src/audit/recorder.ts'
 import type { Service } from '../src/http/service.ts'
 import { createIam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
@@ -36,7 +36,7 @@ const startService = async (latencyMs: number) => {
   const guardrails = loadGuardrails('@id("open") permit (principal, action, resource);', 'bench.cedar')
   const rules = { limits: defaultLimits, dialect: dialects.aws, profiles: {} }
   const service: Service = {
-    desk: {
+    deps: {
       now: Date.now,
       newId: () => ulid().toLowerCase(),
       deadline: () => Date.now() + 15_000,

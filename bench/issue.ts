@@ -7,10 +7,10 @@ import { ulid } from 'ulid'
 import { createIam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
 import { userPrincipals } from '../src/iam/user-principal.ts'
-import type { Grant } from '../src/ledger/grant.ts'
+import type { Grant } from '../src/domain/grant.ts'
 import type { GrantChange, Ledger, NewGrant } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
-import type { Desk } from '../src/lifecycle/desk.ts'
+import type { GrantDeps } from '../src/lifecycle/deps.ts'
 import { end } from '../src/lifecycle/end.ts'
 import { issue } from '../src/lifecycle/issue.ts'
 import { prepare } from '../src/lifecycle/prepare.ts'
@@ -44,7 +44,7 @@ const noLedger = (): Ledger => ({
   update: async (grant: Grant, change: GrantChange) => ({ ...grant, ...change })
 }) as unknown as Ledger
 
-const deskOn = (client: ReturnType<typeof createIam>, ledger: Ledger): Desk => {
+const depsOn = (client: ReturnType<typeof createIam>, ledger: Ledger): GrantDeps => {
   const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
   return {
     now: Date.now,
@@ -62,9 +62,9 @@ const deskOn = (client: ReturnType<typeof createIam>, ledger: Ledger): Desk => {
 }
 
 let jobs = 0
-const issueOne = async (desk: Desk) => {
+const issueOne = async (deps: GrantDeps) => {
   const request = { ...guideRequest, job: { id: `job-${jobs++}`, team: 'nlp' } }
-  return issue(desk, actor, { prepared: prepare(rules, request, () => {}, Date.now()), requestHash: request.job.id })
+  return issue(deps, actor, { prepared: prepare(rules, request, () => {}, Date.now()), requestHash: request.job.id })
 }
 
 const quantile = (sorted: number[], q: number) => sorted[Math.floor(sorted.length * q)] ?? 0
@@ -73,7 +73,7 @@ const latency = async (callMs: number) => {
   const { client, stop } = await startIam(callMs)
   const dir = mkdtempSync(join(tmpdir(), 'bench-'))
   const ledger = await openLedger({ url: join(dir, 'ledger.sqlite') })
-  const desk = deskOn(client, ledger)
+  const deps = depsOn(client, ledger)
   // What one call takes here, with what client and loopback add: a round trip is measured, not assumed.
   const calls: number[] = []
   const times: number[] = []
@@ -81,14 +81,14 @@ const latency = async (callMs: number) => {
     const called = performance.now()
     await client.getUser('nobody', Date.now() + 5_000).catch(() => {})
     const started = performance.now()
-    await issueOne(desk)
+    await issueOne(deps)
     if (i >= 20) {
       calls.push(started - called)
       times.push(performance.now() - started)
     }
   }
-  const { grant } = await issueOne(desk)
-  await end(desk, actor, grant.id, 'bench')
+  const { grant } = await issueOne(deps)
+  await end(deps, actor, grant.id, 'bench')
   await ledger.close()
   rmSync(dir, { recursive: true })
   await stop()
@@ -100,10 +100,10 @@ const latency = async (callMs: number) => {
 
 const throughput = async (ledger: Ledger) => {
   const { client, stop } = await startIam(0)
-  const desk = deskOn(client, ledger)
+  const deps = depsOn(client, ledger)
   const run = async (n: number) => {
     let left = n
-    await Promise.all(Array.from({ length: 16 }, async () => { while (left-- > 0) await issueOne(desk) }))
+    await Promise.all(Array.from({ length: 16 }, async () => { while (left-- > 0) await issueOne(deps) }))
   }
   await run(100)
   const started = performance.now()

@@ -7,33 +7,33 @@ import { systemActor } from './audit/event.ts'
 import { auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
 import { openAudit, type Audit } from './audit/log.ts'
 import type { Config } from './config.ts'
-import { ConfigInvalid, readProfiles } from './config.ts'
+import { ConfigError, readProfiles } from './config.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
-import { recorder } from './http/recorder.ts'
+import { recorder } from './audit/recorder.ts'
 import type { Service } from './http/service.ts'
 import { createIam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { keyPrincipals } from './iam/key-principal.ts'
-import type { Principals } from './iam/principal.ts'
+import type { PrincipalProvisioner } from './iam/principal.ts'
 import { sessionPrincipals } from './iam/session-principal.ts'
 import { userPrincipals } from './iam/user-principal.ts'
 import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity, type IdentityConfig } from './identity/config.ts'
 import { mintToken } from './identity/tokens.ts'
 import { openLedger } from './ledger/open.ts'
-import type { Desk, Log } from './lifecycle/desk.ts'
+import type { GrantDeps, Log } from './lifecycle/deps.ts'
 import type { Rules } from './lifecycle/prepare.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
 /** The parts of a running service, put together from its configuration. */
 export interface Composed {
   service: Service
-  desk: Desk
+  deps: GrantDeps
   /** Every kind of principal of this deployment, for reconciliation. */
-  principals: Principals[]
+  principals: PrincipalProvisioner[]
   guardrails: GuardrailsInForce
   /** The token of this one run; null: identities are configured. Printed once, kept nowhere. */
   generatedToken: string | null
@@ -106,12 +106,12 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
 
     const recorded = recorder(audit, log)
     const records = metrics ? metrics.counted(recorded) : recorded
-    const desk: Desk = {
+    const deps: GrantDeps = {
       now: epoch,
       newId: () => ulid().toLowerCase(),
       deadline: () => Date.now() + config.JOB_ACCESS_IAM_DEADLINE_MS,
       ledger,
-      principals: carrier => carrier === 'session' ? sessions : users,
+      principals: attachment => attachment === 'session' ? sessions : users,
       rules: () => rules,
       naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: paths ? config.JOB_ACCESS_PATH : null },
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
@@ -121,12 +121,12 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
     }
     records.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
     return {
-      desk,
+      deps,
       principals: [users, sessions],
       guardrails,
       generatedToken,
       service: {
-        desk,
+        deps,
         authenticator,
         guardrails: () => guardrails.current(),
         recorder: records,
@@ -166,17 +166,17 @@ const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {
   const file = config.JOB_ACCESS_AUDIT
   const settings: unknown = file ? readJson(file) : { path: 'audit/audit' }
   const faults = auditFaults(settings)
-  if (faults.length > 0) throw new ConfigInvalid(faults.map(({ pointer, message }) => `${file ?? ''}${pointer}: ${message}`))
+  if (faults.length > 0) throw new ConfigError(faults.map(({ pointer, message }) => `${file ?? ''}${pointer}: ${message}`))
   const options = auditOptions(settings as AuditConfig, { instance: config.instance, hostname: hostname(), now: () => new Date() })
   return openAudit({ ...options, onProblem: message => log.error({}, `audit: ${message}`) })
 }
 
-/** @throws ConfigInvalid */
+/** @throws ConfigError */
 const readJson = (file: string): unknown => {
   try {
     return JSON.parse(readFileSync(file, 'utf8'))
   } catch (error) {
-    throw new ConfigInvalid([`${file}: ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}`])
+    throw new ConfigError([`${file}: ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}`])
   }
 }
 

@@ -102,8 +102,8 @@ export const RoleProfilesSchema = Type.Array(Type.Object({
   externalId: Type.Optional(Type.String({ minLength: 2, maxLength: 1224 }))
 }, { additionalProperties: false }), { maxItems: 100 })
 
-export class ConfigInvalid extends Error {
-  override name = 'ConfigInvalid'
+export class ConfigError extends Error {
+  override name = 'ConfigError'
   readonly faults: string[]
 
   constructor (faults: string[]) {
@@ -112,7 +112,7 @@ export class ConfigInvalid extends Error {
   }
 }
 
-/** @throws ConfigInvalid with everything that is wrong, unknown JOB_ACCESS_ variables included: a typo must not lift a ceiling. */
+/** @throws ConfigError with everything that is wrong, unknown JOB_ACCESS_ variables included: a typo must not lift a ceiling. */
 export const readConfig = (env: Record<string, string | undefined>): Config => {
   const known = Object.keys(EnvSchema.properties)
   const faults = Object.keys(env)
@@ -125,10 +125,10 @@ export const readConfig = (env: Record<string, string | undefined>): Config => {
     if (value !== undefined) values[name] = value
   }
   faults.push(...faultsOf(EnvSchema, values))
-  if (faults.length > 0) throw new ConfigInvalid(faults)
+  if (faults.length > 0) throw new ConfigError(faults)
   const config = derived(values as Env)
   const conflicts = crossChecks(config)
-  if (conflicts.length > 0) throw new ConfigInvalid(conflicts)
+  if (conflicts.length > 0) throw new ConfigError(conflicts)
   return Object.freeze(config)
 }
 
@@ -208,25 +208,25 @@ const crossChecks = (config: Config): string[] => {
   return faults
 }
 
-/** @throws ConfigInvalid */
+/** @throws ConfigError */
 export const readProfiles = (text: string, file: string): Record<string, RoleProfile> => {
   let profiles: unknown
   try {
     profiles = JSON.parse(text)
   } catch {
-    throw new ConfigInvalid([`${file}: is not JSON`])
+    throw new ConfigError([`${file}: is not JSON`])
   }
   const faults = faultsOf(RoleProfilesSchema, profiles, file)
-  if (faults.length > 0) throw new ConfigInvalid(faults)
+  if (faults.length > 0) throw new ConfigError(faults)
   const list = profiles as Static<typeof RoleProfilesSchema>
   const names = list.map(({ name }) => name)
   const twice = names.filter((name, index) => names.indexOf(name) !== index)
-  if (twice.length > 0) throw new ConfigInvalid(twice.map(name => `${file}: profile ${name} is given twice`))
+  if (twice.length > 0) throw new ConfigError(twice.map(name => `${file}: profile ${name} is given twice`))
   const rivals = list.flatMap(({ name, roleArn, externalId, revocable }) => {
     const first = list.find(other => other.roleArn === roleArn)
     if (!first || (first.externalId === externalId && first.revocable === revocable)) return []
     return [`${file}: profile ${name} has the role of ${first.name}, and another externalId or revocable`]
   })
-  if (rivals.length > 0) throw new ConfigInvalid(rivals)
+  if (rivals.length > 0) throw new ConfigError(rivals)
   return Object.fromEntries(list.map(profile => [profile.name, profile]))
 }

@@ -85,22 +85,22 @@ export interface ProblemInit {
   cause?: unknown
 }
 
-export class Problem extends Error {
+export class ProblemError extends Error {
   readonly code: ProblemCode
   readonly status: number
   readonly init: ProblemInit
 
   constructor (code: ProblemCode, init: ProblemInit = {}) {
     super(init.detail ?? problems[code][1], { cause: init.cause })
-    this.name = 'Problem'
+    this.name = 'ProblemError'
     this.code = code
     this.status = problems[code][0]
     this.init = { hint: problems[code][2], ...init }
   }
 
-  static of (findings: Finding[]): Problem {
+  static of (findings: Finding[]): ProblemError {
     const [first] = findings
-    if (!first) return new Problem('internal')
-    return new Problem(first.code, { detail: first.detail, hint: first.hint, pointer: first.pointer, findings })
+    if (!first) return new ProblemError('internal')
+    return new ProblemError(first.code, { detail: first.detail, hint: first.hint, pointer: first.pointer, findings })
   }
 }

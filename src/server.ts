@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
-import { buildApp } from './app.ts'
+import { buildApp } from './http/app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
-import { ConfigInvalid, readConfig, type Config } from './config.ts'
+import { ConfigError, readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
-import { clockwork } from './lifecycle/clockwork.ts'
+import { clockwork } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
@@ -26,7 +26,7 @@ const main = async (config: Config): Promise<void> => {
     ? createMetrics({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
     : undefined
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
-  const { desk, guardrails, service } = composed
+  const { deps, guardrails, service } = composed
   const app = await buildApp(service, { logger: log, newRequestId: randomUUID, ...(metrics && { metrics }) })
   const listen = async () => {
     const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
@@ -45,7 +45,7 @@ const main = async (config: Config): Promise<void> => {
   const clocks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
       ? [clockwork(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
-          const report = await sweep(desk, { ...paces, batch: 50 }, stop)
+          const report = await sweep(deps, { ...paces, batch: 50 }, stop)
           metrics?.swept(report)
         }, err => {
           metrics?.swept(undefined)
@@ -54,7 +54,7 @@ const main = async (config: Config): Promise<void> => {
       : []),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
       ? [clockwork(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
-          const report = await reconcile(desk, composed.principals, {
+          const report = await reconcile(deps, composed.principals, {
             ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
           })
           metrics?.reconciled(report)
@@ -92,6 +92,6 @@ const main = async (config: Config): Promise<void> => {
 try {
   await main(readConfig(process.env))
 } catch (error) {
-  process.stderr.write(`${error instanceof ConfigInvalid || error instanceof Error ? error.message : String(error)}\n`)
+  process.stderr.write(`${error instanceof ConfigError || error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1
 }

@@ -1,12 +1,12 @@
 import t from 'tap'
-import { ConfigInvalid, EnvSchema, readConfig, readProfiles } from '../src/config.ts'
+import { ConfigError, EnvSchema, readConfig, readProfiles } from '../src/config.ts'
 
 const faultsOf = (env: Record<string, string>): string[] => {
   try {
     readConfig(env)
     return []
   } catch (error) {
-    if (error instanceof ConfigInvalid) return error.faults
+    if (error instanceof ConfigError) return error.faults
     throw error
   }
 }

@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import { buildApp } from '../src/app.ts'
+import { buildApp } from '../src/http/app.ts'
 import { startEmbeddedIam, type EmbeddedIam } from '../src/embedded-iam/server.ts'
 import { loadGuardrails, type Guardrails } from '../src/guardrails/guardrails.ts'
-import { recorder } from '../src/http/recorder.ts'
+import { recorder } from '../src/audit/recorder.ts'
 import type { Service } from '../src/http/service.ts'
 import { createIam, type Iam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
@@ -13,7 +13,7 @@ import { loadIdentity } from '../src/identity/config.ts'
 import { mintToken } from '../src/identity/tokens.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
-import type { Desk, Log } from '../src/lifecycle/desk.ts'
+import type { GrantDeps, Log } from '../src/lifecycle/deps.ts'
 import { defaultLimits, type Limits } from '../src/policy/admit.ts'
 import { guideRequest, type GrantRequest } from '../src/request.ts'
 import { holdToDocument } from './http/documented.ts'
@@ -30,7 +30,7 @@ export interface BenchOptions {
   ledgerUrl?: string
   iam?: EmbeddedIam
   profiles?: Record<string, RoleProfile>
-  outstanding?: Desk['outstanding']
+  outstanding?: GrantDeps['outstanding']
   ratePerMinute?: number
   refusalsPerMinute?: number
   deadlineMs?: number
@@ -44,7 +44,7 @@ export interface Bench {
   iam: EmbeddedIam
   client: Iam
   ledger: Ledger
-  desk: Desk
+  deps: GrantDeps
   service: Service
   clock: { now: number, advance: (ms: number) => void }
   tokens: { nlp: string, vision: string, admin: string }
@@ -68,12 +68,12 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
   const sessions = sessionPrincipals({ iam: client, profiles: rules.profiles, prefix: 'ja', now })
   const records = recorder(null, log)
   let ids = 0
-  const desk: Desk = {
+  const deps: GrantDeps = {
     now,
     newId: () => `01k0000000000000${String(ids++).padStart(10, '0')}`,
     deadline: () => Date.now() + (options.deadlineMs ?? 15_000),
     ledger,
-    principals: carrier => carrier === 'session' ? sessions : users,
+    principals: attachment => attachment === 'session' ? sessions : users,
     rules: () => rules,
     naming: { userPrefix: 'ja', pathBase: '/job-access/' },
     outstanding: options.outstanding ?? { perOwner: 1000, total: 1000 },
@@ -94,7 +94,7 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
   }, { now: () => new Date(now()) })
   const guardrails: Guardrails = loadGuardrails(options.guardrails ?? openSet, 'test.cedar')
   const service: Service = {
-    desk,
+    deps,
     authenticator,
     guardrails: () => guardrails,
     recorder: records,
@@ -105,7 +105,7 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
     refusalsPerMinute: options.refusalsPerMinute ?? 1_000_000,
     trustProxy: false
   }
-  return { iam, client, ledger, desk, service, clock, tokens: { nlp: nlp.token, vision: vision.token, admin: admin.token } }
+  return { iam, client, ledger, deps, service, clock, tokens: { nlp: nlp.token, vision: vision.token, admin: admin.token } }
 }
 
 export const appOf = async (t: Test, { service }: Pick<Bench, 'service'>, logger: Parameters<typeof buildApp>[1]['logger'] = false) => {

@@ -1,4 +1,4 @@
-import { NoAnswer, Problem } from '../client/index.ts'
+import { NoAnswerError, ProblemError } from '../client/index.ts'
 
 /** What a command has of its process. Text goes out as it is, with its line ends. */
 export interface Io {
@@ -14,8 +14,8 @@ export type Command = (args: string[], io: Io) => Promise<number>
 export const exit = { ok: 0, refused: 1, usage: 2, unavailable: 3 } as const
 
 /** The command line or the environment is wrong; nothing was asked of the service. */
-export class Usage extends Error {
-  override readonly name = 'Usage'
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
 }
 
 export const print = (io: Io, value: unknown): void => io.out(`${JSON.stringify(value, null, 2)}\n`)
@@ -24,7 +24,7 @@ export const note = (io: Io, text: string): void => io.err(`job-access: ${text}\
 
 /** Says what went wrong, with code, place and hint. */
 export const report = (io: Io, error: unknown): number => {
-  if (error instanceof Problem) {
+  if (error instanceof ProblemError) {
     const { code, pointer = '', message: detail, hint = '' } = error
     const findings = error.errors.length > 0 ? error.errors : [{ code, pointer, detail, hint }]
     for (const { code, pointer, detail, hint } of findings) {
@@ -34,7 +34,7 @@ export const report = (io: Io, error: unknown): number => {
     const later = error.status >= 500 || error.status === 429 || error.retryAfterSeconds !== undefined
     return later ? exit.unavailable : exit.refused
   }
-  if (error instanceof NoAnswer) {
+  if (error instanceof NoAnswerError) {
     note(io, error.message)
     return exit.unavailable
   }
@@ -47,4 +47,4 @@ export const report = (io: Io, error: unknown): number => {
 }
 
 const isUsage = (error: Error): boolean =>
-  error instanceof Usage || ('code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))
+  error instanceof UsageError || ('code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))

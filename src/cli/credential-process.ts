@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { NoAnswer, Problem, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
-import { Usage, exit, type Command } from './command.ts'
+import { NoAnswerError, ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
+import { UsageError, exit, type Command } from './command.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
@@ -56,17 +56,17 @@ const lives = async ({ grantId, text }: Kept, client: Client): Promise<boolean> 
     const { state, accessKeyId } = await client.get(grantId)
     return state === 'active' && accessKeyId === AccessKeyId
   } catch (error) {
-    return error instanceof NoAnswer || (error instanceof Problem && (error.status >= 500 || error.status === 429))
+    return error instanceof NoAnswerError || (error instanceof ProblemError && (error.status >= 500 || error.status === 429))
   }
 }
 
 const keptIn = async (path: string): Promise<Kept | undefined> => {
   try {
     const { mode, uid } = await stat(path)
-    if ((mode & 0o077) !== 0 || uid !== process.getuid?.()) throw new Usage(`${path}: others can read it, or own it; remove it.`)
+    if ((mode & 0o077) !== 0 || uid !== process.getuid?.()) throw new UsageError(`${path}: others can read it, or own it; remove it.`)
     return JSON.parse(await readFile(path, 'utf8')) as Kept
   } catch (error) {
-    if (error instanceof Usage) throw error
+    if (error instanceof UsageError) throw error
     return undefined
   }
 }
@@ -81,10 +81,10 @@ const locked = async <T>(path: string, work: () => Promise<T>): Promise<T> => {
       await (await open(lock, 'wx', 0o600)).close()
       break
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw new Usage(`${lock} cannot be written.`)
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw new UsageError(`${lock} cannot be written.`)
       const made = await stat(lock).then(({ mtimeMs }) => mtimeMs, () => Date.now())
       if (Date.now() - made > staleMs) await rm(lock, { force: true })
-      if (Date.now() > until) throw new NoAnswer(`${lock} is held by another process.`)
+      if (Date.now() > until) throw new NoAnswerError(`${lock} is held by another process.`)
       await sleep(100)
     }
   }

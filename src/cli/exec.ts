@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import type { Client } from '../client/index.ts'
-import { Usage, note, report, type Command, type Io } from './command.ts'
+import { UsageError, note, report, type Command, type Io } from './command.ts'
 import { grantFlags, grantRequest, secondsOf } from './request.ts'
 import { clientOf, variables } from './settings.ts'
 import { codeOfSignal, relaySignals, type Relay } from './signals.ts'
@@ -22,9 +22,9 @@ const flags = {
 export const exec: Command = async (args, io) => {
   const cut = args.indexOf('--')
   const [file, ...rest] = cut < 0 ? [] : args.slice(cut + 1)
-  if (file === undefined) throw new Usage('exec wants a command: job-access exec [flags] -- python train.py')
+  if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
   const { values } = parseArgs({ args: args.slice(0, cut), options: flags })
-  if (values['per-job'] && values['idempotency-key'] !== undefined) throw new Usage('--per-job and --idempotency-key exclude each other.')
+  if (values['per-job'] && values['idempotency-key'] !== undefined) throw new UsageError('--per-job and --idempotency-key exclude each other.')
   const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
   const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
   const completing = clientOf(io, { deadlineMs: completeMs })

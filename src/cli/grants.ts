@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import type { Client, Grant, ListQuery } from '../client/index.ts'
-import { Usage, exit, note, print, type Command, type Io } from './command.ts'
+import { UsageError, exit, note, print, type Command, type Io } from './command.ts'
 import { deliver, deliveryFlags, formatOf, textOf } from './issue.ts'
 import { changeFlags, changeOf, secondsOf } from './request.ts'
 import { clientOf } from './settings.ts'
@@ -13,8 +13,8 @@ export const complete: Command = async (args, io) => {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { ...grantFile, job: text, team: text } })
   const client = clientOf(io)
   if (values.job === undefined && values.team === undefined) return completed(io, client, await idOf(positionals, values['grant-file']))
-  if (values.job === undefined || values.team === undefined) throw new Usage('complete wants --job and --team together.')
-  if (positionals.length > 0 || values['grant-file'] !== undefined) throw new Usage('complete wants a grant or a job, not both.')
+  if (values.job === undefined || values.team === undefined) throw new UsageError('complete wants --job and --team together.')
+  if (positionals.length > 0 || values['grant-file'] !== undefined) throw new UsageError('complete wants a grant or a job, not both.')
   const ids = (await everyGrant(client, { job: values.job, team: values.team })).filter(alive).map(({ id }) => id)
   if (ids.length === 0) note(io, 'the job has no grant that is alive.')
   let worst: number = exit.ok
@@ -69,7 +69,7 @@ export const list: Command = async (args, io) => {
     ...(values.job !== undefined && { job: values.job })
   }
   const limit = Number(values.limit ?? 50)
-  if (!Number.isInteger(limit) || limit < 1) throw new Usage(`--limit ${values.limit}: give a number of grants.`)
+  if (!Number.isInteger(limit) || limit < 1) throw new UsageError(`--limit ${values.limit}: give a number of grants.`)
   const grants = await everyGrant(clientOf(io), query, limit)
   if (values.json) print(io, grants)
   else io.out(grants.map(rowOf).join(''))
@@ -92,10 +92,10 @@ const everyGrant = async (client: Client, query: ListQuery, limit = Infinity): P
 
 /** The one grant that is meant: its id, or a file that `issue --grant-file` wrote. */
 const idOf = async ([id, ...more]: string[], file: string | undefined): Promise<string> => {
-  if (more.length > 0 || (id === undefined) === (file === undefined)) throw new Usage('Give one grant: its id, or --grant-file FILE.')
+  if (more.length > 0 || (id === undefined) === (file === undefined)) throw new UsageError('Give one grant: its id, or --grant-file FILE.')
   const given = id ?? await readFile(file ?? '', 'utf8').then(content => content.trim(), (error: Error) => {
-    throw new Usage(`--grant-file: ${error.message}`)
+    throw new UsageError(`--grant-file: ${error.message}`)
   })
-  if (!/^[0-9a-z]{26}$/.test(given)) throw new Usage(`${given.slice(0, 40)} is not the id of a grant.`)
+  if (!/^[0-9a-z]{26}$/.test(given)) throw new UsageError(`${given.slice(0, 40)} is not the id of a grant.`)
   return given
 }

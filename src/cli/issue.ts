@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { mediaTypes, type IssueOptions, type TextFormat } from '../client/index.ts'
-import { Usage, exit, note, type Command, type Io } from './command.ts'
+import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
@@ -20,7 +20,7 @@ export const issue: Command = async (args, io) => {
   const { values } = parseArgs({ args, options: flags })
   const request = { ...await grantRequest(values, io), ...(values.wait && { waitUntilReady: true }) }
   const format = formatOf(values.format)
-  if (format !== 'json' && request.issueAt !== undefined) throw new Usage('--issue-at has no credentials yet: leave --format out.')
+  if (format !== 'json' && request.issueAt !== undefined) throw new UsageError('--issue-at has no credentials yet: leave --format out.')
   const client = clientOf(io)
   const how: IssueOptions = { idempotencyKey: values['idempotency-key'] ?? null }
   const { issueAt, ...now } = request
@@ -33,7 +33,7 @@ export const issue: Command = async (args, io) => {
 
 export const formatOf = (format = 'json'): TextFormat | 'json' => {
   if (format === 'json' || format in mediaTypes) return format as TextFormat | 'json'
-  throw new Usage(`--format ${format}: give one of json, ${Object.keys(mediaTypes).join(', ')}.`)
+  throw new UsageError(`--format ${format}: give one of json, ${Object.keys(mediaTypes).join(', ')}.`)
 }
 
 export const textOf = (delivery: { grant: { id: string } }) =>

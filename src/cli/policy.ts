@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { Question } from '../client/index.ts'
-import { Usage, exit, note, print, type Command } from './command.ts'
+import { UsageError, exit, note, print, type Command } from './command.ts'
 import { policyFlags, policyRequest } from './request.ts'
 import { clientOf } from './settings.ts'
 
@@ -37,7 +37,7 @@ export const check: Command = async (args, io) => {
   const [id, ...more] = positionals
   const asksRequest = Object.keys(policyFlags).some(name => name in values)
   if (more.length > 0 || (id !== undefined) === asksRequest) {
-    throw new Usage('check wants a grant’s id, or a request by --request and flags.')
+    throw new UsageError('check wants a grant’s id, or a request by --request and flags.')
   }
   const question = questionOf(values)
   const client = clientOf(io)
@@ -51,7 +51,7 @@ export const check: Command = async (args, io) => {
 
 const questionOf = (values: { [name in keyof typeof questionFlags]?: string }): Question => {
   const [, bucket, key] = /^(?:s3:\/\/)?([^/]+)(?:\/(.+))?$/s.exec(values.object ?? '') ?? []
-  if (values.action === undefined || bucket === undefined) throw new Usage('check wants --action s3:… and --object bucket or bucket/key.')
+  if (values.action === undefined || bucket === undefined) throw new UsageError('check wants --action s3:… and --object bucket or bucket/key.')
   return {
     action: values.action,
     bucket,

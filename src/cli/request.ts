@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { GrantRequest, PolicyRequest } from '../client/index.ts'
-import { Usage, type Io } from './command.ts'
+import { UsageError, type Io } from './command.ts'
 
 /**
  * A request from a file and flags. A flag replaces the whole field of the file. Nothing is checked here that the service checks:
@@ -91,16 +91,16 @@ export const changeOf = (values: Values<typeof changeFlags>): Change => {
 export const secondsOf = (value: string | undefined, flag: string): number | undefined => {
   if (value === undefined) return undefined
   const [, digits, unit = 's'] = /^(\d{1,9})([smhd])?$/.exec(value) ?? []
-  if (digits === undefined) throw new Usage(`${flag} ${value}: give 3h, 90m, 2d or seconds.`)
+  if (digits === undefined) throw new UsageError(`${flag} ${value}: give 3h, 90m, 2d or seconds.`)
   return Number(digits) * { s: 1, m: 60, h: 3600, d: 86_400 }[unit as 's' | 'm' | 'h' | 'd']
 }
 
 /** `bucket`, `bucket/prefix` or `s3://bucket/prefix`. An empty prefix is an empty variable more often than the whole bucket. */
 export const placeOf = (value: string, flag: string): { bucket: string, prefix?: string } => {
   const [, bucket = '', slash, prefix = ''] = /^(?:s3:\/\/)?([^/]*)(\/)?(.*)$/s.exec(value) ?? []
-  if (bucket === '') throw new Usage(`${flag} ${value}: give bucket or bucket/prefix.`)
+  if (bucket === '') throw new UsageError(`${flag} ${value}: give bucket or bucket/prefix.`)
   if (slash === undefined) return { bucket }
-  if (prefix === '') throw new Usage(`${flag} ${value}: the prefix is empty; for the whole bucket give ${bucket}.`)
+  if (prefix === '') throw new UsageError(`${flag} ${value}: the prefix is empty; for the whole bucket give ${bucket}.`)
   return { bucket, prefix }
 }
 
@@ -112,7 +112,7 @@ const windowWithout = (given: PolicyRequest['window'] | undefined, typed: Change
 
 const labelsOf = (pairs: string[] | undefined): Record<string, string> | undefined => pairs && Object.fromEntries(pairs.map(pair => {
   const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
-  if (name === undefined || value === undefined) throw new Usage(`--label ${pair}: give NAME=VALUE.`)
+  if (name === undefined || value === undefined) throw new UsageError(`--label ${pair}: give NAME=VALUE.`)
   return [name, value]
 }))
 
@@ -121,13 +121,13 @@ const fromFile = async (path: string, io: Io): Promise<Partial<PolicyRequest>> =
   try {
     content = path === '-' ? await io.readStdin() : await readFile(path, 'utf8')
   } catch (error) {
-    throw new Usage(`--request: ${error instanceof Error ? error.message : 'cannot be read'}`)
+    throw new UsageError(`--request: ${error instanceof Error ? error.message : 'cannot be read'}`)
   }
   try {
     const request: unknown = JSON.parse(content)
     if (typeof request === 'object' && request !== null && !Array.isArray(request)) return request
   } catch { /* said below */ }
-  throw new Usage(`--request ${path}: is not a JSON object.`)
+  throw new UsageError(`--request ${path}: is not a JSON object.`)
 }
 
 const defined = <T extends object>(fields: T): { [name in keyof T]?: NonNullable<T[name]> } =>

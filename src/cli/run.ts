@@ -1,4 +1,4 @@
-import { Usage, exit, report, type Command } from './command.ts'
+import { UsageError, exit, report, type Command } from './command.ts'
 import { credentialProcess } from './credential-process.ts'
 import { exec } from './exec.ts'
 import { complete, extend, list, rotate, show } from './grants.ts'
@@ -17,7 +17,7 @@ export const run: Command = async ([name = '', ...args], io) => {
   }
   try {
     const command = commands.get(name)
-    if (!command) throw new Usage(name === '' ? 'Give a command.' : `There is no command ${name}.`)
+    if (!command) throw new UsageError(name === '' ? 'Give a command.' : `There is no command ${name}.`)
     return await command(args, io)
   } catch (error) {
     return report(io, error)

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { Usage } from './command.ts'
+import { UsageError } from './command.ts'
 
 export interface SecretFile {
   /** The file appears whole, readable by its owner only, or stays as it was. */
@@ -9,11 +9,11 @@ export interface SecretFile {
   discard: () => Promise<void>
 }
 
-/** Opens the place of a file before there is a secret to put there: what cannot be kept is not asked for. @throws Usage */
+/** Opens the place of a file before there is a secret to put there: what cannot be kept is not asked for. @throws UsageError */
 export const secretFile = async (path: string): Promise<SecretFile> => {
   const beside = `${path}.${randomUUID()}.tmp`
   const file = await open(beside, 'wx', 0o600).catch((error: Error) => {
-    throw new Usage(`${path}: ${dirname(path)} cannot be written (${'code' in error ? String(error.code) : error.message}).`)
+    throw new UsageError(`${path}: ${dirname(path)} cannot be written (${'code' in error ? String(error.code) : error.message}).`)
   })
   return {
     async write (text) {

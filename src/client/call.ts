@@ -1,5 +1,5 @@
 import { urlFault } from '../secure-url.ts'
-import { NoAnswer, Problem } from './problem.ts'
+import { NoAnswerError, ProblemError } from './problem.ts'
 
 export interface ClientOptions {
   /** Where the service is, e.g. `https://job-access.example.com`. */
@@ -63,8 +63,8 @@ export const caller = (options: ClientOptions): Caller => {
       if (response.ok) return answer
       throw problemOf(answer, base)
     } catch (error) {
-      if (error instanceof Problem || error instanceof NoAnswer) throw error
-      throw new NoAnswer(`${base} did not answer: ${reasonOf(error)}.`, { cause: error })
+      if (error instanceof ProblemError || error instanceof NoAnswerError) throw error
+      throw new NoAnswerError(`${base} did not answer: ${reasonOf(error)}.`, { cause: error })
     }
   }
 
@@ -87,23 +87,23 @@ export const caller = (options: ClientOptions): Caller => {
 const waitBefore = (error: unknown, tries: number, repeatable: boolean): number | undefined => {
   // Doubling, with a quarter of chance, so that a cluster’s jobs do not come back together.
   const backoffMs = Math.min(8_000, 250 * 2 ** Math.min(tries, 5)) * (1 + Math.random() / 4)
-  if (error instanceof Problem) {
+  if (error instanceof ProblemError) {
     const asked = error.retryAfterSeconds
     if (error.status === 409) return asked === undefined ? undefined : asked * 1000
     if (error.status === 429 || error.status === 503) return asked === undefined ? backoffMs : asked * 1000
     return undefined
   }
-  if (!(error instanceof NoAnswer)) return undefined
+  if (!(error instanceof NoAnswerError)) return undefined
   if (error.status !== undefined) return repeatable && [429, 502, 503, 504].includes(error.status) ? backoffMs : undefined
   return repeatable || neverSent(error.cause) ? backoffMs : undefined
 }
 
-const problemOf = ({ status, headers, text }: Answer, base: string): Problem | NoAnswer => {
+const problemOf = ({ status, headers, text }: Answer, base: string): ProblemError | NoAnswerError => {
   if (!headers.get('content-type')?.startsWith('application/problem+json')) {
-    return new NoAnswer(`${base} answered ${status}, but not as job-access does.`, { status })
+    return new NoAnswerError(`${base} answered ${status}, but not as job-access does.`, { status })
   }
   const after = headers.get('retry-after')
-  return new Problem(JSON.parse(text), after !== null && /^\d+$/.test(after) ? Number(after) : undefined)
+  return new ProblemError(JSON.parse(text), after !== null && /^\d+$/.test(after) ? Number(after) : undefined)
 }
 
 const causeCode = (error: unknown): string | undefined => {

@@ -1,5 +1,5 @@
 import { caller, type Call, type Caller, type ClientOptions } from './call.ts'
-import { NoAnswer } from './problem.ts'
+import { NoAnswerError } from './problem.ts'
 import type {
   BlastRadius, ChangeGrantData, CheckPolicyData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, ListGrantsData, PolicyExplanation,
   Question, RenderedPolicy, RenderPolicyData, Verdict
@@ -66,7 +66,7 @@ export interface Client {
 }
 
 /**
- * @returns a client; every method rejects with Problem (the service’s word) or NoAnswer.
+ * @returns a client; every method rejects with ProblemError (the service’s word) or NoAnswerError.
  * @throws TypeError when the URL may not carry a token.
  */
 export const createClient = (options: ClientOptions): Client => {
@@ -107,7 +107,7 @@ const grantPath = (id: string) => `/v1/grants/${encodeURIComponent(id)}`
 const json = async <T>(call: Caller, what: Call): Promise<T> => {
   const { status, headers, text } = await call(what)
   if (!headers.get('content-type')?.startsWith('application/json')) {
-    throw new NoAnswer('The answer is not JSON: is this the service’s address?', { status })
+    throw new NoAnswerError('The answer is not JSON: is this the service’s address?', { status })
   }
   return JSON.parse(text) as T
 }
@@ -116,13 +116,13 @@ const textIn = async (format: TextFormat, call: Caller, what: Omit<Call, 'method
   const { status, headers, text } = await call({ ...what, method: 'POST', headers: { ...what.headers, accept: mediaTypes[format] } })
   const grantId = headers.get('job-access-grant')
   if (grantId === null || !headers.get('content-type')?.startsWith(mediaTypes[format])) {
-    throw new NoAnswer(`The answer is not ${mediaTypes[format]}: is this the service’s address?`, { status })
+    throw new NoAnswerError(`The answer is not ${mediaTypes[format]}: is this the service’s address?`, { status })
   }
   const ready = headers.get('job-access-ready')
   return { grantId, text, ...(ready !== null && { ready: ready === 'true' }) }
 }
 
-export { NoAnswer, Problem, type ProblemCode } from './problem.ts'
+export { NoAnswerError, ProblemError, type ProblemCode } from './problem.ts'
 export type { ClientOptions } from './call.ts'
 export type {
   BlastRadius, Credentials, Delivery, Grant, GrantEvents, GrantPage, Policy, PolicyExplanation, Question, RenderedPolicy, Verdict

@@ -3,8 +3,8 @@ import type { Problem as ProblemBody } from './schema.ts'
 export type ProblemCode = ProblemBody['code']
 
 /** The service said no, or not now: RFC 9457 problem details as an error. */
-export class Problem extends Error {
-  override readonly name = 'Problem'
+export class ProblemError extends Error {
+  override readonly name = 'ProblemError'
   readonly status: number
   /** Stable; what a program decides by. */
   readonly code: ProblemCode
@@ -34,8 +34,8 @@ export class Problem extends Error {
  * No answer of the service: the network failed, time was up, or something else answered (`status`).
  * Whether the call was done is unknown.
  */
-export class NoAnswer extends Error {
-  override readonly name = 'NoAnswer'
+export class NoAnswerError extends Error {
+  override readonly name = 'NoAnswerError'
   readonly status: number | undefined
 
   constructor (message: string, { status, cause }: { status?: number, cause?: unknown } = {}) {

@@ -49,8 +49,8 @@ const CasesSchema = Type.Object({
 export type Cases = Static<typeof CasesSchema>
 
 /** A file of cases, a caller or a request that does not have the form it needs. */
-export class CasesInvalid extends Error {
-  override name = 'CasesInvalid'
+export class CasesError extends Error {
+  override name = 'CasesError'
 }
 
 export interface Outcome {
@@ -67,7 +67,7 @@ const validRequest = ajv.compile<GrantRequest>(GrantRequestSchema)
 /**
  * Reads a file of cases (docs/guardrails.md has the format). YAML merge keys work, so that one request can be the base of many.
  *
- * @throws CasesInvalid with the line where YAML is at fault, else with a pointer
+ * @throws CasesError with the line where YAML is at fault, else with a pointer
  */
 export const parseCases = (text: string, fileName: string): Cases => {
   const lineCounter = new LineCounter()
@@ -75,13 +75,13 @@ export const parseCases = (text: string, fileName: string): Cases => {
   const [error] = [...document.errors, ...document.warnings]
   if (error) {
     const { line, col } = lineCounter.linePos(error.pos[0])
-    throw new CasesInvalid(`${fileName}:${line}:${col}: ${error.message}`)
+    throw new CasesError(`${fileName}:${line}:${col}: ${error.message}`)
   }
   const cases = plain(document, fileName)
-  if (!validCases(cases)) throw new CasesInvalid(`${fileName}: ${firstError(validCases.errors)}`)
-  if (Number.isNaN(Date.parse(cases.now))) throw new CasesInvalid(`${fileName}: /now is not an instant`)
+  if (!validCases(cases)) throw new CasesError(`${fileName}: ${firstError(validCases.errors)}`)
+  if (Number.isNaN(Date.parse(cases.now))) throw new CasesError(`${fileName}: /now is not an instant`)
   const unknown = Object.keys(cases.limits ?? {}).find(name => !(name in { ...defaultLimits, maxStartAheadSeconds: 0 }))
-  if (unknown !== undefined) throw new CasesInvalid(`${fileName}: /limits/${unknown} is not a limit`)
+  if (unknown !== undefined) throw new CasesError(`${fileName}: /limits/${unknown} is not a limit`)
   return cases
 }
 
@@ -90,19 +90,19 @@ const plain = (document: Document, fileName: string): unknown => {
     // One base request for a hundred cases is what merge keys are for; the limit is against files of strangers.
     return document.toJS({ maxAliasCount: -1 })
   } catch (error) {
-    throw new CasesInvalid(`${fileName}: ${error instanceof Error ? error.message : String(error)}`)
+    throw new CasesError(`${fileName}: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 
-/** @throws CasesInvalid */
+/** @throws CasesError */
 export const parseCaller = (value: unknown, where: string): Caller => {
-  if (!validCaller(value)) throw new CasesInvalid(`${where}: ${firstError(validCaller.errors)}`)
+  if (!validCaller(value)) throw new CasesError(`${where}: ${firstError(validCaller.errors)}`)
   return callerOf(value)
 }
 
-/** @throws CasesInvalid */
+/** @throws CasesError */
 export const parseRequest = (value: unknown, where: string): GrantRequest => {
-  if (!validRequest(value)) throw new CasesInvalid(`${where}: ${firstError(validRequest.errors)}`)
+  if (!validRequest(value)) throw new CasesError(`${where}: ${firstError(validRequest.errors)}`)
   return value
 }
 
@@ -112,7 +112,7 @@ export const runCases = (guardrails: Guardrails, cases: Cases): Outcome[] => cas
     const decision = decideCase(guardrails, cases, test)
     return { name: test.name, wrong: difference(test, decision) }
   } catch (error) {
-    if (!(error instanceof CasesInvalid)) throw error
+    if (!(error instanceof CasesError)) throw error
     return { name: test.name, wrong: error.message }
   }
 })
@@ -122,23 +122,23 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision 
   const caller = typeof test.caller === 'string' ? callerOf(named(cases.callers, test.caller, 'caller')) : callerOf(test.caller)
   const action = test.action ?? 'issue'
   if (action === 'list') {
-    if (test.team === undefined) throw new CasesInvalid('list needs a team')
+    if (test.team === undefined) throw new CasesError('list needs a team')
     return guardrails.decideOnTeam(caller, test.team, at)
   }
   if (action === 'collect' || action === 'rotate' || action === 'revoke' || action === 'view') {
-    if (test.grant === undefined) throw new CasesInvalid(`${action} needs a grant`)
+    if (test.grant === undefined) throw new CasesError(`${action} needs a grant`)
     return guardrails.decideOnGrant(caller, test.grant, action, at)
   }
-  if (test.request === undefined) throw new CasesInvalid(`${action} needs a request`)
+  if (test.request === undefined) throw new CasesError(`${action} needs a request`)
   const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
   const admission = admit(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
   if (!admission.ok) {
     const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
-    throw new CasesInvalid(`the request is refused before any guardrail: ${why.join('; ')}`)
+    throw new CasesError(`the request is refused before any guardrail: ${why.join('; ')}`)
   }
   const profile = profileNameOf(request)
   const owner = test.grant?.owner ?? caller.id
-  return guardrails.decide(caller, admission.admitted, action, { ...at, owner, ...(profile !== undefined && { profile }) })
+  return guardrails.decide(caller, admission.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
 }
 
 const difference = ({ expect, by, at }: Case, decision: Decision): string | null => {
@@ -167,7 +167,7 @@ const callerOf = ({ id = 'token:test', kind, teams, attributes = {} }: Static<ty
 
 const named = <T>(values: Record<string, T> | undefined, name: string, what: string): T => {
   const value = values && Object.hasOwn(values, name) ? values[name] : undefined
-  if (value === undefined) throw new CasesInvalid(`there is no ${what} ${JSON.stringify(name)}`)
+  if (value === undefined) throw new CasesError(`there is no ${what} ${JSON.stringify(name)}`)
   return value
 }
 

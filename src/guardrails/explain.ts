@@ -1,4 +1,4 @@
-import type { Admitted } from '../policy/admitted.ts'
+import type { AccessSpec } from '../domain/access-spec.ts'
 import { checks, type At, type Caller, type Guardrails, type Step } from './guardrails.ts'
 import type { RequestAction } from './schema.ts'
 
@@ -8,13 +8,13 @@ export interface Explanation {
 }
 
 /** Says, for every question of a decision, which policies answered it, with their lines: for the author of the policies. */
-export const explain = (guardrails: Guardrails, caller: Caller, admitted: Admitted, action: RequestAction, at: At): Explanation => {
-  const decision = guardrails.decide(caller, admitted, action, at)
+export const explain = (guardrails: Guardrails, caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Explanation => {
+  const decision = guardrails.decide(caller, spec, action, at)
   // Refused beneath the policies: none was asked.
   const unasked = !decision.allowed && decision.decidedBy.some(decider => decider === checks.team || decider === checks.questions)
   const lines = unasked
     ? decision.findings.map(({ pointer, detail }) => `${pointer || '/'}: ${detail}`)
-    : guardrails.trace(caller, admitted, action, at).map(step => `${step.pointer}: ${sentence(guardrails.fileName, step)}`)
+    : guardrails.trace(caller, spec, action, at).map(step => `${step.pointer}: ${sentence(guardrails.fileName, step)}`)
   return { lines: [...lines, decision.allowed ? 'Allowed.' : 'Refused.'], allowed: decision.allowed }
 }
 

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
 import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
-import type { Admitted, Entry, Layout, Source } from '../policy/admitted.ts'
+import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
 import { openCedar } from './cedar.ts'
 import { buildEngine, type Answer, type Question } from './engine.ts'
-import { GuardrailsInvalid, parsePolicies, type Policy } from './policies.ts'
+import { GuardrailsError, parsePolicies, type Policy } from './policies.ts'
 import { grantQuestion, questionsOf, teamQuestion, type At, type Caller, type GrantRef } from './questions.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
 import { subjectOf, wordDenial } from './words.ts'
 
 export type { At, Caller, GrantRef } from './questions.ts'
-export { GuardrailsInvalid }
+export { GuardrailsError }
 
 export type Decision = Allowed | Denied
 
@@ -59,13 +59,13 @@ export interface Guardrails {
    * Decides a whole request: the action on the job, then for every access entry each of read, write, delete and setAcl that it
    * needs, once per source range. All must be allowed. The team is checked before, whatever the policies say.
    */
-  decide (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Decision
+  decide (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Decision
   /** Decides on a grant that exists. A caller of another team is refused whatever the policies say. */
   decideOnGrant (caller: Caller, grant: GrantRef, action: GrantAction, at: At): Decision
   /** Whether the caller may list the grants of a team; `*` is all of them. */
   decideOnTeam (caller: Caller, team: string, at: At): Decision
   /** Every question that decide() would have to ask, with its answer: no short cuts, no check of the team or of their number. */
-  trace (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Step[]
+  trace (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Step[]
 }
 
 /** Beyond it a request is refused unasked: some 0.2 s of a thread that serves everyone. 2,000 is 40 entries from 50 ranges. */
@@ -75,7 +75,7 @@ export const maxQuestions = 2000
  * Parses and validates a policy text once. No policies: nothing is allowed.
  *
  * @param fileName for findings only; nothing is read
- * @throws GuardrailsInvalid
+ * @throws GuardrailsError
  */
 export const loadGuardrails = (text: string, fileName: string): Guardrails => {
   const policies = parsed(text, fileName)
@@ -86,20 +86,20 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     return engine.mentions[action].has(source.kind === 'ip' ? 'source' : 'vpcSource') ? source.cidrs : [null]
   }
 
-  const plan = (caller: Caller, admitted: Admitted, action: RequestAction, at: At): Planned[] => {
-    const questions = questionsOf(engine.mentions, caller, admitted, at)
+  const plan = (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Planned[] => {
+    const questions = questionsOf(engine.mentions, caller, spec, at)
     const job: Planned = {
       pointer: '/job',
       action,
-      subject: () => subjectOf[action](admitted.job.id, admitted.job.team),
-      sources: sourcesFor(action, admitted.source),
+      subject: () => subjectOf[action](spec.job.id, spec.job.team),
+      sources: sourcesFor(action, spec.source),
       question: source => questions.request(action, source)
     }
-    return [job, ...admitted.entries.flatMap(entry => actionsOf(entry, admitted.layout).map((action): Planned => ({
+    return [job, ...spec.entries.flatMap(entry => actionsOf(entry, spec.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
       subject: () => subjectOf[action](entry.bucket, entry.prefix),
-      sources: sourcesFor(action, admitted.source),
+      sources: sourcesFor(action, spec.source),
       question: source => questions.access(action, entry, source)
     })))]
   }
@@ -129,9 +129,9 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     fileName,
     sha256: createHash('sha256').update(text).digest('hex'),
     policies,
-    decide: (caller, admitted, action, at) => {
-      if (!belongsTo(caller, admitted.job.team)) return foreign(admitted.job.team, '/job/team')
-      const planned = plan(caller, admitted, action, at)
+    decide: (caller, spec, action, at) => {
+      if (!belongsTo(caller, spec.job.team)) return foreign(spec.job.team, '/job/team')
+      const planned = plan(caller, spec, action, at)
       const count = planned.reduce((sum, { sources }) => sum + sources.length, 0)
       if (count > maxQuestions) return tooMany(count)
       const ask = asker()
@@ -160,9 +160,9 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
       () => grantQuestion(engine.mentions[action], caller, grant, action, at)),
     decideOnTeam: (caller, team, at) => single(caller, team, subjectOf.list(team, ''),
       () => teamQuestion(engine.mentions.list, caller, team, at)),
-    trace: (caller, admitted, action, at) => {
+    trace: (caller, spec, action, at) => {
       const ask = asker()
-      return plan(caller, admitted, action, at).flatMap(({ pointer, action, subject, sources, question }) =>
+      return plan(caller, spec, action, at).flatMap(({ pointer, action, subject, sources, question }) =>
         sources.map(source => ({ pointer, action, subject: subject(), source, answer: ask(question(source)) })))
     }
   }
@@ -180,11 +180,11 @@ const parsed = (text: string, fileName: string): Policy[] => {
   try {
     return parsePolicies(openCedar(), text, fileName)
   } catch (error) {
-    if (error instanceof GuardrailsInvalid) throw error
+    if (error instanceof GuardrailsError) throw error
     // Cedar's parser is recursive, and its stack is small: see cedar.ts.
     const why = error instanceof Error ? error.message : String(error)
     const message = `Cedar cannot parse this; is an expression nested too deeply? (${why})`
-    throw new GuardrailsInvalid([{ file: fileName, line: 1, column: 1, message }])
+    throw new GuardrailsError([{ file: fileName, line: 1, column: 1, message }])
   }
 }
 

@@ -11,8 +11,8 @@ export interface PolicyFinding extends Place {
 }
 
 /** A policy file that cannot be used; `findings` in the order of the file, never empty. */
-export class GuardrailsInvalid extends Error {
-  override name = 'GuardrailsInvalid'
+export class GuardrailsError extends Error {
+  override name = 'GuardrailsError'
   readonly findings: PolicyFinding[]
 
   constructor (findings: PolicyFinding[]) {
@@ -39,12 +39,12 @@ export interface Policy {
 /**
  * Reads and validates a policy file: Cedar's syntax, the schema of schema.ts, and that every policy can be named.
  *
- * @throws GuardrailsInvalid with every finding, warnings of Cedar included: a rule that can never apply, or one with
+ * @throws GuardrailsError with every finding, warnings of Cedar included: a rule that can never apply, or one with
  *   look-alike letters, is not what its author meant.
  */
 export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[] => {
   const answer = cedar.validate({ validationSettings: { mode: 'strict' }, schema: schemaText, policies: { staticPolicies: text } })
-  const invalid = (problems: Problem[]) => new GuardrailsInvalid(oncePerActions(problems)
+  const invalid = (problems: Diagnosis[]) => new GuardrailsError(oncePerActions(problems)
     .sort((a, b) => a.start - b.start || (a.message < b.message ? -1 : 1))
     .map(({ start, message }) => ({ file, ...placeOfByte(text, start), message })))
   if (answer.type === 'failure') throw invalid(answer.errors.flatMap(error => flatten(error)))
@@ -92,7 +92,7 @@ const jsonOf = (cedar: Cedar, statement: string): PolicyJson => {
   throw new Error(`Cedar took the file but not a policy of it: ${answer.errors.map(error => error.message).join('; ')}`)
 }
 
-interface Problem {
+interface Diagnosis {
   /** Byte offset. */
   start: number
   message: string
@@ -130,8 +130,8 @@ const nestingOf = (node: unknown, objects = 0): number => {
 }
 
 /** Cedar repeats a finding for every action of the scope: one finding that lists the actions says it too. */
-const oncePerActions = (problems: Problem[]): Problem[] => {
-  const merged = new Map<string, Problem & { actions: string[] }>()
+const oncePerActions = (problems: Diagnosis[]): Diagnosis[] => {
+  const merged = new Map<string, Diagnosis & { actions: string[] }>()
   for (const { start, message } of problems) {
     const action = /JobAccess::Action::"(\w+)"/.exec(message)
     const key = `${start} ${action ? message.replace(action[0], '') : message}`
@@ -144,7 +144,7 @@ const oncePerActions = (problems: Problem[]): Problem[] => {
 }
 
 /** An error of Cedar and those below it, each with its place. */
-const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Problem[] => {
+const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Diagnosis[] => {
   const at = error.sourceLocations?.[0]
   const parts = [error.message, at?.label, error.help].filter(part => part !== null && part !== undefined)
   const message = parts.map(part => naming(part, ids)).join('; ')

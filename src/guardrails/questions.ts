@@ -1,5 +1,5 @@
 import type { CedarValueJson, Context, EntityJson, EntityUid, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs'
-import type { Admitted, Entry } from '../policy/admitted.ts'
+import type { AccessSpec, Entry } from '../domain/access-spec.ts'
 import type { Question } from './engine.ts'
 import type { Mentions } from './mentions.ts'
 import { callerAttributes, type AccessAction, type Action, type GrantAction, type RequestAction } from './schema.ts'
@@ -41,14 +41,14 @@ export interface RequestQuestions {
   access (action: AccessAction, entry: Entry, source: string | null): Question
 }
 
-export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, admitted: Admitted, at: At): RequestQuestions => {
-  const { job, window } = admitted
+export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, spec: AccessSpec, at: At): RequestQuestions => {
+  const { job, window } = spec
   const principals = new Map<Action, EntityJson>()
   const principal = (action: Action): EntityJson => madeOnce(principals, action, () => callerEntity(mentions[action], caller))
   const contexts = new Map<string, Context>()
   const context = (action: Action, end: string, source: string | null): Context =>
-    madeOnce(contexts, `${action} ${end} ${source}`, () => requestContext(mentions[action], admitted, end, source, at))
-  const writes = admitted.entries.some(({ level }) => level !== 'read')
+    madeOnce(contexts, `${action} ${end} ${source}`, () => requestContext(mentions[action], spec, end, source, at))
+  const writes = spec.entries.some(({ level }) => level !== 'read')
 
   return {
     request: (action, source) => {
@@ -105,7 +105,7 @@ const jobEntity = (mentions: Mentions, { team, jobId, owner, labels = {} }: Gran
 })
 
 const requestContext = (
-  mentions: Mentions, { window, source: from, attach, layout, job }: Admitted, end: string, source: string | null, at: At
+  mentions: Mentions, { window, source: from, attach, layout, job }: AccessSpec, end: string, source: string | null, at: At
 ): Context =>
   only(mentions, {
     now: () => datetime(at.now.toISOString()),

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { GuardrailsInvalid, loadGuardrails, type Guardrails } from './guardrails.ts'
+import { GuardrailsError, loadGuardrails, type Guardrails } from './guardrails.ts'
 import type { PolicyFinding } from './policies.ts'
 
 export type Reload =
@@ -18,7 +18,7 @@ export interface GuardrailsInForce {
  * Reads the policy file and keeps it in force until a reload finds a good one.
  *
  * @param load for tests
- * @throws GuardrailsInvalid when the file cannot be read or used: there is no older set to fall back to
+ * @throws GuardrailsError when the file cannot be read or used: there is no older set to fall back to
  */
 export const openGuardrails = async (fileName: string, load = loadGuardrailsFile): Promise<GuardrailsInForce> => {
   let inForce = await load(fileName)
@@ -31,7 +31,7 @@ export const openGuardrails = async (fileName: string, load = loadGuardrailsFile
       if (changed) inForce = next
       return { ok: true, guardrails: inForce, changed }
     } catch (error) {
-      if (!(error instanceof GuardrailsInvalid)) throw error
+      if (!(error instanceof GuardrailsError)) throw error
       return { ok: false, guardrails: inForce, findings: error.findings }
     }
   }
@@ -46,9 +46,9 @@ export const openGuardrails = async (fileName: string, load = loadGuardrailsFile
   }
 }
 
-/** @throws GuardrailsInvalid, also when the file cannot be read or is not UTF-8 */
+/** @throws GuardrailsError, also when the file cannot be read or is not UTF-8 */
 export const loadGuardrailsFile = async (fileName: string): Promise<Guardrails> => {
-  const unusable = (message: string) => new GuardrailsInvalid([{ file: fileName, line: 1, column: 1, message }])
+  const unusable = (message: string) => new GuardrailsError([{ file: fileName, line: 1, column: 1, message }])
   const bytes = await readFile(fileName).catch((error: unknown) => {
     throw unusable(`cannot be read: ${error instanceof Error && 'code' in error ? String(error.code) : String(error)}`)
   })

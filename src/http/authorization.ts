@@ -2,12 +2,12 @@ import { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { checks, type At, type Guardrails } from '../guardrails/guardrails.ts'
 import type { Identity } from '../identity/identity.ts'
-import type { Grant } from '../ledger/grant.ts'
-import type { Actor } from '../lifecycle/desk.ts'
+import type { Grant } from '../domain/grant.ts'
+import type { Actor } from '../lifecycle/deps.ts'
 import type { Guard } from '../lifecycle/prepare.ts'
-import type { Admitted } from '../policy/admitted.ts'
-import { Problem } from '../problems.ts'
-import type { Recorder } from './recorder.ts'
+import type { AccessSpec } from '../domain/access-spec.ts'
+import { ProblemError } from '../problems.ts'
+import type { Recorder } from '../audit/recorder.ts'
 import type { Service } from './service.ts'
 
 /**
@@ -42,7 +42,7 @@ export const useAuthorization = (app: FastifyInstance, { authenticator, recorder
     } catch (problem) {
       // Whoever can reach the port can be refused; nobody may fill the log and the audit with it.
       const limit = await countRefusal(request)
-      if (!limit.isAllowed && limit.isExceeded) throw new Problem('rate-limited', { retryAfterSeconds: limit.ttlInSeconds })
+      if (!limit.isAllowed && limit.isExceeded) throw new ProblemError('rate-limited', { retryAfterSeconds: limit.ttlInSeconds })
       request.log.warn({ ...refusal?.details, reason: refusal?.reason }, 'token refused')
       recorder.refused(request, refusal?.reason ?? 'unknown')
       throw problem
@@ -51,7 +51,7 @@ export const useAuthorization = (app: FastifyInstance, { authenticator, recorder
 }
 
 export const callerOf = (request: FastifyRequest): Identity => {
-  if (!request.identity) throw new Problem('unauthenticated')
+  if (!request.identity) throw new ProblemError('unauthenticated')
   return request.identity
 }
 
@@ -61,18 +61,18 @@ export const inTeam = (caller: Pick<Identity, 'teams'>, team: string): boolean =
 
 /** What the guardrails say of a request, as the stage between admission and rendering. */
 export const guardOf = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder,
-  action: 'issue' | 'extend' | 'render', at: At): Guard => (admitted: Admitted) => {
-  const decision = guardrails.decide(callerOf(request), admitted, action, at)
-  recorder.decided(request, action, decision, { team: admitted.job.team, jobId: admitted.job.id })
-  if (!decision.allowed) throw Problem.of(decision.findings)
+  action: 'issue' | 'extend' | 'render', at: At): Guard => (spec: AccessSpec) => {
+  const decision = guardrails.decide(callerOf(request), spec, action, at)
+  recorder.decided(request, action, decision, { team: spec.job.team, jobId: spec.job.id })
+  if (!decision.allowed) throw ProblemError.of(decision.findings)
 }
 
 /** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. */
 export const visibleGrant = (request: FastifyRequest, recorder: Recorder, grant: Grant | undefined, action: string): Grant => {
-  if (!grant) throw new Problem('grant-unknown')
+  if (!grant) throw new ProblemError('grant-unknown')
   const { id: grantId, team, jobId } = grant
   if (inTeam(callerOf(request), team)) return grant
-  const unknown = new Problem('grant-unknown')
+  const unknown = new ProblemError('grant-unknown')
   // The caller is not told; who reads the audit is.
   const detail = 'A grant of another team was asked for, and answered as unknown.'
   const denial = { code: unknown.code, pointer: '', detail, hint: '' }
@@ -82,8 +82,8 @@ export const visibleGrant = (request: FastifyRequest, recorder: Recorder, grant:
 
 export const permitOnGrant = (request: FastifyRequest, guardrails: Guardrails, recorder: Recorder, grant: Grant,
   action: 'view' | 'rotate' | 'revoke' | 'collect', now: Date): void => {
-  const { team, jobId, owner, admitted } = grant
-  const decision = guardrails.decideOnGrant(callerOf(request), { team, jobId, owner, labels: admitted.job.labels }, action, { now })
+  const { team, jobId, owner, spec } = grant
+  const decision = guardrails.decideOnGrant(callerOf(request), { team, jobId, owner, labels: spec.job.labels }, action, { now })
   recorder.decided(request, action, decision, { team, jobId, grantId: grant.id })
-  if (!decision.allowed) throw Problem.of(decision.findings)
+  if (!decision.allowed) throw ProblemError.of(decision.findings)
 }

@@ -1,8 +1,8 @@
 import { stringify } from 'yaml'
 import type { Credentials } from '../iam/principal.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
-import type { Grant } from '../ledger/grant.ts'
-import { Problem } from '../problems.ts'
+import type { Grant } from '../domain/grant.ts'
+import { ProblemError } from '../problems.ts'
 import type { Format } from '../request.ts'
 
 /**
@@ -27,7 +27,7 @@ export const chooseFormat = (format: Format | undefined, accept: string | undefi
     const found = Object.entries(mediaTypes).find(([, mediaType]) => mediaType === type)
     if (found) return found[0] as Format
   }
-  throw new Problem('not-acceptable', { hint: `Accept one of application/json, ${Object.values(mediaTypes).join(', ')}.` })
+  throw new ProblemError('not-acceptable', { hint: `Accept one of application/json, ${Object.values(mediaTypes).join(', ')}.` })
 }
 
 /** The media types of an Accept header, the most wanted first, without those of weight 0 (RFC 9110 section 12.5.1). */
@@ -92,7 +92,7 @@ const environment = (credentials: Credentials, target: S3Target): Record<string,
 /** Keys go into files that shells and docker --env-file read without quotes; a provider with other characters must not break them. */
 const plain = (value: string): string => {
   if (/^[A-Za-z0-9/+=._-]+$/.test(value)) return value
-  throw new Problem('internal', { detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.' })
+  throw new ProblemError('internal', { detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.' })
 }
 
 /** A DNS label: 63 characters, lower case (Kubernetes, "Object Names and IDs"). The id keeps it unique. */

@@ -1,8 +1,8 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AuditUnavailable } from '../audit/log.ts'
-import { LedgerUnavailable, StaleGrant } from '../ledger/ledger.ts'
-import type { Recorder } from './recorder.ts'
-import { Problem, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
+import { LedgerUnavailableError, StaleGrantError } from '../ledger/ledger.ts'
+import type { Recorder } from '../audit/recorder.ts'
+import { ProblemError, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,26 +18,26 @@ export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answ
     const path = pathOf(request)
     const allowed = methods(path)
     const problem = allowed.length > 0
-      ? new Problem('method-not-allowed', { detail: `${path} takes ${allowed.join(', ')}.` })
-      : new Problem('route-unknown', { detail: `There is no ${request.method} ${path}.` })
+      ? new ProblemError('method-not-allowed', { detail: `${path} takes ${allowed.join(', ')}.` })
+      : new ProblemError('route-unknown', { detail: `There is no ${request.method} ${path}.` })
     if (allowed.length > 0) reply.header('allow', allowed.join(', '))
     return answer(problem, problem, request, reply)
   }
   app.setNotFoundHandler(lost)
-  const decided = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+  const decided = (problem: ProblemError, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     recorder.answered(request, problem)
     return answer(problem, error, request, reply)
   }
   // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
   app.decorateRequest('problem', null)
-  app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof Problem)
+  app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof ProblemError)
     ? lost(request, reply)
     : decided(problemOf(error), error, request, reply))
 }
 
 /** Said before there is a route, a hook or a decorator, where the router cannot decode the path. */
 export const undecodable = (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
-  const problem = new Problem('route-unknown', { detail: 'The path cannot be decoded.', cause: error })
+  const problem = new ProblemError('route-unknown', { detail: 'The path cannot be decoded.', cause: error })
   request.log.info({ code: problem.code }, 'request refused')
   reply.code(problem.status).header('cache-control', 'no-store').type('application/problem+json').send(problemBody(problem, request.id))
 }
@@ -54,7 +54,7 @@ const methodsByPath = (app: FastifyInstance): (path: string) => string[] => {
   return path => [...table.values()].filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => [...methods])
 }
 
-const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+const answer = (problem: ProblemError, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
   const { code, status, init } = problem
   request.problem = code
   if (status >= 500) request.log.error({ err: error, code, cause: init.cause }, 'request failed')
@@ -65,7 +65,7 @@ const answer = (problem: Problem, error: unknown, request: FastifyRequest, reply
 }
 
 /** What a caller reads of a problem. */
-export const problemBody = ({ code, status, message, init }: Problem, requestId: string) => ({
+export const problemBody = ({ code, status, message, init }: ProblemError, requestId: string) => ({
   type: `urn:job-access:problem:${code}`,
   title: problems[code][1],
   status,
@@ -77,16 +77,16 @@ export const problemBody = ({ code, status, message, init }: Problem, requestId:
   errors: init.findings
 })
 
-const problemOf = (error: FastifyError): Problem => {
-  if (error instanceof Problem) return error
-  if (error instanceof LedgerUnavailable) return new Problem('ledger-unavailable', { retryAfterSeconds: 5, cause: error })
-  if (error instanceof AuditUnavailable) return new Problem('audit-unavailable', { retryAfterSeconds: 5, cause: error })
-  if (error instanceof StaleGrant) {
-    return new Problem('grant-state', { detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1 })
+const problemOf = (error: FastifyError): ProblemError => {
+  if (error instanceof ProblemError) return error
+  if (error instanceof LedgerUnavailableError) return new ProblemError('ledger-unavailable', { retryAfterSeconds: 5, cause: error })
+  if (error instanceof AuditUnavailable) return new ProblemError('audit-unavailable', { retryAfterSeconds: 5, cause: error })
+  if (error instanceof StaleGrantError) {
+    return new ProblemError('grant-state', { detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1 })
   }
-  if (error.validation) return Problem.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
+  if (error.validation) return ProblemError.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
   const code = byFastifyCode[error.code] ?? (error.statusCode && error.statusCode < 500 ? 'request-malformed' : 'internal')
-  return new Problem(code, code === 'internal' ? { cause: error } : { detail: error.message })
+  return new ProblemError(code, code === 'internal' ? { cause: error } : { detail: error.message })
 }
 
 const byFastifyCode: Record<string, ProblemCode> = {

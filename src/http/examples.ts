@@ -2,7 +2,7 @@ import { parse } from 'yaml'
 import { dialects } from '../iam/dialects/index.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import type { Credentials } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
+import type { Grant } from '../domain/grant.ts'
 import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
 import { defaultLimits, readmit } from '../policy/admit.ts'
 import { explain } from '../policy/explain.ts'
@@ -103,23 +103,23 @@ type Answers = Record<string, Record<string, unknown>>
 /** By operation, status and media type. */
 export const answers = (): Record<OperationId, Answers> => {
   const prepared = prepare(exampleRules, guideRequest, () => {}, exampleIssuedAt)
-  const { admitted, policy, measure, warnings } = prepared
-  const expiresAt = Date.parse(admitted.window.outputNotAfter)
+  const { spec, policy, measure, warnings } = prepared
+  const expiresAt = Date.parse(spec.window.outputNotAfter)
   const issued: Grant = {
     id,
     state: 'active',
     ending: null,
     owner: 'token:nlp',
-    team: admitted.job.team,
-    jobId: admitted.job.id,
+    team: spec.job.team,
+    jobId: spec.job.id,
     idempotencyKey: null,
     requestHash: '',
-    admitted,
+    spec,
     policy,
     policyHash: measure.sha256,
     attach: 'inline',
     principal: {
-      name: principalName('ja', admitted.job.id, expiresAt, id), path: principalPath('/job-access/', expiresAt), policyArn: null, roleArn: null
+      name: principalName('ja', spec.job.id, expiresAt, id), path: principalPath('/job-access/', expiresAt), policyArn: null, roleArn: null
     },
     accessKeyId: firstKey.accessKeyId,
     previousKeyId: null,
@@ -137,13 +137,13 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const changedAt = exampleIssuedAt + 30 * minute
-  const change = settle(exampleRules, readmit(admitted, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
+  const change = settle(exampleRules, readmit(spec, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
   const changed: Grant = {
     ...issued,
-    admitted: change.admitted,
+    spec: change.spec,
     policy: change.policy,
     policyHash: change.measure.sha256,
-    expiresAt: Date.parse(change.admitted.window.outputNotAfter),
+    expiresAt: Date.parse(change.spec.window.outputNotAfter),
     updatedAt: changedAt
   }
   const rotatedAt = exampleIssuedAt + 90 * minute

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
 import { profileNameOf, sessionEnd } from '../iam/role-profile.ts'
-import type { Grant } from '../ledger/grant.ts'
+import type { Grant } from '../domain/grant.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
 import { issue, type Delivery } from '../lifecycle/issue.ts'
@@ -13,7 +13,7 @@ import { explain } from '../policy/explain.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
-import { Problem, pointerTo } from '../problems.ts'
+import { ProblemError, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { actorOf, callerOf, guardOf, inTeam, permitOnGrant, visibleGrant } from './authorization.ts'
 import { chooseFormat, deliver, isoSeconds, mediaTypes } from './delivery.ts'
@@ -27,11 +27,11 @@ import { verdict } from './verdict.ts'
 import { deliveryView, grantView, iso, type LifecycleWarning } from './views.ts'
 
 export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
-  const { desk, recorder } = service
+  const { deps, recorder } = service
   const identity = { config: { authorization: 'identity' as const } }
-  const now = () => new Date(desk.now())
+  const now = () => new Date(deps.now())
   const visible = async (request: Parameters<typeof visibleGrant>[0], id: string, action: Parameters<typeof permitOnGrant>[4]): Promise<Grant> => {
-    const grant = visibleGrant(request, recorder, await desk.ledger.get(id), action)
+    const grant = visibleGrant(request, recorder, await deps.ledger.get(id), action)
     permitOnGrant(request, service.guardrails(), recorder, grant, action, now())
     return grant
   }
@@ -46,7 +46,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 
   const readiness = async (wanted: boolean | undefined, { grant, credentials }: Delivery): Promise<{ ready?: boolean }> => {
     if (!wanted || !credentials) return {}
-    return { ready: await desk.principals(grant.attach).ready(grant.principal, credentials, desk.deadline()) }
+    return { ready: await deps.principals(grant.attach).ready(grant.principal, credentials, deps.deadline()) }
   }
 
   app.post('/v1/grants', {
@@ -71,10 +71,10 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const profile = profileNameOf(body)
     const at = { now: now(), ...(profile !== undefined && { profile }) }
     const guard = guardOf(request, service.guardrails(), recorder, 'issue', at)
-    const prepared = prepare(desk.rules(), body, guard, desk.now())
-    if (issueAt !== undefined) scheduleFits(issueAt, Date.parse(prepared.admitted.window.outputNotAfter))
+    const prepared = prepare(deps.rules(), body, guard, deps.now())
+    if (issueAt !== undefined) scheduleFits(issueAt, Date.parse(prepared.spec.window.outputNotAfter))
     const key = request.headers['idempotency-key']
-    const delivery = await issue(desk, actorOf(request), {
+    const delivery = await issue(deps, actorOf(request), {
       prepared,
       requestHash: hashOf(body),
       ...(typeof key === 'string' && { idempotencyKey: key }),
@@ -93,7 +93,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async request => {
     const { state, team, job, limit = 50, after } = request.query
     const teams = listable(request, service, team)
-    const grants = await desk.ledger.list(
+    const grants = await deps.ledger.list(
       { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }) },
       { limit: limit + 1, ...(after && { after }) })
     const page = grants.slice(0, limit)
@@ -110,7 +110,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     schema: { ...operation('listGrantEvents'), params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
   }, async request => {
     const grant = await visible(request, request.params.id, 'view')
-    const events = await desk.ledger.events(grant.id)
+    const events = await deps.ledger.events(grant.id)
     return { events: events.map(({ grantId, at, ...rest }) => ({ at: iso(at), ...rest })) }
   })
 
@@ -134,7 +134,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const grant = await visible(request, request.params.id, 'view')
     const dead = grant.state === 'active' ? [] : [`The grant is ${grant.state}: what follows is what its policy alone would allow.`]
     const { data, words } = blastRadius(grant.policy, now())
-    return { at: iso(desk.now()), words: [...dead, ...words], data }
+    return { at: iso(deps.now()), words: [...dead, ...words], data }
   })
 
   app.post('/v1/grants/:id/check', {
@@ -156,9 +156,9 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantSchema) }
     }
   }, async request => {
-    const { owner } = visibleGrant(request, recorder, await desk.ledger.get(request.params.id), 'extend')
+    const { owner } = visibleGrant(request, recorder, await deps.ledger.get(request.params.id), 'extend')
     const guard = guardOf(request, service.guardrails(), recorder, 'extend', { now: now(), owner })
-    const { grant } = await extend(desk, actorOf(request), request.params.id, request.body, guard)
+    const { grant } = await extend(deps, actorOf(request), request.params.id, request.body, guard)
     return grantView(grant)
   })
 
@@ -173,7 +173,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
     await visible(request, request.params.id, 'rotate')
-    const delivery = await rotate(desk, actorOf(request), request.params.id, request.body.overlapSeconds ?? 0)
+    const delivery = await rotate(deps, actorOf(request), request.params.id, request.body.overlapSeconds ?? 0)
     return send(reply, format, delivery, { warnings: rotationWarnings(delivery.grant) })
   })
 
@@ -188,7 +188,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
     await visible(request, request.params.id, 'collect')
-    return send(reply, format, await fetchCredentials(desk, actorOf(request), request.params.id), { warnings: [] })
+    return send(reply, format, await fetchCredentials(deps, actorOf(request), request.params.id), { warnings: [] })
   })
 
   /** 200: ended, nothing of it is left. 202: being ended; the key goes first, the sweeper does the rest. */
@@ -196,7 +196,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const { id } = request.params as { id: string }
     refuseFields(request.body)
     await visible(request, id, 'revoke')
-    const grant = await end(desk, actorOf(request), id, reason)
+    const grant = await end(deps, actorOf(request), id, reason)
     if (grant.state === 'revoking') reply.code(202).header('retry-after', '5')
     return reply.send(grantView(grant))
   }
@@ -225,7 +225,7 @@ const refuseFields = (body: unknown): void => {
   if (body === undefined || body === null) return
   const pointers = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body).map(name => pointerTo('', name)) : ['']
   if (pointers.length === 0) return
-  throw Problem.of(pointers.map(pointer => ({
+  throw ProblemError.of(pointers.map(pointer => ({
     code: 'request-invalid',
     pointer,
     detail: 'This operation takes no fields.',
@@ -254,9 +254,9 @@ const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(st
 const listable = (request: Parameters<typeof callerOf>[0], service: Service, team: string | undefined): string[] | undefined => {
   const caller = callerOf(request)
   const wanted = team === undefined ? caller.teams : inTeam(caller, team) ? [team] : []
-  const at = { now: new Date(service.desk.now()) }
+  const at = { now: new Date(service.deps.now()) }
   const allowed = wanted.filter(name => service.guardrails().decideOnTeam(caller, name, at).allowed)
-  if (wanted.length > 0 && allowed.length === 0) throw new Problem('forbidden', { detail: 'The guardrails do not let you list grants.', hint: 'Ask who owns the guardrails.' })
+  if (wanted.length > 0 && allowed.length === 0) throw new ProblemError('forbidden', { detail: 'The guardrails do not let you list grants.', hint: 'Ask who owns the guardrails.' })
   return allowed.includes('*') ? undefined : allowed
 }
 
@@ -267,12 +267,12 @@ const instantOf = (text: string | undefined, pointer: string): number | undefine
   if (text === undefined) return undefined
   const instant = parseInstant(text)
   if (instant.ok) return instant.epochMs
-  throw Problem.of([{ code: 'time-invalid', pointer, detail: instant.why, hint: instant.hint }])
+  throw ProblemError.of([{ code: 'time-invalid', pointer, detail: instant.why, hint: instant.hint }])
 }
 
 const scheduleFits = (issueAt: number, windowEnds: number): void => {
   if (issueAt < windowEnds) return
-  throw Problem.of([{
+  throw ProblemError.of([{
     code: 'window-invalid',
     pointer: '/issueAt',
     detail: 'The key would be minted after its window has ended.',

@@ -36,7 +36,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app
       }
       checked?.(name, checks[name] === 'ok')
     }
-    await Promise.all([probe('iam', service.pingIam), probe('ledger', () => service.desk.ledger.ping())])
+    await Promise.all([probe('iam', service.pingIam), probe('ledger', () => service.deps.ledger.ping())])
     const ready = Object.values(checks).every(check => check === 'ok')
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not-ready', checks })
   })

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Log } from '../lifecycle/desk.ts'
+import type { Log } from '../lifecycle/deps.ts'
 
 /**
  * Lines that belong together say so: those of a request carry its grant's id, and those that the lifecycle writes while it

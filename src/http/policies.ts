@@ -12,14 +12,14 @@ import { renderedView } from './views.ts'
 
 /** Rendering without issuing: no IAM call, nothing in the ledger. */
 export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
-  const { desk, recorder } = service
+  const { deps, recorder } = service
   const config = { authorization: 'identity' as const }
 
   /** What POST /v1/grants would do short of issuing. */
   const preflight = (request: Parameters<typeof guardOf>[0], body: PolicyRequest) => {
     const profile = profileNameOf(body)
-    const at = { now: new Date(desk.now()), ...(profile !== undefined && { profile }) }
-    return prepare(desk.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', at), desk.now())
+    const at = { now: new Date(deps.now()), ...(profile !== undefined && { profile }) }
+    return prepare(deps.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', at), deps.now())
   }
 
   app.post('/v1/policies', {
@@ -38,8 +38,8 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   }, async request => {
     const rendered: Rendered & { probes?: number } = request.query.preflight
       ? preflight(request, request.body)
-      : renderOnly(desk.rules(), request.body, desk.now())
-    return renderedView(rendered, desk.rules().dialect.sizes)
+      : renderOnly(deps.rules(), request.body, deps.now())
+    return renderedView(rendered, deps.rules().dialect.sizes)
   })
 
   app.post('/v1/policies/check', {
@@ -50,7 +50,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
       response: { 200: ref(VerdictSchema) }
     }
   }, async request => {
-    const { policy } = renderOnly(desk.rules(), request.body.request, desk.now())
-    return verdict(policy, request.body.question, new Date(desk.now()), '/question')
+    const { policy } = renderOnly(deps.rules(), request.body.request, deps.now())
+    return verdict(policy, request.body.question, new Date(deps.now()), '/question')
   })
 }

@@ -1,6 +1,6 @@
 import { unauthenticated } from '../identity/identity.ts'
 import { renderOnly } from '../lifecycle/prepare.ts'
-import { Problem, problems, type ProblemCode } from '../problems.ts'
+import { ProblemError, problems, type ProblemCode } from '../problems.ts'
 import { guideRequest, type PolicyRequest } from '../request.ts'
 import { problemBody } from './errors.ts'
 import { exampleIssuedAt, exampleRequestId, exampleRules } from './examples.ts'
@@ -38,26 +38,26 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
 
 /** A problem as its caller reads it. */
 export const problemExample = (code: ProblemCode) => {
-  const problem = mistakes[code] ? refusalOf(mistakes[code]) : said[code] ?? new Problem(code)
+  const problem = mistakes[code] ? refusalOf(mistakes[code]) : said[code] ?? new ProblemError(code)
   // Without undefined.
   return JSON.parse(JSON.stringify(problemBody(problem, exampleRequestId))) as ReturnType<typeof problemBody>
 }
 
-const refusalOf = (mistake: Record<string, unknown>): Problem => {
+const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
   try {
     renderOnly(exampleRules, { ...guideRequest, ...mistake } as PolicyRequest, exampleIssuedAt)
   } catch (problem) {
-    if (problem instanceof Problem) return problem
+    if (problem instanceof ProblemError) return problem
     throw problem
   }
   throw new Error(`no mistake: ${JSON.stringify(mistake)}`)
 }
 
 const finding = (code: ProblemCode, pointer: string, detail: string = problems[code][1], hint: string = problems[code][2]) =>
-  Problem.of([{ code, pointer, detail, hint }])
+  ProblemError.of([{ code, pointer, detail, hint }])
 
 /** Those of another place than the request's admission. */
-const said: Partial<Record<ProblemCode, Problem>> = {
+const said: Partial<Record<ProblemCode, ProblemError>> = {
   unauthenticated: unauthenticated(),
   'request-invalid': finding('request-invalid', '/windows',
     'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),

@@ -1,12 +1,12 @@
 import type { Guardrails } from '../guardrails/guardrails.ts'
 import type { Authenticator } from '../identity/identity.ts'
-import type { Desk } from '../lifecycle/desk.ts'
+import type { GrantDeps } from '../lifecycle/deps.ts'
 import type { S3Target } from './delivery.ts'
-import type { Recorder } from './recorder.ts'
+import type { Recorder } from '../audit/recorder.ts'
 
 /** Everything the routes need, passed in. */
 export interface Service {
-  desk: Desk
+  deps: GrantDeps
   authenticator: Authenticator
   /** The set in force now; a reload changes it. */
   guardrails: () => Guardrails

@@ -1,20 +1,20 @@
 import type { Static } from '@sinclair/typebox'
-import type { PolicyDocument } from '../policy/document.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import { parseInstant } from '../policy/instants.ts'
 import { check } from '../policy/prove/check.ts'
-import { UnknownElement } from '../policy/prove/unknown-element.ts'
-import { Problem } from '../problems.ts'
+import { UnknownElementError } from '../policy/prove/unknown-element.ts'
+import { ProblemError } from '../problems.ts'
 import type { QuestionSchema } from './schemas.ts'
 
 /** Answers a question about a policy. `pointer` is where the question stands in the request body. */
 export const verdict = (policy: PolicyDocument, question: Static<typeof QuestionSchema>, now: Date, pointer: string) => {
   const { at, ...rest } = question
   const instant = at === undefined ? { ok: true as const, epochMs: now.getTime() } : parseInstant(at)
-  if (!instant.ok) throw Problem.of([{ code: 'time-invalid', pointer: `${pointer}/at`, detail: instant.why, hint: instant.hint }])
+  if (!instant.ok) throw ProblemError.of([{ code: 'time-invalid', pointer: `${pointer}/at`, detail: instant.why, hint: instant.hint }])
   try {
     return check(policy, { ...rest, at: new Date(instant.epochMs) })
   } catch (error) {
-    if (!(error instanceof UnknownElement) || error.field === undefined) throw error
-    throw new Problem('question-invalid', { detail: error.message, pointer: `${pointer}/${error.field}` })
+    if (!(error instanceof UnknownElementError) || error.field === undefined) throw error
+    throw new ProblemError('question-invalid', { detail: error.message, pointer: `${pointer}/${error.field}` })
   }
 }

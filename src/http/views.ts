@@ -1,5 +1,5 @@
 import { sessionEnd } from '../iam/role-profile.ts'
-import type { Grant } from '../ledger/grant.ts'
+import type { Grant } from '../domain/grant.ts'
 import type { Delivery } from '../lifecycle/issue.ts'
 import type { Rendered } from '../lifecycle/prepare.ts'
 import { explain } from '../policy/explain.ts'
@@ -11,15 +11,15 @@ import type { GrantView } from './schemas.ts'
 export const grantView = (grant: Grant): GrantView => ({
   id: grant.id,
   state: grant.state,
-  job: grant.admitted.job,
+  job: grant.spec.job,
   owner: grant.owner,
   user: { name: grant.principal.name, path: grant.principal.path, roleArn: grant.principal.roleArn },
   accessKeyId: grant.accessKeyId,
   previousKey: grant.previousKeyId && grant.previousKeyDiesAt !== null
     ? { accessKeyId: grant.previousKeyId, diesAt: iso(grant.previousKeyDiesAt) }
     : null,
-  window: grant.admitted.window,
-  layout: grant.admitted.layout,
+  window: grant.spec.window,
+  layout: grant.spec.layout,
   attach: grant.attach,
   policy: grant.policy,
   policyHash: grant.policyHash,
@@ -53,12 +53,12 @@ export const deliveryView = ({ grant, credentials }: Delivery, notice: string | 
 })
 
 export const renderedView = (
-  { policy, measure, carrier, admitted, warnings, probes }: Rendered & { probes?: number }, sizes: { inline?: number, managed?: number }
+  { policy, measure, attachment, spec, warnings, probes }: Rendered & { probes?: number }, sizes: { inline?: number, managed?: number }
 ) => ({
   policy,
   size: { characters: measure.characters, limits: { inline: sizes.inline ?? 0, managed: sizes.managed ?? 0 }, sha256: measure.sha256 },
-  attach: carrier,
-  window: admitted.window,
+  attach: attachment,
+  window: spec.window,
   proof: probes === undefined ? null : { probes },
   explanation: explain(policy),
   warnings

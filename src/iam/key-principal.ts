@@ -1,9 +1,9 @@
-import type { PrincipalRef } from '../ledger/grant.ts'
+import type { PrincipalRef } from '../domain/grant.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
-import { settleMs, type Credentials, type PrincipalPlan, type Principals } from './principal.ts'
+import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './principal.ts'
 import { mintOne } from './settling.ts'
 import { grantOf, replaceByTwin, type NamedPolicy } from './twin-policies.ts'
 
@@ -19,7 +19,7 @@ export interface KeyPrincipalOptions {
  * Providers without users (Tigris): the grant's name is its policy's name, and the policy attaches to access keys. A key
  * opens nothing until then, so that a key lost before it was attached is harmless; one lost after is found through the policy.
  */
-export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Principals => {
+export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): PrincipalProvisioner => {
   const mint = async (until: number): Promise<Credentials> =>
     ({ ...await mintOne(() => iam.createAccessKey(undefined, until), async () => [], until), expiresAt: null })
 

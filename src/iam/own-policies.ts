@@ -1,6 +1,6 @@
-import type { Partition } from '../policy/admitted.ts'
+import type { Partition } from '../domain/access-spec.ts'
 import { actionTable } from '../policy/actions.ts'
-import type { PolicyDocument, Statement } from '../policy/document.ts'
+import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 
 /**
  * The two policies that an operator installs at AWS before the service runs: what the service's own role may do, and the

@@ -1,4 +1,4 @@
-import { many, type PolicyDocument } from '../policy/document.ts'
+import { many, type PolicyDocument } from '../domain/policy-document.ts'
 
 /** The latest instant at which a policy of ours, as IAM returns it, still allows anything. Epoch ms; undefined: it states none. */
 export const policyEnd = (text: string): number | undefined => {

@@ -1,19 +1,20 @@
-import type { Grant, PrincipalRef } from '../ledger/grant.ts'
-import type { PolicyDocument } from '../policy/document.ts'
+import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { PrincipalRef } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 
 /**
  * What carries a grant at the provider: a user, a bare key, or a role session. One interface, one file each.
  * Deadlines (`until`) are epoch ms of the real clock. Failures reject with IamError.
  */
-export interface Principals {
+export interface PrincipalProvisioner {
   /**
    * Makes the principal with its policy and one key. May be called again for the same ref (a retry, a resumed grant):
    * it never makes a second principal. A rejection may leave parts behind: teardown() is the caller's duty.
    */
   create(plan: PrincipalPlan, until: number): Promise<{ ref: PrincipalRef, credentials: Credentials | null }>
   /** Puts a changed policy on a live principal; the key stays. Returns the ref with what changed of it. */
-  replacePolicy(ref: PrincipalRef, attach: Carrier, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
+  replacePolicy(ref: PrincipalRef, attach: PolicyAttachment, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
   /** A fresh key beside those in `keep`; every other key of the principal is deleted when IAM's limit or a lost answer demands it. */
   mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
   /** Also deletes keys that its holder may have made with it, where the provider lets a key do so: all but those in `keep`. */
@@ -36,11 +37,9 @@ export interface Principals {
   ping(until: number): Promise<void>
 }
 
-export type Carrier = 'inline' | 'managed'
-
 export interface PrincipalPlan {
   ref: PrincipalRef
-  carrier: Carrier
+  attachment: PolicyAttachment
   policy: Proven<PolicyDocument>
   tags: Record<string, string>
   /** False: a principal without a key, for a grant whose key is fetched later. */
@@ -58,7 +57,7 @@ export interface Credentials {
 
 export interface TeardownTarget {
   ref: PrincipalRef
-  carrier: Grant['attach']
+  attachment: PolicyAttachment
   /** Null: unknown, enumerate. */
   keyIds: string[] | null
   /** Epoch ms of the first attempt to make it. */

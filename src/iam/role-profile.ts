@@ -1,5 +1,5 @@
-import type { Grant } from '../ledger/grant.ts'
-import type { Admitted } from '../policy/admitted.ts'
+import type { Grant } from '../domain/grant.ts'
+import type { AccessSpec } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 
@@ -37,17 +37,17 @@ export const sessionSeconds = (expiresAt: number, now: number): number =>
  * When the sessions of a grant are dead by themselves, epoch ms: its policy binds all it allows to the window, except in layout
  * `guide`, whose reads last as long as the session.
  */
-export const sessionEnd = ({ admitted, expiresAt, deliveredAt }: Pick<Grant, 'admitted' | 'expiresAt' | 'deliveredAt'>): number =>
-  admitted.layout === 'guide' ? Math.max(expiresAt, (deliveredAt ?? 0) + minSessionSeconds * 1000) : expiresAt
+export const sessionEnd = ({ spec, expiresAt, deliveredAt }: Pick<Grant, 'spec' | 'expiresAt' | 'deliveredAt'>): number =>
+  spec.layout === 'guide' ? Math.max(expiresAt, (deliveredAt ?? 0) + minSessionSeconds * 1000) : expiresAt
 
-export const sessionUnfit = (profile: RoleProfile, admitted: Admitted, now: number): Finding[] => {
-  const needed = sessionSeconds(Date.parse(admitted.window.outputNotAfter), now)
+export const sessionUnfit = (profile: RoleProfile, spec: AccessSpec, now: number): Finding[] => {
+  const needed = sessionSeconds(Date.parse(spec.window.outputNotAfter), now)
   const longest = longestSession(profile)
   if (needed <= longest) return []
   return [{
     code: 'session-unfit',
     pointer: '/window',
-    detail: `A session until ${admitted.window.outputNotAfter} takes ${needed} s; profile ${profile.name} allows ${longest} s` +
+    detail: `A session until ${spec.window.outputNotAfter} takes ${needed} s; profile ${profile.name} allows ${longest} s` +
       (profile.chained ? ', since the service itself runs under a role session.' : '.'),
     hint: 'Use attach auto: a user’s key has no such limit, and its window can be extended.'
   }]

@@ -1,8 +1,8 @@
-import type { PolicyDocument } from '../policy/document.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName } from './names.ts'
-import type { Credentials, PrincipalPlan, Principals } from './principal.ts'
+import type { Credentials, PrincipalPlan, PrincipalProvisioner } from './principal.ts'
 import { minSessionSeconds, sessionSeconds, type RoleProfile } from './role-profile.ts'
 import { poll } from './settling.ts'
 
@@ -19,7 +19,7 @@ export interface SessionPrincipalOptions {
  * A role session per grant: one call, no user to clean up. The grant's name is the session's name and source identity.
  * A session cannot be changed; it can be revoked only where the service may put a policy on the role.
  */
-export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincipalOptions): Principals => {
+export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincipalOptions): PrincipalProvisioner => {
   const assume = async ({ ref, policy, tags }: PrincipalPlan, until: number): Promise<Credentials> => {
     const profile = profileOf(ref.roleArn)
     const expiresAt = Number(tags['job-access:expires'] ? Date.parse(tags['job-access:expires']) : 0)

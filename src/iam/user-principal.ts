@@ -1,10 +1,11 @@
-import type { PrincipalRef } from '../ledger/grant.ts'
-import type { PolicyDocument } from '../policy/document.ts'
+import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { PrincipalRef } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from './dialects/dialect.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
-import { inlinePolicyName, settleMs, type Carrier, type Credentials, type Principals } from './principal.ts'
+import { inlinePolicyName, settleMs, type Credentials, type PrincipalProvisioner } from './principal.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { mintOne, poll, realTime, settling, type Waiting } from './settling.ts'
 import { grantOf, replaceByTwin, twinOf, type NamedPolicy } from './twin-policies.ts'
@@ -24,7 +25,7 @@ export type UserPrincipalOptions = Naming & {
 type Naming = { pathBase: string, prefix?: undefined } | { prefix: string, pathBase?: undefined }
 
 /** AWS's own shape: an IAM user per grant. Create is two round trips deep, revoke kills the key with its first call. */
-export const userPrincipals = (options: UserPrincipalOptions): Principals => {
+export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisioner => {
   const { iam, permissionsBoundary, tagged, now, waiting = realTime } = options
   const { policyVersions = true, identityProbe = 'sts', selfService = false } = options
   // The list is narrowed to the path by the provider; what it lists there and we cannot read is told as foreign.
@@ -53,9 +54,9 @@ export const userPrincipals = (options: UserPrincipalOptions): Principals => {
     }
   }
 
-  const put = async (ref: PrincipalRef, carrier: Carrier, policy: PolicyDocument, until: number): Promise<string | null> => {
+  const put = async (ref: PrincipalRef, attachment: PolicyAttachment, policy: PolicyDocument, until: number): Promise<string | null> => {
     const document = JSON.stringify(policy)
-    if (carrier === 'inline') {
+    if (attachment === 'inline') {
       await settling(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, waiting)
       return null
     }
@@ -158,7 +159,7 @@ export const userPrincipals = (options: UserPrincipalOptions): Principals => {
   }
 
   return {
-    async create ({ ref, carrier, policy, tags, withKey }, until) {
+    async create ({ ref, attachment, policy, tags, withKey }, until) {
       await ignoring('exists')(iam.createUser({
         name: ref.name,
         path: ref.path,
@@ -166,13 +167,13 @@ export const userPrincipals = (options: UserPrincipalOptions): Principals => {
         ...(tagged && permissionsBoundary && { permissionsBoundary })
       }, until))
       // Side by side: a key without a policy opens nothing. Both must have settled before a failure may be torn down.
-      const [policyArn, credentials] = await both(put(ref, carrier, policy, until), withKey ? key(ref, [], until) : null)
+      const [policyArn, credentials] = await both(put(ref, attachment, policy, until), withKey ? key(ref, [], until) : null)
       return { ref: { ...ref, policyArn }, credentials }
     },
 
-    async replacePolicy (ref, carrier, policy, until) {
+    async replacePolicy (ref, attachment, policy, until) {
       const document = JSON.stringify(policy)
-      if (carrier === 'inline') {
+      if (attachment === 'inline') {
         await iam.putUserPolicy(ref.name, inlinePolicyName, document, until)
         return ref
       }
@@ -189,12 +190,12 @@ export const userPrincipals = (options: UserPrincipalOptions): Principals => {
 
     pruneKeys: prune,
 
-    async teardown ({ ref, carrier, keyIds, mintedAt }, until) {
+    async teardown ({ ref, attachment, keyIds, mintedAt }, until) {
       const old = now() - mintedAt >= settleMs
       try {
         if (keyIds) await Promise.all(keyIds.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
         else await prune(ref, [], until)
-        if (carrier === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
+        if (attachment === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
         else await ignoring('gone')(iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
         await deleteUser(ref, until)
         return 'gone'

@@ -1,13 +1,13 @@
 import type { Iam } from './client.ts'
 import { IamError, isAnswered, isIamError } from './errors.ts'
-import type { Principals } from './principal.ts'
+import type { PrincipalProvisioner } from './principal.ts'
 
 /**
  * For SeaweedFS: with an STS configuration its policies are evaluated by an engine that knows no aws:CurrentTime (4.48), so that the
  * window of a `guarded` policy never closes. Whether there is one GetCallerIdentity tells: without, it is a 503. Nothing is issued
  * there, and the service is not ready.
  */
-export const withoutSts = (principals: Principals, iam: Pick<Iam, 'callerIdentity'>, now: () => number): Principals => {
+export const withoutSts = (principals: PrincipalProvisioner, iam: Pick<Iam, 'callerIdentity'>, now: () => number): PrincipalProvisioner => {
   let absentUntil = 0
 
   /** No answer proves nothing: it is asked again, with more patience, until there is one. */

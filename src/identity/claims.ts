@@ -1,5 +1,5 @@
 import type { IssuerEntry } from './config.ts'
-import { Refusal } from './identity.ts'
+import { TokenRefusedError } from './identity.ts'
 
 /**
  * Claims are named by JSON pointers (RFC 6901): Kubernetes has a claim that is literally called `kubernetes.io`,
@@ -27,10 +27,10 @@ const isScalar = (value: unknown): value is Scalar => ['string', 'number', 'bool
 export function requireClaims (claims: Claims, required: NonNullable<IssuerEntry['requiredClaims']>): void {
   for (const [pointer, wanted] of Object.entries(required)) {
     const value = claimAt(claims, pointer)
-    if (value === undefined) throw new Refusal('claim-missing', { claim: pointer })
+    if (value === undefined) throw new TokenRefusedError('claim-missing', { claim: pointer })
     const accepted: readonly unknown[] = Array.isArray(wanted) ? wanted : [wanted]
     const given: readonly unknown[] = Array.isArray(value) ? value : [value]
-    if (!given.some(one => accepted.includes(one))) throw new Refusal('claim-wrong', { claim: pointer })
+    if (!given.some(one => accepted.includes(one))) throw new TokenRefusedError('claim-wrong', { claim: pointer })
   }
 }
 
@@ -43,19 +43,19 @@ const teamForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
  */
 export function teamsOf (claims: Claims, { claim, map }: IssuerEntry['team']): string[] {
   const value = claimAt(claims, claim)
-  if (value === undefined) throw new Refusal('team-missing', { claim })
+  if (value === undefined) throw new TokenRefusedError('team-missing', { claim })
   const values: readonly unknown[] = Array.isArray(value) ? value : [value]
   const teams = new Set<string>()
   for (const name of values) {
-    if (typeof name !== 'string') throw new Refusal('claim-wrong', { claim })
+    if (typeof name !== 'string') throw new TokenRefusedError('claim-wrong', { claim })
     if (map === undefined) {
-      if (!teamForm.test(name)) throw new Refusal('claim-wrong', { claim })
+      if (!teamForm.test(name)) throw new TokenRefusedError('claim-wrong', { claim })
       teams.add(name)
     } else if (Object.hasOwn(map, name)) {
       for (const team of map[name] ?? []) teams.add(team)
     }
   }
-  if (teams.size === 0) throw new Refusal('team-missing', { claim })
+  if (teams.size === 0) throw new TokenRefusedError('team-missing', { claim })
   return [...teams]
 }
 
@@ -67,9 +67,9 @@ export function attributesOf (claims: Claims, pointers: Record<string, string>):
   for (const [name, pointer] of Object.entries(pointers)) {
     const value = claimAt(claims, pointer)
     if (value === undefined || value === null) continue
-    if (!isScalar(value)) throw new Refusal('claim-wrong', { claim: pointer })
+    if (!isScalar(value)) throw new TokenRefusedError('claim-wrong', { claim: pointer })
     const text = String(value)
-    if (text.length > longestAttribute) throw new Refusal('claim-wrong', { claim: pointer })
+    if (text.length > longestAttribute) throw new TokenRefusedError('claim-wrong', { claim: pointer })
     attributes[name] = text
   }
   return attributes

@@ -4,8 +4,8 @@ import { Value } from '@sinclair/typebox/value'
 import { urlFault } from '../secure-url.ts'
 import { pointerForm } from './claims.ts'
 import { fetchJson, type FetchJsonOptions } from './fetch-json.ts'
-import { bearerToken, identityUnavailable, Refusal, unauthenticated, type Authenticator, type OnRefusal } from './identity.ts'
-import { IssuerDown } from './issuer-keys.ts'
+import { bearerToken, identityUnavailable, TokenRefusedError, unauthenticated, type Authenticator, type OnRefusal } from './identity.ts'
+import { IssuerUnavailableError } from './issuer-keys.ts'
 import { oidcTokens } from './oidc.ts'
 import { looksLikeStaticToken, staticTokens } from './tokens.ts'
 
@@ -173,11 +173,11 @@ export function loadIdentity (config: unknown, deps: IdentityDeps): Authenticato
         const token = bearerToken(header)
         return looksLikeStaticToken(token) ? byToken(token) : await byIssuer(token)
       } catch (error) {
-        if (error instanceof IssuerDown) {
+        if (error instanceof IssuerUnavailableError) {
           onRefusal?.('issuer-down', { issuer: error.issuer, error: error.message })
           throw identityUnavailable(error.retryAfterSeconds)
         }
-        if (!(error instanceof Refusal)) throw error
+        if (!(error instanceof TokenRefusedError)) throw error
         onRefusal?.(error.reason, error.details)
         throw unauthenticated()
       }

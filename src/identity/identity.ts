@@ -1,4 +1,4 @@
-import { Problem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 
 /** Who asks: what a verified bearer token says, and nothing the caller says otherwise. */
 export interface Identity {
@@ -15,8 +15,8 @@ export interface Identity {
 
 export interface Authenticator {
   /**
-   * Takes the raw Authorization header. Rejects with Problem `unauthenticated` (always with the same text, whatever
-   * failed) or Problem `identity-unavailable` (the issuer of this token cannot be asked for its keys).
+   * Takes the raw Authorization header. Rejects with ProblemError `unauthenticated` (always with the same text, whatever
+   * failed) or ProblemError `identity-unavailable` (the issuer of this token cannot be asked for its keys).
    * `onRefusal` is told the reason of this one refusal, e.g. to log it under the request's id.
    */
   authenticate(authorizationHeader: string | undefined, onRefusal?: OnRefusal): Promise<Identity>
@@ -48,9 +48,9 @@ export type RefusalReason =
 export type RefusalDetails = Record<string, string | number>
 export type OnRefusal = (reason: RefusalReason, details: RefusalDetails) => void
 
-/** What a verifier throws; the authenticator turns it into a Problem and reports it. */
-export class Refusal extends Error {
-  override name = 'Refusal'
+/** What a verifier throws; the authenticator turns it into a problem and reports it. */
+export class TokenRefusedError extends Error {
+  override name = 'TokenRefusedError'
   readonly reason: RefusalReason
   readonly details: RefusalDetails
 
@@ -62,16 +62,16 @@ export class Refusal extends Error {
 }
 
 /** One text for every cause, so that a caller cannot probe which check stopped it. */
-export function unauthenticated (): Problem {
-  return new Problem('unauthenticated', {
+export function unauthenticated (): ProblemError {
+  return new ProblemError('unauthenticated', {
     detail: 'The Authorization header carries no token that this service accepts.',
     hint: 'Send `Authorization: Bearer <token>` with a static token or a fresh JWT of a configured issuer, made for this audience. ' +
       'The service’s log says why it was refused, under the id of this request.'
   })
 }
 
-export function identityUnavailable (retryAfterSeconds: number): Problem {
-  return new Problem('identity-unavailable', {
+export function identityUnavailable (retryAfterSeconds: number): ProblemError {
+  return new ProblemError('identity-unavailable', {
     detail: 'The keys of the token’s issuer cannot be had at the moment, so the token can be neither accepted nor refused.',
     hint: 'Try again with the same token.',
     retryAfterSeconds
@@ -83,8 +83,8 @@ const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i
 
 /** The token of a Bearer header (RFC 9110 section 11.4: the scheme ignores case, one or more spaces follow it). */
 export function bearerToken (header: string | undefined): string {
-  if (header === undefined || header === '') throw new Refusal('header-missing')
+  if (header === undefined || header === '') throw new TokenRefusedError('header-missing')
   const token = bearer.exec(header)?.[1]
-  if (token === undefined) throw new Refusal('header-malformed')
+  if (token === undefined) throw new TokenRefusedError('header-malformed')
   return token
 }

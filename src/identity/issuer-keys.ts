@@ -24,8 +24,8 @@ export interface KeySourceDeps {
 }
 
 /** The issuer could not be asked, or answered nonsense. */
-export class IssuerDown extends Error {
-  override name = 'IssuerDown'
+export class IssuerUnavailableError extends Error {
+  override name = 'IssuerUnavailableError'
   /** Its configured name. */
   readonly issuer: string
   readonly retryAfterSeconds: number
@@ -49,7 +49,7 @@ export const discoveryUrl = (issuer: string) => new URL(`${issuer.replace(/\/$/,
 
 /**
  * The keys of one issuer: found by discovery or given, cached, rotated. At most one request per cooldown whatever the
- * tokens ask for, at most one per retrySeconds while the issuer is down. Rejects with IssuerDown.
+ * tokens ask for, at most one per retrySeconds while the issuer is down. Rejects with IssuerUnavailableError.
  */
 export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGetKey {
   // By address: an outage of discovery alone must not keep known keys from being renewed.
@@ -62,7 +62,7 @@ export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGe
     if (failure) {
       const wait = failure.at + retrySeconds * 1000 - deps.now().getTime()
       // A clock set back must not keep the issuer locked out.
-      if (wait > 0 && wait <= retrySeconds * 1000) throw new IssuerDown(source.name, failure.message, Math.ceil(wait / 1000))
+      if (wait > 0 && wait <= retrySeconds * 1000) throw new IssuerUnavailableError(source.name, failure.message, Math.ceil(wait / 1000))
     }
     try {
       const options: FetchJsonOptions = { timeoutMs: source.timeoutSeconds * 1000 }
@@ -80,10 +80,10 @@ export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGe
     }
   }
 
-  function failed (url: URL, reason: string, cause?: unknown): IssuerDown {
+  function failed (url: URL, reason: string, cause?: unknown): IssuerUnavailableError {
     const message = `${url.origin}${url.pathname}: ${reason}`
     lastFailure.set(url.href, { at: deps.now().getTime(), message })
-    return new IssuerDown(source.name, message, retrySeconds, cause)
+    return new IssuerUnavailableError(source.name, message, retrySeconds, cause)
   }
 
   async function discover (): Promise<string> {

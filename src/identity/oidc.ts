@@ -1,8 +1,8 @@
 import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey, type ProtectedHeaderParameters } from 'jose'
 import { attributesOf, requireClaims, teamsOf } from './claims.ts'
 import type { IssuerEntry } from './config.ts'
-import { Refusal, type Identity } from './identity.ts'
-import { IssuerDown, issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
+import { TokenRefusedError, type Identity } from './identity.ts'
+import { IssuerUnavailableError, issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
 
 /** Bytes of a compact JWT; Kubernetes' and GitHub's are between 1 and 3 KB. */
 export const largestToken = 16 * 1024
@@ -18,7 +18,7 @@ const tokenTypes = new Set(['jwt', 'at+jwt', 'application/jwt', 'application/at+
 
 /**
  * Verifies JWTs of the configured issuers. The issuer is picked by the unverified `iss` among these alone, before any fetch;
- * only its own keys, algorithms and audience then count. Rejects with Refusal or IssuerDown.
+ * only its own keys, algorithms and audience then count. Rejects with TokenRefusedError or IssuerUnavailableError.
  */
 export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps): (token: string) => Promise<Identity> {
   const issuers = new Map(entries.map(entry => [entry.issuer, {
@@ -36,18 +36,18 @@ export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps
   }]))
 
   return async token => {
-    if (Buffer.byteLength(token) > largestToken) throw new Refusal('token-oversize')
+    if (Buffer.byteLength(token) > largestToken) throw new TokenRefusedError('token-oversize')
     const { header, issuer } = unverified(token)
     const known = issuers.get(issuer)
-    if (!known) throw new Refusal('issuer-unknown', { iss: clip(issuer) })
+    if (!known) throw new TokenRefusedError('issuer-unknown', { iss: clip(issuer) })
     const { entry, keys } = known
     try {
       checkHeader(header)
       return identityOf(await verified(token, keys, entry, deps.now()), entry, deps.now())
     } catch (error) {
-      if (error instanceof IssuerDown) throw error
+      if (error instanceof IssuerUnavailableError) throw error
       const refusal = refusalOf(error)
-      throw new Refusal(refusal.reason, { issuer: entry.name, ...refusal.details })
+      throw new TokenRefusedError(refusal.reason, { issuer: entry.name, ...refusal.details })
     }
   }
 }
@@ -59,17 +59,17 @@ function unverified (token: string): { header: ProtectedHeaderParameters, issuer
     header = decodeProtectedHeader(token)
     payload = decodeJwt(token)
   } catch {
-    throw new Refusal('token-malformed')
+    throw new TokenRefusedError('token-malformed')
   }
-  if (typeof payload.iss !== 'string') throw new Refusal('claim-missing', { claim: '/iss' })
+  if (typeof payload.iss !== 'string') throw new TokenRefusedError('claim-missing', { claim: '/iss' })
   return { header, issuer: payload.iss }
 }
 
 function checkHeader (header: ProtectedHeaderParameters): void {
   // No extension is understood here, so every critical one is refused (RFC 7515 section 4.1.11), `b64` with them.
-  if (Object.hasOwn(header, 'crit')) throw new Refusal('header-refused', { header: 'crit' })
+  if (Object.hasOwn(header, 'crit')) throw new TokenRefusedError('header-refused', { header: 'crit' })
   const { typ } = header
-  if (typ !== undefined && !(typeof typ === 'string' && tokenTypes.has(typ.toLowerCase()))) throw new Refusal('header-refused', { header: 'typ' })
+  if (typ !== undefined && !(typeof typ === 'string' && tokenTypes.has(typ.toLowerCase()))) throw new TokenRefusedError('header-refused', { header: 'typ' })
 }
 
 async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntry, now: Date): Promise<JWTPayload> {
@@ -88,12 +88,12 @@ async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntr
 function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identity {
   const { aud, exp, iat, sub } = claims
   // A token that is also for somebody else could be replayed here by that somebody.
-  if (Array.isArray(aud) && aud.length !== 1) throw new Refusal('audience-wrong')
-  if (exp === undefined) throw new Refusal('claim-missing', { claim: '/exp' })
+  if (Array.isArray(aud) && aud.length !== 1) throw new TokenRefusedError('audience-wrong')
+  if (exp === undefined) throw new TokenRefusedError('claim-missing', { claim: '/exp' })
   // jose looks at iat only when an age is set.
-  if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) throw new Refusal('token-not-yet-valid', { claim: '/iat' })
+  if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) throw new TokenRefusedError('token-not-yet-valid', { claim: '/iat' })
   // The subject goes into ids, logs and the audit: printable, bounded.
-  if (typeof sub !== 'string' || sub.length > longestSubject || !/^[\x21-\x7e]+$/.test(sub)) throw new Refusal('claim-wrong', { claim: '/sub' })
+  if (typeof sub !== 'string' || sub.length > longestSubject || !/^[\x21-\x7e]+$/.test(sub)) throw new TokenRefusedError('claim-wrong', { claim: '/sub' })
   requireClaims(claims, entry.requiredClaims ?? {})
   return {
     id: `oidc:${entry.name}#${sub}`,
@@ -105,20 +105,20 @@ function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identit
   }
 }
 
-function refusalOf (error: unknown): Refusal {
-  if (error instanceof Refusal) return error
-  if (error instanceof errors.JWTExpired) return new Refusal(error.claim === 'iat' ? 'token-too-old' : 'token-expired')
+function refusalOf (error: unknown): TokenRefusedError {
+  if (error instanceof TokenRefusedError) return error
+  if (error instanceof errors.JWTExpired) return new TokenRefusedError(error.claim === 'iat' ? 'token-too-old' : 'token-expired')
   if (error instanceof errors.JWTClaimValidationFailed) {
     const details = { claim: `/${error.claim}` }
-    if (error.reason === 'missing') return new Refusal('claim-missing', details)
-    if (error.claim === 'aud') return new Refusal('audience-wrong')
-    if (error.reason === 'check_failed' && (error.claim === 'nbf' || error.claim === 'iat')) return new Refusal('token-not-yet-valid', details)
-    return new Refusal('claim-wrong', details)
+    if (error.reason === 'missing') return new TokenRefusedError('claim-missing', details)
+    if (error.claim === 'aud') return new TokenRefusedError('audience-wrong')
+    if (error.reason === 'check_failed' && (error.claim === 'nbf' || error.claim === 'iat')) return new TokenRefusedError('token-not-yet-valid', details)
+    return new TokenRefusedError('claim-wrong', details)
   }
-  if (error instanceof errors.JWSSignatureVerificationFailed) return new Refusal('signature-wrong')
-  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return new Refusal('algorithm-refused')
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) return new Refusal('key-unknown')
-  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return new Refusal('token-malformed')
+  if (error instanceof errors.JWSSignatureVerificationFailed) return new TokenRefusedError('signature-wrong')
+  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return new TokenRefusedError('algorithm-refused')
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) return new TokenRefusedError('key-unknown')
+  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return new TokenRefusedError('token-malformed')
   // What is left is a key that cannot be used (too short, private, broken). Whatever it is, it is no identity.
-  return new Refusal('key-unfit', { error: error instanceof Error ? clip(error.message) : 'unknown' })
+  return new TokenRefusedError('key-unfit', { error: error instanceof Error ? clip(error.message) : 'unknown' })
 }

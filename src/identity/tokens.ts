@@ -1,6 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { TokenEntry } from './config.ts'
-import { Refusal, type Identity } from './identity.ts'
+import { TokenRefusedError, type Identity } from './identity.ts'
 
 /** A fixed prefix lets secret scanners and our own redaction find a leaked token. */
 export const tokenPrefix = 'jat_'
@@ -34,10 +34,10 @@ export function staticTokens (entries: readonly TokenEntry[], now: () => Date): 
     for (const candidate of known) {
       if (timingSafeEqual(candidate.digest, digest)) found = candidate
     }
-    if (!tokenForm.test(token) || !found) throw new Refusal('token-unknown')
+    if (!tokenForm.test(token) || !found) throw new TokenRefusedError('token-unknown')
     const { entry, expiresAt } = found
     // NaN would compare false and never expire; the config check refuses it, and this does not rely on that.
-    if (expiresAt !== null && !(now().getTime() < expiresAt)) throw new Refusal('token-expired', { token: entry.id })
+    if (expiresAt !== null && !(now().getTime() < expiresAt)) throw new TokenRefusedError('token-expired', { token: entry.id })
     return {
       id: `token:${entry.id}`,
       kind: 'token',

@@ -1,4 +1,4 @@
-import { IllegalTransition, LedgerUnavailable, StaleGrant } from './ledger.ts'
+import { IllegalTransitionError, LedgerUnavailableError, StaleGrantError } from './ledger.ts'
 
 /**
  * Sorts what a store threw: a bug (our SQL, a broken constraint) stays the error it is, everything else means that the
@@ -7,11 +7,11 @@ import { IllegalTransition, LedgerUnavailable, StaleGrant } from './ledger.ts'
 export function asLedgerError (error: unknown): unknown {
   return isOurs(error) || isBug(error)
     ? error
-    : new LedgerUnavailable('The ledger’s database did not do what it was asked.', { cause: error })
+    : new LedgerUnavailableError('The ledger’s database did not do what it was asked.', { cause: error })
 }
 
 const isOurs = (error: unknown) =>
-  error instanceof LedgerUnavailable || error instanceof StaleGrant || error instanceof IllegalTransition
+  error instanceof LedgerUnavailableError || error instanceof StaleGrantError || error instanceof IllegalTransitionError
 
 const isBug = (error: unknown) =>
   error instanceof TypeError || error instanceof RangeError || isSqliteBug(error) || isPostgresBug(error)

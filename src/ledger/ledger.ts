@@ -1,8 +1,8 @@
-import type { Grant, GrantEvent, GrantState } from './grant.ts'
+import type { Grant, GrantEvent, GrantState } from '../domain/grant.ts'
 
 /**
  * The ledger: what was promised and what became of it. SQLite and PostgreSQL behind one interface.
- * Every method is one transaction. Errors of the store reject with LedgerUnavailable: whether a write took effect is then
+ * Every method is one transaction. Errors of the store reject with LedgerUnavailableError: whether a write took effect is then
  * unknown. Anything else that rejects is a bug.
  */
 export interface Ledger {
@@ -26,7 +26,7 @@ export interface Ledger {
 
   /**
    * Changes a grant and appends its event, in one transaction. `grant.version` must be the stored one
-   * (else StaleGrant). `change.state`, when given, must be a legal next state (else IllegalTransition); leave it out to keep the
+   * (else StaleGrantError). `change.state`, when given, must be a legal next state (else IllegalTransitionError); leave it out to keep the
    * state. A change to an end sets dueAt to null too. Returns the grant as stored.
    * `change` may set claimedUntil to null: the operation is over.
    */
@@ -70,6 +70,6 @@ export interface GrantFilter {
   jobId?: string
 }
 
-export class LedgerUnavailable extends Error { override name = 'LedgerUnavailable' }
-export class StaleGrant extends Error { override name = 'StaleGrant' }
-export class IllegalTransition extends Error { override name = 'IllegalTransition' }
+export class LedgerUnavailableError extends Error { override name = 'LedgerUnavailableError' }
+export class StaleGrantError extends Error { override name = 'StaleGrantError' }
+export class IllegalTransitionError extends Error { override name = 'IllegalTransitionError' }

@@ -5,11 +5,11 @@ import type { Dialect } from './store.ts'
 const migrationTable = 'ledger_migration'
 
 /** The database was migrated by a newer version of this service; an older one could not keep what it does not know. */
-export class SchemaTooNew extends Error { override name = 'SchemaTooNew' }
+export class SchemaTooNewError extends Error { override name = 'SchemaTooNewError' }
 
 /**
  * Brings the schema up to date, under a lock: replicas that start together wait for each other.
- * Rejects with SchemaTooNew, or with what the database threw.
+ * Rejects with SchemaTooNewError, or with what the database threw.
  */
 export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
   const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect) }
@@ -23,7 +23,7 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
   if (!error) return
   const unknown = (await executed(db)).filter((name) => !Object.hasOwn(migrations, name))
   if (unknown.length === 0) throw error
-  throw new SchemaTooNew(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
+  throw new SchemaTooNewError(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
     'Start the newer version, or restore a backup from before its migration.')
 }
 

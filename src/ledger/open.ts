@@ -1,10 +1,10 @@
 import { asLedgerError } from './failure.ts'
-import { LedgerUnavailable, type Ledger } from './ledger.ts'
-import { SchemaTooNew } from './migrations.ts'
+import { LedgerUnavailableError, type Ledger } from './ledger.ts'
+import { SchemaTooNewError } from './migrations.ts'
 import { openPostgres } from './postgres.ts'
 import { sqlLedger } from './sql.ts'
 import { openSqlite } from './sqlite.ts'
-import { LedgerUrlInvalid, type Store } from './store.ts'
+import { LedgerUrlError, type Store } from './store.ts'
 
 export interface LedgerOptions {
   /** A file path, `sqlite:<path>`, `:memory:`, or `postgres://…`. */
@@ -16,25 +16,25 @@ export interface LedgerOptions {
 }
 
 /**
- * Opens the ledger and brings its schema up to date. Rejects with LedgerUnavailable when the database cannot be reached,
- * with SchemaTooNew when a newer version of the service migrated it, with LedgerUrlInvalid when the URL is none it takes.
+ * Opens the ledger and brings its schema up to date. Rejects with LedgerUnavailableError when the database cannot be reached,
+ * with SchemaTooNewError when a newer version of the service migrated it, with LedgerUrlError when the URL is none it takes.
  * No error holds the URL.
  */
 export async function openLedger ({ url, busyTimeoutMs = 5_000, poolSize = 10 }: LedgerOptions): Promise<Ledger> {
   try {
     return sqlLedger(await openStore(url, busyTimeoutMs, poolSize))
   } catch (error) {
-    if (error instanceof LedgerUrlInvalid || error instanceof SchemaTooNew) throw error
+    if (error instanceof LedgerUrlError || error instanceof SchemaTooNewError) throw error
     throw unopened(asLedgerError(error))
   }
 }
 
 /** Says why, for an operator who has no log yet; by its code alone, since messages of databases may repeat what they were given. */
 function unopened (error: unknown): unknown {
-  if (!(error instanceof LedgerUnavailable)) return error
+  if (!(error instanceof LedgerUnavailableError)) return error
   const { cause } = error
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
-  return new LedgerUnavailable(`The ledger’s database cannot be opened (${code}).`, { cause })
+  return new LedgerUnavailableError(`The ledger’s database cannot be opened (${code}).`, { cause })
 }
 
 async function openStore (url: string, busyTimeoutMs: number, poolSize: number): Promise<Store> {
@@ -42,7 +42,7 @@ async function openStore (url: string, busyTimeoutMs: number, poolSize: number):
   if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize)
   if (scheme === undefined) return openSqlite(pathIn(url), busyTimeoutMs)
   if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length)), busyTimeoutMs)
-  throw new LedgerUrlInvalid(`The ledger’s database cannot be a ${scheme}: URL; it takes ${forms}.`)
+  throw new LedgerUrlError(`The ledger’s database cannot be a ${scheme}: URL; it takes ${forms}.`)
 }
 
 const forms = 'a file path, sqlite:<path>, :memory: or postgres://…'
@@ -52,6 +52,6 @@ const schemeOf = (url: string) => /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLow
 function pathIn (rest: string): string {
   // sqlite:///absolute is what many tools write; in sqlite://name the name would be a host
   const path = rest.startsWith('///') ? rest.slice(2) : rest
-  if (path === '' || path.startsWith('//')) throw new LedgerUrlInvalid(`The ledger’s database has no path; it takes ${forms}.`)
+  if (path === '' || path.startsWith('//')) throw new LedgerUrlError(`The ledger’s database has no path; it takes ${forms}.`)
   return path
 }

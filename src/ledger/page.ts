@@ -1,5 +1,5 @@
 import { sql, type Kysely } from 'kysely'
-import { transitions, type GrantState } from './grant.ts'
+import { transitions, type GrantState } from '../domain/grant.ts'
 import type { GrantFilter, Ledger } from './ledger.ts'
 import type { GrantRow, Tables } from './rows.ts'
 

@@ -3,7 +3,7 @@ import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient,
 import { recount } from './counts.ts'
 import { migrate } from './migrations.ts'
 import type { Tables } from './rows.ts'
-import { LedgerUrlInvalid, type Store } from './store.ts'
+import { LedgerUrlError, type Store } from './store.ts'
 
 /** Longest waits, in ms. The server gives up first, so that its error says why; the client's own limit is for a silent network. */
 const waits = { connect: 5_000, lock: 3_000, statement: 5_000, idleInTransaction: 5_000, answer: 7_000, idle: 30_000 }
@@ -62,7 +62,7 @@ function connectionOf (url: string): ClientConfig {
     // parses the URL and reads the certificates it names; does not connect
     new Client(config) // eslint-disable-line no-new
   } catch (error) {
-    throw new LedgerUrlInvalid(`The ledger’s database URL cannot be used: ${reasonFor(error)}`)
+    throw new LedgerUrlError(`The ledger’s database URL cannot be used: ${reasonFor(error)}`)
   }
   return config
 }

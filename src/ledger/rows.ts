@@ -1,5 +1,6 @@
 import type { Generated, Selectable } from 'kysely'
-import type { Ending, Grant, GrantEvent, GrantState } from './grant.ts'
+import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { Ending, Grant, GrantEvent, GrantState } from '../domain/grant.ts'
 
 /**
  * The tables as the database has them, and the way between a row and a grant.
@@ -24,7 +25,7 @@ export interface GrantTable {
   admitted: string
   policy: string
   policy_hash: string
-  attach: Grant['attach']
+  attach: PolicyAttachment
   principal_name: string
   principal_path: string
   principal_policy_arn: string | null
@@ -90,7 +91,7 @@ const plainColumns = {
   attempts: 'attempts',
   claimedUntil: 'claimed_until',
   version: 'version'
-} as const satisfies Record<Exclude<keyof Grant, 'admitted' | 'policy' | 'principal'>, keyof GrantTable>
+} as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal'>, keyof GrantTable>
 
 /**
  * The columns of what is given of a grant. Throws TypeError on a field no grant has, or one that is undefined:
@@ -100,7 +101,8 @@ export function columnsOf<P extends Partial<Grant>> (part: P): Partial<GrantRow>
   const row: Record<string, unknown> = {}
   for (const [field, value] of Object.entries(part)) {
     if (value === undefined) throw new TypeError(`Grant field ${field} is undefined`)
-    if (field === 'admitted' || field === 'policy') row[field] = JSON.stringify(value)
+    if (field === 'policy') row.policy = JSON.stringify(value)
+    else if (field === 'spec') row.admitted = JSON.stringify(value)
     else if (field === 'principal') Object.assign(row, principalColumns(value as Grant['principal']))
     else if (Object.hasOwn(plainColumns, field)) row[plainColumns[field as keyof typeof plainColumns]] = value
     else throw new TypeError(`A grant has no field ${field}`)
@@ -124,7 +126,7 @@ export const grantOf = (row: GrantRow): Grant => ({
   jobId: row.job_id,
   idempotencyKey: row.idempotency_key,
   requestHash: row.request_hash,
-  admitted: JSON.parse(row.admitted),
+  spec: JSON.parse(row.admitted),
   policy: JSON.parse(row.policy),
   policyHash: row.policy_hash,
   attach: row.attach,

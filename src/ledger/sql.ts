@@ -1,7 +1,7 @@
 import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
-import { transitions, type Grant, type GrantState } from './grant.ts'
+import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
-  IllegalTransition, LedgerUnavailable, StaleGrant,
+  IllegalTransitionError, LedgerUnavailableError, StaleGrantError,
   type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
 import { everyone, outstanding, type Counts } from './counts.ts'
@@ -35,7 +35,7 @@ export function sqlLedger (store: Store): Ledger {
         try {
           return await store.write((tx) => begin(tx, dialect, grant, event, limits))
         } catch (error) {
-          if (error instanceof Refused) return error.result
+          if (error instanceof RefusedError) return error.result
           throw error
         }
       })
@@ -160,7 +160,7 @@ async function begin (
   const written = await writeGrant(tx, dialect, insert, { event, at: grant.createdAt, counting: 1 })
   if (!written) return { outcome: 'existing', grant: await withKey(tx, grant) }
   const limited = written.counts && over(written.counts, limits)
-  if (limited) throw new Refused(limited)
+  if (limited) throw new RefusedError(limited)
   return { outcome: 'created', grant: grantOf(written.row) }
 }
 
@@ -174,7 +174,7 @@ async function withKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promise<Gr
     .where('owner', '=', owner)
     .where('idempotency_key', '=', idempotencyKey)
     .executeTakeFirst()
-  if (!row) throw new LedgerUnavailable('The grant with the same idempotency key gave it up at this moment.')
+  if (!row) throw new LedgerUnavailableError('The grant with the same idempotency key gave it up at this moment.')
   return grantOf(row)
 }
 
@@ -202,15 +202,15 @@ async function update (
 
 function statesBefore (state: GrantState): GrantState[] {
   const before = states.filter((from) => transitions[from].includes(state))
-  if (before.length === 0) throw new IllegalTransition(`No grant becomes ${state}.`)
+  if (before.length === 0) throw new IllegalTransitionError(`No grant becomes ${state}.`)
   return before
 }
 
 async function refusal (tx: Db, { id, version }: Pick<Grant, 'id' | 'version'>, change: GrantChange): Promise<Error> {
   const stored = await get(tx, id)
-  if (!stored) return new StaleGrant(`There is no grant ${id}.`)
-  if (stored.version !== version) return new StaleGrant(`Grant ${id} is at version ${stored.version}, not ${version}.`)
-  return new IllegalTransition(`Grant ${id} is ${stored.state} and cannot become ${change.state}.`)
+  if (!stored) return new StaleGrantError(`There is no grant ${id}.`)
+  if (stored.version !== version) return new StaleGrantError(`Grant ${id} is at version ${stored.version}, not ${version}.`)
+  return new IllegalTransitionError(`Grant ${id} is ${stored.state} and cannot become ${change.state}.`)
 }
 
 async function get (db: Db, id: string): Promise<Grant | undefined> {
@@ -225,7 +225,7 @@ const unheld = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
 const oldestDueFirst = (a: Grant, b: Grant) => (a.dueAt ?? 0) - (b.dueAt ?? 0) || (a.id < b.id ? -1 : 1)
 
 /** Undoes what begin() wrote so far. */
-class Refused extends Error {
+class RefusedError extends Error {
   readonly result: BeginResult
 
   constructor (result: BeginResult) {

@@ -18,4 +18,4 @@ export interface Store {
 }
 
 /** The address of the store cannot be used. Never holds it: it may have a password. */
-export class LedgerUrlInvalid extends Error { override name = 'LedgerUrlInvalid' }
+export class LedgerUrlError extends Error { override name = 'LedgerUrlError' }

@@ -1,8 +1,8 @@
 import { isIamError } from '../iam/errors.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
-import type { Ending, Grant } from '../ledger/grant.ts'
+import type { Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
-import { commit, event, found, held, type Actor, type Desk } from './desk.ts'
+import { commit, event, found, held, type Actor, type GrantDeps } from './deps.ts'
 
 /**
  * Ends a grant: complete, revoke, expire and a failed issue all come here. The intent is committed first, the key dies with
@@ -10,45 +10,45 @@ import { commit, event, found, held, type Actor, type Desk } from './desk.ts'
  *
  * @returns the grant, ended; or still `revoking`, when the provider did not let us finish: the sweeper goes on.
  */
-export const end = async (desk: Desk, actor: Actor, id: string, reason: string): Promise<Grant> => {
-  const grant = await found(desk, id)
+export const end = async (deps: GrantDeps, actor: Actor, id: string, reason: string): Promise<Grant> => {
+  const grant = await found(deps, id)
   if (grant.dueAt === null) return grant
-  const claimed = await held(desk, id)
+  const claimed = await held(deps, id)
   if (claimed.dueAt === null) return claimed
-  return finish(desk, actor, await startEnding(desk, actor, claimed, 'revoked', reason))
+  return finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', reason))
 }
 
 /** Commits the intent to end a grant that this operation holds. */
-export const startEnding = async (desk: Desk, actor: Actor, grant: Grant, ending: Ending, reason: string): Promise<Grant> => {
+export const startEnding = async (deps: GrantDeps, actor: Actor, grant: Grant, ending: Ending, reason: string): Promise<Grant> => {
   if (grant.state === 'revoking') return grant
-  return commit(desk, grant, {
+  return commit(deps, grant, {
     state: 'revoking',
     ending,
-    dueAt: desk.now() + desk.leaseMs
+    dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }
 
 /** Tears down what a `revoking` grant has at the provider. Never rejects for the provider's sake: it notes and backs off. */
-export const finish = async (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> => {
+export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
   if (grant.state !== 'revoking' || !grant.ending) return grant
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
   // Nothing was made, or it has ended by itself.
-  if (grant.mintedAt === null || desk.now() >= endsAt) return closed(desk, actor, grant)
+  if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
   // Without a recorded key there may be one that a crash hid: enumerate.
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
-    const target = { ref: grant.principal, carrier: grant.attach, keyIds, mintedAt: grant.mintedAt }
-    const result = await desk.principals(grant.attach).teardown(target, desk.deadline())
+    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt }
+    const result = await deps.principals(grant.attach).teardown(target, deps.deadline())
     switch (result) {
-      case 'gone': return await closed(desk, actor, grant)
-      case 'unsure': return await postponed(desk, actor, grant, 'unsure', {}, freed(grant))
+      case 'gone': return await closed(deps, actor, grant)
+      case 'unsure': return await postponed(deps, actor, grant, 'unsure', {}, freed(grant))
       case 'irrevocable':
-        return await commit(desk, grant, { dueAt: endsAt, claimedUntil: null, ...freed(grant) }, event(actor, 'irrevocable'))
+        return await commit(deps, grant, { dueAt: endsAt, claimedUntil: null, ...freed(grant) }, event(actor, 'irrevocable'))
     }
   } catch (error) {
     if (!isIamError(error)) throw error
-    desk.log.warn({ grantId: grant.id, attempts: grant.attempts + 1, err: error }, 'teardown failed; trying again later')
-    return postponed(desk, actor, grant, 'attempt-failed', { operation: error.operation, kind: error.kind, code: error.providerCode })
+    deps.log.warn({ grantId: grant.id, attempts: grant.attempts + 1, err: error }, 'teardown failed; trying again later')
+    return postponed(deps, actor, grant, 'attempt-failed', { operation: error.operation, kind: error.kind, code: error.providerCode })
   }
 }
 
@@ -61,14 +61,14 @@ export const freesKey = ({ state, ending, idempotencyKey }: Grant): boolean =>
 
 const freed = (grant: Grant): { idempotencyKey?: null } => freesKey(grant) ? { idempotencyKey: null } : {}
 
-const closed = (desk: Desk, actor: Actor, grant: Grant): Promise<Grant> =>
-  commit(desk, grant, { state: grant.ending ?? 'revoked', dueAt: null, claimedUntil: null, attempts: 0, ...freed(grant) },
+const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
+  commit(deps, grant, { state: grant.ending ?? 'revoked', dueAt: null, claimedUntil: null, attempts: 0, ...freed(grant) },
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  desk: Desk, actor: Actor, grant: Grant, action: string, detail: Record<string, string>, change: GrantChange = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, action: string, detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
-  commit(desk, grant, { ...change, attempts: grant.attempts + 1, dueAt: desk.now() + backoffMs(grant.attempts), claimedUntil: null },
+  commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))
 
 const firstBackoffMs = 5_000

@@ -1,14 +1,14 @@
 import type { IamError } from '../iam/errors.ts'
-import { Problem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 
 /** What a caller is told of a failed IAM call. */
-export const iamProblem = (cause: IamError): Problem => {
+export const iamProblem = (cause: IamError): ProblemError => {
   if (['throttled', 'conflict', 'unavailable'].includes(cause.kind)) {
-    return new Problem('iam-unavailable', { detail: `${cause.operation} did not succeed in time.`, retryAfterSeconds: 5, cause })
+    return new ProblemError('iam-unavailable', { detail: `${cause.operation} did not succeed in time.`, retryAfterSeconds: 5, cause })
   }
   if (cause.providerCode.startsWith('PackedPolicyTooLarge')) {
     // How STS packs policy and tags is not documented; only it can tell that they do not fit.
-    return Problem.of([{
+    return ProblemError.of([{
       code: 'policy-too-large',
       pointer: '/attach',
       detail: 'STS packs the session’s policy and tags, and they are too large.',
@@ -16,7 +16,7 @@ export const iamProblem = (cause: IamError): Problem => {
     }])
   }
   const hint = (cause.operation === 'AssumeRole' ? roleHints : refusalHints)[cause.kind] ?? 'See the service’s log under this request id.'
-  return new Problem('iam-refused', { detail: `${cause.operation} was refused (${cause.providerCode}).`, hint, cause })
+  return new ProblemError('iam-refused', { detail: `${cause.operation} was refused (${cause.providerCode}).`, hint, cause })
 }
 
 const roleHints: Partial<Record<IamError['kind'], string>> = {

@@ -1,9 +1,9 @@
 import { principalName, principalPath } from '../iam/names.ts'
 import type { Credentials } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
+import type { Grant } from '../domain/grant.ts'
 import type { NewEvent, NewGrant } from '../ledger/ledger.ts'
-import { Problem } from '../problems.ts'
-import { commit, event, held, release, type Actor, type Desk } from './desk.ts'
+import { ProblemError } from '../problems.ts'
+import { commit, event, held, release, type Actor, type GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { ended, mint, resume } from './mint.ts'
 import type { Prepared } from './prepare.ts'
@@ -30,105 +30,105 @@ export interface Delivery {
  * ledger: pending -> IAM -> ledger: active -> answer. Whatever fails in between is torn down, and the ledger says so;
  * what a crash leaves is pending, and the sweeper's.
  */
-export const issue = async (desk: Desk, actor: Actor, input: IssueInput): Promise<Delivery> => {
-  const intent = intentOf(desk, actor, input)
+export const issue = async (deps: GrantDeps, actor: Actor, input: IssueInput): Promise<Delivery> => {
+  const intent = intentOf(deps, actor, input)
   const what = event(actor, 'pending', { attach: intent.attach, idempotency: input.idempotencyKey ? 'header' : 'job' }, intent.policyHash)
-  const begun = await desk.ledger.begin(intent, what, desk.outstanding)
+  const begun = await deps.ledger.begin(intent, what, deps.outstanding)
   switch (begun.outcome) {
     case 'limited':
-      throw new Problem('too-many-grants', {
+      throw new ProblemError('too-many-grants', {
         detail: begun.limit === 'perOwner'
           ? `This identity has ${begun.outstanding} outstanding grants, its limit.`
           : `The service has ${begun.outstanding} outstanding grants, its limit.`,
         hint: 'Complete the grants of jobs that have ended.',
         retryAfterSeconds: 60
       })
-    case 'existing': return again(desk, actor, begun.grant, input)
+    case 'existing': return again(deps, actor, begun.grant, input)
     case 'created':
-      await audited(desk, actor, begun.grant, what)
+      await audited(deps, actor, begun.grant, what)
       if (intent.issueAt !== null) return { grant: begun.grant, credentials: null, created: true }
-      return { ...await mint(desk, actor, begun.grant), created: true }
+      return { ...await mint(deps, actor, begun.grant), created: true }
   }
 }
 
 /** A grant that cannot be audited must not be. */
-const audited = async (desk: Desk, actor: Actor, grant: Grant, what: NewEvent): Promise<void> => {
+const audited = async (deps: GrantDeps, actor: Actor, grant: Grant, what: NewEvent): Promise<void> => {
   try {
-    await desk.record(grant, what)
+    await deps.record(grant, what)
   } catch (cause) {
     const failed = { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null } as const
-    await commit(desk, grant, failed, event(actor, 'issue-failed', { reason: 'audit' })).catch(error =>
-      desk.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
+    await commit(deps, grant, failed, event(actor, 'issue-failed', { reason: 'audit' })).catch(error =>
+      deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
     throw cause
   }
 }
 
 /** A retry, or the job's second pod: never a second principal. The key that may have been lost is deleted first. */
-const again = async (desk: Desk, actor: Actor, grant: Grant, input: IssueInput): Promise<Delivery> => {
-  if (isOver(desk, grant) && freesKey(grant)) {
-    if (await cleared(desk, actor, grant.id)) return issue(desk, actor, input)
+const again = async (deps: GrantDeps, actor: Actor, grant: Grant, input: IssueInput): Promise<Delivery> => {
+  if (isOver(deps, grant) && freesKey(grant)) {
+    if (await cleared(deps, actor, grant.id)) return issue(deps, actor, input)
     throw busy(5)
   }
   if (grant.requestHash !== input.requestHash) {
-    throw new Problem('idempotency-conflict', {
+    throw new ProblemError('idempotency-conflict', {
       detail: `Grant ${grant.id} was issued for another request of this ${input.idempotencyKey ? 'idempotency key' : 'job'}.`,
       hint: input.idempotencyKey
         ? 'Send a new Idempotency-Key with a new request.'
         : 'Complete that grant first, change it with PATCH, or send an Idempotency-Key to hold two grants for one job.'
     })
   }
-  if (grant.state === 'pending' && grant.issueAt !== null && desk.now() < grant.issueAt) return { grant, credentials: null, created: false }
+  if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) return { grant, credentials: null, created: false }
   if (grant.state === 'revoking') throw busy(5)
-  if (grant.dueAt === null || desk.now() >= grant.expiresAt) throw ended(grant)
-  return { ...await resume(desk, actor, await heldForRetry(desk, grant.id)), created: false }
+  if (grant.dueAt === null || deps.now() >= grant.expiresAt) throw ended(grant)
+  return { ...await resume(deps, actor, await heldForRetry(deps, grant.id)), created: false }
 }
 
-const isOver = (desk: Desk, { state, dueAt, expiresAt }: Grant): boolean =>
-  dueAt !== null && (state === 'revoking' || desk.now() >= expiresAt)
+const isOver = (deps: GrantDeps, { state, dueAt, expiresAt }: Grant): boolean =>
+  dueAt !== null && (state === 'revoking' || deps.now() >= expiresAt)
 
 /** Ends what the sweeper has not come to yet, so that the job need not wait for it. True: the idempotency key is free. */
-const cleared = async (desk: Desk, actor: Actor, id: string): Promise<boolean> => {
-  const grant = await heldForRetry(desk, id)
-  if (!isOver(desk, grant)) {
-    await release(desk, grant)
+const cleared = async (deps: GrantDeps, actor: Actor, id: string): Promise<boolean> => {
+  const grant = await heldForRetry(deps, id)
+  if (!isOver(deps, grant)) {
+    await release(deps, grant)
     return false
   }
   const ending = grant.state === 'pending' ? 'failed' : 'expired'
-  const { idempotencyKey } = await finish(desk, actor, await startEnding(desk, actor, grant, ending, 'window over'))
+  const { idempotencyKey } = await finish(deps, actor, await startEnding(deps, actor, grant, ending, 'window over'))
   return idempotencyKey === null
 }
 
-const heldForRetry = async (desk: Desk, id: string): Promise<Grant> => {
+const heldForRetry = async (deps: GrantDeps, id: string): Promise<Grant> => {
   try {
-    return await held(desk, id)
+    return await held(deps, id)
   } catch (error) {
-    throw error instanceof Problem ? busy(1) : error
+    throw error instanceof ProblemError ? busy(1) : error
   }
 }
 
-const busy = (retryAfterSeconds: number) => new Problem('idempotency-busy', { retryAfterSeconds })
+const busy = (retryAfterSeconds: number) => new ProblemError('idempotency-busy', { retryAfterSeconds })
 
-const intentOf = (desk: Desk, actor: Actor, { prepared, requestHash, idempotencyKey, issueAt }: IssueInput): NewGrant => {
-  const { admitted, policy, measure, carrier, profile } = prepared
-  const now = desk.now()
-  const id = desk.newId()
-  const expiresAt = Date.parse(admitted.window.outputNotAfter)
+const intentOf = (deps: GrantDeps, actor: Actor, { prepared, requestHash, idempotencyKey, issueAt }: IssueInput): NewGrant => {
+  const { spec, policy, measure, attachment, profile } = prepared
+  const now = deps.now()
+  const id = deps.newId()
+  const expiresAt = Date.parse(spec.window.outputNotAfter)
   const later = issueAt !== undefined && issueAt > now
   return {
     id,
     ending: null,
     owner: actor.id,
-    team: admitted.job.team,
-    jobId: admitted.job.id,
-    idempotencyKey: idempotencyKey ? `key:${idempotencyKey}` : `job:${admitted.job.team}/${admitted.job.id}`,
+    team: spec.job.team,
+    jobId: spec.job.id,
+    idempotencyKey: idempotencyKey ? `key:${idempotencyKey}` : `job:${spec.job.team}/${spec.job.id}`,
     requestHash,
-    admitted,
+    spec,
     policy,
     policyHash: measure.sha256,
-    attach: carrier,
+    attach: attachment,
     principal: {
-      name: principalName(desk.naming.userPrefix, admitted.job.id, expiresAt, id),
-      path: desk.naming.pathBase === null ? '/' : principalPath(desk.naming.pathBase, expiresAt),
+      name: principalName(deps.naming.userPrefix, spec.job.id, expiresAt, id),
+      path: deps.naming.pathBase === null ? '/' : principalPath(deps.naming.pathBase, expiresAt),
       policyArn: null,
       roleArn: profile?.roleArn ?? null
     },
@@ -138,11 +138,11 @@ const intentOf = (desk: Desk, actor: Actor, { prepared, requestHash, idempotency
     issueAt: later ? issueAt : null,
     mintedAt: later ? null : now,
     deliveredAt: null,
-    notBefore: Date.parse(admitted.window.notBefore),
+    notBefore: Date.parse(spec.window.notBefore),
     expiresAt,
     createdAt: now,
-    dueAt: later ? issueAt : now + desk.leaseMs,
+    dueAt: later ? issueAt : now + deps.leaseMs,
     attempts: 0,
-    claimedUntil: later ? null : now + desk.leaseMs
+    claimedUntil: later ? null : now + deps.leaseMs
   }
 }

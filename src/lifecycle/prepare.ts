@@ -1,14 +1,14 @@
-import { carriersOf, hasAction, unfit, type Dialect } from '../iam/dialects/dialect.ts'
+import { attachmentsOf, hasAction, unfit, type Dialect } from '../iam/dialects/dialect.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
 import { admit, type Admission, type Limits } from '../policy/admit.ts'
-import type { Admitted, Attach } from '../policy/admitted.ts'
-import type { PolicyDocument } from '../policy/document.ts'
-import { chooseAttach, measure, tooLarge, type Measure } from '../policy/measure.ts'
+import type { AccessSpec, PolicyAttachment } from '../domain/access-spec.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
+import { chooseAttachment, measure, tooLarge, type Measure } from '../policy/measure.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render, sidsOf } from '../policy/render.ts'
 import type { Warning } from '../policy/warnings.ts'
-import { Problem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 
 /** What a deployment holds every request against. */
@@ -20,10 +20,10 @@ export interface Rules {
 
 /** A request rendered: admitted and fit for provider and carrier, but neither permitted nor proven. Nothing is issued from it. */
 export interface Rendered {
-  admitted: Admitted
+  spec: AccessSpec
   policy: PolicyDocument
   measure: Measure
-  carrier: Exclude<Attach, 'auto'>
+  attachment: PolicyAttachment
   profile: RoleProfile | null
   warnings: Warning[]
 }
@@ -35,10 +35,10 @@ export interface Prepared extends Rendered {
   probes: number
 }
 
-/** Says no by throwing a Problem; the guardrails of the caller. */
-export type Guard = (admitted: Admitted) => void
+/** Says no by throwing a problem; the guardrails of the caller. */
+export type Guard = (spec: AccessSpec) => void
 
-/** @throws Problem with every finding of the stage that refused */
+/** @throws ProblemError with every finding of the stage that refused */
 export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, guard: Guard, now: number): Prepared => {
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady) refuseWaiting(rules.dialect)
@@ -52,48 +52,48 @@ export const limitsOf = ({ limits, dialect }: Rules): Limits =>
 
 /** The stages behind admission, shared with PATCH. */
 export const settle = (rules: Rules, admission: Admission, guard: Guard, now: number, profileName?: string): Prepared => {
-  if (!admission.ok) throw Problem.of(admission.findings)
-  guard(admission.admitted)
+  if (!admission.ok) throw ProblemError.of(admission.findings)
+  guard(admission.spec)
   const rendered = fit(rules, admission, now, profileName)
-  const proof = prove(rendered.policy, rendered.admitted)
+  const proof = prove(rendered.policy, rendered.spec)
   if (!proof.ok) throw unproven(proof)
   return { ...rendered, policy: proof.proven, probes: proof.probes }
 }
 
-/** Rendering alone. @throws Problem */
+/** Rendering alone. @throws ProblemError */
 export const renderOnly = (rules: Rules, request: PolicyRequest, now: number): Rendered => {
   const admission = admit(request, limitsOf(rules), new Date(now))
-  if (!admission.ok) throw Problem.of(admission.findings)
+  if (!admission.ok) throw ProblemError.of(admission.findings)
   return fit(rules, admission, now)
 }
 
-const fit = (rules: Rules, { admitted, warnings }: Admission & { ok: true }, now: number, profileName?: string): Rendered => {
-  const policy = render(admitted)
-  const entryOf = (sid: string) => admitted.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
+const fit = (rules: Rules, { spec, warnings }: Admission & { ok: true }, now: number, profileName?: string): Rendered => {
+  const policy = render(spec)
+  const entryOf = (sid: string) => spec.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
   const unfitting = unfit(policy, rules.dialect, entryOf)
-  if (unfitting.length > 0) throw Problem.of(unfitting)
+  if (unfitting.length > 0) throw ProblemError.of(unfitting)
   const size = measure(policy)
-  const carrier = carrierOf(rules.dialect, admitted, size)
-  const profile = carrier === 'session' ? profileOf(rules, admitted, profileName, now) : null
-  return { admitted, policy, measure: size, carrier, profile, warnings }
+  const attachment = attachmentOf(rules.dialect, spec, size)
+  const profile = attachment === 'session' ? profileOf(rules, spec, profileName, now) : null
+  return { spec, policy, measure: size, attachment, profile, warnings }
 }
 
-const carrierOf = (dialect: Dialect, admitted: Admitted, { characters }: Measure): Exclude<Attach, 'auto'> => {
-  const { attach } = admitted
-  const carriers = carriersOf(dialect)
-  if (attach !== 'auto' && !carriers.includes(attach)) {
-    throw Problem.of([{
-      code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint: `Use one of: auto, ${carriers.join(', ')}.`
+const attachmentOf = (dialect: Dialect, spec: AccessSpec, { characters }: Measure): PolicyAttachment => {
+  const { attach } = spec
+  const attachment = attachmentsOf(dialect)
+  if (attach !== 'auto' && !attachment.includes(attach)) {
+    throw ProblemError.of([{
+      code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint: `Use one of: auto, ${attachment.join(', ')}.`
     }])
   }
-  const chosen = chooseAttach(attach, characters, dialect.sizes)
-  if (!chosen) throw Problem.of([tooLarge(admitted, attach, dialect.sizes)])
+  const chosen = chooseAttachment(attach, characters, dialect.sizes)
+  if (!chosen) throw ProblemError.of([tooLarge(spec, attach, dialect.sizes)])
   return chosen
 }
 
 const refuseWaiting = ({ name, identityProbe }: Dialect): void => {
   if (identityProbe !== null) return
-  throw Problem.of([{
+  throw ProblemError.of([{
     code: 'dialect-unfit',
     pointer: '/waitUntilReady',
     detail: `${name} has no call that tells whose a key is.`,
@@ -103,28 +103,28 @@ const refuseWaiting = ({ name, identityProbe }: Dialect): void => {
 
 /** It would be ignored, but for guardrails that trust it. */
 const refuseProfile = (): never => {
-  throw Problem.of([{
+  throw ProblemError.of([{
     code: 'session-unfit', pointer: '/profile', detail: 'A profile is for role sessions alone.', hint: 'Ask for attach `session`, or leave `profile` out.'
   }])
 }
 
-const profileOf = (rules: Rules, admitted: Admitted, name: string | undefined, now: number): RoleProfile => {
+const profileOf = (rules: Rules, spec: AccessSpec, name: string | undefined, now: number): RoleProfile => {
   const names = Object.keys(rules.profiles)
   const wanted = name ?? 'default'
   const profile = Object.hasOwn(rules.profiles, wanted) ? rules.profiles[wanted] : undefined
   if (!profile) {
-    throw Problem.of([{
+    throw ProblemError.of([{
       code: 'session-unfit',
       pointer: '/profile',
       detail: name ? `There is no role profile ${name}.` : 'There is no role profile named default.',
       hint: names.length > 0 ? `Profiles: ${names.join(', ')}.` : 'This service has no role profiles: use attach auto.'
     }])
   }
-  const findings = sessionUnfit(profile, admitted, now)
-  if (findings.length > 0) throw Problem.of(findings)
+  const findings = sessionUnfit(profile, spec, now)
+  if (findings.length > 0) throw ProblemError.of(findings)
   return profile
 }
 
 /** The alarm of a renderer that is wrong: reason and counterexample are for the log. */
-export const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): Problem =>
-  new Problem('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })
+export const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): ProblemError =>
+  new ProblemError('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })

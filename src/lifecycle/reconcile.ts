@@ -1,7 +1,7 @@
-import type { Listed, Principals } from '../iam/principal.ts'
+import type { Listed, PrincipalProvisioner } from '../iam/principal.ts'
 import { settleMs } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
-import { release, type Actor, type Desk } from './desk.ts'
+import type { Grant } from '../domain/grant.ts'
+import { release, type Actor, type GrantDeps } from './deps.ts'
 import { finish, startEnding } from './end.ts'
 import { paced } from './sweep.ts'
 
@@ -28,22 +28,22 @@ const actor: Actor = { id: 'reconcile', requestId: null }
  * the end in its path or name alone, so that a lost database orphans nothing; what the ledger has and the provider lost
  * is closed.
  */
-export const reconcile = async (desk: Desk, all: Principals[], options: ReconcileOptions): Promise<ReconcileReport> => {
+export const reconcile = async (deps: GrantDeps, all: PrincipalProvisioner[], options: ReconcileOptions): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
-  const startedAt = desk.now()
+  const startedAt = deps.now()
   const seen = new Set<string>()
   for (const principals of all) {
-    for await (const page of pages(principals.list(desk.deadline))) {
+    for await (const page of pages(principals.list(deps.deadline))) {
       for (const { ref } of page) seen.add(ref.name)
-      await removeStrays(desk, principals, page, options, report)
+      await removeStrays(deps, principals, page, options, report)
     }
   }
-  await closeLost(desk, { startedAt, seen }, options, report)
+  await closeLost(deps, { startedAt, seen }, options, report)
   return { ...report, seen: seen.size }
 }
 
-const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
-  const known = await desk.ledger.known(page.map(({ ref }) => ref.name))
+const removeStrays = async (deps: GrantDeps, principals: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
+  const known = await deps.ledger.known(page.map(({ ref }) => ref.name))
   const unknown = page.filter(({ ref }) => !known.has(ref.name))
   await paced(unknown, options, async ({ ref, expiresAt }) => {
     if (expiresAt === undefined) {
@@ -51,48 +51,48 @@ const removeStrays = async (desk: Desk, principals: Principals, page: Listed[], 
       return
     }
     try {
-      const overBy = (end: number) => desk.now() - end - options.graceMs
+      const overBy = (end: number) => deps.now() - end - options.graceMs
       if (overBy(expiresAt) < 0) return
       // A grant that was extended says its true end in its policy: after a lost database that job must not lose its key.
-      const stated = await principals.policyEnd(ref, desk.deadline())
+      const stated = await principals.policyEnd(ref, deps.deadline())
       if (stated !== undefined && overBy(stated) < 0) return
-      if (!options.dryRun) await principals.discard(ref, desk.deadline())
+      if (!options.dryRun) await principals.discard(ref, deps.deadline())
       report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
-      desk.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal unknown to the ledger, past its end')
+      deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal unknown to the ledger, past its end')
     } catch (error) {
       report.failed++
-      desk.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
+      deps.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
     }
   })
 }
 
 const closeLost = async (
-  desk: Desk, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport
+  deps: GrantDeps, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport
 ) => {
   let after: string | undefined
   do {
-    const page: Grant[] = await desk.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
+    const page: Grant[] = await deps.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
     after = page.length === 200 ? page.at(-1)?.id : undefined
     const old = page.filter(grant => grant.attach !== 'session' && !seen.has(grant.principal.name) &&
       grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
     await paced(old, options, async grant => {
       try {
         const finding = { kind: 'lost', grantId: grant.id, name: grant.principal.name, done: !options.dryRun } as const
-        const exists = () => desk.principals(grant.attach).exists(grant.principal, desk.deadline())
+        const exists = () => deps.principals(grant.attach).exists(grant.principal, deps.deadline())
         if (options.dryRun) {
           if (!(await exists())) report.findings.push(finding)
           return
         }
         // Held before it is asked: a retry by its owner makes the principal again.
-        const now = desk.now()
-        const claimed = await desk.ledger.claim(grant.id, now, now + desk.leaseMs)
+        const now = deps.now()
+        const claimed = await deps.ledger.claim(grant.id, now, now + deps.leaseMs)
         if (!claimed) return
-        if (claimed.state !== 'active' || await exists()) return await release(desk, claimed)
+        if (claimed.state !== 'active' || await exists()) return await release(deps, claimed)
         report.findings.push(finding)
-        await finish(desk, actor, await startEnding(desk, actor, claimed, 'revoked', 'the principal is gone'))
+        await finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', 'the principal is gone'))
       } catch (error) {
         report.failed++
-        desk.log.error({ grantId: grant.id, err: error }, 'a lost grant could not be closed')
+        deps.log.error({ grantId: grant.id, err: error }, 'a lost grant could not be closed')
       }
     })
   } while (after)

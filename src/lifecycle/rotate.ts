@@ -1,8 +1,8 @@
 import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
-import { Problem } from '../problems.ts'
-import { commit, dueAfter, event, found, planOf, release, type Actor, type Desk } from './desk.ts'
+import type { Grant } from '../domain/grant.ts'
+import { ProblemError } from '../problems.ts'
+import { commit, dueAfter, event, found, planOf, release, type Actor, type GrantDeps } from './deps.ts'
 import { fenced, undo } from './fence.ts'
 import { iamProblem } from './iam-problem.ts'
 import type { Delivery } from './issue.ts'
@@ -13,48 +13,48 @@ import { rekey, resume } from './mint.ts'
  * A fresh key; the old one dies after `overlapSeconds` (0: before the answer). A user holds two keys at the most, so an old
  * key whose overlap still runs is deleted first.
  */
-export const rotate = async (desk: Desk, actor: Actor, id: string, overlapSeconds: number): Promise<Delivery> => {
-  const grant = await heldActive(desk, id)
+export const rotate = async (deps: GrantDeps, actor: Actor, id: string, overlapSeconds: number): Promise<Delivery> => {
+  const grant = await heldActive(deps, id)
   if (grant.attach === 'session') {
     // There is no key to exchange: a new session is the rotation, and the old one lasts, or is revoked, with the grant.
-    return { ...await rekey(desk, actor, grant), created: false }
+    return { ...await rekey(deps, actor, grant), created: false }
   }
-  const principals = desk.principals(grant.attach)
+  const principals = deps.principals(grant.attach)
   const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
   // Should we die from here on, the sweeper deletes every key that the ledger does not know.
-  const rotating = await commit(desk, grant, { dueAt: desk.now() + desk.leaseMs }, event(actor, 'rotating', { accessKeyId }))
+  const rotating = await commit(deps, grant, { dueAt: deps.now() + deps.leaseMs }, event(actor, 'rotating', { accessKeyId }))
   let credentials: Credentials | undefined
   let rotated: Grant
   try {
-    const until = fenced(desk, rotating)
+    const until = fenced(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
     if (previousKeyId) await principals.deleteKey(rotating.principal, previousKeyId, keep, until)
     credentials = await principals.mintKey(planOf(rotating), keep, until)
-    const diesAt = accessKeyId ? Math.min(desk.now() + overlapSeconds * 1000, expiresAt) : null
-    rotated = await commit(desk, rotating, {
+    const diesAt = accessKeyId ? Math.min(deps.now() + overlapSeconds * 1000, expiresAt) : null
+    rotated = await commit(deps, rotating, {
       accessKeyId: credentials.accessKeyId,
       previousKeyId: accessKeyId,
       previousKeyDiesAt: diesAt,
-      deliveredAt: desk.now(),
+      deliveredAt: deps.now(),
       dueAt: dueAfter(grant, { expiresAt, previousKeyDiesAt: diesAt }),
       claimedUntil: overlapSeconds === 0 ? rotating.claimedUntil : null
     }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: accessKeyId, overlapSeconds }))
   } catch (cause) {
     const keep = [accessKeyId, previousKeyId].filter(id => id !== null)
     const back = { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt }
-    await undo(desk, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
+    await undo(deps, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
   const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null })
-  return { grant: overlapSeconds === 0 ? await dropDue(desk, actor, rotated, dueAt) : rotated, credentials, created: false }
+  return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials, created: false }
 }
 
 /** Overlap 0: the old key dies before the answer. The new one is committed, so nothing that fails from here on takes it back. */
-const dropDue = async (desk: Desk, actor: Actor, rotated: Grant, dueAt: number): Promise<Grant> => {
+const dropDue = async (deps: GrantDeps, actor: Actor, rotated: Grant, dueAt: number): Promise<Grant> => {
   try {
-    return await dropPrevious(desk, actor, rotated, dueAt)
+    return await dropPrevious(deps, actor, rotated, dueAt)
   } catch (error) {
-    desk.log.error({ grantId: rotated.id, err: error }, 'the old key was not deleted; left to the sweeper')
+    deps.log.error({ grantId: rotated.id, err: error }, 'the old key was not deleted; left to the sweeper')
     return rotated
   }
 }
@@ -63,19 +63,19 @@ const dropDue = async (desk: Desk, actor: Actor, rotated: Grant, dueAt: number):
  * Deletes the key that a rotation replaced, and gives the grant back. When the provider does not answer the sweeper goes on;
  * the new key stands. `dueAt`: when the sweeper must look at it next.
  */
-export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant, dueAt: number): Promise<Grant> => {
+export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, dueAt: number): Promise<Grant> => {
   if (!grant.previousKeyId) {
-    return commit(desk, grant, { dueAt, claimedUntil: null }, event(actor, 'released'))
+    return commit(deps, grant, { dueAt, claimedUntil: null }, event(actor, 'released'))
   }
   try {
     const keep = grant.accessKeyId ? [grant.accessKeyId] : []
-    await desk.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, keep, desk.deadline())
+    await deps.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, keep, deps.deadline())
   } catch (error) {
     if (!isIamError(error)) throw error
-    return commit(desk, grant, { claimedUntil: null, dueAt: desk.now() + 5_000, attempts: grant.attempts + 1 },
+    return commit(deps, grant, { claimedUntil: null, dueAt: deps.now() + 5_000, attempts: grant.attempts + 1 },
       event(actor, 'attempt-failed', { operation: error.operation, kind: error.kind }))
   }
-  return commit(desk, grant, {
+  return commit(deps, grant, {
     previousKeyId: null,
     previousKeyDiesAt: null,
     dueAt,
@@ -85,22 +85,22 @@ export const dropPrevious = async (desk: Desk, actor: Actor, grant: Grant, dueAt
 }
 
 /** The credentials of a scheduled grant, once. */
-export const fetchCredentials = async (desk: Desk, actor: Actor, id: string): Promise<Delivery> => {
-  const grant = await found(desk, id)
-  if (grant.state === 'pending' && grant.issueAt !== null && desk.now() < grant.issueAt) {
-    throw new Problem('grant-state', {
+export const fetchCredentials = async (deps: GrantDeps, actor: Actor, id: string): Promise<Delivery> => {
+  const grant = await found(deps, id)
+  if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) {
+    throw new ProblemError('grant-state', {
       detail: `The key is minted from ${new Date(grant.issueAt).toISOString()} on.`,
       hint: 'Come back after Retry-After.',
-      retryAfterSeconds: Math.ceil((grant.issueAt - desk.now()) / 1000)
+      retryAfterSeconds: Math.ceil((grant.issueAt - deps.now()) / 1000)
     })
   }
-  const claimed = await heldLive(desk, id)
+  const claimed = await heldLive(deps, id)
   if (claimed.deliveredAt !== null) {
-    await release(desk, claimed)
-    throw new Problem('grant-state', {
+    await release(deps, claimed)
+    throw new ProblemError('grant-state', {
       detail: 'The credentials have been delivered; the service does not keep them.',
       hint: 'Ask for fresh ones with POST /v1/grants/:id/rotate.'
     })
   }
-  return { ...await resume(desk, actor, claimed), created: false }
+  return { ...await resume(deps, actor, claimed), created: false }
 }

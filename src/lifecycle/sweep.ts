@@ -1,7 +1,7 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
-import { commit, dueOf, event, planOf, type Actor, type Desk } from './desk.ts'
+import type { Grant } from '../domain/grant.ts'
+import { commit, dueOf, event, planOf, type Actor, type GrantDeps } from './deps.ts'
 import { finish, postponed, startEnding } from './end.ts'
 import { resume } from './mint.ts'
 import { dropPrevious } from './rotate.ts'
@@ -23,23 +23,23 @@ const sweeper: Actor = { id: 'sweeper', requestId: null }
  * One pass over everything that is due: expired, scheduled, stale pending, stuck revoking, keys past their overlap, operations
  * that died. Safe beside other replicas: a grant is claimed before it is touched. A failing grant backs off alone.
  */
-export const sweep = async (desk: Desk, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
+export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
   const report = { handled: 0, failed: 0 }
   // No more than can be begun in the first third of the lease.
-  const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * desk.leaseMs / 3000)))
+  const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
   while (!stop.aborted) {
-    const now = desk.now()
-    const due = await desk.ledger.claimDue(now, now + desk.leaseMs, batch)
+    const now = deps.now()
+    const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch)
     await paced(due, options, async grant => {
       // Its claim lapses, another replica goes on.
-      if (stop.aborted || !hasTime(desk, grant)) return
+      if (stop.aborted || !hasTime(deps, grant)) return
       report.handled++
       try {
-        await handle(desk, grant)
+        await handle(deps, grant)
       } catch (error) {
         report.failed++
-        desk.log.error({ grantId: grant.id, state: grant.state, err: error }, 'sweep of a grant failed')
-        await postponed(desk, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
+        deps.log.error({ grantId: grant.id, state: grant.state, err: error }, 'sweep of a grant failed')
+        await postponed(deps, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
           .catch(() => {}) // the ledger is down or another took over: the claim lapses
       }
     })
@@ -52,21 +52,21 @@ export const sweep = async (desk: Desk, options: SweepOptions, stop: AbortSignal
  * What was claimed in a batch may have to wait while the provider is slow. Handling takes two deadlines at the most, and the
  * lease is three: begun later than that, it might meet another replica that holds the grant by then.
  */
-const hasTime = (desk: Desk, { claimedUntil }: Grant): boolean =>
-  claimedUntil !== null && claimedUntil - desk.now() >= desk.leaseMs * 2 / 3
+const hasTime = (deps: GrantDeps, { claimedUntil }: Grant): boolean =>
+  claimedUntil !== null && claimedUntil - deps.now() >= deps.leaseMs * 2 / 3
 
-const handle = async (desk: Desk, grant: Grant): Promise<unknown> => {
-  const now = desk.now()
+const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
+  const now = deps.now()
   switch (grant.state) {
     case 'pending':
       // The principal now, its key when the owner fetches it: a secret cannot be kept.
-      if (grant.issueAt !== null && now < grant.expiresAt) return resume(desk, sweeper, grant, false)
-      return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'failed', 'stale'))
+      if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, false)
+      return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'failed', 'stale'))
     case 'active':
-      if (now >= grant.expiresAt) return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'expired', 'window over'))
-      if (isOverlapOnly(grant)) return dropPrevious(desk, sweeper, grant, grant.expiresAt)
-      return mend(desk, grant)
-    case 'revoking': return finish(desk, sweeper, grant)
+      if (now >= grant.expiresAt) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
+      if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
+      return mend(deps, grant)
+    case 'revoking': return finish(deps, sweeper, grant)
     default: return undefined
   }
 }
@@ -75,32 +75,32 @@ const handle = async (desk: Desk, grant: Grant): Promise<unknown> => {
 const isOverlapOnly = ({ dueAt, previousKeyDiesAt }: Grant): boolean => previousKeyDiesAt !== null && dueAt === previousKeyDiesAt
 
 /** After an operation that died: the provider holds what the ledger says, and no key that it does not know. */
-const mend = async (desk: Desk, grant: Grant): Promise<Grant> => {
-  const now = desk.now()
-  const principals = desk.principals(grant.attach)
+const mend = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+  const now = deps.now()
+  const principals = deps.principals(grant.attach)
   const overlapOver = grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
   const previous = overlapOver ? { previousKeyId: null, previousKeyDiesAt: null } : {}
   const mended = { ...grant, ...previous }
   try {
-    const until = desk.deadline()
+    const until = deps.deadline()
     const keep = [mended.accessKeyId, mended.previousKeyId].filter(id => id !== null)
     const pruned = await principals.pruneKeys(grant.principal, keep, until)
-    const { carrier, policy } = planOf(grant)
-    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, carrier, policy, until)
-    return await commit(desk, grant, { ...previous, principal, dueAt: dueOf(mended), claimedUntil: null, attempts: 0 },
+    const { attachment, policy } = planOf(grant)
+    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, attachment, policy, until)
+    return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(mended), claimedUntil: null, attempts: 0 },
       event(sweeper, 'mended', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
     if (!isIamError(error)) throw error
-    if (isIamError(error, 'gone', 'denied') && await isGone(desk, grant)) {
-      return finish(desk, sweeper, await startEnding(desk, sweeper, grant, 'revoked', 'the principal is gone'))
+    if (isIamError(error, 'gone', 'denied') && await isGone(deps, grant)) {
+      return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'revoked', 'the principal is gone'))
     }
-    return postponed(desk, sweeper, grant, 'attempt-failed', { operation: error.operation, kind: error.kind })
+    return postponed(deps, sweeper, grant, 'attempt-failed', { operation: error.operation, kind: error.kind })
   }
 }
 
 /** Certainly: the provider does not know it, and it is old enough for that to be believed. */
-const isGone = async (desk: Desk, grant: Grant): Promise<boolean> =>
-  desk.now() - (grant.mintedAt ?? desk.now()) >= settleMs && !(await desk.principals(grant.attach).exists(grant.principal, desk.deadline()))
+const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
+  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.principals(grant.attach).exists(grant.principal, deps.deadline()))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(

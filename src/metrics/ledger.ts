@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
-import type { GrantState } from '../ledger/grant.ts'
-import { LedgerUnavailable, StaleGrant, type Ledger } from '../ledger/ledger.ts'
+import type { GrantState } from '../domain/grant.ts'
+import { LedgerUnavailableError, StaleGrantError, type Ledger } from '../ledger/ledger.ts'
 
 export interface LedgerMetrics {
   /** The same ledger, its operations timed. */
@@ -11,7 +11,7 @@ export interface LedgerMetrics {
 
 const patienceMs = 3_000
 const states: GrantState[] = ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed']
-const kinds = { unavailable: LedgerUnavailable, stale: StaleGrant }
+const kinds = { unavailable: LedgerUnavailableError, stale: StaleGrantError }
 
 export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: number): LedgerMetrics => {
   const registers = [registry]

@@ -1,5 +1,5 @@
 import { Counter, type Registry } from 'prom-client'
-import type { Recorder } from '../http/recorder.ts'
+import type { Recorder } from '../audit/recorder.ts'
 
 export interface RecorderMetrics {
   /** The same recorder, what it is told counted. */

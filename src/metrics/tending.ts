@@ -1,8 +1,8 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
-import type { Log } from '../lifecycle/desk.ts'
+import type { Log } from '../lifecycle/deps.ts'
 import type { ReconcileReport } from '../lifecycle/reconcile.ts'
 import type { SweepReport } from '../lifecycle/sweep.ts'
-import { Problem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 
 export interface TendingMetrics {
   /** A sweep has come to its end; undefined: it failed as a whole. */
@@ -60,7 +60,7 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
     heard (log) {
       const hear = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
         const { err } = fields as { err?: unknown }
-        if (err instanceof Problem && err.code === 'policy-unproven') unproven.inc()
+        if (err instanceof ProblemError && err.code === 'policy-unproven') unproven.inc()
         log[level](fields, message)
       }
       return { info: hear('info'), warn: hear('warn'), error: hear('error') }

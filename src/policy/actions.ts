@@ -1,4 +1,4 @@
-import type { Entry } from './admitted.ts'
+import type { Entry } from '../domain/access-spec.ts'
 
 /**
  * What a level and its options mean in IAM: the one table of actions.

@@ -1,7 +1,7 @@
 import type { Finding } from '../problems.ts'
 import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
 import { reads, writes } from './actions.ts'
-import type { Entry, Layout, Level } from './admitted.ts'
+import type { Entry, Layout, Level } from '../domain/access-spec.ts'
 import { kmsKeyFault } from './kms-keys.ts'
 import { bucketAllowed, bucketFaults, readPrefix } from './names.ts'
 import { denySids, sidsOf } from './render.ts'
@@ -139,9 +139,9 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
 
 const refuseSids = (asked: readonly Asked[], entries: readonly Entry[], report: Report): void => {
   const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
-  const admitted = new Map(entries.map(entry => [entry.pointer, entry]))
+  const spec = new Map(entries.map(entry => [entry.pointer, entry]))
   for (const one of asked) {
-    const entry = admitted.get(one.pointer)
+    const entry = spec.get(one.pointer)
     for (const sid of entry ? sidsOf(entry) : [one.sid]) {
       const holder = taken.get(sid)
       if (holder === undefined) {

@@ -1,7 +1,7 @@
 import type { Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest } from '../request.ts'
 import type { Limits } from './admit.ts'
-import type { Source } from './admitted.ts'
+import type { Source } from '../domain/access-spec.ts'
 import { readSourceIps } from './source-ips.ts'
 
 type Report = (finding: Finding) => void

@@ -1,6 +1,6 @@
 import type { Finding } from '../problems.ts'
 import type { WindowRequest } from '../request.ts'
-import type { Layout, Window } from './admitted.ts'
+import type { Layout, Window } from '../domain/access-spec.ts'
 import type { Limits } from './admit.ts'
 import { lastInstant, parseInstant, toIso } from './instants.ts'
 

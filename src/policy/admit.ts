@@ -4,7 +4,7 @@ import { admitEntries } from './admit-entries.ts'
 import { admitLabels } from './admit-labels.ts'
 import { admitSource } from './admit-source.ts'
 import { admitWindow } from './admit-window.ts'
-import type { Admitted, Entry, Partition } from './admitted.ts'
+import type { AccessSpec, Entry, Partition } from '../domain/access-spec.ts'
 import { warningsOf, type Warning } from './warnings.ts'
 
 /** The guardrails of a deployment: ceilings that no request exceeds. */
@@ -39,7 +39,7 @@ export const defaultLimits: Limits = {
 }
 
 export type Admission =
-  | { ok: true, admitted: Admitted, warnings: Warning[] }
+  | { ok: true, spec: AccessSpec, warnings: Warning[] }
   | { ok: false, findings: Finding[] }
 
 /**
@@ -57,7 +57,7 @@ export const admit = (request: PolicyRequest, limits: Limits, now: Date): Admiss
   const window = admitWindow(request.window, { layout, writes: entries.writes }, limits, now, report)
   const source = admitSource(request, limits, report)
   if (findings.length > 0 || !window || !source) return { ok: false, findings }
-  const admitted: Admitted = {
+  const spec: AccessSpec = {
     partition: limits.partition,
     job: { id: request.job.id, team: request.job.team, labels },
     entries: entries.entries,
@@ -67,7 +67,7 @@ export const admit = (request: PolicyRequest, limits: Limits, now: Date): Admiss
     attach: request.attach ?? 'auto',
     ...(limits.noBucketLocation && { noBucketLocation: true as const })
   }
-  return { ok: true, admitted, warnings: warningsOf(admitted, request.window.notBefore === undefined) }
+  return { ok: true, spec, warnings: warningsOf(spec, request.window.notBefore === undefined) }
 }
 
 /** What PATCH changes of a grant. Pointers of findings are those of this body. */
@@ -83,8 +83,8 @@ export interface Change {
  *
  * @returns as admit()
  */
-export const readmit = (admitted: Admitted, change: Change, limits: Limits, now: Date): Admission => {
-  const asked = restate(admitted)
+export const readmit = (spec: AccessSpec, change: Change, limits: Limits, now: Date): Admission => {
+  const asked = restate(spec)
   const { sourceIps, vpc, ...rest } = asked
   const source = change.sourceIps === undefined && change.vpc === undefined
     ? { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
@@ -101,15 +101,15 @@ export const readmit = (admitted: Admitted, change: Change, limits: Limits, now:
       : { ...finding, pointer: '' })
     return { ok: false, findings }
   }
-  const entries: Entry[] = admission.admitted.entries.map((entry, index) => ({
-    ...entry, pointer: admitted.entries[index]?.pointer ?? entry.pointer
+  const entries: Entry[] = admission.spec.entries.map((entry, index) => ({
+    ...entry, pointer: spec.entries[index]?.pointer ?? entry.pointer
   }))
-  return { ...admission, admitted: { ...admission.admitted, entries } }
+  return { ...admission, spec: { ...admission.spec, entries } }
 }
 
 /** The request that asks for exactly what was admitted. admit() of it gives the same again, but for the entries' pointers. */
-export const restate = (admitted: Admitted): PolicyRequest => {
-  const { job, entries, window, source, layout, attach } = admitted
+export const restate = (spec: AccessSpec): PolicyRequest => {
+  const { job, entries, window, source, layout, attach } = spec
   const graceSeconds = (Date.parse(window.outputNotAfter) - Date.parse(window.notAfter)) / 1000
   return {
     job: { id: job.id, team: job.team, ...(Object.keys(job.labels).length > 0 && { labels: job.labels }) },

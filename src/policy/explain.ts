@@ -1,5 +1,5 @@
-import type { PolicyDocument, Statement } from './document.ts'
-import { many } from './document.ts'
+import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
+import { many } from '../domain/policy-document.ts'
 
 /** One statement in plain English, for someone who does not read IAM. */
 export interface Explanation { sid: string, effect: 'Allow' | 'Deny', text: string }

@@ -1,4 +1,4 @@
-import type { Partition } from './admitted.ts'
+import type { Partition } from '../domain/access-spec.ts'
 import type { Fault } from './names.ts'
 
 // Source: AWS KMS Developer Guide, "Key identifiers": key ARN; multi-Region keys begin with mrk-.

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { Finding } from '../problems.ts'
-import type { Admitted, Attach, Layout } from './admitted.ts'
-import type { ConditionBlock, PolicyDocument, Statement } from './document.ts'
+import type { AccessSpec, AttachmentChoice, Layout, PolicyAttachment } from '../domain/access-spec.ts'
+import type { ConditionBlock, PolicyDocument, Statement } from '../domain/policy-document.ts'
 import { render } from './render.ts'
 
 export { canonicalJson } from './canonical-json.ts'
@@ -12,10 +12,8 @@ export { canonicalJson } from './canonical-json.ts'
  */
 export const limits = { inline: 2048, managed: 6144, session: 2048 } as const
 
-export type AttachMode = Exclude<Attach, 'auto'>
-
 /** Characters without white space that a provider takes, per way of attaching; one that is not here does not exist there. */
-export type Sizes = Partial<Record<AttachMode, number>>
+export type Sizes = Partial<Record<PolicyAttachment, number>>
 
 export interface Measure {
   /** Characters without white space, as IAM counts them. */
@@ -56,37 +54,37 @@ const sortKeys = <T>(object: Record<string, T>, each: (value: T) => T = value =>
 const charactersOf = (json: string): number => json.replace(/\s/g, '').length
 
 /** How a policy of that size is attached: `auto` tries inline, then managed. undefined: it fits nowhere that was asked for. */
-export const chooseAttach = (attach: Attach, characters: number, sizes: Sizes = limits): AttachMode | undefined =>
+export const chooseAttachment = (attach: AttachmentChoice, characters: number, sizes: Sizes = limits): PolicyAttachment | undefined =>
   tried(attach).find(mode => characters <= (sizes[mode] ?? -1))
 
-const tried = (attach: Attach): AttachMode[] => attach === 'auto' ? ['inline', 'managed'] : [attach]
+const tried = (attach: AttachmentChoice): PolicyAttachment[] => attach === 'auto' ? ['inline', 'managed'] : [attach]
 
-/** The finding for a policy that chooseAttach() cannot place: used, limit, and which other layout or attach would do. */
-export const tooLarge = (admitted: Admitted, attach: Attach, sizes: Sizes = limits): Finding => {
-  const used = charactersOf(JSON.stringify(render(admitted)))
+/** The finding for a policy that chooseAttachment() cannot place: used, limit, and which other layout or attach would do. */
+export const tooLarge = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes = limits): Finding => {
+  const used = charactersOf(JSON.stringify(render(spec)))
   const largest = tried(attach).filter(mode => sizes[mode] !== undefined).at(-1) ?? 'managed'
   return {
     code: 'policy-too-large',
     pointer: '',
     detail: `The policy has ${used} characters; ${wayOf[largest]} has at most ${sizes[largest] ?? 0}.`,
-    hint: waysOut(admitted, attach, used, sizes).join(' ')
+    hint: waysOut(spec, attach, used, sizes).join(' ')
   }
 }
 
-const wayOf: Record<AttachMode, string> = {
+const wayOf: Record<PolicyAttachment, string> = {
   inline: 'an inline policy', managed: 'a managed policy', session: 'a session policy'
 }
 
 // `guide` is never offered: it fits because it binds less.
 const alternatives: readonly Layout[] = ['everywhere', 'guarded']
 
-const waysOut = (admitted: Admitted, attach: Attach, used: number, sizes: Sizes): string[] => {
+const waysOut = (spec: AccessSpec, attach: AttachmentChoice, used: number, sizes: Sizes): string[] => {
   const layouts = alternatives
-    .filter(layout => layout !== admitted.layout)
-    .map(layout => ({ layout, characters: charactersOf(JSON.stringify(render({ ...admitted, layout }))) }))
-  const fitting = layouts.filter(({ characters }) => chooseAttach(attach, characters, sizes) !== undefined)
+    .filter(layout => layout !== spec.layout)
+    .map(layout => ({ layout, characters: charactersOf(JSON.stringify(render({ ...spec, layout }))) }))
+  const fitting = layouts.filter(({ characters }) => chooseAttachment(attach, characters, sizes) !== undefined)
   const ways = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
-  const managed = chooseAttach('managed', used, sizes) !== undefined
+  const managed = chooseAttachment('managed', used, sizes) !== undefined
   if (attach === 'inline' && managed) ways.push('Attach `managed` or `auto` would fit.')
   if (attach === 'session' && managed) ways.push('A user would fit: attach `managed` or `auto`.')
   return ways.length > 0 ? ways : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']

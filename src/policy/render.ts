@@ -2,8 +2,8 @@ import {
   bucketActions, completeMultipartUpload, deleteObject, getObject, keyActions, listActions, listBucket, objectActions, putObjectAcl,
   writeObjects, writes
 } from './actions.ts'
-import type { Admitted, Entry, Partition, Source } from './admitted.ts'
-import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from './document.ts'
+import type { AccessSpec, Entry, Partition, Source } from '../domain/access-spec.ts'
+import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../domain/policy-document.ts'
 
 /**
  * Renders what was admitted as an IAM policy. Pure and total: the same admitted request gives the same text, and every
@@ -12,44 +12,44 @@ import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from './doc
  * What the document means, which prove/ checks by itself: an entry covers its actions on its bucket and prefix, from notBefore on,
  * until notAfter where it only reads and until outputNotAfter where it writes, from the source alone.
  */
-export const render = (admitted: Admitted): PolicyDocument => ({
+export const render = (spec: AccessSpec): PolicyDocument => ({
   Version: '2012-10-17',
-  Statement: layouts[admitted.layout](admitted)
+  Statement: layouts[spec.layout](spec)
 })
 
-const everywhere = (admitted: Admitted): Statement[] => admitted.entries.flatMap(entry => [
-  ...allows(admitted, entry, { ...within(admitted.window.notBefore, endOf(admitted, entry)), ...from(admitted.source) }),
-  ...keys(admitted, entry)
+const everywhere = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry => [
+  ...allows(spec, entry, { ...within(spec.window.notBefore, endOf(spec, entry)), ...from(spec.source) }),
+  ...keys(spec, entry)
 ])
 
 /**
  * The window and the source in Denies, which count whatever allows: a bucket policy, too. Negated operators match when the key
  * is missing from the request, so a request without a source address is denied.
  */
-const guarded = (admitted: Admitted): Statement[] => [
-  ...admitted.entries.flatMap(entry => [
-    ...allows(admitted, entry, outlived(admitted, entry) ? { DateLessThan: currentTime(admitted.window.notAfter) } : {}),
-    ...keys(admitted, entry)
+const guarded = (spec: AccessSpec): Statement[] => [
+  ...spec.entries.flatMap(entry => [
+    ...allows(spec, entry, outlived(spec, entry) ? { DateLessThan: currentTime(spec.window.notAfter) } : {}),
+    ...keys(spec, entry)
   ]),
-  deny(denySids.beforeStart, { DateLessThan: currentTime(admitted.window.notBefore) }),
-  ...(hasGrace(admitted) ? [readsAfterEnd(admitted)] : []),
-  deny(denySids.afterEnd, { DateGreaterThanEquals: currentTime(lastEnd(admitted)) }),
-  ...otherSources(admitted.source)
+  deny(denySids.beforeStart, { DateLessThan: currentTime(spec.window.notBefore) }),
+  ...(hasGrace(spec) ? [readsAfterEnd(spec)] : []),
+  deny(denySids.afterEnd, { DateGreaterThanEquals: currentTime(lastEnd(spec)) }),
+  ...otherSources(spec.source)
 ]
 
 /** The published guide to the letter: the reads are bound to nothing, the writes with strict operators, and the actions are its own. */
-const guide = (admitted: Admitted): Statement[] => admitted.entries.map(entry => {
+const guide = (spec: AccessSpec): Statement[] => spec.entries.map(entry => {
   const reading = [getObject.action, listBucket.action]
-  if (!writes(entry)) return allow(admitted, entry, reading)
+  if (!writes(entry)) return allow(spec, entry, reading)
   const writing = writeObjects.map(row => row.action)
-  return allow(admitted, entry, [
+  return allow(spec, entry, [
     ...reading,
     ...writing.slice(0, 1), putObjectAcl.action, ...writing.slice(1), completeMultipartUpload,
     ...(entry.delete ? [deleteObject.action] : [])
   ], {
-    DateGreaterThan: currentTime(admitted.window.notBefore),
-    DateLessThan: currentTime(admitted.window.notAfter),
-    ...from(admitted.source)
+    DateGreaterThan: currentTime(spec.window.notBefore),
+    DateLessThan: currentTime(spec.window.notAfter),
+    ...from(spec.source)
   })
 })
 
@@ -76,12 +76,12 @@ export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArn
 
 // --- one entry ---
 
-const allows = (admitted: Admitted, entry: Entry, condition: ConditionBlock): Statement[] => {
+const allows = (spec: AccessSpec, entry: Entry, condition: ConditionBlock): Statement[] => {
   const list = listActions(entry)
-  const onBucket = [...(admitted.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
-  const own = allow(admitted, entry, [...objectActions(entry), ...onBucket], condition)
+  const onBucket = [...(spec.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
+  const own = allow(spec, entry, [...objectActions(entry), ...onBucket], condition)
   // A bucket's ARN that no action of the statement is checked against would only wait for one.
-  if (onBucket.length === 0) own.Resource = arnsOf(admitted.partition, entry).slice(1)
+  if (onBucket.length === 0) own.Resource = arnsOf(spec.partition, entry).slice(1)
   if (entry.prefix === '') return [own]
   // s3:prefix exists in listings only: GetBucketLocation under that condition would never be allowed.
   const listing: Statement[] = list.length === 0
@@ -90,17 +90,17 @@ const allows = (admitted: Admitted, entry: Entry, condition: ConditionBlock): St
         Sid: entry.sid + suffixes.list,
         Effect: 'Allow',
         Action: list,
-        Resource: [bucketArn(admitted.partition, entry)],
+        Resource: [bucketArn(spec.partition, entry)],
         Condition: { StringLike: { 's3:prefix': `${entry.prefix}*` }, ...condition }
       }]
   return [own, ...listing]
 }
 
-const allow = (admitted: Admitted, entry: Entry, actions: string[], condition: ConditionBlock = {}): Statement => ({
+const allow = (spec: AccessSpec, entry: Entry, actions: string[], condition: ConditionBlock = {}): Statement => ({
   Sid: entry.sid,
   Effect: 'Allow',
   Action: actions,
-  Resource: arnsOf(admitted.partition, entry),
+  Resource: arnsOf(spec.partition, entry),
   ...(Object.keys(condition).length > 0 ? { Condition: condition } : {})
 })
 
@@ -109,14 +109,14 @@ const allow = (admitted: Admitted, entry: Entry, actions: string[], condition: C
  * for forward access sessions), and S3's own check binds the source. The window is bound here, since a Deny of s3:* does not reach it.
  * One statement per region, so that a key is used through S3 of its own region alone.
  */
-const keys = (admitted: Admitted, entry: Entry): Statement[] => regionsOf(entry).map((region, index) => ({
+const keys = (spec: AccessSpec, entry: Entry): Statement[] => regionsOf(entry).map((region, index) => ({
   Sid: keysSid(entry, index),
   Effect: 'Allow',
   Action: keyActions(entry),
   Resource: entry.kmsKeyArns.filter(arn => regionOf(arn) === region),
   Condition: {
-    StringEquals: { 'kms:ViaService': `s3.${region}.${admitted.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'}` },
-    ...within(admitted.window.notBefore, endOf(admitted, entry))
+    StringEquals: { 'kms:ViaService': `s3.${region}.${spec.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'}` },
+    ...within(spec.window.notBefore, endOf(spec, entry))
   }
 }))
 
@@ -142,27 +142,27 @@ const within = (start: string, end: string): ConditionBlock => ({
   DateLessThan: currentTime(end)
 })
 
-const endOf = (admitted: Admitted, entry: Entry): string => writes(entry) ? admitted.window.outputNotAfter : admitted.window.notAfter
+const endOf = (spec: AccessSpec, entry: Entry): string => writes(entry) ? spec.window.outputNotAfter : spec.window.notAfter
 
-const lastEnd = (admitted: Admitted): string =>
-  admitted.entries.some(writes) ? admitted.window.outputNotAfter : admitted.window.notAfter
+const lastEnd = (spec: AccessSpec): string =>
+  spec.entries.some(writes) ? spec.window.outputNotAfter : spec.window.notAfter
 
-const hasGrace = (admitted: Admitted): boolean => lastEnd(admitted) !== admitted.window.notAfter
+const hasGrace = (spec: AccessSpec): boolean => lastEnd(spec) !== spec.window.notAfter
 
 /**
  * In the grace of the output nothing is open but what is written to. A read entry of the same bucket shares its bucket ARN, and
  * perhaps its keys, with NotResource: its Allows carry the end themselves (outlived).
  */
-const readsAfterEnd = (admitted: Admitted): Statement => ({
+const readsAfterEnd = (spec: AccessSpec): Statement => ({
   Sid: denySids.readsAfterEnd,
   Effect: 'Deny',
   Action: 's3:*',
-  NotResource: [...new Set(admitted.entries.filter(writes).flatMap(entry => arnsOf(admitted.partition, entry)))],
-  Condition: { DateGreaterThanEquals: currentTime(admitted.window.notAfter) }
+  NotResource: [...new Set(spec.entries.filter(writes).flatMap(entry => arnsOf(spec.partition, entry)))],
+  Condition: { DateGreaterThanEquals: currentTime(spec.window.notAfter) }
 })
 
-const outlived = (admitted: Admitted, entry: Entry): boolean =>
-  hasGrace(admitted) && !writes(entry) && admitted.entries.some(other => writes(other) && other.bucket === entry.bucket)
+const outlived = (spec: AccessSpec, entry: Entry): boolean =>
+  hasGrace(spec) && !writes(entry) && spec.entries.some(other => writes(other) && other.bucket === entry.bucket)
 
 // --- source ---
 

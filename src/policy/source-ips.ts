@@ -160,7 +160,7 @@ const cidr = (text: string): Block => {
 const privateV4 = [
   '0.0.0.0/8', // this network
   '10.0.0.0/8', // private, RFC 1918
-  '100.64.0.0/10', // carrier-grade NAT, RFC 6598
+  '100.64.0.0/10', // attachment-grade NAT, RFC 6598
   '127.0.0.0/8', // loopback
   '169.254.0.0/16', // link-local
   '172.16.0.0/12', // private, RFC 1918

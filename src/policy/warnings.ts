@@ -1,5 +1,5 @@
 import { writes } from './actions.ts'
-import type { Admitted } from './admitted.ts'
+import type { AccessSpec } from '../domain/access-spec.ts'
 
 /** What is granted as asked, and worth a second look. */
 export interface Warning { code: WarningCode, detail: string }
@@ -19,8 +19,8 @@ export type WarningCode =
 const longSeconds = 12 * 3600
 
 /** @param startDefaulted whether the request left notBefore out */
-export const warningsOf = (admitted: Admitted, startDefaulted: boolean): Warning[] => {
-  const { entries, window, source, layout } = admitted
+export const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {
+  const { entries, window, source, layout } = spec
   const writing = entries.filter(writes)
   const guide = layout === 'guide'
   const warnings: Warning[] = []
@@ -40,7 +40,7 @@ export const warningsOf = (admitted: Admitted, startDefaulted: boolean): Warning
     warn(writes(entry) && entry.prefix === '', 'write-whole-bucket',
       `${entry.sid}: the job may overwrite every object of ${entry.bucket}; a prefix of its own would keep others' safe.`)
   }
-  warn(admitted.noBucketLocation === true && !guide, 'no-bucket-location',
+  warn(spec.noBucketLocation === true && !guide, 'no-bucket-location',
     'The provider has no s3:GetBucketLocation, so it is not granted: give the job\'s S3 client its region.')
   warn(source.kind === 'any', 'source-any', 'The access works from every address: whoever has the key has it.')
   warn(startDefaulted, 'window-starts-now', `The window starts at ${window.notBefore}, by this service's clock.`)

@@ -6,7 +6,7 @@ import { openAudit } from '../../src/audit/log.ts'
 import { auditFiles, issued, secret } from './written.ts'
 
 const cli = (args: string[]) => new Promise<{ code: number, stdout: string, stderr: string }>(resolve => {
-  execFile(process.execPath, ['src/audit/verify.ts', ...args], (error, stdout, stderr) =>
+  execFile(process.execPath, ['src/commands/audit-verify.ts', ...args], (error, stdout, stderr) =>
     resolve({ code: error ? Number(error.code) : 0, stdout, stderr }))
 })
 

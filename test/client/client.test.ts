@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { generate, schemaFile } from '../../client/generate.ts'
-import { createClient, NoAnswer, Problem, type ClientOptions } from '../../src/client/index.ts'
+import { createClient, NoAnswerError, ProblemError, type ClientOptions } from '../../src/client/index.ts'
 import { appOf, bench, guideJob } from '../harness.ts'
 
 t.test('the types are those of the OpenAPI document', async t => {
@@ -24,7 +24,7 @@ t.test('every operation has a method, and works against the service', async t =>
     }
   })
   const { grant, credentials } = await client.issue(guideJob())
-  t.equal(await b.client.callerIdentity(credentials ?? { accessKeyId: '', secretAccessKey: '' }, b.desk.deadline()),
+  t.equal(await b.client.callerIdentity(credentials ?? { accessKeyId: '', secretAccessKey: '' }, b.deps.deadline()),
     `arn:aws:iam::000000000000:user${grant.user.path}${grant.user.name}`, 'the key works')
   t.same(await client.get(grant.id), grant)
   const listed = await client.list({ state: 'active', team: 'nlp', limit: 1 })
@@ -67,14 +67,14 @@ t.test('calls of their own make grants of their own; one key makes one', async t
   t.equal(ids.size, 4)
 })
 
-t.test('a refusal is a Problem with its place and its hint', async t => {
+t.test('a refusal is a ProblemError with its place and its hint', async t => {
   const b = await bench(t)
   const url = await (await appOf(t, b)).listen({ host: '127.0.0.1', port: 0 })
   const client = createClient({ url, token: b.tokens.nlp })
   const refused = await client.issue(guideJob({ datasets: [{ bucket: 'No' }], sourceIps: ['0.0.0.0/0'] })).catch((error: unknown) => error)
-  t.ok(refused instanceof Problem)
-  t.match(refused, { name: 'Problem', status: 422, code: 'bucket-invalid', pointer: '/datasets/0/bucket', hint: /./, requestId: /./ })
-  t.match((refused as Problem).errors.map(({ code }) => code), ['bucket-invalid', 'bucket-invalid', 'ip-everyone'])
+  t.ok(refused instanceof ProblemError)
+  t.match(refused, { name: 'ProblemError', status: 422, code: 'bucket-invalid', pointer: '/datasets/0/bucket', hint: /./, requestId: /./ })
+  t.match((refused as ProblemError).errors.map(({ code }) => code), ['bucket-invalid', 'bucket-invalid', 'ip-everyone'])
   t.match(await createClient({ url, token: 'nobody' }).list().catch((error: unknown) => error), { status: 401, code: 'unauthenticated' })
 })
 
@@ -116,11 +116,11 @@ t.test('what is sent again, and when', async t => {
     ['500', 'complete', [problem(500, 'internal')], [], { code: 'internal' }],
     ['502 of the service', 'complete', [problem(502, 'iam-refused')], [], { code: 'iam-refused' }],
     ['502 of a proxy', 'complete', [page(502), done], ['backoff'], 'done'],
-    ['404 of a stranger', 'complete', [page(404)], [], { name: 'NoAnswer', status: 404 }],
-    ['200 of a stranger', 'complete', [page(200)], [], { name: 'NoAnswer', status: 200 }],
+    ['404 of a stranger', 'complete', [page(404)], [], { name: 'NoAnswerError', status: 404 }],
+    ['200 of a stranger', 'complete', [page(200)], [], { name: 'NoAnswerError', status: 200 }],
     ['longer than the deadline', 'issue', [problem(429, 'too-many-grants', { 'retry-after': '60' })], [], { code: 'too-many-grants' }],
     ['a lost answer', 'issue', [broken('ECONNRESET'), done], ['backoff'], 'done'],
-    ['a lost answer of rotate', 'rotate', [broken('ECONNRESET')], [], { name: 'NoAnswer', message: /ECONNRESET/ }],
+    ['a lost answer of rotate', 'rotate', [broken('ECONNRESET')], [], { name: 'NoAnswerError', message: /ECONNRESET/ }],
     ['rotate that was never sent', 'rotate', [broken('ECONNREFUSED'), done], ['backoff'], 'done'],
     ['rotate, 503', 'rotate', [problem(503, 'iam-unavailable', { 'retry-after': '5' }), done], [5000], 'done']
   ]
@@ -141,14 +141,14 @@ t.test('what is sent again, and when', async t => {
 
 t.test('the deadline ends it', async t => {
   const s = scripted(Array.from({ length: 3 }, () => broken('ECONNREFUSED')), { deadlineMs: 400 })
-  await t.rejects(s.client.complete('x'), { name: 'NoAnswer' })
+  await t.rejects(s.client.complete('x'), { name: 'NoAnswerError' })
   t.equal(s.sent.length, 2, '250 ms fit, 500 ms do not')
 })
 
 t.test('lastAttempt ends it', async t => {
   const end = new AbortController()
   const s = scripted([broken('ECONNREFUSED')], { lastAttempt: end.signal, async sleep () { end.abort() } })
-  await t.rejects(s.client.complete('x'), { name: 'NoAnswer' })
+  await t.rejects(s.client.complete('x'), { name: 'NoAnswerError' })
   t.equal(s.sent.length, 1)
 })
 
@@ -158,7 +158,7 @@ t.test('a server that never answers is given up', async t => {
   t.teardown(() => { server.closeAllConnections(); server.close() })
   const { port } = server.address() as AddressInfo
   const client = createClient({ url: `http://127.0.0.1:${port}`, token: 'x', deadlineMs: 300 })
-  await t.rejects(client.complete('x'), { name: 'NoAnswer', message: /time is up/ })
+  await t.rejects(client.complete('x'), { name: 'NoAnswerError', message: /time is up/ })
 })
 
 t.test('the token stays between client and service', async t => {
@@ -188,6 +188,6 @@ t.test('the token stays between client and service', async t => {
     t.teardown(() => { server.closeAllConnections(); server.close() })
   }
   const client = createClient({ url: `http://127.0.0.1:${(here.address() as AddressInfo).port}`, token: 'x', deadlineMs: 200 })
-  await t.rejects(client.complete('x'), NoAnswer)
+  await t.rejects(client.complete('x'), NoAnswerError)
   t.strictSame(seen, [])
 })

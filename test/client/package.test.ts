@@ -31,12 +31,12 @@ t.test('the package has what it says, and works where it is installed, as its RE
   cpSync(join(home, 'client', tarball?.filename ?? ''), join(consumer, 'client.tgz'))
   writeFileSync(join(consumer, 'package.json'), '{"type":"module","private":true}')
   execFileSync('npm', ['install', '--offline', '--no-audit', '--no-fund', '--loglevel=error', './client.tgz'], { cwd: consumer })
-  const use = `import { createClient, Problem, type GrantRequest } from '@job-access/client'
+  const use = `import { createClient, ProblemError, type GrantRequest } from '@job-access/client'
 const request: GrantRequest = { job: { id: 'a', team: 'b' }, window: { durationSeconds: 60 } }
 const client = createClient({ url: 'http://127.0.0.1:1', token: 'x', deadlineMs: 1 })
 // @ts-expect-error The request's types are the service's.
 const wrong: GrantRequest = { ...request, layout: 'wide' }
-try { await client.issue(request) } catch (error) { console.log(error instanceof Problem, (error as Error).name, wrong.layout) }
+try { await client.issue(request) } catch (error) { console.log(error instanceof ProblemError, (error as Error).name, wrong.layout) }
 `
   writeFileSync(join(consumer, 'use.ts'), use)
   const [, example = ''] = /```ts\n(.*?)```/s.exec(readFileSync(join(root, 'client', 'README.md'), 'utf8')) ?? []
@@ -49,6 +49,6 @@ ${example}`)
   writeFileSync(join(consumer, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['use.ts', 'readme.ts'] }))
   execFileSync(join(root, 'node_modules', '.bin', 'tsc'), { cwd: consumer, stdio: 'inherit' })
   const said = execFileSync(process.execPath, ['--disable-warning=ExperimentalWarning', 'use.ts'], { cwd: consumer, encoding: 'utf8' })
-  t.equal(said, 'false NoAnswer wide\n')
+  t.equal(said, 'false NoAnswerError wide\n')
   t.match(execFileSync(join(consumer, 'node_modules', '.bin', 'job-access'), ['help'], { encoding: 'utf8' }), /credential-process/)
 })

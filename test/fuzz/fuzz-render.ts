@@ -11,7 +11,7 @@ import { randomPolicyRequest } from './random-policy-requests.ts'
 /** What a run found. `failures` are for people to read; each says how to see it again. */
 export interface Findings {
   requests: number
-  admitted: number
+  spec: number
   /** Refused requests by problem code. */
   refused: Record<string, number>
   layouts: Record<string, number>
@@ -42,7 +42,7 @@ const anyMutant = (draw: Draw, policy: Parameters<typeof mutants>[0]) => {
  */
 export const fuzzRender = (seed: number, requests: number, progress: (done: number) => void = () => {}): Findings => {
   const findings: Findings = {
-    requests, admitted: 0, refused: {}, layouts: {}, covered: 0, asked: 0, allowed: 0, mutantsRefused: 0, mutantsProven: 0, failures: []
+    requests, spec: 0, refused: {}, layouts: {}, covered: 0, asked: 0, allowed: 0, mutantsRefused: 0, mutantsProven: 0, failures: []
   }
   for (let n = 0; n < requests; n++) {
     if (n > 0 && n % 10_000 === 0) progress(n)
@@ -54,21 +54,21 @@ export const fuzzRender = (seed: number, requests: number, progress: (done: numb
       for (const code of new Set(admission.findings.map(finding => finding.code))) count(findings.refused, code)
       continue
     }
-    const { admitted } = admission
-    findings.admitted++
-    count(findings.layouts, admitted.layout)
-    const policy = render(admitted)
-    const proof = prove(policy, admitted)
+    const { spec } = admission
+    findings.spec++
+    count(findings.layouts, spec.layout)
+    const policy = render(spec)
+    const proof = prove(policy, spec)
     findings.covered += proof.probes
     if (!proof.ok) {
       fail(`not proven, ${proof.reason}`, proof.counterexample)
       continue
     }
-    const intends = intention(admitted)
+    const intends = intention(spec)
     const askNear = (document: typeof policy, times: number, what: string) => {
       const statements = compile(document)
       for (let i = 0; i < times; i++) {
-        const near = randomRequest(draw, admitted)
+        const near = randomRequest(draw, spec)
         const { allowed } = decide(statements, near)
         findings.asked++
         if (allowed) findings.allowed++
@@ -79,7 +79,7 @@ export const fuzzRender = (seed: number, requests: number, progress: (done: numb
     if (n % 20 !== 0) continue
     const mutant = anyMutant(draw, policy)
     if (mutant === undefined) continue
-    const verdict = prove(mutant.policy, admitted)
+    const verdict = prove(mutant.policy, spec)
     if (verdict.ok) {
       findings.mutantsProven++
       askNear(mutant.policy, 50, `${mutant.what} proven`)

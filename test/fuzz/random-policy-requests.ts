@@ -1,6 +1,6 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
-import type { Partition } from '../../src/policy/admitted.ts'
+import type { Partition } from '../../src/domain/access-spec.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 import type { Draw } from '../policy/prove/seeded.ts'
 

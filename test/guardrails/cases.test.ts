@@ -71,7 +71,7 @@ t.test('a file that does not have the form is refused, not half read', async t =
     [`limits: { maxWindow: 5 }${head}  - { name: one, caller: nlp, request: data, expect: deny }`,
       /^cases\.yaml: \/limits\/maxWindow is not a limit$/]
   ]
-  for (const [text, message] of refused) t.throws(() => parseCases(text, 'cases.yaml'), { name: 'CasesInvalid', message }, String(message))
+  for (const [text, message] of refused) t.throws(() => parseCases(text, 'cases.yaml'), { name: 'CasesError', message }, String(message))
 })
 
 t.test('limits are those of the file', async t => {

@@ -8,7 +8,7 @@ import { schemaText } from '../../src/guardrails/schema.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 const run = (...args: string[]): Promise<{ code: number, out: string, err: string }> => new Promise((resolve, reject) => {
-  execFile(process.execPath, ['src/guardrails/cli.ts', ...args], { cwd: root }, (error, out, err) => {
+  execFile(process.execPath, ['src/commands/guardrails.ts', ...args], { cwd: root }, (error, out, err) => {
     if (error && typeof error.code !== 'number') reject(error)
     else resolve({ code: error ? Number(error.code) : 0, out, err })
   })

@@ -4,7 +4,7 @@ import { buildEngine } from '../../src/guardrails/engine.ts'
 import { checks, loadGuardrails, maxQuestions, type Caller, type Decision, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import type { Policy } from '../../src/guardrails/policies.ts'
 import { questionsOf } from '../../src/guardrails/questions.ts'
-import type { Admitted } from '../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, at, entry, nlp, now } from './sample.ts'
 
 const everything = '@id("everything") permit (principal, action, resource);\n'
@@ -14,7 +14,7 @@ const rules = (text: string): Guardrails => {
   loaded.set(text, guardrails)
   return guardrails
 }
-const decide = (text: string, request: Admitted = asked(), caller: Caller = nlp): Decision =>
+const decide = (text: string, request: AccessSpec = asked(), caller: Caller = nlp): Decision =>
   rules(text).decide(caller, request, 'issue', at)
 const on = (condition: string) => `${everything}
   @id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
@@ -157,7 +157,7 @@ t.test('a policy sees the request as it is', async t => {
       cluster: 'eu-1'
     }
   }
-  const sees: Array<[condition: string, request?: Admitted, caller?: Caller]> = [
+  const sees: Array<[condition: string, request?: AccessSpec, caller?: Caller]> = [
     ['resource.bucket == "acmeco-data" && resource.prefix == "" && resource.folder == ""'],
     ['resource.prefix == "nlp/runs/" && resource.folder == "nlp"', asked({ entries: [entry({ prefix: 'nlp/runs/' })] })],
     ['resource.list'],

@@ -30,8 +30,8 @@ t.test('the open set leaves team isolation, and a scheduled key to its owner', a
   const guardrails = loadGuardrails(await read('open.cedar'), 'open.cedar')
   const admission = admit(guideRequest, defaultLimits, now)
   if (!admission.ok) throw new Error('the guide’s request is admissible')
-  t.match(guardrails.decide(nlp, admission.admitted, 'issue', at), { allowed: true })
-  t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.admitted, 'issue', at),
+  t.match(guardrails.decide(nlp, admission.spec, 'issue', at), { allowed: true })
+  t.match(guardrails.decide({ ...nlp, teams: ['vision'] }, admission.spec, 'issue', at),
     { allowed: false, decidedBy: ['team isolation'] })
   const resource = { team: 'nlp', jobId: 'job', owner: nlp.id, labels: {} }
   t.match(guardrails.decideOnGrant(nlp, resource, 'collect', at), { allowed: true })

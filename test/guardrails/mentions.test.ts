@@ -8,7 +8,7 @@ import { mentionsOf, type Mentions } from '../../src/guardrails/mentions.ts'
 import { parsePolicies } from '../../src/guardrails/policies.ts'
 import { grantQuestion, questionsOf, teamQuestion } from '../../src/guardrails/questions.ts'
 import { actions, schemaText, type AccessAction, type Action } from '../../src/guardrails/schema.ts'
-import type { Admitted } from '../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, entry } from './sample.ts'
 
 /*
@@ -76,7 +76,7 @@ const caller: fc.Arbitrary<Caller> = fc.record({
   teams: fc.subarray(['nlp', 'vision', '*']),
   attributes: fc.dictionary(fc.constantFrom('namespace', 'issuer', 'team', 'kind', 'x', '__proto__'), fc.constantFrom('c', 'x', 'team'))
 })
-const request: fc.Arbitrary<Admitted> = fc.record({
+const request: fc.Arbitrary<AccessSpec> = fc.record({
   job: fc.record({
     id: fc.constantFrom('j', 'i'),
     team: fc.constantFrom('nlp',
@@ -95,7 +95,7 @@ const request: fc.Arbitrary<Admitted> = fc.record({
     notAfter: fc.constant('2025-07-17T01:00:00Z'),
     outputNotAfter: fc.constantFrom('2025-07-17T01:00:00Z', '2025-07-17T02:00:00Z')
   }),
-  source: fc.constantFrom<Admitted['source']>(
+  source: fc.constantFrom<AccessSpec['source']>(
     { kind: 'any' }, { kind: 'ip', cidrs: ['10.1.0.0/16'] }, { kind: 'ip', cidrs: ['2001:db8::/48'] },
     { kind: 'vpc', vpcIds: ['vpc-1'], vpcEndpointIds: [], cidrs: ['10.0.0.1/32'] },
     { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-1'], cidrs: [] }),

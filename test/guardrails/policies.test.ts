@@ -1,12 +1,12 @@
 import t from 'tap'
-import { GuardrailsInvalid, loadGuardrails } from '../../src/guardrails/guardrails.ts'
+import { GuardrailsError, loadGuardrails } from '../../src/guardrails/guardrails.ts'
 
 const findingsOf = (text: string): string[] => {
   try {
     loadGuardrails(text, 'rules.cedar')
     return []
   } catch (error) {
-    if (!(error instanceof GuardrailsInvalid)) throw error
+    if (!(error instanceof GuardrailsError)) throw error
     return error.message.split('\n')
   }
 }

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { GuardrailsInvalid, loadGuardrails, type Guardrails } from '../../src/guardrails/guardrails.ts'
+import { GuardrailsError, loadGuardrails, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import { openGuardrails } from '../../src/guardrails/reload.ts'
 import { asked, at, nlp } from './sample.ts'
 
@@ -53,12 +53,12 @@ t.test('a bad file changes nothing, and is reported', async t => {
 
 t.test('there is no start without a good file', async t => {
   const dir = t.testdir({ 'bad.cedar': 'permit (principal, action, resource);' })
-  await t.rejects(openGuardrails(join(dir, 'bad.cedar')), new GuardrailsInvalid([
+  await t.rejects(openGuardrails(join(dir, 'bad.cedar')), new GuardrailsError([
     { file: join(dir, 'bad.cedar'), line: 1, column: 1, message: 'a policy needs an @id("…"), so that a denial can name it' }
   ]))
   await t.rejects(openGuardrails(join(dir, 'none.cedar')),
-    { name: 'GuardrailsInvalid', message: /none\.cedar:1:1: cannot be read: ENOENT/ })
-  await t.rejects(openGuardrails(dir), { name: 'GuardrailsInvalid', message: /cannot be read: EISDIR/ })
+    { name: 'GuardrailsError', message: /none\.cedar:1:1: cannot be read: ENOENT/ })
+  await t.rejects(openGuardrails(dir), { name: 'GuardrailsError', message: /cannot be read: EISDIR/ })
 })
 
 t.test('a byte order mark is no part of the policies', async t => {

@@ -1,5 +1,5 @@
 import type { Caller } from '../../src/guardrails/guardrails.ts'
-import type { Admitted, Entry } from '../../src/policy/admitted.ts'
+import type { AccessSpec, Entry } from '../../src/domain/access-spec.ts'
 
 export const now = new Date('2025-07-16T00:00:00Z')
 export const at = { now }
@@ -20,7 +20,7 @@ export const entry = (part: Partial<Entry> = {}): Entry => ({
 })
 
 /** A read-only job of team nlp for three hours from one IPv4 address, its entries at /access/0, /access/1, ... */
-export const asked = (part: Partial<Admitted> = {}): Admitted => {
+export const asked = (part: Partial<AccessSpec> = {}): AccessSpec => {
   const entries = part.entries ?? [entry()]
   return {
     partition: 'aws',

@@ -2,8 +2,8 @@ import type { FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { NewAuditEvent } from '../../src/audit/event.ts'
 import type { Audit } from '../../src/audit/log.ts'
-import { recorder } from '../../src/http/recorder.ts'
-import { Problem } from '../../src/problems.ts'
+import { recorder } from '../../src/audit/recorder.ts'
+import { ProblemError } from '../../src/problems.ts'
 import { appOf, bearer, bench, guideJob, silent } from '../harness.ts'
 
 /** Which decisions are told to the audit; how it keeps them is test/audit's. */
@@ -68,6 +68,6 @@ t.test('a ceiling', async t => {
 t.test('a policy that was not proven', async t => {
   const { events, service } = await audited(t)
   const request = { id: 'req-1', ip: '127.0.0.1', identity: null, params: {}, body: guideJob() } as unknown as FastifyRequest
-  service.recorder.answered(request, new Problem('policy-unproven'))
+  service.recorder.answered(request, new ProblemError('policy-unproven'))
   t.match(events, [{ requestId: 'req-1', action: 'policy.unproven', outcome: 'denied', team: 'nlp', jobId: 'wiki-finetune-42' }])
 })

@@ -1,7 +1,7 @@
 import type { RouteOptions } from 'fastify'
 import t from 'tap'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
-import { buildApp } from '../../src/app.ts'
+import { buildApp } from '../../src/http/app.ts'
 
 const open = ['/healthz', '/readyz', '/openapi.json', '/docs', '/console']
 

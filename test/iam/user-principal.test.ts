@@ -40,7 +40,7 @@ const bench = async (
   return { server, iam, sdk, byName, byPath }
 }
 const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
-  ref: { name, path: '/', policyArn: null, roleArn: null }, carrier: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
+  ref: { name, path: '/', policyArn: null, roleArn: null }, attachment: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
 })
 const listed = async (list: AsyncIterable<{ ref: { name: string }, expiresAt: number | undefined }>) => {
   const found: Array<[string, number | undefined]> = []
@@ -72,7 +72,7 @@ t.test('without policy versions a second policy takes over', async t => {
   t.strictSame(server.state.user(name)?.keys.map(key => key.id), [credentials?.accessKeyId], 'the key stays')
   const third = await byName.replacePolicy(second, 'managed', policyFor(), soon())
   t.strictSame(policies(), [[name, [name]]], 'and back')
-  t.equal(await byName.teardown({ ref: third, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+  t.equal(await byName.teardown({ ref: third, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
   t.strictSame(policies(), [])
   t.equal(server.state.userCount, 0)
 })
@@ -84,7 +84,7 @@ t.test('a change that was cut short leaves two policies; the teardown removes bo
     const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: twinOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
-    t.equal(await byName.teardown({ ref, carrier: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+    t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
     t.strictSame(server.state.policies.filter(policy => policy.name.startsWith('ja-')), [])
   }
 })
@@ -96,7 +96,7 @@ t.test('a policy of a creation that was cut short is found by its name', async t
       await sdk.send(new CreateUserCommand({ UserName: name }))
       const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: policy, PolicyDocument: JSON.stringify(policyFor()) }))
       if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
-      t.equal(await byName.teardown({ ref: planOf().ref, carrier: 'managed', keyIds: null, mintedAt: now }, soon()), 'gone')
+      t.equal(await byName.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: null, mintedAt: now }, soon()), 'gone')
       t.equal(server.state.userCount, 0)
       t.strictSame(server.state.policies.filter(({ name }) => name.startsWith('ja-')), [], `${what}, ${policy}`)
     }
@@ -118,10 +118,10 @@ t.test('a creation that finds its policy there renews it', async t => {
 
 t.test('what somebody else attached is detached, and stays', async t => {
   const { server, sdk, byName } = await bench(t, { policyVersions: true })
-  const { ref } = await byName.create(planOf({ carrier: 'inline' }), soon())
+  const { ref } = await byName.create(planOf({ attachment: 'inline' }), soon())
   const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: `x-${name}`, PolicyDocument: JSON.stringify(policyFor()) }))
   await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
-  t.equal(await byName.teardown({ ref, carrier: 'inline', keyIds: null, mintedAt: now }, soon()), 'gone')
+  t.equal(await byName.teardown({ ref, attachment: 'inline', keyIds: null, mintedAt: now }, soon()), 'gone')
   t.strictSame(server.state.policies.filter(policy => policy.name.endsWith(name)).map(policy => policy.name), [`x-${name}`])
 })
 

@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { createIam } from '../../src/iam/client.ts'
-import type { PrincipalPlan, Principals } from '../../src/iam/principal.ts'
+import type { PrincipalPlan, PrincipalProvisioner } from '../../src/iam/principal.ts'
 import { withoutSts } from '../../src/iam/without-sts.ts'
 
 /** The gate alone, against servers that answer as an STS may; the real server is test/real/seaweedfs/sts.test.ts's. */
@@ -27,7 +27,7 @@ const gate = async (t: Test, listener: RequestListener) => {
       return { ref, credentials: null }
     },
     ping: async () => {}
-  } as unknown as Principals
+  } as unknown as PrincipalProvisioner
   const guarded = withoutSts(principals, iam, Date.now)
   const tryIt = async (what: () => Promise<unknown>) => what().then(() => 'done', (error: { kind: string, providerCode: string }) => `${error.kind} ${error.providerCode}`)
   return {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { bearerToken, Refusal } from '../../src/identity/identity.ts'
+import { bearerToken, TokenRefusedError } from '../../src/identity/identity.ts'
 
 const accepted: [string, string][] = [
   ['Bearer abc', 'abc'],
@@ -37,11 +37,11 @@ const refused: [string | undefined, string][] = [
 ]
 for (const [header, reason] of refused) {
   t.test(`refuses ${JSON.stringify(header)}`, async t => {
-    t.throws(() => bearerToken(header), new Refusal(reason as Refusal['reason']))
+    t.throws(() => bearerToken(header), new TokenRefusedError(reason as TokenRefusedError['reason']))
     try {
       bearerToken(header)
     } catch (error) {
-      t.equal((error as Refusal).reason, reason)
+      t.equal((error as TokenRefusedError).reason, reason)
     }
   })
 }

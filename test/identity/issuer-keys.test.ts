@@ -4,7 +4,7 @@ import { mock } from 'node:test'
 import { writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { loadIdentity, type IssuerEntry } from '../../src/identity/config.ts'
-import type { Problem } from '../../src/problems.ts'
+import type { ProblemError } from '../../src/problems.ts'
 import { selfSigned } from './certificate.ts'
 import { sign, signingKey, startIssuer, type Issuer, type Payload, type SigningKey } from './issuer.ts'
 
@@ -26,7 +26,7 @@ function authenticator (issuer: string, entry: Partial<IssuerEntry> = {}) {
   const claims = (more: Payload = {}): Payload => ({ iss: issuer, aud: audience, sub: 's', exp: now() + 60, team: 'nlp', ...more })
   /** 'ok', or the code of the refusal. */
   const ask = async (by: SigningKey, more?: Payload): Promise<string> =>
-    authenticate(`Bearer ${await sign(by, claims(more))}`).then(() => 'ok', (problem: Problem) => problem.code)
+    authenticate(`Bearer ${await sign(by, claims(more))}`).then(() => 'ok', (problem: ProblemError) => problem.code)
   return { ask, authenticate, claims, refusals }
 }
 
@@ -101,7 +101,7 @@ t.test('down, then up', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask, authenticate, claims, refusals } = authenticator(issuer.url)
   await issuer.down()
-  const problem: Problem = await authenticate(`Bearer ${await sign(key, claims())}`).then(() => t.fail('accepted'), error => error)
+  const problem: ProblemError = await authenticate(`Bearer ${await sign(key, claims())}`).then(() => t.fail('accepted'), error => error)
   t.match(problem, { code: 'identity-unavailable', status: 503 })
   t.match(problem.init, { retryAfterSeconds: 5, hint: /again/ })
   t.notMatch(JSON.stringify(problem.init), issuer.url, 'the caller is told no address')

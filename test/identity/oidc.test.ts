@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { exportJWK, exportSPKI, generateKeyPair, type JWTHeaderParameters } from 'jose'
 import t, { type Test } from 'tap'
 import { loadIdentity, type IssuerEntry } from '../../src/identity/config.ts'
-import type { Problem } from '../../src/problems.ts'
+import type { ProblemError } from '../../src/problems.ts'
 import { base64url, sign, signingKey, startIssuer, type Payload, type SigningKey } from './issuer.ts'
 
 const noon = Date.parse('2026-07-01T12:00:00Z')
@@ -31,7 +31,7 @@ async function world (t: Test, entry: Partial<IssuerEntry> = {}, keys?: SigningK
     ask: (token: string) => authenticate(`Bearer ${token}`),
     async refused (t: Test, token: string, reason: string, details?: object) {
       refusals.length = 0
-      const problem: Problem = await authenticate(`Bearer ${token}`).then(identity => t.fail(`accepted as ${identity.id}`), error => error)
+      const problem: ProblemError = await authenticate(`Bearer ${token}`).then(identity => t.fail(`accepted as ${identity.id}`), error => error)
       t.equal(problem.code, 'unauthenticated', reason)
       t.equal(refusals[0]?.[0], reason)
       if (details) t.match(refusals[0]?.[1], details)

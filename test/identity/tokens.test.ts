@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import t from 'tap'
 import { loadIdentity, type TokenEntry } from '../../src/identity/config.ts'
 import { mintToken } from '../../src/identity/tokens.ts'
-import type { Problem } from '../../src/problems.ts'
+import type { ProblemError } from '../../src/problems.ts'
 
 const noon = Date.parse('2026-07-01T12:00:00Z')
 
@@ -59,7 +59,7 @@ t.test('whatever is wrong, the caller reads the same', async t => {
   const seen = new Set<string>()
   const tries = [undefined, '', 'Basic x', 'Bearer x y', `Bearer ${a.token}`, `Bearer ${mintToken('a').token}`, 'Bearer a.b.c', 'Bearer jat_', `Bearer ${a.entry.sha256}`]
   for (const header of tries) {
-    const problem: Problem = await authenticate(header).then(() => t.fail('accepted'), error => error)
+    const problem: ProblemError = await authenticate(header).then(() => t.fail('accepted'), error => error)
     t.equal(problem.code, 'unauthenticated')
     t.ok(problem.init.hint)
     t.equal(problem.cause, undefined)
@@ -118,7 +118,7 @@ t.test('every entry is compared in constant time, whether or not one before it m
 })
 
 const cli = (args: string[]) => new Promise<{ code: number, stdout: string, stderr: string }>(resolve => {
-  execFile(process.execPath, ['src/identity/make-token.ts', ...args], (error, stdout, stderr) =>
+  execFile(process.execPath, ['src/commands/token.ts', ...args], (error, stdout, stderr) =>
     resolve({ code: error ? Number(error.code) : 0, stdout, stderr }))
 })
 

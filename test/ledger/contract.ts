@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { Test } from 'tap'
-import { transitions, type Grant, type GrantState } from '../../src/ledger/grant.ts'
-import { IllegalTransition, LedgerUnavailable, StaleGrant, type GrantFilter, type Ledger } from '../../src/ledger/ledger.ts'
-import { SchemaTooNew } from '../../src/ledger/migrations.ts'
+import { transitions, type Grant, type GrantState } from '../../src/domain/grant.ts'
+import { IllegalTransitionError, LedgerUnavailableError, StaleGrantError, type GrantFilter, type Ledger } from '../../src/ledger/ledger.ts'
+import { SchemaTooNewError } from '../../src/ledger/migrations.ts'
 import { begun, event, grantIn, isEnd, moved, newGrant, start, states, unlimited } from './grants.ts'
 
 /** A database of its own, and the ways into it. */
@@ -138,7 +138,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
           t.strictSame(await ledger.get(grant.id), after)
           t.match((await ledger.events(grant.id)).at(-1), { action: to, at: start + 1 })
         } else {
-          await t.rejects(moved(ledger, grant, to), IllegalTransition, `${from} to ${to} is refused`)
+          await t.rejects(moved(ledger, grant, to), IllegalTransitionError, `${from} to ${to} is refused`)
           t.strictSame(await dump(query), before)
         }
       }
@@ -164,9 +164,9 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const grant = await begun(ledger)
     await ledger.update(grant, { attempts: 1 }, event('one'), start)
     const before = await dump(query)
-    await t.rejects(ledger.update(grant, { attempts: 2 }, event('two'), start), StaleGrant)
-    await t.rejects(ledger.update({ id: grant.id, version: 99 }, { attempts: 2 }, event('two'), start), StaleGrant)
-    await t.rejects(ledger.update({ id: 'nobody', version: 1 }, { attempts: 2 }, event('two'), start), StaleGrant)
+    await t.rejects(ledger.update(grant, { attempts: 2 }, event('two'), start), StaleGrantError)
+    await t.rejects(ledger.update({ id: grant.id, version: 99 }, { attempts: 2 }, event('two'), start), StaleGrantError)
+    await t.rejects(ledger.update({ id: 'nobody', version: 1 }, { attempts: 2 }, event('two'), start), StaleGrantError)
     t.strictSame(await dump(query), before)
   })
 
@@ -177,7 +177,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const before = await dump(query)
     const unwritable = { ...event('broken'), actor: null as unknown as string }
     const failure = await ledger.update(grant, { state: 'failed', dueAt: null }, unwritable, start).catch((error) => error)
-    t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailable), 'a bug stays one')
+    t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailableError), 'a bug stays one')
     await t.rejects(ledger.begin(newGrant(), unwritable, unlimited))
     t.strictSame(await dump(query), before)
   })
@@ -194,7 +194,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const ledger = await ledgerOf(t)
     const refused = async (attempt: Promise<unknown>) => {
       const failure = await attempt.catch((error) => error)
-      t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailable))
+      t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailableError))
     }
     await refused(ledger.begin(newGrant({ dueAt: null }), event('pending'), unlimited))
     const grant = await begun(ledger)
@@ -211,9 +211,9 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const claimed = await ledger.claim(grant.id, start, start + 10) as Grant
     t.strictSame(claimed, { ...grant, claimedUntil: start + 10, version: 2, updatedAt: start })
     t.equal(await ledger.claim(grant.id, start + 9, start + 20), undefined, 'held')
-    await t.rejects(ledger.update(grant, {}, event('x'), start), StaleGrant, 'who read it before the claim')
+    await t.rejects(ledger.update(grant, {}, event('x'), start), StaleGrantError, 'who read it before the claim')
     t.match(await ledger.claim(grant.id, start + 10, start + 20), { claimedUntil: start + 20, version: 3 }, 'lapsed')
-    await t.rejects(ledger.update(claimed, {}, event('x'), start), StaleGrant, 'whose claim lapsed and was taken over')
+    await t.rejects(ledger.update(claimed, {}, event('x'), start), StaleGrantError, 'whose claim lapsed and was taken over')
     const again = await ledger.get(grant.id) as Grant
     const released = await ledger.update(again, { claimedUntil: null }, event('done'), start)
     t.match(await ledger.claim(grant.id, start + 11, start + 20), { version: released.version + 1 }, 'released')
@@ -361,7 +361,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const updates = await Promise.allSettled(Array.from({ length: 20 }, (_, index) =>
       replica(replicas, index).update(grant, { attempts: index }, event('x'), start)))
     t.equal(updates.filter(({ status }) => status === 'fulfilled').length, 1)
-    for (const update of updates) if (update.status === 'rejected') t.type(update.reason, StaleGrant)
+    for (const update of updates) if (update.status === 'rejected') t.type(update.reason, StaleGrantError)
     t.equal((await replicas[0].events(grant.id)).length, 2)
   })
 
@@ -394,7 +394,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       for (const next of path) {
         if (grant.state === end) return
         grant = await moved(ledger, grant, next)
-        await moved(ledger, result.grant, 'failed').catch((error) => t.type(error, StaleGrant))
+        await moved(ledger, result.grant, 'failed').catch((error) => t.type(error, StaleGrantError))
       }
     }
     for (let round = 0; round < 4; round++) {
@@ -435,7 +435,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     await ledger.close()
     await query("insert into ledger_migration (name, timestamp) values ('9999_from_the_future', '2030-01-01T00:00:00.000Z')")
     const before = await dump(query)
-    await t.rejects(open(), { name: SchemaTooNew.name, message: /newer than this version.*9999_from_the_future/ })
+    await t.rejects(open(), { name: SchemaTooNewError.name, message: /newer than this version.*9999_from_the_future/ })
     t.strictSame(await dump(query), before)
   })
 
@@ -490,7 +490,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       () => ledger.known(['x']),
       () => ledger.events('x'),
       () => ledger.stats(1)
-    ]) await t.rejects(async () => { await attempt() }, LedgerUnavailable)
+    ]) await t.rejects(async () => { await attempt() }, LedgerUnavailableError)
   })
 
   await test('ping', async (t) => {

@@ -1,4 +1,4 @@
-import { transitions, type Grant, type GrantState } from '../../src/ledger/grant.ts'
+import { transitions, type Grant, type GrantState } from '../../src/domain/grant.ts'
 import type { GrantChange, Ledger, NewEvent, NewGrant } from '../../src/ledger/ledger.ts'
 
 export const states = Object.keys(transitions) as GrantState[]
@@ -22,7 +22,7 @@ export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
     jobId: `job-${created}`,
     idempotencyKey: null,
     requestHash: 'a'.repeat(64),
-    admitted: {
+    spec: {
       partition: 'aws',
       job: { id: `job-${created}`, team: 'nlp', labels: {} },
       entries: [],

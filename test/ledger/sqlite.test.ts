@@ -9,7 +9,7 @@ import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import t, { type Test } from 'tap'
-import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { openLedger, type LedgerOptions } from '../../src/ledger/open.ts'
 import { sqlLedger } from '../../src/ledger/sql.ts'
 import { openSqlite } from '../../src/ledger/sqlite.ts'
@@ -52,7 +52,7 @@ await t.test('what keeps it from opening is named by its code, without the URL',
   ]
   for (const [url, message] of cases) {
     const error = await openLedger({ url }).catch((error: unknown) => error)
-    t.match(error, { name: 'LedgerUnavailable', message })
+    t.match(error, { name: 'LedgerUnavailableError', message })
     t.notMatch(String(error), /hunter2|postgres:/)
   }
 })
@@ -70,7 +70,7 @@ await t.test('addresses', async (t) => {
   t.notOk(existsSync(':memory:'))
   for (const url of ['', 'sqlite:', 'sqlite://host/a.db', 'mysql://u:hunter2@host/db', 'file:a.db', 'redis://x']) {
     const error = await openLedger({ url }).catch((error) => error)
-    t.match(error, { name: 'LedgerUrlInvalid' }, url)
+    t.match(error, { name: 'LedgerUrlError' }, url)
     t.notMatch(inspect(error, { depth: 9, showHidden: true }), 'hunter2')
   }
 })
@@ -130,7 +130,7 @@ await t.test('when the commit fails, none of its writes is acknowledged or kept'
   const results = await Promise.allSettled(Array.from({ length: 20 }, () => begun(ledger, { requestHash: big })))
   const refused = results.filter((result) => result.status === 'rejected')
   t.ok(refused.length > 0)
-  for (const { reason } of refused) t.type(reason, LedgerUnavailable)
+  for (const { reason } of refused) t.type(reason, LedgerUnavailableError)
   const stored = (await ledger.list({}, { limit: 99 })).map(({ id }) => id).sort()
   const acknowledged = results.flatMap((result) => result.status === 'fulfilled' ? [result.value.id] : [])
   t.strictSame(stored, [kept.id, ...acknowledged].sort(), 'what is stored is what was acknowledged')
@@ -159,7 +159,7 @@ await t.test('another process holding the file', async (t) => {
 
   let turns = 0
   const ticking = setInterval(() => turns++, 5)
-  await t.rejects(hasty.update(grant, {}, event('x'), start), LedgerUnavailable)
+  await t.rejects(hasty.update(grant, {}, event('x'), start), LedgerUnavailableError)
   t.match(await ledger.get(grant.id), { version: 1 }, 'reads go on')
   const written = begun(ledger)
   await once(holder, 'exit')
@@ -203,7 +203,7 @@ await t.test('a file that is no ledger', async (t) => {
   const dir = t.testdir({ 'text.db': 'not a database, but long enough to look at '.repeat(99) })
   mkdirSync(join(dir, 'folder.db'))
   for (const name of ['text.db', 'folder.db']) {
-    await t.rejects(openLedger({ url: join(dir, name) }), LedgerUnavailable, name)
+    await t.rejects(openLedger({ url: join(dir, name) }), LedgerUnavailableError, name)
   }
 })
 

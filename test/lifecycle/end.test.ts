@@ -12,9 +12,9 @@ import {
 } from './world.ts'
 
 const give = ({ healthy }: World, request: Partial<GrantRequest> = {}, key?: string) =>
-  issue(healthy.desk, owner, inputOf(healthy, jobRequest(request), key))
+  issue(healthy.deps, owner, inputOf(healthy, jobRequest(request), key))
 
-const complete = ({ healthy }: World, id: string) => end(healthy.desk, owner, id, 'completed')
+const complete = ({ healthy }: World, id: string) => end(healthy.deps, owner, id, 'completed')
 
 t.test('the key dies with the first call, then policy and user go', async t => {
   const cases: Array<[attach: 'inline' | 'managed', calls: string[]]> = [
@@ -55,7 +55,7 @@ t.test('may be called again and again', async t => {
 t.test('both keys of an overlap die first, side by side', async t => {
   const w = await world(t)
   const first = await give(w)
-  const second = await rotate(w.healthy.desk, owner, first.grant.id, 600)
+  const second = await rotate(w.healthy.deps, owner, first.grant.id, 600)
   const seen = w.iam.calls.length
   await complete(w, first.grant.id)
   t.same(actions(w, seen).slice(0, 3), ['DeleteAccessKey', 'DeleteAccessKey', 'DeleteUserPolicy'])
@@ -81,7 +81,7 @@ t.test('whatever somebody hung on the user goes too; a policy that is not ours i
 t.test('a managed policy goes with all its versions', async t => {
   const w = await world(t)
   const { grant } = await give(w, { attach: 'managed' })
-  for (let i = 1; i <= 7; i++) await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 10_800 + i } }, () => {})
+  for (let i = 1; i <= 7; i++) await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 10_800 + i } }, () => {})
   const versions = Object.keys(w.iam.state.policies[0]?.versions ?? {}).length
   t.ok(versions > 1 && versions <= 5, `${versions} versions`)
   t.match(await complete(w, grant.id), { state: 'revoked' })
@@ -134,8 +134,8 @@ t.test('while the provider is down', async t => {
   t.match(await complete(w, grant.id), { state: 'revoking', ending: 'revoked', attempts: 1, claimedUntil: null, idempotencyKey: 'key:k-1' })
   t.match(await complete(w, grant.id), { state: 'revoking', attempts: 2 }, 'again: it tries again')
   t.match(await refusalOf(give(w, {}, 'k-1')), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
-  t.match(await refusalOf(rotate(w.healthy.desk, owner, grant.id, 0)), { code: 'grant-state', status: 409 })
-  t.match(await refusalOf(extend(w.healthy.desk, owner, grant.id, {}, () => {})), { code: 'grant-state', status: 409 })
+  t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { code: 'grant-state', status: 409 })
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, {}, () => {})), { code: 'grant-state', status: 409 })
   w.iam.faults.clear()
   await w.pass(60_000)
   t.match(await w.store.get(grant.id), { state: 'revoked', idempotencyKey: 'key:k-1', attempts: 0 })
@@ -220,8 +220,8 @@ t.test('a session', async t => {
 t.test('under rights bound to a path all of it works the same', async t => {
   const w = await world(t, { missingUser: 'AccessDenied' })
   const { grant } = await give(w)
-  await rotate(w.healthy.desk, owner, grant.id, 60)
-  await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
+  await rotate(w.healthy.deps, owner, grant.id, 60)
+  await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
   await w.pass(60_000)
   t.same(await disorder(w), [])
   t.match(await complete(w, grant.id), { state: 'revoked' })

@@ -3,23 +3,23 @@ import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
-import { Problem } from '../../src/problems.ts'
+import { ProblemError } from '../../src/problems.ts'
 import type { Change } from '../../src/policy/admit.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
 import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
 
-const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.desk, owner, inputOf(healthy, jobRequest(request)))
+const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.deps, owner, inputOf(healthy, jobRequest(request)))
 
-const change = async ({ healthy }: World, id: string, what: Change) => (await extend(healthy.desk, owner, id, what, () => {})).grant
+const change = async ({ healthy }: World, id: string, what: Change) => (await extend(healthy.deps, owner, id, what, () => {})).grant
 
 t.test('one PutUserPolicy, the key stays', async t => {
   const cases: Array<[name: string, what: Change, expected: object]> = [
     ['a longer window', { window: { durationSeconds: 20_000 } }, { expiresAt: startOfTime + 20_000_000 }],
     ['a shorter one', { window: { durationSeconds: 60 } }, { expiresAt: startOfTime + 60_000 }],
     ['a grace for the output', { window: { durationSeconds: 10_800, outputGraceSeconds: 600 } }, { expiresAt: startOfTime + 11_400_000 }],
-    ['another source', { sourceIps: ['203.0.113.43'] }, { admitted: { source: { kind: 'ip', cidrs: ['203.0.113.43/32'] } } }],
-    ['a VPC instead', { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, { admitted: { source: { kind: 'vpc' } } }]
+    ['another source', { sourceIps: ['203.0.113.43'] }, { spec: { source: { kind: 'ip', cidrs: ['203.0.113.43/32'] } } }],
+    ['a VPC instead', { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, { spec: { source: { kind: 'vpc' } } }]
   ]
   for (const [name, what, expected] of cases) {
     const w = await world(t)
@@ -56,7 +56,7 @@ t.test('a grant lives as long as it was last told to', async t => {
 t.test('an overlap goes on', async t => {
   const w = await world(t)
   const { grant } = await give(w)
-  const { credentials } = await rotate(w.healthy.desk, owner, grant.id, 600)
+  const { credentials } = await rotate(w.healthy.deps, owner, grant.id, 600)
   const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
   t.equal(changed.dueAt, startOfTime + 600_000)
   await w.pass(600_000)
@@ -83,7 +83,7 @@ t.test('what is refused leaves everything as it was', async t => {
     ['a window too long', { window: { durationSeconds: 8 * 86_400 } }, 'window-too-long'],
     ['a private address', { sourceIps: ['10.0.0.1'] }, 'ip-private'],
     ['two kinds of source', { sourceIps: ['203.0.113.1'], vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, 'source-ambiguous'],
-    ['a policy that outgrows its carrier', { sourceIps: many }, 'policy-too-large']
+    ['a policy that outgrows its attachment', { sourceIps: many }, 'policy-too-large']
   ]
   for (const [name, what, code] of cases) {
     const w = await world(t)
@@ -91,7 +91,7 @@ t.test('what is refused leaves everything as it was', async t => {
     const before = { ...grant, version: 0, updatedAt: 0 }
     const seen = w.iam.calls.length
     w.clock.advance(2000)
-    t.equal(await change(w, grant.id, what).catch(error => error instanceof Problem ? error.code : error), code, name)
+    t.equal(await change(w, grant.id, what).catch(error => error instanceof ProblemError ? error.code : error), code, name)
     t.same({ ...await w.store.get(grant.id), version: 0, updatedAt: 0 }, before, name)
     t.same(actions(w, seen), [], name)
   }
@@ -100,8 +100,8 @@ t.test('what is refused leaves everything as it was', async t => {
 t.test('what the guardrails refuse, too', async t => {
   const w = await world(t)
   const { grant } = await give(w)
-  const refuse = () => { throw new Problem('forbidden') }
-  t.match(await refusalOf(extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 60 } }, refuse)), { code: 'forbidden' })
+  const refuse = () => { throw new ProblemError('forbidden') }
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 60 } }, refuse)), { code: 'forbidden' })
   t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, claimedUntil: null })
 })
 
@@ -117,7 +117,7 @@ t.test('what cannot be changed', async t => {
   t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', init: { retryAfterSeconds: 1 } })
   w.clock.advance(10_800_000)
   t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant’s window is over.' })
-  await end(w.healthy.desk, owner, grant.id, 'completed')
+  await end(w.healthy.deps, owner, grant.id, 'completed')
   t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant is revoked.' })
 })
 
@@ -142,7 +142,7 @@ t.test('a scheduled grant that is minted at this very moment', async t => {
     if (call === 'claim') await w.pass(0)
     return effect()
   }
-  await extend(r.desk, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
+  await extend(r.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
   t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000, dueAt: startOfTime + 20_000_000 })
   t.same(await disorder(w), [])
 })

@@ -1,9 +1,9 @@
 import t from 'tap'
-import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
 import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
-import { Problem } from '../../src/problems.ts'
+import { ProblemError } from '../../src/problems.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret, whole } from './order.ts'
 import {
@@ -12,7 +12,7 @@ import {
 } from './world.ts'
 
 const ask = (r: Replica, request: Partial<GrantRequest> = {}, key?: string, actor = owner): Promise<Delivery> =>
-  issue(r.desk, actor, inputOf(r, jobRequest(request), key))
+  issue(r.deps, actor, inputOf(r, jobRequest(request), key))
 
 t.test('a new grant', async t => {
   const w = await world(t)
@@ -124,7 +124,7 @@ t.test('after the end', async t => {
     for (const how of ['complete', 'expiry, swept', 'expiry, not yet swept']) {
       const w = await world(t)
       const first = await ask(w.healthy, {}, key)
-      if (how === 'complete') await end(w.healthy.desk, owner, first.grant.id, 'completed')
+      if (how === 'complete') await end(w.healthy.deps, owner, first.grant.id, 'completed')
       else w.clock.advance(10_800_000)
       if (how === 'expiry, swept') await swept(w.healthy)
       const got = await ask(w.healthy, {}, key)
@@ -272,23 +272,23 @@ t.test('a scheduled grant', async t => {
     t.match(promised, { created: true, credentials: null, grant: { state: 'pending', issueAt, mintedAt: null, dueAt: issueAt } })
     t.match(await scheduled(w), { created: false, credentials: null, grant: { id } }, 'a retry')
     await w.pass(599_000)
-    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, id)),
+    t.match(await refusalOf(fetchCredentials(w.healthy.deps, owner, id)),
       { code: 'grant-state', status: 409, init: { retryAfterSeconds: 1 } })
     t.same(actions(w), [], 'nothing is made before its time')
     await w.pass(1000)
     t.match(await w.store.get(id), { state: 'active', accessKeyId: null, deliveredAt: null, mintedAt: issueAt })
     t.match(w.iam.state.users, [{ keys: [] }], 'a user without a key')
-    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, id))
-    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, id)), { code: 'grant-state' }, 'once')
-    await whole(t, w, await rotate(w.healthy.desk, owner, id, 0))
+    await whole(t, w, await fetchCredentials(w.healthy.deps, owner, id))
+    t.match(await refusalOf(fetchCredentials(w.healthy.deps, owner, id)), { code: 'grant-state' }, 'once')
+    await whole(t, w, await rotate(w.healthy.deps, owner, id, 0))
     t.same(await disorder(w), [])
   })
   await t.test('is minted by its owner, when the scheduler is late', async t => {
     const w = await world(t)
     const { grant } = await scheduled(w)
     w.clock.advance(600_000)
-    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
-    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, grant.id)), { code: 'grant-state' }, 'once')
+    await whole(t, w, await fetchCredentials(w.healthy.deps, owner, grant.id))
+    t.match(await refusalOf(fetchCredentials(w.healthy.deps, owner, grant.id)), { code: 'grant-state' }, 'once')
   })
   await t.test('outlives a provider that was down at its time', async t => {
     const w = await world(t)
@@ -297,10 +297,10 @@ t.test('a scheduled grant', async t => {
     await w.pass(600_000)
     await w.pass(60_000)
     t.match(await w.store.get(grant.id), { state: 'pending', attempts: 2 })
-    t.match(await refusalOf(fetchCredentials(w.healthy.desk, owner, grant.id)), { code: 'iam-unavailable' })
+    t.match(await refusalOf(fetchCredentials(w.healthy.deps, owner, grant.id)), { code: 'iam-unavailable' })
     down.remove()
     await w.pass(300_000)
-    await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+    await whole(t, w, await fetchCredentials(w.healthy.deps, owner, grant.id))
   })
   await t.test('whose fetch failed leaves no key, and can be fetched again', async t => {
     for (const [call, lateMs] of [['update active', 0], ['record active', 0], ['update delivered', 1], ['record delivered', 1]] as const) {
@@ -312,13 +312,13 @@ t.test('a scheduled grant', async t => {
       const r = w.replica()
       r.intercept = async (name, effect) => {
         const answer = await effect()
-        if (name === call) throw new LedgerUnavailable('injected')
+        if (name === call) throw new LedgerUnavailableError('injected')
         return answer
       }
-      await t.rejects(fetchCredentials(r.desk, owner, grant.id), { name: 'LedgerUnavailable' }, call)
+      await t.rejects(fetchCredentials(r.deps, owner, grant.id), { name: 'LedgerUnavailableError' }, call)
       t.equal(w.iam.state.keyCount, 0, `${call}: the key is gone at once`)
       t.match(await w.store.get(grant.id), { accessKeyId: null, deliveredAt: null, claimedUntil: null }, call)
-      await whole(t, w, await fetchCredentials(w.healthy.desk, owner, grant.id))
+      await whole(t, w, await fetchCredentials(w.healthy.deps, owner, grant.id))
     }
   })
   await t.test('that never could be minted ends with its window', async t => {
@@ -341,7 +341,7 @@ t.test('the output’s grace keeps the user, not the reads', async t => {
   const w = await world(t)
   const { grant } = await ask(w.healthy, { window: { durationSeconds: 3600, outputGraceSeconds: 600 } })
   t.equal(grant.expiresAt, startOfTime + 4_200_000)
-  t.match(grant.admitted.window, { notAfter: '2025-07-16T01:30:00Z', outputNotAfter: '2025-07-16T01:40:00Z' })
+  t.match(grant.spec.window, { notAfter: '2025-07-16T01:30:00Z', outputNotAfter: '2025-07-16T01:40:00Z' })
   const ends = grant.policy.Statement.map(({ Sid, Condition }) => [Sid, Condition?.DateLessThan?.['aws:CurrentTime']])
   t.same(Object.fromEntries(ends), {
     WikipediaReadOnly: '2025-07-16T01:30:00Z',
@@ -366,7 +366,7 @@ t.test('no more outstanding grants than allowed', async t => {
   await ask(r, job('d'), undefined, other)
   t.match(await refusalOf(ask(r, job('e'), undefined, other)), { code: 'too-many-grants', status: 429 }, 'of all')
   t.equal(w.iam.state.userCount, 3)
-  await end(r.desk, owner, first.grant.id, 'completed')
+  await end(r.deps, owner, first.grant.id, 'completed')
   await ask(r, job('c'))
 })
 
@@ -414,7 +414,7 @@ t.test('a user that was made again is young again: that it is not there yet is n
   w.clock.advance(600_000)
   await ask(w.healthy)
   for (const action of ['DeleteAccessKey', 'DeleteUserPolicy', 'DeleteUser']) w.iam.faults.on({ action, nth: 1 }, { kind: 'error', code: 'NoSuchEntity' })
-  t.match(await end(w.healthy.desk, owner, first.grant.id, 'completed'), { state: 'revoking' })
+  t.match(await end(w.healthy.deps, owner, first.grant.id, 'completed'), { state: 'revoking' })
   await w.pass(60_000)
   t.match(await w.store.get(first.grant.id), { state: 'revoked' })
   t.equal(w.iam.state.userCount, 0)
@@ -433,9 +433,9 @@ t.test('readiness is told, never thrown: the grant stands', async t => {
     const { grant, credentials } = await ask(w.healthy)
     if (!credentials) return t.fail('no credentials')
     w.iam.faults.on({ action: 'GetCallerIdentity', nth: 1, times }, { kind: 'error', code })
-    t.equal(await w.healthy.desk.principals('inline').ready(grant.principal, credentials, w.healthy.desk.deadline()),
+    t.equal(await w.healthy.deps.principals('inline').ready(grant.principal, credentials, w.healthy.deps.deadline()),
       ready, `${code} ${times} times`)
   }
 })
 
-const codeOf = (error: unknown): string => error instanceof Problem ? error.code : String(error)
+const codeOf = (error: unknown): string => error instanceof ProblemError ? error.code : String(error)

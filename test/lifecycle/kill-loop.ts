@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { createIam } from '../../src/iam/client.ts'
-import type { Grant } from '../../src/ledger/grant.ts'
+import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import { orchestrator, type Counts, type Job } from './orchestrator.ts'

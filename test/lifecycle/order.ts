@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Grant } from '../../src/ledger/grant.ts'
+import type { Grant } from '../../src/domain/grant.ts'
 import type { Delivery } from '../../src/lifecycle/issue.ts'
 import { canonicalJson } from '../../src/policy/measure.ts'
 import { arnOf, identityOf, rows, type World } from './world.ts'

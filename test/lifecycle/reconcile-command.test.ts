@@ -28,7 +28,7 @@ t.test('the command leaves the running service its audit, and has a chain of its
     body: JSON.stringify({ ...guideRequest, job: { id, team: 'nlp' } })
   })).status
   const reconcile = async (...args: string[]) => (await run(process.execPath,
-    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/reconcile.ts'), ...args], {
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/commands/reconcile.ts'), ...args], {
       cwd: dir.path,
       env: serverEnv({
         JOB_ACCESS_PROVIDER: 'localstack',

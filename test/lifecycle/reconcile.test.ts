@@ -11,7 +11,7 @@ import {
 } from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}): Promise<Delivery> =>
-  issue(healthy.desk, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
+  issue(healthy.deps, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
 
 /** The same provider, seen by a service whose database was lost. */
 const lost = async (t: Parameters<typeof world>[0], w: World, options: Parameters<typeof world>[1] = {}): Promise<World> => {
@@ -55,7 +55,7 @@ t.test('a lost database: an extended grant keeps its user until the end that its
       const w = await world(t)
       const { grant, credentials } = await give(w, 'a', { attach, layout })
       const outputGraceSeconds = layout === 'guide' ? 0 : 600
-      await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 20_000, outputGraceSeconds } }, () => {})
+      await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000, outputGraceSeconds } }, () => {})
       const empty = await lost(t, w)
       const ends = startOfTime + (20_000 + outputGraceSeconds) * 1000
       empty.clock.now = ends + graceMs - 1
@@ -178,7 +178,7 @@ t.test('sessions: the policies that revoked them leave the role when they are ov
   const w = await world(t, { profiles: { default: role } })
   const { grant } = await give(w, 'a', { attach: 'session' })
   const live = await give(w, 'b', { attach: 'session' })
-  await end(w.healthy.desk, owner, grant.id, 'completed')
+  await end(w.healthy.deps, owner, grant.id, 'completed')
   t.match(await reconciled(w.healthy), { findings: [] })
   w.clock.advance(windowMs + minSessionSeconds * 1000 + graceMs - 1)
   await reconciled(w.healthy)
@@ -193,7 +193,7 @@ t.test('two replicas that reconcile at once', async t => {
   const w = await world(t, { profiles: { default: role } })
   for (const id of ['a', 'b', 'c']) await give(w, id)
   const { grant } = await give(w, 'd', { attach: 'session' })
-  await end(w.healthy.desk, owner, grant.id, 'completed')
+  await end(w.healthy.deps, owner, grant.id, 'completed')
   const empty = await lost(t, w, { profiles: { default: role } })
   empty.clock.advance(windowMs + minSessionSeconds * 1000 + graceMs)
   const reports = await Promise.all([reconciled(empty.healthy), reconciled(empty.replica())])

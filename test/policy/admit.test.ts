@@ -302,7 +302,7 @@ t.test('what is admitted is complete and canonical', async t => {
   }, defaultLimits, new Date('2025-07-16T00:30:00.999Z'))
   if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
   const plain = { prefix: '', list: true, acl: false, delete: false, kmsKeyArns: [] }
-  t.strictSame(admission.admitted, {
+  t.strictSame(admission.spec, {
     partition: 'aws',
     job: { id: 'job-42', team: 'nlp', labels: { a: '2', z: '1' } },
     entries: [
@@ -325,12 +325,12 @@ t.test('what is admitted is complete and canonical', async t => {
     layout: 'everywhere',
     attach: 'auto'
   })
-  t.strictSame(Object.keys(admission.admitted.job.labels), ['a', 'z'])
+  t.strictSame(Object.keys(admission.spec.job.labels), ['a', 'z'])
 })
 
 t.test('admitted in the guide’s layout: what its statements give', async t => {
   const admission = admit({ ...base, layout: 'guide' }, defaultLimits, now)
-  t.match(admission, { admitted: { entries: [{ list: true, acl: false }, { level: 'write', list: true, acl: true }] } })
+  t.match(admission, { spec: { entries: [{ list: true, acl: false }, { level: 'write', list: true, acl: true }] } })
 })
 
 t.test('the request is left as it was', async t => {

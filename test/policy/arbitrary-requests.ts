@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { admit, defaultLimits, type Limits } from '../../src/policy/admit.ts'
-import type { Admitted, Layout } from '../../src/policy/admitted.ts'
+import type { AccessSpec, Layout } from '../../src/domain/access-spec.ts'
 import type { AccessRequest, OutputRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 
 /** Requests drawn from few buckets and nested prefixes, so that they overlap in every way. */
@@ -80,10 +80,10 @@ const plain = (request: PolicyRequest): PolicyRequest => {
 }
 
 /** Requests of every layout that are admitted, and what was admitted. */
-export const admissible: fc.Arbitrary<{ request: PolicyRequest, admitted: Admitted }> = fc.constantFrom(...layouts).chain(request)
+export const admissible: fc.Arbitrary<{ request: PolicyRequest, spec: AccessSpec }> = fc.constantFrom(...layouts).chain(request)
   .map(request => ({ request, admission: admit(request, openLimits, now) }))
   .filter(({ admission }) => admission.ok)
   .map(({ request, admission }) => {
     if (!admission.ok) throw new TypeError('filtered')
-    return { request, admitted: admission.admitted }
+    return { request, spec: admission.spec }
   })

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { admit } from '../../src/policy/admit.ts'
-import { many } from '../../src/policy/document.ts'
+import { many } from '../../src/domain/policy-document.ts'
 import { prove } from '../../src/policy/prove/prove.ts'
 import { render } from '../../src/policy/render.ts'
 import { layouts, now, openLimits, request } from './arbitrary-requests.ts'
@@ -18,19 +18,19 @@ t.test('without s3:GetBucketLocation nothing grants it, and nothing else changes
     const usual = admit(request, openLimits, now)
     if (!admission.ok || !usual.ok) return admission.ok === usual.ok
     seen++
-    const policy = render(admission.admitted)
+    const policy = render(admission.spec)
     const without = (document: typeof policy) => document.Statement.map(statement => ({
       ...statement, Action: many(statement.Action).filter(action => action !== 's3:GetBucketLocation')
     }))
     const statements = without(policy)
-    for (const [index, expected] of without(render(usual.admitted)).entries()) {
+    for (const [index, expected] of without(render(usual.spec)).entries()) {
       const { Resource, ...rest } = statements[index] ?? {}
       const { Resource: usualResource, ...usualRest } = expected
       if (JSON.stringify(rest) !== JSON.stringify(usualRest)) return false
       // The bucket's own ARN goes where nothing is left that is checked against it.
       if (!many(Resource).every(arn => many(usualResource).includes(arn))) return false
     }
-    return !JSON.stringify(policy).includes('GetBucketLocation') && prove(policy, admission.admitted).ok
+    return !JSON.stringify(policy).includes('GetBucketLocation') && prove(policy, admission.spec).ok
   }), { numRuns: 200, seed: 4 })
   t.ok(seen > 50, `${seen} admitted`)
 })
@@ -45,7 +45,7 @@ t.test('a policy that grants it all the same is not proven, nor one that lacks i
   const admission = admit(asked, lacking, now)
   const usual = admit(asked, openLimits, now)
   if (!admission.ok || !usual.ok) return t.fail('not admitted')
-  t.strictSame(render(admission.admitted).Statement[0]?.Resource, ['arn:aws:s3:::acme-data/runs/*'], 'no bucket ARN without an action for it')
-  t.match(prove(render(usual.admitted), admission.admitted), { ok: false, reason: /what was not asked for/ })
-  t.match(prove(render(admission.admitted), usual.admitted), { ok: false, reason: /does not allow what was asked for/ })
+  t.strictSame(render(admission.spec).Statement[0]?.Resource, ['arn:aws:s3:::acme-data/runs/*'], 'no bucket ARN without an action for it')
+  t.match(prove(render(usual.spec), admission.spec), { ok: false, reason: /what was not asked for/ })
+  t.match(prove(render(admission.spec), usual.spec), { ok: false, reason: /does not allow what was asked for/ })
 })

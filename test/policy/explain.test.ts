@@ -1,5 +1,5 @@
 import t from 'tap'
-import { many, type PolicyDocument } from '../../src/policy/document.ts'
+import { many, type PolicyDocument } from '../../src/domain/policy-document.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { goldenCases } from './golden-cases.ts'
 

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
-import type { PolicyDocument } from '../../src/policy/document.ts'
+import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
 /** One reviewed case: this request, under these limits and at this instant, is this policy, to the letter. */

@@ -16,7 +16,7 @@ t.test('golden policies', async t => {
       t.ok(fitsSchema(request), 'the API would take the request')
       const admission = admit(request, limits, now)
       if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
-      const rendered = render(admission.admitted)
+      const rendered = render(admission.spec)
       t.strictSame(rendered, policy)
       t.equal(JSON.stringify(rendered), JSON.stringify(policy), 'order of keys included')
     })
@@ -30,8 +30,8 @@ t.test('the guide’s job gives the published policy, to the letter', async t =>
   }
   const admission = admit(request, defaultLimits, new Date('2025-07-16T00:00:00Z'))
   if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
-  t.strictSame(render(admission.admitted), published)
-  t.equal(JSON.stringify(render(admission.admitted)), JSON.stringify(published))
+  t.strictSame(render(admission.spec), published)
+  t.equal(JSON.stringify(render(admission.spec)), JSON.stringify(published))
 })
 
 t.test('the cases cover every combination that renders differently', async t => {

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
-import type { Admitted, Entry } from '../../src/policy/admitted.ts'
-import type { PolicyDocument } from '../../src/policy/document.ts'
-import { canonicalJson, chooseAttach, limits, measure, tooLarge } from '../../src/policy/measure.ts'
+import type { AccessSpec, Entry } from '../../src/domain/access-spec.ts'
+import type { PolicyDocument } from '../../src/domain/policy-document.ts'
+import { canonicalJson, chooseAttachment, limits, measure, tooLarge } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
 import { goldenCases } from './golden-cases.ts'
 
@@ -54,19 +54,19 @@ t.test('sizes of the edge', async t => {
   t.match(measure(sized(6145)), { characters: 6145, fits: { inline: false, managed: false } })
 })
 
-t.test('chooseAttach', async t => {
-  const table: [Parameters<typeof chooseAttach>[0], number, ReturnType<typeof chooseAttach>][] = [
+t.test('chooseAttachment', async t => {
+  const table: [Parameters<typeof chooseAttachment>[0], number, ReturnType<typeof chooseAttachment>][] = [
     ['auto', 2048, 'inline'], ['auto', 2049, 'managed'], ['auto', 6144, 'managed'], ['auto', 6145, undefined],
     ['inline', 2048, 'inline'], ['inline', 2049, undefined],
     ['managed', 1, 'managed'], ['managed', 6144, 'managed'], ['managed', 6145, undefined],
     ['session', 2048, 'session'], ['session', 2049, undefined]
   ]
-  for (const [attach, characters, chosen] of table) t.equal(chooseAttach(attach, characters), chosen, `${attach} ${characters}`)
+  for (const [attach, characters, chosen] of table) t.equal(chooseAttachment(attach, characters), chosen, `${attach} ${characters}`)
 })
 
-const admitted = (
-  entries: number, layout: Admitted['layout'], attach: Admitted['attach'], prefix = 'a-prefix-of-some-length/'
-): Admitted => ({
+const spec = (
+  entries: number, layout: AccessSpec['layout'], attach: AccessSpec['attach'], prefix = 'a-prefix-of-some-length/'
+): AccessSpec => ({
   partition: 'aws',
   job: { id: 'job', team: 'nlp', labels: {} },
   entries: Array.from({ length: entries }, (_, index): Entry => ({
@@ -90,32 +90,32 @@ t.test('too large: what was used, what there is, and what would do', async t => 
   const inline = /an inline policy has at most 2048/
   const managed = /a managed policy has at most 6144/
   const guarded = /^Layout `guarded` would fit, with \d+ characters\.$/
-  const cases: [string, Admitted, RegExp, RegExp][] = [
-    ['inline, and the compact layout fits', admitted(4, 'everywhere', 'inline'), inline,
+  const cases: [string, AccessSpec, RegExp, RegExp][] = [
+    ['inline, and the compact layout fits', spec(4, 'everywhere', 'inline'), inline,
       /^Layout `guarded` would fit, with \d+ characters\. Attach `managed` or `auto` would fit\.$/],
-    ['inline, and only managed fits', admitted(8, 'guarded', 'inline'), inline, /^Attach `managed` or `auto` would fit\.$/],
-    ['session', admitted(4, 'everywhere', 'session'), /a session policy has at most 2048/,
+    ['inline, and only managed fits', spec(8, 'guarded', 'inline'), inline, /^Attach `managed` or `auto` would fit\.$/],
+    ['session', spec(4, 'everywhere', 'session'), /a session policy has at most 2048/,
       /^Layout `guarded` would fit, with \d+ characters\. A user would fit: /],
-    ['managed, and the compact layout fits', admitted(12, 'everywhere', 'managed'), managed, guarded],
-    ['auto, likewise', admitted(12, 'everywhere', 'auto'), managed, guarded],
-    ['nothing fits', admitted(30, 'everywhere', 'auto'), managed, /^No other layout fits: ask for fewer/]
+    ['managed, and the compact layout fits', spec(12, 'everywhere', 'managed'), managed, guarded],
+    ['auto, likewise', spec(12, 'everywhere', 'auto'), managed, guarded],
+    ['nothing fits', spec(30, 'everywhere', 'auto'), managed, /^No other layout fits: ask for fewer/]
   ]
   for (const [name, one, detail, hint] of cases) {
     const characters = measure(render(one)).characters
-    t.equal(chooseAttach(one.attach, characters), undefined, `${name}: it is too large`)
+    t.equal(chooseAttachment(one.attach, characters), undefined, `${name}: it is too large`)
     const finding = tooLarge(one, one.attach)
     t.match(finding, { code: 'policy-too-large', pointer: '', detail, hint }, name)
     t.match(finding.detail, `has ${characters} characters`, name)
     const offered = /`(\w+)` would fit, with (\d+)/.exec(finding.hint)
     if (!offered) continue
-    const { characters: used } = measure(render({ ...one, layout: offered[1] as Admitted['layout'] }))
+    const { characters: used } = measure(render({ ...one, layout: offered[1] as AccessSpec['layout'] }))
     t.equal(used, Number(offered[2]), `${name}: the offer is measured`)
-    t.not(chooseAttach(one.attach, used), undefined, `${name}: the offer holds`)
+    t.not(chooseAttachment(one.attach, used), undefined, `${name}: the offer holds`)
   }
 })
 
 t.test('the guide’s layout is never offered, though it would be smaller', async t => {
-  const one = admitted(12, 'everywhere', 'inline', '')
+  const one = spec(12, 'everywhere', 'inline', '')
   t.ok(measure(render({ ...one, layout: 'guide' })).characters < measure(render({ ...one, layout: 'guarded' })).characters)
   t.notMatch(tooLarge(one, 'inline').hint, /guide/)
 })

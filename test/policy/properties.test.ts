@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { admit, readmit, restate } from '../../src/policy/admit.ts'
-import type { Admitted } from '../../src/policy/admitted.ts'
-import { many, type PolicyDocument, type Statement } from '../../src/policy/document.ts'
+import type { AccessSpec } from '../../src/domain/access-spec.ts'
+import { many, type PolicyDocument, type Statement } from '../../src/domain/policy-document.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { canonicalJson, canonicalPolicy, measure } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
@@ -16,38 +16,38 @@ const must = (condition: boolean, what: () => string): void => { if (!condition)
 t.test('every layout is drawn often enough to mean something', async t => {
   for (const layout of layouts) {
     const drawn = fc.sample(request(layout), { numRuns: 200, seed: 1 })
-    const admitted = drawn.filter(one => admit(one, openLimits, now).ok)
-    t.ok(admitted.length > 40, `${layout}: ${admitted.length} of 200 are admitted`)
+    const spec = drawn.filter(one => admit(one, openLimits, now).ok)
+    t.ok(spec.length > 40, `${layout}: ${spec.length} of 200 are spec`)
   }
 })
 
 t.test('every ARN names a requested bucket, and no more of it than was asked for', async t => {
-  fc.assert(fc.property(admissible, ({ admitted }) => {
-    const policy = render(admitted)
-    const buckets = new Set(admitted.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
-    const objects = new Set(admitted.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
-    const keys = new Set(admitted.entries.flatMap(entry => entry.kmsKeyArns))
+  fc.assert(fc.property(admissible, ({ spec }) => {
+    const policy = render(spec)
+    const buckets = new Set(spec.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
+    const objects = new Set(spec.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
+    const keys = new Set(spec.entries.flatMap(entry => entry.kmsKeyArns))
     for (const statement of policy.Statement) {
       for (const arn of [...many(statement.Resource), ...many(statement.NotResource)]) {
         if (statement.Effect === 'Deny' && arn === '*') continue
-        must(buckets.has(arn) || objects.has(arn) || keys.has(arn), () => `${arn} in ${text(admitted)}`)
+        must(buckets.has(arn) || objects.has(arn) || keys.has(arn), () => `${arn} in ${text(spec)}`)
       }
     }
   }), runs)
 })
 
 t.test('a further entry widens no other statement', async t => {
-  fc.assert(fc.property(admissible, access, ({ request, admitted }, more) => {
+  fc.assert(fc.property(admissible, access, ({ request, spec }, more) => {
     // Explicit Sids keep the statements of the others under their names.
-    const asked = restate(admitted)
+    const asked = restate(spec)
     const extended: PolicyRequest = { ...asked, access: [...asked.access ?? [], { ...more, sid: 'Added' }] }
     const admission = admit(extended, openLimits, now)
     if (!admission.ok) return
-    const before = render(admitted)
-    const after = new Map(render(admission.admitted).Statement.map(statement => [statement.Sid, statement]))
+    const before = render(spec)
+    const after = new Map(render(admission.spec).Statement.map(statement => [statement.Sid, statement]))
     for (const statement of before.Statement) {
       const other = after.get(statement.Sid)
-      must(other !== undefined && narrowerOrSame(statement, other, admission.admitted), () =>
+      must(other !== undefined && narrowerOrSame(statement, other, admission.spec), () =>
         `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
     }
     const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
@@ -56,12 +56,12 @@ t.test('a further entry widens no other statement', async t => {
 })
 
 /** The same, but that an Allow may gain a condition, and NotResource of the Deny may name what was added. */
-const narrowerOrSame = (before: Statement, after: Statement, admitted: Admitted): boolean => {
+const narrowerOrSame = (before: Statement, after: Statement, spec: AccessSpec): boolean => {
   const { Condition: was, NotResource: wasNot, ...rest } = before
   const { Condition: is, NotResource: isNot, ...others } = after
   if (text(rest) !== text(others)) return false
   if (before.Effect === 'Deny') {
-    const added = admitted.entries.find(entry => entry.sid === 'Added')
+    const added = spec.entries.find(entry => entry.sid === 'Added')
     const arns = new Set([...many(wasNot), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}*`])
     return text(was) === text(is) && many(isNot).every(arn => arns.has(arn)) && (added?.level !== 'read' || text(wasNot) === text(isNot))
   }
@@ -70,30 +70,30 @@ const narrowerOrSame = (before: Statement, after: Statement, admitted: Admitted)
 }
 
 t.test('rendering is deterministic, changes nothing, and does not depend on the order of keys', async t => {
-  fc.assert(fc.property(admissible, ({ request, admitted }) => {
-    const first = text(render(freeze(admitted)))
-    must(first === text(render(structuredClone(admitted))), () => first)
+  fc.assert(fc.property(admissible, ({ request, spec }) => {
+    const first = text(render(freeze(spec)))
+    must(first === text(render(structuredClone(spec))), () => first)
     const again = admit(reversed(request), openLimits, now)
-    must(again.ok && text(render(again.admitted)) === first, () => text(request))
+    must(again.ok && text(render(again.spec)) === first, () => text(request))
   }), runs)
 })
 
 t.test('what was admitted is admitted again as it is', async t => {
-  fc.assert(fc.property(admissible, ({ request, admitted }) => {
-    const again = admit(restate(admitted), openLimits, now)
+  fc.assert(fc.property(admissible, ({ request, spec }) => {
+    const again = admit(restate(spec), openLimits, now)
     must(again.ok, () => text(again))
     if (!again.ok) return
-    const entries = again.admitted.entries.map((entry, index) => ({ ...entry, pointer: admitted.entries[index]?.pointer }))
-    must(text({ ...again.admitted, entries }) === text(admitted), () => `${text(again.admitted)} is not ${text(admitted)}`)
-    must(text(render(again.admitted)) === text(render(admitted)), () => text(request))
-    const unchanged = readmit(admitted, {}, openLimits, now)
-    must(unchanged.ok && text(unchanged.admitted) === text(admitted), () => text(unchanged))
+    const entries = again.spec.entries.map((entry, index) => ({ ...entry, pointer: spec.entries[index]?.pointer }))
+    must(text({ ...again.spec, entries }) === text(spec), () => `${text(again.spec)} is not ${text(spec)}`)
+    must(text(render(again.spec)) === text(render(spec)), () => text(request))
+    const unchanged = readmit(spec, {}, openLimits, now)
+    must(unchanged.ok && text(unchanged.spec) === text(spec), () => text(unchanged))
   }), runs)
 })
 
 t.test('keys of documents and statements stand in one order', async t => {
-  fc.assert(fc.property(admissible, ({ admitted }) => {
-    const policy = render(admitted)
+  fc.assert(fc.property(admissible, ({ spec }) => {
+    const policy = render(spec)
     must(Object.keys(policy).join() === 'Version,Statement', () => text(policy))
     for (const statement of policy.Statement) {
       must(/^Sid,Effect,Action,(Not)?Resource(,Condition)?$/.test(Object.keys(statement).join()), () => text(statement))
@@ -109,20 +109,20 @@ t.test('keys of documents and statements stand in one order', async t => {
 })
 
 t.test('every Allow of `everywhere` is bound in time and source; `guarded` denies for all what it does not bind', async t => {
-  fc.assert(fc.property(admissible, ({ admitted }) => {
-    const { Statement } = render(admitted)
+  fc.assert(fc.property(admissible, ({ spec }) => {
+    const { Statement } = render(spec)
     const has = (statement: Statement | undefined, ...operators: string[]): boolean =>
       operators.every(operator => statement?.Condition?.[operator] !== undefined)
-    const unsourced = admitted.source.kind === 'any'
+    const unsourced = spec.source.kind === 'any'
     for (const statement of Statement.filter(({ Effect }) => Effect === 'Allow')) {
       const kms = many(statement.Action).some(action => action.startsWith('kms:'))
       const timed = has(statement, 'DateGreaterThanEquals', 'DateLessThan')
       if (kms) must(timed && has(statement, 'StringEquals') && !has(statement, 'IpAddress'), () => text(statement))
-      if (admitted.layout !== 'everywhere') continue
+      if (spec.layout !== 'everywhere') continue
       must(timed, () => text(statement))
       must(kms || unsourced || has(statement, 'IpAddress') || has(statement, 'StringEquals'), () => text(statement))
     }
-    if (admitted.layout !== 'guarded') return
+    if (spec.layout !== 'guarded') return
     const denies = Statement.filter(({ Effect }) => Effect === 'Deny')
     must(denies.every(({ Action }) => Action === 's3:*'), () => text(denies))
     must(denies.some(deny => has(deny, 'DateLessThan')) && denies.some(deny => has(deny, 'DateGreaterThanEquals')), () => text(denies))
@@ -164,7 +164,7 @@ const place = (source: 'sourceIps' | 'vpc') => ({
 })
 
 t.test('`*`, `?` and `${` of a request never reach the policy, whatever field they are in', async t => {
-  let admitted = 0
+  let spec = 0
   for (const field of fields) {
     const path = field.split('.')
     for (const layout of ['everywhere', 'guarded'] as const) {
@@ -173,12 +173,12 @@ t.test('`*`, `?` and `${` of a request never reach the policy, whatever field th
         set(request, path, text)
         const admission = admit(request, openLimits, now)
         if (!admission.ok) return
-        admitted++
-        checkSafe(render(admission.admitted))
+        spec++
+        checkSafe(render(admission.spec))
       }), { numRuns: 100, examples: fragments.map(fragment => [fragment]) })
     }
   }
-  t.ok(admitted > 0, `${admitted} of them were harmless enough to be admitted`)
+  t.ok(spec > 0, `${spec} of them were harmless enough to be spec`)
 })
 
 const safeS3 = /^arn:aws:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/([A-Za-z0-9!_.'()=+@,:-]+\/)*\*)?$/
@@ -199,8 +199,8 @@ const checkSafe = (policy: PolicyDocument): void => {
 }
 
 t.test('measure: the canonical text, the count and the hash of any policy', async t => {
-  fc.assert(fc.property(admissible, ({ admitted }) => {
-    const policy = render(admitted)
+  fc.assert(fc.property(admissible, ({ spec }) => {
+    const policy = render(spec)
     must(canonicalPolicy(policy) === canonicalJson(policy), () => canonicalPolicy(policy))
     must(measure(policy).characters === text(policy).length, () => text(policy))
     must(measure(policy).sha256 === measure(JSON.parse(canonicalJson(policy))).sha256, () => 'the hash depends on the order of keys')
@@ -208,8 +208,8 @@ t.test('measure: the canonical text, the count and the hash of any policy', asyn
 })
 
 t.test('explain: a sentence per statement that names its buckets, times and sources', async t => {
-  fc.assert(fc.property(admissible, ({ admitted }) => {
-    const policy = render(admitted)
+  fc.assert(fc.property(admissible, ({ spec }) => {
+    const policy = render(spec)
     const sentences = explain(policy)
     must(sentences.length === policy.Statement.length, () => text(sentences))
     for (const [index, { sid, effect, text: sentence }] of sentences.entries()) {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { admit, defaultLimits, readmit, restate, type Change, type Limits } from '../../src/policy/admit.ts'
-import type { Admitted } from '../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
 const issued = new Date('2025-07-16T00:30:00Z')
@@ -14,18 +14,18 @@ const base = {
   attach: 'managed'
 } satisfies PolicyRequest
 
-const admitted = (request: PolicyRequest = base, limits: Limits = defaultLimits): Admitted => {
+const spec = (request: PolicyRequest = base, limits: Limits = defaultLimits): AccessSpec => {
   const admission = admit(request, limits, issued)
   if (!admission.ok) throw new Error(JSON.stringify(admission.findings))
-  return admission.admitted
+  return admission.spec
 }
 
 const { sourceIps: _ips, ...sourceless } = base
 const vpc = { vpcIds: ['vpc-01234567'] }
 
 t.test('changes that are made', async t => {
-  const before = admitted()
-  const cases: [string, Change, Partial<Admitted>][] = [
+  const before = spec()
+  const cases: [string, Change, Partial<AccessSpec>][] = [
     ['nothing', {}, {}],
     ['the end moves; start and grace stay', { window: { notAfter: '2025-07-16T08:00:00Z' } }, {
       window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T08:00:00Z', outputNotAfter: '2025-07-16T08:10:00Z' }
@@ -45,20 +45,20 @@ t.test('changes that are made', async t => {
   for (const [name, change, expected] of cases) {
     const admission = readmit(before, change, defaultLimits, later)
     t.ok(admission.ok, name)
-    t.strictSame(admission.ok && admission.admitted, { ...before, ...expected }, name)
+    t.strictSame(admission.ok && admission.spec, { ...before, ...expected }, name)
   }
-  const fromVpc = readmit(admitted({ ...sourceless, vpc }), { sourceIps: ['198.51.100.7'] }, defaultLimits, later)
-  t.match(fromVpc, { ok: true, admitted: { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } } }, 'from a VPC to addresses')
+  const fromVpc = readmit(spec({ ...sourceless, vpc }), { sourceIps: ['198.51.100.7'] }, defaultLimits, later)
+  t.match(fromVpc, { ok: true, spec: { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } } }, 'from a VPC to addresses')
 })
 
 t.test('a kept source of each kind stays', async t => {
   const limits = { ...defaultLimits, allowAnySource: true }
   const sources: PolicyRequest[] = [base, { ...sourceless, vpc: { ...vpc, sourceIps: ['10.0.0.0/24'] } }, sourceless]
   for (const request of sources) {
-    const before = admitted(request, limits)
+    const before = spec(request, limits)
     const admission = readmit(before, { window: { durationSeconds: 5 * 3600 } }, limits, later)
     t.ok(admission.ok)
-    t.strictSame(admission.ok && admission.admitted.source, before.source)
+    t.strictSame(admission.ok && admission.spec.source, before.source)
   }
 })
 
@@ -77,26 +77,26 @@ t.test('changes that are refused', async t => {
       ['bucket-refused ']]
   ]
   for (const [name, change, limits, findings] of cases) {
-    const admission = readmit(admitted(), change, { ...defaultLimits, ...limits }, later)
+    const admission = readmit(spec(), change, { ...defaultLimits, ...limits }, later)
     t.strictSame(admission.ok ? [] : admission.findings.map(({ code, pointer }) => `${code} ${pointer}`), findings, name)
   }
-  const anywhere = admitted(sourceless, { ...defaultLimits, allowAnySource: true })
+  const anywhere = spec(sourceless, { ...defaultLimits, allowAnySource: true })
   t.match(readmit(anywhere, { window: { durationSeconds: 4 * 3600 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'source-missing' }] })
 })
 
 t.test('the grace follows the rules of the entries and the layout', async t => {
   const { output: _output, window: { outputGraceSeconds: _grace, ...window }, ...rest } = base
-  const reading = admitted({ ...rest, window })
+  const reading = spec({ ...rest, window })
   t.match(readmit(reading, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'option-without-write', pointer: '/window/outputGraceSeconds' }] })
-  const guide = admitted({ ...base, datasets: [{ bucket: 'acme-datasets' }], window, layout: 'guide' })
+  const guide = spec({ ...base, datasets: [{ bucket: 'acme-datasets' }], window, layout: 'guide' })
   t.match(readmit(guide, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'layout-unfit', pointer: '/window/outputGraceSeconds' }] })
 })
 
-t.test('restate() asks for what was admitted', async t => {
-  t.strictSame(restate(admitted()), {
+t.test('restate() asks for what was spec', async t => {
+  t.strictSame(restate(spec()), {
     job: { id: 'job-42', team: 'nlp', labels: { a: 'b' } },
     access: [
       { bucket: 'acme-datasets', prefix: 'wiki/', level: 'read', sid: 'Dataset1', list: true, acl: false, delete: false },

@@ -93,7 +93,7 @@ export const startService = async (t: Test, { provider, endpoint, admin, env = {
       return body
     },
     async reconcile (...args) {
-      const { stdout } = await run(process.execPath, [...script('reconcile.ts'), ...args],
+      const { stdout } = await run(process.execPath, [...script('commands/reconcile.ts'), ...args],
         { env: { ...settings, JOB_ACCESS_INSTANCE: 'reconcile' } })
       const lines = stdout.trim().split('\n')
       return { findings: lines.slice(0, -1).map(line => JSON.parse(line) as Record<string, unknown>), summary: lines.at(-1) ?? '' }

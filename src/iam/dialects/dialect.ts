@@ -1,5 +1,6 @@
-import { many, type PolicyDocument, type Statement } from '../../policy/document.ts'
-import type { AttachMode, Sizes } from '../../policy/measure.ts'
+import type { PolicyAttachment } from '../../domain/access-spec.ts'
+import { many, type PolicyDocument, type Statement } from '../../domain/policy-document.ts'
+import type { Sizes } from '../../policy/measure.ts'
 import type { Finding } from '../../problems.ts'
 
 /** How one provider differs from AWS. A request that it cannot express is refused, never weakened. */
@@ -47,7 +48,7 @@ export const usualOperators = [
 ]
 export const usualConditionKeys = ['aws:CurrentTime', 'aws:SourceIp', 's3:prefix']
 
-export const carriersOf = ({ sizes }: Dialect): AttachMode[] =>
+export const attachmentsOf = ({ sizes }: Dialect): PolicyAttachment[] =>
   (['inline', 'managed', 'session'] as const).filter(mode => sizes[mode] !== undefined)
 
 export const hasAction = ({ actions }: Dialect, action: string): boolean => actions === 'any' || actions.has(action)

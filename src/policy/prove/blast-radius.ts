@@ -1,4 +1,4 @@
-import { many, type PolicyDocument } from '../document.ts'
+import { many, type PolicyDocument } from '../../domain/policy-document.ts'
 import { inWords } from './blast-radius-words.ts'
 import { readInstant } from './conditions/date.ts'
 import { readBlock, writeAddress } from './conditions/ip.ts'
@@ -183,7 +183,7 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
  * @param at the instant at which it is stolen
  * @param source condition keys of the thief's requests, such as `{ 'aws:SourceIp': '198.51.100.7' }`; absent: an address that the
  *   policy does not name
- * @throws UnknownElement when the policy is one this evaluator does not know
+ * @throws UnknownElementError when the policy is one this evaluator does not know
  */
 export const blastRadius = (policy: PolicyDocument, at: Date, source?: Record<string, string>): BlastRadius => {
   const data = measure(policy, at, source)

@@ -1,8 +1,8 @@
-import { many, type PolicyDocument } from '../document.ts'
+import { many, type PolicyDocument } from '../../domain/policy-document.ts'
 import { readBlock } from './conditions/ip.ts'
 import { asking, compile, decide, type AccessRequest, type CompiledStatement, type CompiledTest, type Decision } from './evaluate.ts'
 import { kindOfAction } from './known-actions.ts'
-import { UnknownElement } from './unknown-element.ts'
+import { UnknownElementError } from './unknown-element.ts'
 
 /** Would this request be allowed? One of a job, in the words of S3. */
 export interface Question {
@@ -52,17 +52,17 @@ const listings = new Set(['s3:listbucket', 's3:listbucketversions', 's3:listbuck
 const partitionOf = (policy: PolicyDocument): string =>
   policy.Statement.flatMap(statement => many(statement.Resource)).map(arn => /^arn:([^:*]+):/.exec(arn)?.[1]).find(Boolean) ?? 'aws'
 
-/** @throws UnknownElement with its field, when the question does not make a request to S3 */
+/** @throws UnknownElementError with its field, when the question does not make a request to S3 */
 const resourceOf = ({ action, bucket, key, prefix }: Question, partition: string): string => {
   const kind = kindOfAction(action)
   if (kind === undefined) {
     const instead = actionOfOperation.get(action.replace(/^s3:/i, '').toLowerCase())
-    throw new UnknownElement(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
+    throw new UnknownElementError(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
   }
-  if (kind === 'key') throw new UnknownElement(`${action} is checked against a KMS key, not a bucket`, 'action')
-  if (kind === 'object' && key === undefined) throw new UnknownElement(`${action} is checked against an object: it needs a key`, 'key')
-  if (kind !== 'object' && key !== undefined) throw new UnknownElement(`${action} is not checked against an object: it takes no key`, 'key')
-  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new UnknownElement(`${action} takes no prefix`, 'prefix')
+  if (kind === 'key') throw new UnknownElementError(`${action} is checked against a KMS key, not a bucket`, 'action')
+  if (kind === 'object' && key === undefined) throw new UnknownElementError(`${action} is checked against an object: it needs a key`, 'key')
+  if (kind !== 'object' && key !== undefined) throw new UnknownElementError(`${action} is not checked against an object: it takes no key`, 'key')
+  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new UnknownElementError(`${action} takes no prefix`, 'prefix')
   if (kind === 'other') return '*'
   return `arn:${partition}:s3:::${bucket}${kind === 'object' ? `/${key}` : ''}`
 }
@@ -72,9 +72,9 @@ const readAddress = (field: string, text: string): string => {
     const { low, high } = readBlock(text)
     if (low === high && !text.includes('/')) return text
   } catch (error) {
-    if (!(error instanceof UnknownElement)) throw error
+    if (!(error instanceof UnknownElementError)) throw error
   }
-  throw new UnknownElement('not an IP address', field)
+  throw new UnknownElementError('not an IP address', field)
 }
 
 const requestOf = (question: Question, partition: string): AccessRequest => {
@@ -125,7 +125,7 @@ const verdictOf = (statements: CompiledStatement[], { allowed, statements: decis
 /**
  * Whether a policy allows a request of the job, which statements decide, and why in plain words. It asks the policy alone:
  * a bucket policy, a permissions boundary or the state of the grant may decide otherwise.
- * @throws UnknownElement with `field` when the question is not one about S3; without, when the policy is one this evaluator does not know
+ * @throws UnknownElementError with `field` when the question is not one about S3; without, when the policy is one this evaluator does not know
  */
 export const check = (policy: PolicyDocument, question: Question): Verdict => {
   const statements = compile(policy)

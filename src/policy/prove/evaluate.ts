@@ -1,6 +1,6 @@
-import { many, type OneOrMany, type PolicyDocument } from '../document.ts'
+import { many, type OneOrMany, type PolicyDocument } from '../../domain/policy-document.ts'
 import { compileTest, type Test } from './conditions/operators.ts'
-import { UnknownElement } from './unknown-element.ts'
+import { UnknownElementError } from './unknown-element.ts'
 import { compileResource, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
 
 /** A request as IAM sees it. Times of `aws:CurrentTime` are ISO 8601 with a zone, or epoch seconds. */
@@ -47,7 +47,7 @@ const elements = new Set(['Sid', 'Effect', 'Action', 'NotAction', 'Resource', 'N
 const texts = (value: unknown, element: string): string[] => {
   const list = many(value as OneOrMany)
   if (!Array.isArray(list) || list.length === 0 || !list.every(item => typeof item === 'string')) {
-    throw new UnknownElement(`${element} that is not text or a list of it`)
+    throw new UnknownElementError(`${element} that is not text or a list of it`)
   }
   return list
 }
@@ -55,26 +55,26 @@ const texts = (value: unknown, element: string): string[] => {
 /** One of a pair of elements such as Action and NotAction, never both or none. */
 const oneOf = (statement: object, element: string, compile: (pattern: string) => Matcher): Matcher => {
   const { [element]: positive, [`Not${element}`]: negative } = statement as Record<string, unknown>
-  if ((positive === undefined) === (negative === undefined)) throw new UnknownElement(`statement without one ${element} or Not${element}`)
+  if ((positive === undefined) === (negative === undefined)) throw new UnknownElementError(`statement without one ${element} or Not${element}`)
   const matchers = texts(positive ?? negative, element).map(compile)
   const inverted = positive === undefined
   // AWS does not say whether such a statement then covers everything or nothing.
-  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) throw new UnknownElement(`policy variable in Not${element}`)
+  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) throw new UnknownElementError(`policy variable in Not${element}`)
   return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
 }
 
 const none: Lookup = () => undefined
 
 const compileAction = (pattern: string): Matcher => {
-  if (pattern.includes('${')) throw new UnknownElement(`policy variable in the action ${JSON.stringify(pattern)}`)
+  if (pattern.includes('${')) throw new UnknownElementError(`policy variable in the action ${JSON.stringify(pattern)}`)
   return compileWildcards(pattern.toLowerCase())
 }
 
 const compileConditions = (condition: unknown): CompiledTest[] => {
   if (condition === undefined) return []
-  if (typeof condition !== 'object' || condition === null) throw new UnknownElement('Condition that is not an object')
+  if (typeof condition !== 'object' || condition === null) throw new UnknownElementError('Condition that is not an object')
   return Object.entries(condition).flatMap(([operator, keys]) => {
-    if (typeof keys !== 'object' || keys === null || Array.isArray(keys)) throw new UnknownElement(`${operator} that is not an object`)
+    if (typeof keys !== 'object' || keys === null || Array.isArray(keys)) throw new UnknownElementError(`${operator} that is not an object`)
     return Object.entries(keys).map(([name, value]) => {
       const key = name.toLowerCase()
       const values = texts(value, operator)
@@ -85,15 +85,15 @@ const compileConditions = (condition: unknown): CompiledTest[] => {
 
 /**
  * Reads a policy once, for many questions.
- * @throws UnknownElement for an element, operator or value that this evaluator does not know
+ * @throws UnknownElementError for an element, operator or value that this evaluator does not know
  */
 export const compile = (policy: PolicyDocument): CompiledStatement[] => {
-  if (policy.Version !== '2012-10-17') throw new UnknownElement(`Version ${JSON.stringify(policy.Version)}`)
-  if (!Array.isArray(policy.Statement)) throw new UnknownElement('Statement that is not a list')
+  if (policy.Version !== '2012-10-17') throw new UnknownElementError(`Version ${JSON.stringify(policy.Version)}`)
+  if (!Array.isArray(policy.Statement)) throw new UnknownElementError('Statement that is not a list')
   return policy.Statement.map((statement, index) => {
     const unknown = Object.keys(statement).find(element => !elements.has(element))
-    if (unknown !== undefined) throw new UnknownElement(`element ${JSON.stringify(unknown)}`)
-    if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') throw new UnknownElement(`Effect ${JSON.stringify(statement.Effect)}`)
+    if (unknown !== undefined) throw new UnknownElementError(`element ${JSON.stringify(unknown)}`)
+    if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') throw new UnknownElementError(`Effect ${JSON.stringify(statement.Effect)}`)
     const action = oneOf(statement, 'Action', compileAction)
     return {
       index,
@@ -113,7 +113,7 @@ const fold = (context: AccessRequest['context']): Context => {
   const folded: Context = new Map()
   for (const [name, value] of Object.entries(context)) {
     const key = name.toLowerCase()
-    if (folded.has(key)) throw new UnknownElement(`context key ${JSON.stringify(name)} twice`)
+    if (folded.has(key)) throw new UnknownElementError(`context key ${JSON.stringify(name)} twice`)
     folded.set(key, typeof value === 'string' ? [value] : value)
   }
   return folded
@@ -128,7 +128,7 @@ export interface Asking {
   holds: (test: CompiledTest) => boolean
 }
 
-/** @throws UnknownElement when a context key is given twice; `holds`, when an operator cannot read the request's value */
+/** @throws UnknownElementError when a context key is given twice; `holds`, when an operator cannot read the request's value */
 export const asking = ({ action, resource, context }: AccessRequest): Asking => {
   const folded = fold(context)
   const lookup: Lookup = name => {
@@ -140,7 +140,7 @@ export const asking = ({ action, resource, context }: AccessRequest): Asking => 
 
 /**
  * What compiled statements say to a request: an explicit Deny wins, then an Allow, else the request is denied implicitly.
- * @throws UnknownElement when a value of the request's context is not what an operator can read
+ * @throws UnknownElementError when a value of the request's context is not what an operator can read
  */
 export const decide = (statements: CompiledStatement[], request: AccessRequest): Decision => {
   const { action, resource, lookup, holds } = asking(request)
@@ -159,6 +159,6 @@ export const decide = (statements: CompiledStatement[], request: AccessRequest):
 /**
  * Whether an identity policy, alone, allows a request, and which statements say so.
  * Source: IAM User Guide, "Policy evaluation logic".
- * @throws UnknownElement for anything in policy or request that this evaluator does not know: never a pass
+ * @throws UnknownElementError for anything in policy or request that this evaluator does not know: never a pass
  */
 export const evaluate = (policy: PolicyDocument, request: AccessRequest): Decision => decide(compile(policy), request)

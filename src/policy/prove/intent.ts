@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js'
-import type { Admitted, Entry, Partition } from '../admitted.ts'
+import type { AccessSpec, Entry, Partition } from '../../domain/access-spec.ts'
 import type { AccessRequest } from './evaluate.ts'
 
 /**
@@ -51,7 +51,7 @@ const during = (start: number, startIncluded: boolean, end: number): ContextTest
 }
 
 /** Start inclusive, end exclusive; strict at both ends in the guide. What may write lasts through the output grace. */
-const windowsOf = ({ window, layout }: Admitted): { reading: ContextTest, writing: ContextTest } => {
+const windowsOf = ({ window, layout }: AccessSpec): { reading: ContextTest, writing: ContextTest } => {
   const until = (end: string) => during(Date.parse(window.notBefore), layout !== 'guide', Date.parse(end))
   return { reading: until(window.notAfter), writing: until(window.outputNotAfter) }
 }
@@ -67,7 +67,7 @@ const inCidrs = (cidrs: string[]): ContextTest => {
 
 const among = (values: string[]): ContextTest => value => value !== undefined && values.includes(value)
 
-const sourceOf = ({ source }: Admitted): Record<string, ContextTest> => {
+const sourceOf = ({ source }: AccessSpec): Record<string, ContextTest> => {
   if (source.kind === 'any') return {}
   if (source.kind === 'ip') return { 'aws:sourceip': inCidrs(source.cidrs) }
   return {
@@ -84,11 +84,11 @@ const viaS3 = (keyArn: string, partition: Partition): string =>
 /** What all entries share. */
 interface Bounds { windows: ReturnType<typeof windowsOf>, source: Record<string, ContextTest> }
 
-const boundsOf = (admitted: Admitted): Bounds => ({ windows: windowsOf(admitted), source: sourceOf(admitted) })
+const boundsOf = (spec: AccessSpec): Bounds => ({ windows: windowsOf(spec), source: sourceOf(spec) })
 
-const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds): Wish[] => {
-  const guide = admitted.layout === 'guide'
-  const bucketArn = `arn:${admitted.partition}:s3:::${entry.bucket}`
+const wishesOf = (spec: AccessSpec, entry: Entry, { windows, source }: Bounds): Wish[] => {
+  const guide = spec.layout === 'guide'
+  const bucketArn = `arn:${spec.partition}:s3:::${entry.bucket}`
   const { pointer } = entry
   // The guide leaves what is only read open at all times and from everywhere.
   const bound = !guide || writes(entry)
@@ -102,7 +102,7 @@ const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds)
     resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
     context
   }]
-  if (!guide && !admitted.noBucketLocation) wishes.push({ pointer, action: named('s3:GetBucketLocation'), resource: onBucket, context })
+  if (!guide && !spec.noBucketLocation) wishes.push({ pointer, action: named('s3:GetBucketLocation'), resource: onBucket, context })
   if (guide || entry.list) {
     const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
     wishes.push({
@@ -113,7 +113,7 @@ const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds)
     })
   }
   for (const keyArn of entry.kmsKeyArns) {
-    const via = viaS3(keyArn, admitted.partition)
+    const via = viaS3(keyArn, spec.partition)
     wishes.push({
       pointer,
       action: writes(entry) ? named('kms:Decrypt', 'kms:GenerateDataKey') : named('kms:Decrypt'),
@@ -125,14 +125,14 @@ const wishesOf = (admitted: Admitted, entry: Entry, { windows, source }: Bounds)
   return wishes
 }
 
-export const wishes = (admitted: Admitted): Wish[] => {
-  const bounds = boundsOf(admitted)
-  return admitted.entries.flatMap(entry => wishesOf(admitted, entry, bounds))
+export const wishes = (spec: AccessSpec): Wish[] => {
+  const bounds = boundsOf(spec)
+  return spec.entries.flatMap(entry => wishesOf(spec, entry, bounds))
 }
 
 /** As intends(), for many requests. */
-export const intention = (admitted: Admitted): (request: AccessRequest) => boolean => {
-  const wanted = wishes(admitted)
+export const intention = (spec: AccessSpec): (request: AccessRequest) => boolean => {
+  const wanted = wishes(spec)
   return request => {
     const action = request.action.toLowerCase()
     const context = new Map(Object.entries(request.context).map(([key, value]) =>
@@ -143,16 +143,16 @@ export const intention = (admitted: Admitted): (request: AccessRequest) => boole
 }
 
 /** Whether the job asked to be able to do this. A key with several values counts as none: S3 sends one. */
-export const intends = (admitted: Admitted, request: AccessRequest): boolean => intention(admitted)(request)
+export const intends = (spec: AccessSpec, request: AccessRequest): boolean => intention(spec)(request)
 
 /**
  * What the `guarded` layout must deny explicitly, so that no bucket policy can allow it either: S3 before the start, after
  * the last end, and from any other source. Empty in other layouts.
  */
-export const bars = (admitted: Admitted): Wish[] => {
-  if (admitted.layout !== 'guarded') return []
-  const { windows, source } = boundsOf(admitted)
-  const open = admitted.entries.some(writes) ? windows.writing : windows.reading
+export const bars = (spec: AccessSpec): Wish[] => {
+  if (spec.layout !== 'guarded') return []
+  const { windows, source } = boundsOf(spec)
+  const open = spec.entries.some(writes) ? windows.writing : windows.reading
   return Object.entries({ 'aws:currenttime': open, ...source }).map(([key, test]) => ({
     pointer: '',
     action: name => name.startsWith('s3:'),

@@ -1,5 +1,5 @@
-import type { Admitted } from '../admitted.ts'
-import { many, type PolicyDocument } from '../document.ts'
+import type { AccessSpec } from '../../domain/access-spec.ts'
+import { many, type PolicyDocument } from '../../domain/policy-document.ts'
 import { readInstant } from './conditions/date.ts'
 import { lastOf, readBlock, writeAddress, type Block } from './conditions/ip.ts'
 import { kindOfResource, type ResourceKind } from './known-actions.ts'
@@ -27,7 +27,7 @@ const withoutStar = (pattern: string) => pattern.replace(/\*$/, '')
 const asked = (policy: PolicyDocument, key: string): string[] => policy.Statement.flatMap(({ Condition = {} }) =>
   Object.values(Condition).flatMap(keys => Object.entries(keys).flatMap(([name, value]) => name.toLowerCase() === key ? many(value) : [])))
 
-const instants = (policy: PolicyDocument, { window }: Admitted): string[] => {
+const instants = (policy: PolicyDocument, { window }: AccessSpec): string[] => {
   const bounds = [window.notBefore, window.notAfter, window.outputNotAfter, ...asked(policy, 'aws:currenttime')].map(readInstant)
   const start = Date.parse(window.notBefore)
   const middle = start + (Date.parse(window.notAfter) - start) / 2
@@ -38,7 +38,7 @@ const instants = (policy: PolicyDocument, { window }: Admitted): string[] => {
 /** IPv4 as IPv6 writes it; no policy of IPv4 blocks covers it. */
 const mapped = ({ family, low }: Block): string[] => family === 4 ? [`::ffff:${writeAddress(4, low)}`] : []
 
-const addresses = (policy: PolicyDocument, { source }: Admitted, key: string): string[] => {
+const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string): string[] => {
   const blocks = [...(source.kind === 'any' ? [] : source.cidrs), ...asked(policy, key)].map(readBlock)
   const around = blocks.flatMap(block => [block.low, block.high, block.low - 1n, block.high + 1n]
     .filter(number => number >= 0n && number <= lastOf(block.family))
@@ -53,8 +53,8 @@ export type Values = (string | undefined)[]
  * By context key, in lower case: the values to try, plain ones first, so that a counterexample reads plainly. A key that
  * neither the policy nor a wish asks for decides nothing; `asks` tells.
  */
-export const contextValues = (policy: PolicyDocument, admitted: Admitted, asks: (key: string) => boolean): Map<string, Values> => {
-  const { source, entries, partition } = admitted
+export const contextValues = (policy: PolicyDocument, spec: AccessSpec, asks: (key: string) => boolean): Map<string, Values> => {
+  const { source, entries, partition } = spec
   const vpcs = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   const regions = entries.flatMap(entry => entry.kmsKeyArns.map(arn => arn.split(':')[3] ?? ''))
   const services = unique(regions).flatMap(region => ['s3', 'ec2', 's3-outposts'].map(service => `${service}.${region}.amazonaws.com`))
@@ -63,9 +63,9 @@ export const contextValues = (policy: PolicyDocument, admitted: Admitted, asks: 
 
   const dimensions: Record<string, () => Values> = {
     // AWS sends the time with every request.
-    'aws:currenttime': () => instants(policy, admitted),
-    'aws:sourceip': () => [...addresses(policy, admitted, 'aws:sourceip'), undefined],
-    'aws:vpcsourceip': () => [...addresses(policy, admitted, 'aws:vpcsourceip'), undefined],
+    'aws:currenttime': () => instants(policy, spec),
+    'aws:sourceip': () => [...addresses(policy, spec, 'aws:sourceip'), undefined],
+    'aws:vpcsourceip': () => [...addresses(policy, spec, 'aws:vpcsourceip'), undefined],
     'aws:sourcevpc': () => text('aws:sourcevpc', vpcs.vpcIds),
     'aws:sourcevpce': () => text('aws:sourcevpce', vpcs.vpcEndpointIds),
     's3:prefix': () => text('s3:prefix', entries.map(entry => entry.prefix)),
@@ -87,7 +87,7 @@ const nearPrefix = (prefix: string): string[] => {
 }
 
 /** Resources of each kind: requested ones, their neighbours, and both sides of every pattern in the policy. */
-export const resources = (policy: PolicyDocument, { entries, partition }: Admitted): Record<ResourceKind, string[]> => {
+export const resources = (policy: PolicyDocument, { entries, partition }: AccessSpec): Record<ResourceKind, string[]> => {
   const buckets = unique(entries.map(entry => entry.bucket))
   const inBucket = (bucket: string) => unique(['a', '', ...entries.filter(entry => entry.bucket === bucket).flatMap(({ prefix }) => nearPrefix(prefix))])
   const arn = (bucket: string) => `arn:${partition}:s3:::${bucket}`

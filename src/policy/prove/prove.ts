@@ -1,5 +1,5 @@
-import type { Admitted } from '../admitted.ts'
-import type { PolicyDocument } from '../document.ts'
+import type { AccessSpec } from '../../domain/access-spec.ts'
+import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { compile, decide, type AccessRequest, type CompiledStatement, type Decision } from './evaluate.ts'
 import { bars, intends, wishes, type ContextTest, type Wish } from './intent.ts'
 import { actionsOn, type ResourceKind } from './known-actions.ts'
@@ -152,19 +152,19 @@ const kinds = Object.keys(actionsOn) as ResourceKind[]
  * `probes` counts the requests that the answer covers: the full product of actions, resources, instants, addresses and
  * the other context keys of probes.ts. They are decided by cases, not one by one, and none is left to chance.
  */
-export const prove = (policy: PolicyDocument, admitted: Admitted): Proof => {
+export const prove = (policy: PolicyDocument, spec: AccessSpec): Proof => {
   // A copy of the text: what is proven is what is issued, whatever happens to the original.
   const document = JSON.parse(JSON.stringify(policy)) as PolicyDocument
-  const [wrong] = validate(document, { allowGuideAction: admitted.layout === 'guide' })
-  const reason = wrong ?? misfit(document, admitted)
+  const [wrong] = validate(document, { allowGuideAction: spec.layout === 'guide' })
+  const reason = wrong ?? misfit(document, spec)
   if (reason !== undefined) return { ok: false, reason, probes: 0 }
 
   const statements = compile(document)
-  const question = questionOf(statements, wishes(admitted), bars(admitted))
-  const values = contextValues(document, admitted, question.asks)
+  const question = questionOf(statements, wishes(spec), bars(spec))
+  const values = contextValues(document, spec, question.asks)
   const context = [...values].map(([key, tried]) => cases(tried, question.context(key)))
   const contexts = [...values.values()].reduce((product, { length }) => product * length, 1)
-  const resourcesOf = resources(document, admitted)
+  const resourcesOf = resources(document, spec)
 
   let probes = 0
   for (const kind of kinds) {
@@ -174,7 +174,7 @@ export const prove = (policy: PolicyDocument, admitted: Admitted): Proof => {
     if (found !== undefined) {
       const [action, resource, ...rest] = found.map(({ value }) => value)
       const keys = [...values.keys()].map((key, i): [string, string | undefined] => [key, rest[i]])
-      return { ok: false, ...explain(statements, admitted, requestOf(action, resource, keys)), probes }
+      return { ok: false, ...explain(statements, spec, requestOf(action, resource, keys)), probes }
     }
   }
   return { ok: true, proven: freeze(document) as Proven<PolicyDocument>, probes }
@@ -186,9 +186,9 @@ const requestOf = (action = '', resource = '', context: [string, string | undefi
   context: Object.fromEntries(context.flatMap(([key, value]) => value === undefined ? [] : [[key, value]]))
 })
 
-const explain = (statements: CompiledStatement[], admitted: Admitted, request: AccessRequest) => {
+const explain = (statements: CompiledStatement[], spec: AccessSpec, request: AccessRequest) => {
   const got = decide(statements, request)
-  const wanted = intends(admitted, request)
+  const wanted = intends(spec, request)
   const reason = got.allowed === wanted
     ? 'the policy denies only implicitly what it has to deny explicitly'
     : got.allowed ? 'the policy allows what was not asked for' : 'the policy does not allow what was asked for'

@@ -1,5 +1,5 @@
-import type { Admitted } from '../admitted.ts'
-import { many, type PolicyDocument, type Statement } from '../document.ts'
+import type { AccessSpec } from '../../domain/access-spec.ts'
+import { many, type PolicyDocument, type Statement } from '../../domain/policy-document.ts'
 import { guideOnlyAction, kindOfAction, kindOfResource } from './known-actions.ts'
 
 /**
@@ -23,10 +23,10 @@ export const provableKeys = new Map<string, RegExp>([
 const plain = (pattern: string): boolean => !/[*?]|\$\{/.test(pattern.replace(/\*$/, ''))
 
 /** @returns what does not fit, undefined when all does */
-const misfitOfAllow = (statement: Statement, admitted: Admitted): string | undefined => {
-  const buckets = new Set(admitted.entries.map(entry => `arn:${admitted.partition}:s3:::${entry.bucket}`))
-  const keys = new Set(admitted.entries.flatMap(entry => entry.kmsKeyArns))
-  const guide = admitted.layout === 'guide'
+const misfitOfAllow = (statement: Statement, spec: AccessSpec): string | undefined => {
+  const buckets = new Set(spec.entries.map(entry => `arn:${spec.partition}:s3:::${entry.bucket}`))
+  const keys = new Set(spec.entries.flatMap(entry => entry.kmsKeyArns))
+  const guide = spec.layout === 'guide'
 
   // What can do nothing today has no business in a policy: a resource added tomorrow would give it something to do.
   const kinds = new Set(many(statement.Resource).map(kindOfResource))
@@ -39,11 +39,11 @@ const misfitOfAllow = (statement: Statement, admitted: Admitted): string | undef
   const resource = many(statement.Resource).find(arn => !buckets.has(arn.replace(/\/.*$/s, '')) && !keys.has(arn))
   if (resource !== undefined) return `allows on ${JSON.stringify(resource)}`
   const operators = Object.entries(statement.Condition ?? {}).filter(([, asked]) => Object.keys(asked).some(key => /^aws:currenttime$/i.test(key)))
-  if (admitted.layout === 'everywhere' && operators.length < 2) return 'allows outside any window'
+  if (spec.layout === 'everywhere' && operators.length < 2) return 'allows outside any window'
   return undefined
 }
 
-const misfitOf = (statement: Statement, admitted: Admitted): string | undefined => {
+const misfitOf = (statement: Statement, spec: AccessSpec): string | undefined => {
   if (statement.Action === undefined) return 'has no Action'
   const odd = [...many(statement.Resource), ...many(statement.NotResource)].find(arn => !plain(arn))
   if (odd !== undefined) return `has a wildcard or variable inside ${JSON.stringify(odd)}`
@@ -54,13 +54,13 @@ const misfitOf = (statement: Statement, admitted: Admitted): string | undefined 
       if (operator.includes('String') && many(value).some(text => text.includes('${'))) return `has a variable in ${key}`
     }
   }
-  return statement.Effect === 'Allow' ? misfitOfAllow(statement, admitted) : undefined
+  return statement.Effect === 'Allow' ? misfitOfAllow(statement, spec) : undefined
 }
 
 /** Why the policy is outside what can be proven for this request; undefined when it is not. */
-export const misfit = (policy: PolicyDocument, admitted: Admitted): string | undefined => {
+export const misfit = (policy: PolicyDocument, spec: AccessSpec): string | undefined => {
   for (const [index, statement] of policy.Statement.entries()) {
-    const wrong = misfitOf(statement, admitted)
+    const wrong = misfitOf(statement, spec)
     if (wrong !== undefined) return `statement ${statement.Sid ?? index} ${wrong}`
   }
   return undefined

@@ -2,8 +2,8 @@
  * Something in a policy, a request or a question that this evaluator does not know or cannot read. It is never guessed
  * at: the prover calls the policy unproven, the check endpoint refuses the question.
  */
-export class UnknownElement extends Error {
-  override name = 'UnknownElement'
+export class UnknownElementError extends Error {
+  override name = 'UnknownElementError'
   /** The field of a Question that is at fault; undefined when it is the policy or a request. */
   readonly field: string | undefined
 

@@ -1,8 +1,8 @@
-import { many, type PolicyDocument, type Statement } from '../document.ts'
+import { many, type PolicyDocument, type Statement } from '../../domain/policy-document.ts'
 import { readBlock, writeAddress } from './conditions/ip.ts'
 import { compile } from './evaluate.ts'
 import { guideOnlyAction, kindOfAction } from './known-actions.ts'
-import { UnknownElement } from './unknown-element.ts'
+import { UnknownElementError } from './unknown-element.ts'
 
 // IAM and STS quotas, "IAM and STS character limits": tab, line feed, carriage return and U+0020 to U+00FF.
 const outsideIamText = /[^\t\n\r\u0020-\u00ff]/
@@ -48,7 +48,7 @@ export const validate = (policy: PolicyDocument, { allowGuideAction = false } = 
   try {
     compile(policy)
   } catch (error) {
-    if (error instanceof UnknownElement) return [error.message]
+    if (error instanceof UnknownElementError) return [error.message]
     throw error
   }
   const wrong = policy.Statement.flatMap(statement => [...wrongIn(statement, allowGuideAction)])

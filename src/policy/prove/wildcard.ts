@@ -1,4 +1,4 @@
-import { UnknownElement } from './unknown-element.ts'
+import { UnknownElementError } from './unknown-element.ts'
 
 /**
  * The text patterns of IAM: `*` any run of characters, `?` one character, `${*}` `${?}` `${$}` those characters
@@ -27,7 +27,7 @@ const variable = /^\s*([^,\s']+)\s*(?:,\s*'([^']*)'\s*)?$/
 
 /**
  * `wildcardAt` says what `*` or `?` at an index of the pattern is; undefined when it is a literal character.
- * @throws UnknownElement at a `${…}` that is not closed or not a variable
+ * @throws UnknownElementError at a `${…}` that is not closed or not a variable
  */
 const tokenize = (pattern: string, wildcardAt: (index: number) => Wildcard | undefined): Token[] => {
   const tokens: Token[] = []
@@ -41,12 +41,12 @@ const tokenize = (pattern: string, wildcardAt: (index: number) => Wildcard | und
     const char = pattern.charAt(i)
     if (char === '$' && pattern[i + 1] === '{') {
       const end = pattern.indexOf('}', i)
-      if (end === -1) throw new UnknownElement(`policy variable without an end in ${JSON.stringify(pattern)}`)
+      if (end === -1) throw new UnknownElementError(`policy variable without an end in ${JSON.stringify(pattern)}`)
       const inside = pattern.slice(i + 2, end)
       const parsed = variable.exec(inside)
       if (inside === '*' || inside === '?' || inside === '$') literal += inside
       else if (parsed?.[1] !== undefined) push({ variable: parsed[1], otherwise: parsed[2] })
-      else throw new UnknownElement(`policy variable in ${JSON.stringify(pattern)}`)
+      else throw new UnknownElementError(`policy variable in ${JSON.stringify(pattern)}`)
       i = end
       continue
     }
@@ -133,10 +133,10 @@ const matcher = (tokens: Token[], fold: Fold): Matcher => {
 const freeWildcard = (pattern: string) => (index: number): Wildcard =>
   pattern[index] === '*' ? everything : { run: false, bounded: false }
 
-/** Text with `*` and `?`. @throws UnknownElement when it cannot be read */
+/** Text with `*` and `?`. @throws UnknownElementError when it cannot be read */
 export const compileWildcards = (pattern: string): Matcher => matcher(tokenize(pattern, freeWildcard(pattern)), exactly)
 
-/** Text in which `*` and `?` stand for themselves. @throws UnknownElement when it cannot be read */
+/** Text in which `*` and `?` stand for themselves. @throws UnknownElementError when it cannot be read */
 export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>
   matcher(tokenize(pattern, () => undefined), ignoreCase ? lower : exactly)
 
@@ -144,7 +144,7 @@ export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>
  * A Resource: in the first five parts of the ARN a wildcard stays within its part, but a `*` that ends a part may run on
  * over the colon; in the last part it takes anything. Case counts.
  * Source: IAM User Guide, "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
- * @throws UnknownElement when it cannot be read
+ * @throws UnknownElementError when it cannot be read
  */
 export const compileResource = (pattern: string): Matcher => {
   const fifthColon = [...pattern.matchAll(/:/g)][4]?.index ?? pattern.length
@@ -159,11 +159,11 @@ export const compileResource = (pattern: string): Matcher => {
 /**
  * An ARN in a Condition: each of its six parts is matched on its own.
  * Source: IAM User Guide, "IAM JSON policy elements: Condition operators", "Amazon Resource Name (ARN) condition operators".
- * @throws UnknownElement when it is not an ARN
+ * @throws UnknownElementError when it is not an ARN
  */
 export const compileArn = (pattern: string): Matcher => {
   const parts = splitArn(pattern)
-  if (parts === undefined) throw new UnknownElement(`not an ARN: ${JSON.stringify(pattern)}`)
+  if (parts === undefined) throw new UnknownElementError(`not an ARN: ${JSON.stringify(pattern)}`)
   const matchers = parts.map(part => compileWildcards(part))
   return (text, lookup) => {
     const texts = splitArn(text)

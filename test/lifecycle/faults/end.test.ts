@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Grant } from '../../../src/ledger/grant.ts'
+import type { PolicyAttachment } from '../../../src/domain/access-spec.ts'
 import { end } from '../../../src/lifecycle/end.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
@@ -8,20 +8,20 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World, attach: Grant['attach']) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest({ attach })))
+const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ attach })))
 
 const ending = (name: string, reason: string, arrange: Operation['arrange']): Operation => ({
   name,
   arrange,
-  act: ({ desk }, before) => end(desk, owner, before?.grant.id ?? '', reason),
-  rival: ({ desk }, before) => end(desk, owner, before?.grant.id ?? '', reason),
+  act: ({ deps }, before) => end(deps, owner, before?.grant.id ?? '', reason),
+  rival: ({ deps }, before) => end(deps, owner, before?.grant.id ?? '', reason),
   async after (t, w, { before, outcome }) {
     const [grant] = await rows(w)
     if (outcome.kind === 'answered') t.equal(grant?.state, 'revoked')
     // Either the intent was taken, then the grant is over; or it was not, then the job still has its key.
     t.ok(grant?.state === 'revoked' || grant?.state === 'active')
     if (grant?.attach !== 'session') t.equal(await identityOf(w, before?.credentials ?? null) !== undefined, grant?.state === 'active')
-    await end(w.healthy.desk, owner, grant?.id ?? '', reason)
+    await end(w.healthy.deps, owner, grant?.id ?? '', reason)
     t.match(await rows(w), [{ state: 'revoked', idempotencyKey: null }])
     t.same([w.iam.state.userCount, w.iam.state.policies], [0, []])
     const [denied] = Object.keys(w.iam.state.roles[0]?.inline ?? {})
@@ -31,7 +31,7 @@ const ending = (name: string, reason: string, arrange: Operation['arrange']): Op
 
 const operations = [
   ending('complete inline', 'completed', w => give(w, 'inline')),
-  ending('revoke two keys', 'revoked', async w => rotate(w.healthy.desk, owner, (await give(w, 'inline')).grant.id, 600)),
+  ending('revoke two keys', 'revoked', async w => rotate(w.healthy.deps, owner, (await give(w, 'inline')).grant.id, 600)),
   ending('complete managed', 'completed', w => give(w, 'managed')),
   ending('revoke session', 'revoked', w => give(w, 'session'))
 ]

@@ -1,5 +1,6 @@
 import t from 'tap'
-import type { Grant } from '../../../src/ledger/grant.ts'
+import type { PolicyAttachment } from '../../../src/domain/access-spec.ts'
+import type { Grant } from '../../../src/domain/grant.ts'
 import { extend } from '../../../src/lifecycle/extend.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
@@ -9,10 +10,10 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World, attach: Grant['attach']) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest({ attach })))
+const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ attach })))
 
-const extendTo = async ({ desk }: Replica, id: string, durationSeconds: number): Promise<Grant> =>
-  (await extend(desk, owner, id, { window: { durationSeconds } }, () => {})).grant
+const extendTo = async ({ deps }: Replica, id: string, durationSeconds: number): Promise<Grant> =>
+  (await extend(deps, owner, id, { window: { durationSeconds } }, () => {})).grant
 
 const extension = (name: string, arrange: Operation['arrange']): Operation => ({
   name,
@@ -33,7 +34,7 @@ const withCrashedRotation = async (w: World) => {
   const before = await give(w, 'inline')
   const dying = w.replica()
   w.iam.faults.on({ action: 'CreateAccessKey', nth: 1 }, { kind: 'run', after: () => dying.die() })
-  await Promise.race([rotate(dying.desk, owner, before.grant.id, 0).then(never, never), dying.died])
+  await Promise.race([rotate(dying.deps, owner, before.grant.id, 0).then(never, never), dying.died])
   w.iam.faults.clear()
   w.clock.advance(leaseMs + 1)
   return before

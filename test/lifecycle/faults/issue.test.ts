@@ -1,6 +1,6 @@
 import t from 'tap'
 import { issue } from '../../../src/lifecycle/issue.ts'
-import { Problem } from '../../../src/problems.ts'
+import { ProblemError } from '../../../src/problems.ts'
 import { whole } from '../order.ts'
 import { inputOf, jobRequest, owner, rows, type Replica } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
@@ -8,7 +8,7 @@ import { faultsOf, type Operation } from './table.ts'
 t.setTimeout(300_000)
 
 const issuing = (attach: 'inline' | 'managed' | 'session'): Operation => {
-  const ask = ({ desk }: Replica) => issue(desk, owner, inputOf({ desk }, jobRequest({ attach })))
+  const ask = ({ deps }: Replica) => issue(deps, owner, inputOf({ deps }, jobRequest({ attach })))
   return {
     name: `issue ${attach}`,
     arrange: async () => null,
@@ -25,7 +25,7 @@ const issuing = (attach: 'inline' | 'managed' | 'session'): Operation => {
       // The client comes back.
       await whole(t, w, await ask(w.healthy))
       t.equal(w.iam.state.userCount, attach === 'session' ? 0 : 1)
-      t.ok(!(outcome.kind === 'refused' && outcome.error instanceof Problem && outcome.error.code === 'internal'), 'no internal error')
+      t.ok(!(outcome.kind === 'refused' && outcome.error instanceof ProblemError && outcome.error.code === 'internal'), 'no internal error')
     }
   }
 }

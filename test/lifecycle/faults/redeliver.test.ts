@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Grant } from '../../../src/ledger/grant.ts'
+import type { PolicyAttachment } from '../../../src/domain/access-spec.ts'
 import { issue, type Delivery } from '../../../src/lifecycle/issue.ts'
 import { whole } from '../order.ts'
 import { inputOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
@@ -7,9 +7,9 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-type Attach = Exclude<Grant['attach'], 'session'>
+type Attach = Exclude<PolicyAttachment, 'session'>
 
-const ask = (attach: Attach) => ({ desk }: Replica): Promise<Delivery> => issue(desk, owner, inputOf({ desk }, jobRequest({ attach })))
+const ask = (attach: Attach) => ({ deps }: Replica): Promise<Delivery> => issue(deps, owner, inputOf({ deps }, jobRequest({ attach })))
 
 const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise<Delivery | null>): Operation => ({
   name,

@@ -7,27 +7,27 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest()))
+const give = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest()))
 
 const rotation = (name: string, overlapSeconds: number, arrange: Operation['arrange']): Operation => ({
   name,
   arrange,
-  act: ({ desk }, before) => rotate(desk, owner, before?.grant.id ?? '', overlapSeconds),
-  rival: ({ desk }, before) => rotate(desk, owner, before?.grant.id ?? '', overlapSeconds),
+  act: ({ deps }, before) => rotate(deps, owner, before?.grant.id ?? '', overlapSeconds),
+  rival: ({ deps }, before) => rotate(deps, owner, before?.grant.id ?? '', overlapSeconds),
   keepsKey: true,
   async after (t, w, { before, outcome }) {
     const [grant] = await rows(w)
     t.equal(grant?.state, 'active')
     t.equal(grant?.previousKeyId, null, 'the overlap is over')
     if (outcome.kind === 'answered') t.equal(await identityOf(w, before?.credentials ?? null), undefined, 'the old key is dead')
-    await whole(t, w, await rotate(w.healthy.desk, owner, grant?.id ?? '', overlapSeconds))
+    await whole(t, w, await rotate(w.healthy.deps, owner, grant?.id ?? '', overlapSeconds))
   }
 })
 
 const operations = [
   rotation('rotate at once', 0, give),
   rotation('rotate with overlap', 60, give),
-  rotation('rotate within an overlap', 60, async w => rotate(w.healthy.desk, owner, (await give(w)).grant.id, 600))
+  rotation('rotate within an overlap', 60, async w => rotate(w.healthy.deps, owner, (await give(w)).grant.id, 600))
 ]
 
 for (const operation of operations) await t.test(operation.name, t => faultsOf(t, operation))

@@ -9,7 +9,7 @@ t.setTimeout(300_000)
 
 const inTenMinutes = 600_000
 
-const schedule = (w: World) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest({ issueAt: at(startOfTime + inTenMinutes) })))
+const schedule = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ issueAt: at(startOfTime + inTenMinutes) })))
 
 const due = async (w: World) => {
   const before = await schedule(w)
@@ -29,8 +29,8 @@ const kept: Operation['after'] = async (t, w) => {
   t.equal(grant?.state, 'active')
   const id = grant?.id ?? ''
   const fetched = grant?.deliveredAt === null
-    ? await fetchCredentials(w.healthy.desk, owner, id)
-    : await rotate(w.healthy.desk, owner, id, 0)
+    ? await fetchCredentials(w.healthy.deps, owner, id)
+    : await rotate(w.healthy.deps, owner, id, 0)
   await whole(t, w, fetched)
 }
 
@@ -39,21 +39,21 @@ const operations: Operation[] = [
     name: 'mint a scheduled grant',
     arrange: due,
     act: async r => { await swept(r); return null },
-    rival: ({ desk }, before) => fetchCredentials(desk, owner, before?.grant.id ?? ''),
+    rival: ({ deps }, before) => fetchCredentials(deps, owner, before?.grant.id ?? ''),
     after: kept
   },
   {
     name: 'fetch the credentials',
     arrange: minted,
-    act: ({ desk }, before) => fetchCredentials(desk, owner, before?.grant.id ?? ''),
-    rival: ({ desk }, before) => rotate(desk, owner, before?.grant.id ?? '', 0),
+    act: ({ deps }, before) => fetchCredentials(deps, owner, before?.grant.id ?? ''),
+    rival: ({ deps }, before) => rotate(deps, owner, before?.grant.id ?? '', 0),
     after: kept
   },
   {
     name: 'fetch the credentials before the sweeper comes',
     arrange: due,
-    act: ({ desk }, before) => fetchCredentials(desk, owner, before?.grant.id ?? ''),
-    rival: ({ desk }, before) => fetchCredentials(desk, owner, before?.grant.id ?? ''),
+    act: ({ deps }, before) => fetchCredentials(deps, owner, before?.grant.id ?? ''),
+    rival: ({ deps }, before) => fetchCredentials(deps, owner, before?.grant.id ?? ''),
     after: kept
   }
 ]

@@ -8,7 +8,7 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World) => issue(w.healthy.desk, owner, inputOf(w.healthy, jobRequest()))
+const give = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest()))
 
 const sweeping = (name: string, arrange: Operation['arrange'], after: Operation['after'], rival?: Operation['rival']): Operation => ({
   name, arrange, after, ...(rival && { rival }), act: async r => { await swept(r); return null }
@@ -40,23 +40,23 @@ const operations = [
     return before
   }, over),
   sweeping('sweep a key after its overlap', async w => {
-    const rotated = await rotate(w.healthy.desk, owner, (await give(w)).grant.id, 60)
+    const rotated = await rotate(w.healthy.deps, owner, (await give(w)).grant.id, 60)
     w.clock.advance(60_000)
     return rotated
-  }, alive, ({ desk }, before) => rotate(desk, owner, before?.grant.id ?? '', 0)),
+  }, alive, ({ deps }, before) => rotate(deps, owner, before?.grant.id ?? '', 0)),
   sweeping('mend a crashed rotation', async w => {
     const before = await give(w)
-    await died(w, 'CreateAccessKey', ({ desk }) => rotate(desk, owner, before.grant.id, 60))
+    await died(w, 'CreateAccessKey', ({ deps }) => rotate(deps, owner, before.grant.id, 60))
     return before
-  }, alive, ({ desk }, before) => rotate(desk, owner, before?.grant.id ?? '', 60)),
+  }, alive, ({ deps }, before) => rotate(deps, owner, before?.grant.id ?? '', 60)),
   sweeping('mend a crashed rotation whose predecessor’s overlap is over', async w => {
-    const before = await rotate(w.healthy.desk, owner, (await give(w)).grant.id, 10)
-    await died(w, 'CreateAccessKey', ({ desk }) => rotate(desk, owner, before.grant.id, 0))
+    const before = await rotate(w.healthy.deps, owner, (await give(w)).grant.id, 10)
+    await died(w, 'CreateAccessKey', ({ deps }) => rotate(deps, owner, before.grant.id, 0))
     return before
   }, alive),
   sweeping('mend a crashed extension', async w => {
     const before = await give(w)
-    await died(w, 'PutUserPolicy', ({ desk }) => extend(desk, owner, before.grant.id, { window: { durationSeconds: 20_000 } }, () => {}))
+    await died(w, 'PutUserPolicy', ({ deps }) => extend(deps, owner, before.grant.id, { window: { durationSeconds: 20_000 } }, () => {}))
     return before
   }, alive)
 ]

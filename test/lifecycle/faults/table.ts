@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Grant } from '../../../src/ledger/grant.ts'
+import type { Grant } from '../../../src/domain/grant.ts'
 import type { Delivery } from '../../../src/lifecycle/issue.ts'
 import { disorder, noSecret, watchUsers, whole } from '../order.ts'
 import { leaseMs, reconciled, role, swept, world, type Replica, type World } from '../world.ts'

@@ -1,5 +1,5 @@
 import type { Effect } from '../../../src/embedded-iam/faults.ts'
-import { LedgerUnavailable } from '../../../src/ledger/ledger.ts'
+import { LedgerUnavailableError } from '../../../src/ledger/ledger.ts'
 import { never, type Replica, type World } from '../world.ts'
 
 /** One call that an operation makes, the n-th of its name, and whom it asks. */
@@ -76,7 +76,7 @@ const iamWays: Way[] = [
   }
 ]
 
-const failed = () => new LedgerUnavailable('injected')
+const failed = () => new LedgerUnavailableError('injected')
 
 type Strike = (effect: () => Promise<unknown>) => Promise<unknown>
 

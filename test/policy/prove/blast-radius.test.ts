@@ -19,7 +19,7 @@ const grace = new Date('2025-07-16T04:05:00Z')
 const over = new Date('2025-07-16T05:00:00Z')
 
 t.test('from elsewhere: nothing, in every layout but the guide’s', async t => {
-  for (const { name, policy } of examples.filter(({ admitted }) => admitted.layout !== 'guide' && admitted.source.kind !== 'any')) {
+  for (const { name, policy } of examples.filter(({ spec }) => spec.layout !== 'guide' && spec.source.kind !== 'any')) {
     const { data, words } = blastRadius(policy, within)
     t.ok(data.areas.length > 0, `${name}: has areas`)
     for (const area of data.areas) {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { check, type Question } from '../../../src/policy/prove/check.ts'
-import { UnknownElement } from '../../../src/policy/prove/unknown-element.ts'
+import { UnknownElementError } from '../../../src/policy/prove/unknown-element.ts'
 import { examples } from './examples.ts'
 
 const policyOf = (name: string) => {
@@ -80,10 +80,10 @@ t.test('questions that make no request are refused with their field', async t =>
       check(guide, question)
       t.fail(`${field} is taken`)
     } catch (error) {
-      if (!(error instanceof UnknownElement)) throw error
+      if (!(error instanceof UnknownElementError)) throw error
       t.equal(error.field, field, `${field}: ${error.message}`)
       t.match(error.message, message)
     }
   }
-  t.throws(() => check({ ...guide, Version: '2008-10-17' as '2012-10-17' }, write), UnknownElement)
+  t.throws(() => check({ ...guide, Version: '2008-10-17' as '2012-10-17' }, write), UnknownElementError)
 })

@@ -1,8 +1,8 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
-import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/policy/document.ts'
+import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
 import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
-import { UnknownElement } from '../../../src/policy/prove/unknown-element.ts'
+import { UnknownElementError } from '../../../src/policy/prove/unknown-element.ts'
 
 const policy = (...statements: object[]): PolicyDocument => ({
   Version: '2012-10-17',
@@ -207,16 +207,16 @@ t.test('what it does not know is never a pass', async t => {
     ['Effect', { Effect: 'allow' }],
     ['empty Action', { Action: [] }]
   ]
-  for (const [name, statement] of statements) t.throws(() => allows(statement), UnknownElement, name)
-  t.throws(() => evaluate({ ...policy({}), Version: '2008-10-17' } as unknown as PolicyDocument, request()), UnknownElement, 'Version')
-  t.throws(() => evaluate({ Version: '2012-10-17', Statement: {} } as unknown as PolicyDocument, request()), UnknownElement, 'Statement')
+  for (const [name, statement] of statements) t.throws(() => allows(statement), UnknownElementError, name)
+  t.throws(() => evaluate({ ...policy({}), Version: '2008-10-17' } as unknown as PolicyDocument, request()), UnknownElementError, 'Version')
+  t.throws(() => evaluate({ Version: '2012-10-17', Statement: {} } as unknown as PolicyDocument, request()), UnknownElementError, 'Statement')
   const requests: [string, ConditionBlock, AccessRequest['context']][] = [
     ['instant', { DateLessThan: { [time]: noon } }, { [time]: 'now' }],
     ['address', { IpAddress: { [ip]: '10.0.0.0/8' } }, { [ip]: 'localhost' }],
     ['several values of one', { StringEquals: { [word]: 'a' } }, { [word]: ['a', 'b'] }],
     ['a key twice', { StringEquals: { [word]: 'a' } }, { [word]: 'a', [word.toUpperCase()]: 'b' }]
   ]
-  for (const [name, Condition, context] of requests) t.throws(() => allows({ Condition }, { context }), UnknownElement, name)
+  for (const [name, Condition, context] of requests) t.throws(() => allows({ Condition }, { context }), UnknownElementError, name)
 })
 
 t.test('a hostile pattern costs no more than its length times the text', async t => {

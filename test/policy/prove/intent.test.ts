@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Admitted } from '../../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import type { AccessRequest } from '../../../src/policy/prove/evaluate.ts'
 import { intends } from '../../../src/policy/prove/intent.ts'
 import { admittedOf, entry } from './examples.ts'
@@ -12,11 +12,11 @@ const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234
 
 type Row = [expected: boolean, action: string, resource: string, changes?: AccessRequest['context'] | undefined]
 
-const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, admitted: Admitted, rows: Row[], context: AccessRequest['context']) => {
+const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, spec: AccessSpec, rows: Row[], context: AccessRequest['context']) => {
   for (const [expected, action, resource, changes = {}] of rows) {
     const merged = Object.fromEntries(Object.entries({ ...context, ...changes }).filter(([, value]) => value !== ''))
-    const arn = /^(\*|arn:)/.test(resource) ? resource : `arn:${admitted.partition}:s3:::${resource}`
-    t.equal(intends(admitted, { action, resource: arn, context: merged }), expected, `${expected ? 'wanted' : 'unwanted'}: ${action} ${resource} ${JSON.stringify(changes)}`)
+    const arn = /^(\*|arn:)/.test(resource) ? resource : `arn:${spec.partition}:s3:::${resource}`
+    t.equal(intends(spec, { action, resource: arn, context: merged }), expected, `${expected ? 'wanted' : 'unwanted'}: ${action} ${resource} ${JSON.stringify(changes)}`)
   }
 }
 
@@ -114,8 +114,8 @@ t.test('the guide: reads unbound, writes strict at both ends, no location', asyn
 })
 
 t.test('keys of the context fold case, and one with several values counts as none', async t => {
-  const admitted = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
+  const spec = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
   const request = (context: AccessRequest['context']): AccessRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
-  t.ok(intends(admitted, request({ 'AWS:currenttime': [inside], 'aws:sourceip': '203.0.113.42' })))
-  t.notOk(intends(admitted, request({ 'AWS:currenttime': inside, 'aws:sourceip': ['203.0.113.42', '8.8.8.8'] })))
+  t.ok(intends(spec, request({ 'AWS:currenttime': [inside], 'aws:sourceip': '203.0.113.42' })))
+  t.notOk(intends(spec, request({ 'AWS:currenttime': inside, 'aws:sourceip': ['203.0.113.42', '8.8.8.8'] })))
 })

@@ -2,15 +2,15 @@ import t from 'tap'
 import { compile, decide, evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
 import { bars, intention } from '../../../src/policy/prove/intent.ts'
 import { prove } from '../../../src/policy/prove/prove.ts'
-import type { Admitted } from '../../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import { examples } from './examples.ts'
 import { mutants } from './mutations.ts'
 import { randomRequest } from './random-requests.ts'
 import { seeded } from './seeded.ts'
 
 /** A refusal shows a request about which policy and request really differ: asked again, one by one. */
-const explicitly = (admitted: Admitted, { action, context }: AccessRequest) =>
-  bars(admitted).some(bar => bar.action(action.toLowerCase()) && Object.entries(bar.context).every(([key, test]) => {
+const explicitly = (spec: AccessSpec, { action, context }: AccessRequest) =>
+  bars(spec).some(bar => bar.action(action.toLowerCase()) && Object.entries(bar.context).every(([key, test]) => {
     const value = context[key]
     return test(typeof value === 'string' ? value : undefined)
   }))
@@ -31,20 +31,20 @@ const equivalents: Record<string, string[]> = {
 }
 
 // Every mutant that a request can tell from what was asked is refused. What is left says the same in other words.
-for (const { name, admitted, policy } of examples) {
+for (const { name, spec, policy } of examples) {
   t.test(name, async t => {
-    t.equal(prove(policy, admitted).ok, true, 'the policy itself is proven')
-    const intends = intention(admitted)
+    t.equal(prove(policy, spec).ok, true, 'the policy itself is proven')
+    const intends = intention(spec)
     const survivors: string[] = []
     let refused = 0
     for (const mutant of mutants(policy)) {
-      const proof = prove(mutant.policy, admitted)
+      const proof = prove(mutant.policy, spec)
       if (proof.ok) {
         survivors.push(mutant.what)
         const draw = seeded(survivors.length)
         const statements = compile(mutant.policy)
         for (let i = 0; i < 500; i++) {
-          const request = randomRequest(draw, admitted)
+          const request = randomRequest(draw, spec)
           const { allowed } = decide(statements, request)
           if (allowed !== intends(request)) t.fail(`${mutant.what} is proven, and wrong`, { request, allowed })
         }
@@ -54,7 +54,7 @@ for (const { name, admitted, policy } of examples) {
       if (proof.counterexample === undefined) continue
       const { request, wanted, got } = proof.counterexample
       const again = evaluate(mutant.policy, request)
-      const differs = again.allowed !== intends(request) || (explicitly(admitted, request) && again.kind !== 'explicit-deny')
+      const differs = again.allowed !== intends(request) || (explicitly(spec, request) && again.kind !== 'explicit-deny')
       if (!differs || wanted !== intends(request) || got.kind !== again.kind) t.fail(`no counterexample to ${mutant.what}`, proof.counterexample)
     }
     t.ok(refused > 80, `${refused} mutants refused`)

@@ -1,4 +1,4 @@
-import { many, type PolicyDocument, type Statement } from '../../../src/policy/document.ts'
+import { many, type PolicyDocument, type Statement } from '../../../src/domain/policy-document.ts'
 import { readBlock, writeAddress } from '../../../src/policy/prove/conditions/ip.ts'
 
 /** A policy with one thing changed. */

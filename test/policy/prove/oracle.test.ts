@@ -1,6 +1,6 @@
 import { runUnsafeSimulation, type Simulation } from '@cloud-copilot/iam-simulate'
 import t from 'tap'
-import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/policy/document.ts'
+import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
 import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
 import { examples } from './examples.ts'
 import { randomRequest } from './random-requests.ts'
@@ -154,9 +154,9 @@ t.test('random policies and requests: both evaluators say the same', async t => 
 
 t.test('policies of every layout, and requests near what they allow', async t => {
   let allowed = 0
-  for (const { name, admitted, policy } of examples) {
+  for (const { name, spec, policy } of examples) {
     for (let i = 0; i < 400; i++) {
-      const asked = randomRequest(draw, admitted)
+      const asked = randomRequest(draw, spec)
       // See `strays`.
       const { 'aws:CurrentTime': time } = asked.context
       if (/^kms:/.test(asked.action) || asked.resource.endsWith('*') || /^\d+(\.\d+)?$/.test(String(time))) continue

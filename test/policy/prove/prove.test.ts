@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
-import type { Admitted } from '../../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import { admit, defaultLimits } from '../../../src/policy/admit.ts'
-import type { PolicyDocument, Statement } from '../../../src/policy/document.ts'
+import type { PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
 import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
 import { intention } from '../../../src/policy/prove/intent.ts'
 import { actionsOn, type ResourceKind } from '../../../src/policy/prove/known-actions.ts'
@@ -14,8 +14,8 @@ import { admittedOf, entry, examples } from './examples.ts'
 import { seeded } from './seeded.ts'
 
 t.test('hand-written policies of every layout are proven', async t => {
-  for (const { name, admitted, policy } of examples) {
-    const proof = prove(policy, admitted)
+  for (const { name, spec, policy } of examples) {
+    const proof = prove(policy, spec)
     t.match(proof, { ok: true }, name)
     t.ok(proof.probes > 10_000, `${name}: ${proof.probes} requests covered`)
   }
@@ -25,7 +25,7 @@ t.test('what is proven is a frozen copy', async t => {
   const [example] = examples
   if (example === undefined) throw new Error('no example')
   const policy = structuredClone(example.policy)
-  const proof = prove(policy, example.admitted)
+  const proof = prove(policy, example.spec)
   if (!proof.ok) throw new Error(proof.reason)
   policy.Statement[0]!.Resource = '*'
   t.same(proof.proven, example.policy, 'later changes of the original do not reach it')
@@ -39,7 +39,7 @@ t.test('the issuer’s type takes nothing that was not proven', async t => {
   if (example === undefined) throw new Error('no example')
   // @ts-expect-error -- a plain document carries no proof; tsc fails here if it ever does
   issue(example.policy)
-  const proof = prove(example.policy, example.admitted)
+  const proof = prove(example.policy, example.spec)
   // @ts-expect-error -- nor does a proof that was not looked at
   issue(proof.proven)
   if (proof.ok) t.equal(issue(proof.proven), '2012-10-17')
@@ -51,16 +51,16 @@ t.test('every golden policy is what its request asks for', async t => {
   for (const file of files) {
     const { request, limits, now, policy } = JSON.parse(readFileSync(`test/golden/${file}`, 'utf8'))
     const admission = admit(request, { ...defaultLimits, ...limits }, new Date(now))
-    if (!admission.ok) throw new Error(`${file} is not admitted`)
-    t.match(prove(policy, admission.admitted), { ok: true }, file)
+    if (!admission.ok) throw new Error(`${file} is not spec`)
+    t.match(prove(policy, admission.spec), { ok: true }, file)
   }
 })
 
 /** Points of the full product, decided one by one. */
-const points = function * (policy: PolicyDocument, admitted: Admitted, seed: number, count: number): Generator<AccessRequest> {
+const points = function * (policy: PolicyDocument, spec: AccessSpec, seed: number, count: number): Generator<AccessRequest> {
   const draw = seeded(seed)
-  const values = contextValues(policy, admitted, () => true)
-  const arns = resources(policy, admitted)
+  const values = contextValues(policy, spec, () => true)
+  const arns = resources(policy, spec)
   for (let i = 0; i < count; i++) {
     const kind = draw.of(Object.keys(actionsOn) as ResourceKind[])
     const context: AccessRequest['context'] = {}
@@ -73,10 +73,10 @@ const points = function * (policy: PolicyDocument, admitted: Admitted, seed: num
 }
 
 t.test('requests decided by cases are decided as they are one by one', async t => {
-  for (const { name, admitted, policy } of examples) {
-    const intends = intention(admitted)
+  for (const { name, spec, policy } of examples) {
+    const intends = intention(spec)
     let wanted = 0
-    for (const request of points(policy, admitted, 7, 4000)) {
+    for (const request of points(policy, spec, 7, 4000)) {
       const { allowed } = evaluate(policy, request)
       if (allowed) wanted++
       if (allowed !== intends(request)) t.fail(name, { request, allowed })
@@ -99,10 +99,10 @@ const statement = (changes: object): Statement => ({
 }) as Statement
 
 t.test('what cannot be proven is refused, with a reason and without a throw', async t => {
-  const admitted = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const spec = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'Data', bucket: 'data' })] })
   const { Condition } = statement({})
   const policy = (...Statement: Statement[]): PolicyDocument => ({ Version: '2012-10-17', Statement })
-  t.match(prove(policy(statement({})), admitted), { ok: true })
+  t.match(prove(policy(statement({})), spec), { ok: true })
   const table: [RegExp, PolicyDocument][] = [
     [/no statement/, policy()],
     [/Sid twice/, policy(statement({}), statement({}))],
@@ -135,15 +135,15 @@ t.test('what cannot be proven is refused, with a reason and without a throw', as
     [/character/, policy(statement({ Resource: ['arn:aws:s3:::data', 'arn:aws:s3:::data/…*'] }))],
     [/Principal/, policy(statement({ Principal: '*' }))]
   ]
-  for (const [reason, document] of table) t.match(prove(document, admitted), { ok: false, reason, probes: 0 }, String(reason))
+  for (const [reason, document] of table) t.match(prove(document, spec), { ok: false, reason, probes: 0 }, String(reason))
 })
 
 t.test('a guarded policy that denies only implicitly is refused', async t => {
   const bound = statement({}).Condition
-  const admitted = admittedOf({ layout: 'guarded', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const spec = admittedOf({ layout: 'guarded', entries: [entry({ sid: 'Data', bucket: 'data' })] })
   const policy: PolicyDocument = { Version: '2012-10-17', Statement: [statement({ Condition: bound })] }
-  t.match(prove(policy, { ...admitted, layout: 'everywhere' }), { ok: true }, 'the same is right where no Deny is asked for')
-  t.match(prove(policy, admitted), { ok: false, reason: /only implicitly/, counterexample: { wanted: false, got: { kind: 'implicit-deny' } } })
+  t.match(prove(policy, { ...spec, layout: 'everywhere' }), { ok: true }, 'the same is right where no Deny is asked for')
+  t.match(prove(policy, spec), { ok: false, reason: /only implicitly/, counterexample: { wanted: false, got: { kind: 'implicit-deny' } } })
 })
 
 t.test('an entry is proven for itself: rights of one do not leak into another of the same bucket', async t => {
@@ -153,25 +153,25 @@ t.test('an entry is proven for itself: rights of one do not leak into another of
     entry({ sid: 'Inner', bucket: 'data', prefix: 'in/tokens/', level: 'read-write', delete: true })
   ]
   for (const layout of ['everywhere', 'guarded'] as const) {
-    const admitted = admittedOf({ layout, entries })
-    t.match(prove(render(admitted), admitted), { ok: true }, layout)
+    const spec = admittedOf({ layout, entries })
+    t.match(prove(render(spec), spec), { ok: true }, layout)
     const swapped = admittedOf({ layout, entries: entries.map((each, i) => ({ ...each, prefix: entries[(i + 1) % 3]!.prefix })) })
-    t.match(prove(render(swapped), admitted), { ok: false, counterexample: {} }, `${layout}, prefixes exchanged`)
+    t.match(prove(render(swapped), spec), { ok: false, counterexample: {} }, `${layout}, prefixes exchanged`)
   }
 })
 
 t.test('a condition on a key that nobody asked for is seen', async t => {
-  const admitted = admittedOf({ layout: 'guide', entries: [entry({ sid: 'Data', bucket: 'data' })] })
+  const spec = admittedOf({ layout: 'guide', entries: [entry({ sid: 'Data', bucket: 'data' })] })
   const Action = ['s3:GetObject', 's3:ListBucket']
   const policy = (Condition?: Statement['Condition']): PolicyDocument => ({ Version: '2012-10-17', Statement: [statement({ Action, Condition })] })
-  t.match(prove(policy(), admitted), { ok: true })
-  t.match(prove(policy({ StringEquals: { 'aws:SourceVpc': 'vpc-00000000' } }), admitted), { ok: false, counterexample: { wanted: true } })
+  t.match(prove(policy(), spec), { ok: true })
+  t.match(prove(policy({ StringEquals: { 'aws:SourceVpc': 'vpc-00000000' } }), spec), { ok: false, counterexample: { wanted: true } })
 })
 
 t.test('blocks at the ends of the address space', async t => {
   for (const cidrs of [['0.0.0.0/1'], ['128.0.0.0/1'], ['::/1'], ['8000::/1'], ['255.255.255.255/32', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128']]) {
-    const admitted = admittedOf({ layout: 'everywhere', source: { kind: 'ip', cidrs }, entries: [entry({ sid: 'Data', bucket: 'data' })] })
-    t.match(prove(render(admitted), admitted), { ok: true }, cidrs.join())
+    const spec = admittedOf({ layout: 'everywhere', source: { kind: 'ip', cidrs }, entries: [entry({ sid: 'Data', bucket: 'data' })] })
+    t.match(prove(render(spec), spec), { ok: true }, cidrs.join())
   }
 })
 

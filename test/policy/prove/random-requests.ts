@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js'
-import type { Admitted } from '../../../src/policy/admitted.ts'
+import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import type { AccessRequest } from '../../../src/policy/prove/evaluate.ts'
 import type { Draw } from './seeded.ts'
 
@@ -31,7 +31,7 @@ const address = (draw: Draw, cidrs: string[]): string => {
   return ipaddr.fromByteArray(bytes).toString()
 }
 
-const instant = (draw: Draw, { window }: Admitted): string => {
+const instant = (draw: Draw, { window }: AccessSpec): string => {
   const start = Date.parse(window.notBefore)
   const at = draw.chance(0.6)
     ? Date.parse(draw.of([window.notBefore, window.notAfter, window.outputNotAfter])) + draw.of([-1000, -1, 0, 1, 1000])
@@ -39,18 +39,18 @@ const instant = (draw: Draw, { window }: Admitted): string => {
   return draw.chance(0.2) ? String(at / 1000) : new Date(at).toISOString()
 }
 
-export const randomRequest = (draw: Draw, admitted: Admitted): AccessRequest => {
-  const { source } = admitted
-  const entry = draw.of(admitted.entries)
+export const randomRequest = (draw: Draw, spec: AccessSpec): AccessRequest => {
+  const { source } = spec
+  const entry = draw.of(spec.entries)
   const action = draw.of(actions)
   const bucket = draw.chance(0.85) ? entry.bucket : nearText(draw, entry.bucket).replaceAll('/', '-')
-  const bucketArn = `arn:${draw.chance(0.95) ? admitted.partition : 'aws'}:s3:::${bucket}`
+  const bucketArn = `arn:${draw.chance(0.95) ? spec.partition : 'aws'}:s3:::${bucket}`
   const key = draw.chance(0.5) ? `${entry.prefix}${draw.of(['a', 'a/b', '', 'état', '*'])}` : nearText(draw, entry.prefix)
-  const keyArn = draw.of([...entry.kmsKeyArns, ...admitted.entries.flatMap(({ kmsKeyArns }) => kmsKeyArns), 'arn:aws:kms:eu-west-1:111122223333:key/another'])
+  const keyArn = draw.of([...entry.kmsKeyArns, ...spec.entries.flatMap(({ kmsKeyArns }) => kmsKeyArns), 'arn:aws:kms:eu-west-1:111122223333:key/another'])
   const resource = action.startsWith('s3:')
     ? action === 's3:ListAllMyBuckets' ? '*' : bucketActions.test(action) ? bucketArn : `${bucketArn}/${key}`
     : action.startsWith('kms:') ? keyArn : '*'
-  const context: AccessRequest['context'] = { 'aws:CurrentTime': instant(draw, admitted) }
+  const context: AccessRequest['context'] = { 'aws:CurrentTime': instant(draw, spec) }
   const cidrs = source.kind === 'any' ? [] : source.cidrs
   const ids = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   if (draw.chance(0.8)) context['aws:SourceIp'] = address(draw, cidrs)
@@ -58,6 +58,6 @@ export const randomRequest = (draw: Draw, admitted: Admitted): AccessRequest => 
   if (draw.chance(0.8)) context['aws:SourceVpc'] = nearText(draw, draw.of([...ids.vpcIds, 'vpc-0000000a']))
   if (draw.chance(0.8)) context['aws:SourceVpce'] = nearText(draw, draw.of([...ids.vpcEndpointIds, 'vpce-0000000a']))
   if (draw.chance(0.8)) context['s3:prefix'] = draw.chance(0.5) ? `${entry.prefix}${draw.of(['', 'a', 'a/'])}` : nearText(draw, entry.prefix)
-  if (draw.chance(0.8)) context['kms:ViaService'] = nearText(draw, `s3.${keyArn.split(':')[3]}.amazonaws.com${admitted.partition === 'aws-cn' ? '.cn' : ''}`)
+  if (draw.chance(0.8)) context['kms:ViaService'] = nearText(draw, `s3.${keyArn.split(':')[3]}.amazonaws.com${spec.partition === 'aws-cn' ? '.cn' : ''}`)
   return { action, resource, context }
 }

@@ -19,7 +19,7 @@ const minute = 60_000
 
 /** A morning's work: every state that a grant can be in, each reached as it would be. */
 const populate = async (t: Test, service: Served): Promise<void> => {
-  const { desk, iam, skew } = service
+  const { deps, iam, skew } = service
   const output = (run: number) => ({ bucket: 'acmeco-finetuned-models', prefix: `runs/${run}/`, level: 'read-write' as const })
   const issueAgo = (minutes: number, job: string, hours: number, change: object = {}) => {
     skew.ms = -minutes * minute
@@ -34,7 +34,7 @@ const populate = async (t: Test, service: Served): Promise<void> => {
   await issueAgo(260, 'tokenizer-rebuild', 1)
   await issueAgo(230, 'eval-mmlu-nightly', 1.5)
   skew.ms = -60 * minute
-  await sweep(desk, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  await sweep(deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
   const early = await issueAgo(170, 'distill-8b', 4)
   skew.ms = -70 * minute
   await send(`${early.id}/complete`)

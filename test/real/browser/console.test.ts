@@ -32,7 +32,7 @@ const fillForm = async (page: Page, job: string) => {
 
 t.test('a grant through the console: issued, looked at, rotated, extended, completed', async t => {
   const service = await serveConsole(t)
-  const { client, desk, iam } = service
+  const { client, deps, iam } = service
   const page = await openConsole(t, browser, service, {
     token: service.tokens.nlp, refusals: [400, 422], permissions: ['clipboard-read', 'clipboard-write']
   })
@@ -92,7 +92,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     await page.getByRole('button', { name: 'Issue the grant' }).click()
     const credentials = await secretOf(page)
     secrets.push(credentials.secretAccessKey)
-    t.match(await client.callerIdentity(credentials, desk.deadline()), /user\/job-access\//, 'the key works')
+    t.match(await client.callerIdentity(credentials, deps.deadline()), /user\/job-access\//, 'the key works')
     const dialog = page.getByRole('dialog')
     await dialog.getByRole('button', { name: 'Copy secret access key' }).click()
     await dialog.getByText('Secret access key copied.').waitFor()
@@ -150,7 +150,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     const credentials = await secretOf(page)
     secrets.push(credentials.secretAccessKey)
     t.not(secrets[1], secrets[0])
-    t.match(await client.callerIdentity(credentials, desk.deadline()), /user/)
+    t.match(await client.callerIdentity(credentials, deps.deadline()), /user/)
     t.equal(iam.state.keyCount, 1)
     await page.keyboard.press('Escape')
     await page.getByRole('dialog').waitFor({ state: 'detached' })
@@ -173,13 +173,13 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     await page.getByRole('button', { name: 'Extend', exact: true }).click()
     await page.getByRole('status').getByText(`It now ends at ${later.replace('T', ' ')}:00 UTC.`).waitFor()
     t.match(await page.getByRole('region', { name: 'Window' }).innerText(), new RegExp(`Reading ends\\s+${later.replace('T', ' ')}:00 UTC`))
-    t.equal((await desk.ledger.get(id))?.admitted.window.notAfter, `${later}:00Z`)
+    t.equal((await deps.ledger.get(id))?.spec.window.notAfter, `${later}:00Z`)
   })
 
   await t.test('completed, once that is confirmed', async t => {
     await page.getByRole('button', { name: 'Complete…' }).click()
     await page.getByRole('dialog', { name: 'Complete console-7?' }).getByRole('button', { name: 'Cancel' }).click()
-    t.equal((await desk.ledger.get(id))?.state, 'active')
+    t.equal((await deps.ledger.get(id))?.state, 'active')
     await page.getByRole('button', { name: 'Complete…' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }).click()
     await page.getByRole('status').getByText('Completed: the grant is revoked.').waitFor()
@@ -338,7 +338,7 @@ t.test('an answer that was lost is asked for again, and is the same grant', asyn
   const credentials = await secretOf(page)
   t.equal(service.iam.state.userCount, 1, 'no second user')
   t.equal(service.iam.state.keyCount, 1, 'nor a second key')
-  t.match(await service.client.callerIdentity(credentials, service.desk.deadline()), /user/)
+  t.match(await service.client.callerIdentity(credentials, service.deps.deadline()), /user/)
 })
 
 t.test('the policy shown is of what was typed last, whichever answer comes last', async t => {

@@ -5,7 +5,7 @@ import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
-import { LedgerUnavailable, type Ledger } from '../../../src/ledger/ledger.ts'
+import { LedgerUnavailableError, type Ledger } from '../../../src/ledger/ledger.ts'
 import { openLedger } from '../../../src/ledger/open.ts'
 import { openPostgres } from '../../../src/ledger/postgres.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
@@ -68,7 +68,7 @@ await t.test('connections that the server ends', async (t) => {
   const stuck = ledger.update(grant, { attempts: 1 }, event('x'), start).catch((error) => error)
   await waiting(query)
   await endAll()
-  t.type(await stuck, LedgerUnavailable)
+  t.type(await stuck, LedgerUnavailableError)
   await query('commit')
   await recovered(ledger)
   t.strictSame(await ledger.get(grant.id), grant, 'nothing of it was written')
@@ -81,7 +81,7 @@ await t.test('a lock that another holds too long', async (t) => {
   const grant = await begun(ledger, { idempotencyKey: 'k' })
   await query('begin')
   await query("select * from grant_counts where owner = '' for update")
-  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
+  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
   t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'what needs no count goes on')
   const repeat = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)
   t.equal(repeat.outcome, 'existing')
@@ -109,9 +109,9 @@ await t.test('a primary that became a standby', async (t) => {
   await query(`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'job-access' and datname = current_database()`)
   await recovered(ledger)
-  await t.rejects(ledger.update(grant, {}, event('x'), start), LedgerUnavailable)
+  await t.rejects(ledger.update(grant, {}, event('x'), start), LedgerUnavailableError)
   await ledger.ping()
-  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
+  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
   await query(`alter database ${name} reset default_transaction_read_only`)
   t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'on a connection made since')
 })
@@ -159,8 +159,8 @@ await t.test('a network that falls silent', async (t) => {
   const grant = await begun(ledger)
   await Promise.all([ledger.ping(), ledger.ping()])
   wire.silence(true)
-  await t.rejects(ledger.get(grant.id), LedgerUnavailable)
-  await t.rejects(ledger.update(grant, { attempts: 1 }, event('x'), start), LedgerUnavailable)
+  await t.rejects(ledger.get(grant.id), LedgerUnavailableError)
+  await t.rejects(ledger.update(grant, { attempts: 1 }, event('x'), start), LedgerUnavailableError)
   wire.silence(false)
   t.strictSame(await ledger.get(grant.id), grant, 'on a new connection: the silent one was not kept')
   await begun(ledger)
@@ -174,14 +174,14 @@ await t.test('an answer lost after the commit took effect', async (t) => {
   const ledger = await opened(t, `${wire.url}?query_timeout=300`, 1)
   const grant = await begun(ledger)
   wire.swallowAnswersTo('update "grants"')
-  await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailable)
+  await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailableError)
   wire.swallowAnswersTo(undefined)
   t.match(await ledger.get(grant.id), { attempts: 5, version: 2 })
   t.equal((await ledger.events(grant.id)).length, 2)
 
   const asked = newGrant({ idempotencyKey: 'k' })
   wire.swallowAnswersTo('commit')
-  await t.rejects(ledger.begin(asked, event('pending'), unlimited), LedgerUnavailable)
+  await t.rejects(ledger.begin(asked, event('pending'), unlimited), LedgerUnavailableError)
   wire.swallowAnswersTo(undefined)
   t.match(await ledger.begin(asked, event('pending'), unlimited), { outcome: 'existing', grant: { id: asked.id } })
 })
@@ -194,7 +194,7 @@ await t.test('after a question without an answer no other is waited for', async 
   await ledger.ping()
   wire.swallowAnswersTo('commit')
   const asked = performance.now()
-  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailable)
+  await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
   t.ok(performance.now() - asked < 2 * patienceMs, 'the rollback would have been a second wait')
 })
 
@@ -209,14 +209,14 @@ await t.test('a server that is not there, or refuses', async (t) => {
   missing.pathname = '/none_such'
   for (const url of [`postgres://ci:hunter2@127.0.0.1:${port}/db`, withPassword(missing.href)]) {
     const error = await openLedger({ url }).catch((error) => error)
-    t.type(error, LedgerUnavailable)
+    t.type(error, LedgerUnavailableError)
     t.ok(error.cause, 'says why')
     secretless(t, error)
   }
   for (const url of ['postgres://ci:hunter2@[nonsense/db', 'postgres://ci:hunter2%ff@127.0.0.1/db',
     'postgres://ci:hunter2@127.0.0.1/db?sslmode=verify-full&sslrootcert=/none/such.pem']) {
     const error = await openLedger({ url }).catch((error) => error)
-    t.match(error, { name: 'LedgerUrlInvalid' }, url)
+    t.match(error, { name: 'LedgerUrlError' }, url)
     secretless(t, error)
   }
 })
@@ -229,7 +229,7 @@ await t.test('a server that goes away for good, then comes back', async (t) => {
   await wire.close()
   for (const attempt of [() => ledger.ping(), () => ledger.claim(grant.id, 1, 2), () => begun(ledger)]) {
     const error = await attempt().catch((error) => error)
-    t.type(error, LedgerUnavailable)
+    t.type(error, LedgerUnavailableError)
     secretless(t, error)
   }
   await wire.listen()
@@ -252,7 +252,7 @@ async function recovered (ledger: Ledger): Promise<void> {
       await Promise.all(Array.from({ length: 8 }, () => ledger.ping()))
       return
     } catch (error) {
-      if (!(error instanceof LedgerUnavailable) || attempt === 10) throw error
+      if (!(error instanceof LedgerUnavailableError) || attempt === 10) throw error
     }
   }
 }

@@ -158,7 +158,7 @@ t.test('the guide’s layout, KMS keys and VPCs are refused before the server wo
     t.throws(() => prepare(rules, asked, () => {}, Date.now()), { code: 'dialect-unfit', init: { findings: [{ pointer, detail }] } }, `${what}: 422`)
     const admission = admit(asked, rules.limits, new Date())
     if (!admission.ok) return t.fail('not admitted')
-    const document = JSON.stringify(render(admission.admitted))
+    const document = JSON.stringify(render(admission.spec))
     const refusal = await iam.putUserPolicy('refused', inlinePolicyName, document, soon()).catch((error: unknown) => error)
     t.match(refusal, { kind: 'malformed' }, `${what}: the server refuses it`)
   }

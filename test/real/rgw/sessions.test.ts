@@ -39,13 +39,13 @@ const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: 'ja'
 
 let jobs = 0
 const hired = async (request: PolicyRequest) => {
-  const { policy, admitted, carrier } = prepare(rules, { ...request, attach: 'session' }, () => {}, Date.now())
-  t.equal(carrier, 'session')
+  const { policy, spec, attachment } = prepare(rules, { ...request, attach: 'session' }, () => {}, Date.now())
+  t.equal(attachment, 'session')
   const { credentials } = await sessions.create({
     ref: { name: `ja-session-${++jobs}`, path: '/', policyArn: null, roleArn: profile.roleArn },
-    carrier: 'inline',
+    attachment: 'inline',
     policy,
-    tags: { 'job-access:job': admitted.job.id, 'job-access:expires': admitted.window.outputNotAfter },
+    tags: { 'job-access:job': spec.job.id, 'job-access:expires': spec.window.outputNotAfter },
     withKey: true
   }, Date.now() + 10_000)
   if (!credentials?.sessionToken) throw new Error('no session')

@@ -29,7 +29,7 @@ const setUp = async (sts: boolean) => {
   const request = { ...trainingJob('guarded'), window: { durationSeconds: 600 }, sourceIps: ['127.0.0.1'] }
   const plan = {
     ref: { name: 'ja-job-20250716t040000z-01k0000000000000000000000a', path: '/', policyArn: null, roleArn: null },
-    carrier: 'managed' as const,
+    attachment: 'managed' as const,
     policy: prepare(rules, request, () => {}, Date.now()).policy,
     tags: {},
     withKey: true

@@ -3,7 +3,7 @@ import type { Lookup } from '../wildcard.ts'
 /** One value of the policy, compiled: does one value of the request's context fit it? */
 export type Comparison = (contextValue: string, lookup: Lookup) => boolean
 
-/** How an operator reads a value of the policy; throws UnknownElement when it cannot. */
+/** How an operator reads a value of the policy; throws UnknownElementError when it cannot. */
 export interface Operator {
   compile: (policyValue: string) => Comparison
   /** The operator is the opposite of what `compile` compares: `…NotEquals`, `…NotLike`, `NotIpAddress`. */

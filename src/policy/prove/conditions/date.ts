@@ -1,4 +1,4 @@
-import { UnknownElement } from '../unknown-element.ts'
+import { UnknownElementError } from '../unknown-element.ts'
 import { negative, positive, rememberingLast, type Comparison, type Operator } from './comparison.ts'
 
 // W3C's profile of ISO 8601, as far as a zone is given, and the bare day; https://www.w3.org/TR/NOTE-datetime
@@ -7,13 +7,13 @@ const epochSeconds = /^\d{1,12}(\.\d{1,3})?$/
 
 /**
  * Epoch milliseconds of an ISO 8601 instant with a zone, a day (its first instant in UTC), or epoch seconds.
- * @throws UnknownElement for anything else, the 30th of February included
+ * @throws UnknownElementError for anything else, the 30th of February included
  */
 export const readInstant = (text: string): number => {
   if (epochSeconds.test(text)) return Math.round(Number(text) * 1000)
   const parsed = iso.exec(text)
   const at = parsed === null ? NaN : Date.parse(text)
-  if (Number.isNaN(at) || !isDay(text.slice(0, 10))) throw new UnknownElement(`not an instant: ${JSON.stringify(text)}`)
+  if (Number.isNaN(at) || !isDay(text.slice(0, 10))) throw new UnknownElementError(`not an instant: ${JSON.stringify(text)}`)
   return at
 }
 

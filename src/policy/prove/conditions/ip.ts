@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js'
-import { UnknownElement } from '../unknown-element.ts'
+import { UnknownElementError } from '../unknown-element.ts'
 import { negative, positive, rememberingLast, type Comparison, type Operator } from './comparison.ts'
 
 /** A block of addresses of one family, as its lowest and highest address read as numbers. */
@@ -21,7 +21,7 @@ const readAddress = (text: string, family: 4 | 6): bigint | undefined => {
 /**
  * An address without a mask is the block of that address alone; host bits of a CIDR do not count.
  * An IPv4-mapped IPv6 address is one of IPv6: the families never match each other.
- * @throws UnknownElement when it is neither an address nor a CIDR
+ * @throws UnknownElementError when it is neither an address nor a CIDR
  */
 export const readBlock = (text: string): Block => {
   const [address = '', mask, ...rest] = text.split('/')
@@ -29,7 +29,7 @@ export const readBlock = (text: string): Block => {
   const bits = bitsOf[family]
   const number = readAddress(address, family)
   if (number === undefined || rest.length > 0 || (mask !== undefined && !(/^\d{1,3}$/.test(mask) && Number(mask) <= bits))) {
-    throw new UnknownElement(`not an address or CIDR: ${JSON.stringify(text)}`)
+    throw new UnknownElementError(`not an address or CIDR: ${JSON.stringify(text)}`)
   }
   const free = BigInt(bits - Number(mask ?? bits))
   const low = (number >> free) << free

@@ -1,10 +1,10 @@
-import { UnknownElement } from '../unknown-element.ts'
+import { UnknownElementError } from '../unknown-element.ts'
 import { negative, positive, type Comparison, type Operator } from './comparison.ts'
 
 const decimal = /^[+-]?\d+(\.\d+)?$/
 
 const readNumber = (text: string): number => {
-  if (!decimal.test(text)) throw new UnknownElement(`not a number: ${JSON.stringify(text)}`)
+  if (!decimal.test(text)) throw new UnknownElementError(`not a number: ${JSON.stringify(text)}`)
   return Number(text)
 }
 
@@ -17,7 +17,7 @@ const equal = compare((context, policy) => context === policy)
 
 const readBoolean = (text: string): boolean => {
   const folded = text.toLowerCase()
-  if (folded !== 'true' && folded !== 'false') throw new UnknownElement(`not a boolean: ${JSON.stringify(text)}`)
+  if (folded !== 'true' && folded !== 'false') throw new UnknownElementError(`not a boolean: ${JSON.stringify(text)}`)
   return folded === 'true'
 }
 

@@ -1,4 +1,4 @@
-import { UnknownElement } from '../unknown-element.ts'
+import { UnknownElementError } from '../unknown-element.ts'
 import type { Lookup } from '../wildcard.ts'
 import type { Operator } from './comparison.ts'
 import { dateOperators } from './date.ts'
@@ -17,7 +17,7 @@ const operatorName = /^(?:(ForAllValues|ForAnyValue):)?([A-Za-z]+?)(IfExists)?$/
 
 const compileNull = (policyValues: string[]): Test => {
   const wanted = policyValues.map(value => {
-    if (value !== 'true' && value !== 'false') throw new UnknownElement(`Null ${JSON.stringify(value)}`)
+    if (value !== 'true' && value !== 'false') throw new UnknownElementError(`Null ${JSON.stringify(value)}`)
     return value === 'true'
   })
   return values => wanted.includes(values === undefined || values.length === 0)
@@ -26,15 +26,15 @@ const compileNull = (policyValues: string[]): Test => {
 /**
  * Source: IAM User Guide, "IAM JSON policy elements: Condition operators" (a missing key fails what is positive, passes
  * what is negated and what is IfExists) and "Set operators for multivalued context keys".
- * @throws UnknownElement for an operator, or a value of it, that this evaluator does not know
+ * @throws UnknownElementError for an operator, or a value of it, that this evaluator does not know
  */
 export const compileTest = (name: string, policyValues: string[]): Test => {
   const [, qualifier, base = '', ifExists] = operatorName.exec(name) ?? []
-  if (policyValues.length === 0) throw new UnknownElement(`${name} without a value`)
+  if (policyValues.length === 0) throw new UnknownElementError(`${name} without a value`)
   if (name === 'Null') return compileNull(policyValues)
   const operator = operators.get(base)
   // Of a missing key, ForAnyValue says no and IfExists says yes; AWS does not say which of them wins.
-  if (operator === undefined || (qualifier === 'ForAnyValue' && ifExists)) throw new UnknownElement(`condition operator ${JSON.stringify(name)}`)
+  if (operator === undefined || (qualifier === 'ForAnyValue' && ifExists)) throw new UnknownElementError(`condition operator ${JSON.stringify(name)}`)
 
   const comparisons = policyValues.map(operator.compile)
   const { negated } = operator
@@ -48,7 +48,7 @@ export const compileTest = (name: string, policyValues: string[]): Test => {
   }
   return (values = [], lookup) => {
     const [value, another] = values
-    if (another !== undefined) throw new UnknownElement(`several values under ${name}, which has no ForAllValues or ForAnyValue`)
+    if (another !== undefined) throw new UnknownElementError(`several values under ${name}, which has no ForAllValues or ForAnyValue`)
     return value === undefined ? negated || ifExists !== undefined : fits(value, lookup)
   }
 }

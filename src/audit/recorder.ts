@@ -1,19 +1,19 @@
 import type { FastifyRequest } from 'fastify'
-import type { AuditAction, AuditActor, AuditOutcome, NewAuditEvent } from '../audit/event.ts'
-import { systemActor } from '../audit/event.ts'
-import type { Audit } from '../audit/log.ts'
+import type { AuditAction, AuditActor, AuditOutcome, NewAuditEvent } from './event.ts'
+import { systemActor } from './event.ts'
+import type { Audit } from './log.ts'
 import type { Decision } from '../guardrails/guardrails.ts'
-import type { Grant } from '../ledger/grant.ts'
+import type { Grant } from '../domain/grant.ts'
 import type { NewEvent } from '../ledger/ledger.ts'
-import type { Log } from '../lifecycle/desk.ts'
+import type { Log } from '../lifecycle/deps.ts'
 import type { Finding } from '../lifecycle/reconcile.ts'
-import type { Problem, ProblemCode } from '../problems.ts'
+import type { ProblemError, ProblemCode } from '../problems.ts'
 
 /** Turns decisions and changes of state into audit events. */
 export interface Recorder {
   refused(request: FastifyRequest, reason: string): void
   /** An answer that is a decision which no guardrail made: a ceiling's, or the proof's. Of any other problem nothing is said. */
-  answered(request: FastifyRequest, problem: Problem): void
+  answered(request: FastifyRequest, problem: ProblemError): void
   /** What reconciliation did to what no grant tells of. */
   reconciled(findings: Finding[]): void
   decided(request: FastifyRequest, action: string, decision: Decision, about: { team: string, jobId?: string, grantId?: string }): void

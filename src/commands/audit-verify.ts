@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { auditKey } from './chain.ts'
-import { readKey } from './config.ts'
-import { instanceOf, verifyChain, type VerifiedFile, type VerifyOptions } from './verify-chain.ts'
+import { auditKey } from '../audit/chain.ts'
+import { readKey } from '../audit/config.ts'
+import { instanceOf, verifyChain, type VerifiedFile, type VerifyOptions } from '../audit/verify-chain.ts'
 
 /** `npm run audit:verify`: exit status 0 when every chain is whole, 1 when one is not, 2 when it could not be checked. */
 const usage = `usage: npm run audit:verify -- [--key-file FILE]… [--head [SEQ:]HASH] FILE…

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { readFileSync } from 'node:fs'
-import { ConfigInvalid, readConfig, readProfiles } from './config.ts'
-import { boundaryPolicy, servicePolicy } from './iam/own-policies.ts'
+import { ConfigError, readConfig, readProfiles } from '../config.ts'
+import { boundaryPolicy, servicePolicy } from '../iam/own-policies.ts'
 
 /** `npm run -s own-policies -- service|boundary --account 111122223333`: prints the policy for this configuration. */
 const usage = 'usage: npm run -s own-policies -- service|boundary --account <12 digits>\n' +
@@ -11,7 +11,7 @@ try {
   const { values, positionals } = parseArgs({ allowPositionals: true, options: { account: { type: 'string' } } })
   const [which] = positionals
   const account = values.account ?? ''
-  if ((which !== 'service' && which !== 'boundary') || !/^\d{12}$/.test(account)) throw new ConfigInvalid([usage])
+  if ((which !== 'service' && which !== 'boundary') || !/^\d{12}$/.test(account)) throw new ConfigError([usage])
   const config = readConfig(process.env)
   const profiles = config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(readFileSync(config.JOB_ACCESS_PROFILES, 'utf8'), config.JOB_ACCESS_PROFILES)) : []
   const options = {
@@ -25,6 +25,6 @@ try {
   const policy = which === 'service' ? servicePolicy(options) : boundaryPolicy(options)
   process.stdout.write(`${JSON.stringify(policy, null, 2)}\n`)
 } catch (error) {
-  process.stderr.write(error instanceof ConfigInvalid ? `${error.faults.join('\n')}\n` : `${usage}${String(error)}\n`)
+  process.stderr.write(error instanceof ConfigError ? `${error.faults.join('\n')}\n` : `${usage}${String(error)}\n`)
   process.exitCode = 1
 }

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
-import { identityFaults, type TokenEntry } from './config.ts'
-import { mintToken } from './tokens.ts'
+import { identityFaults, type TokenEntry } from '../identity/config.ts'
+import { mintToken } from '../identity/tokens.ts'
 
 /** `npm run token`: makes a static token. Line 1 of stdout is the token, the rest its config entry, which has only the hash. */
 const usage = `usage: npm run token -- --id ID --team TEAM [--team TEAM]… [--expires INSTANT] [--attribute NAME=VALUE]…

@@ -2,21 +2,24 @@
  * A job-access request after every guardrail: canonical, complete, and safe to put into a policy.
  * Made by admit() alone; render() and prove() both start from it and share nothing else.
  */
-export interface Admitted {
+export interface AccessSpec {
   partition: Partition
   job: { id: string, team: string, labels: Record<string, string> }
   entries: Entry[]
   window: Window
   source: Source
   layout: Layout
-  attach: Attach
+  attach: AttachmentChoice
   /** The provider has no s3:GetBucketLocation, so that no entry gets it. */
   noBucketLocation?: true
 }
 
 export type Partition = 'aws' | 'aws-cn' | 'aws-us-gov'
 export type Layout = 'guide' | 'everywhere' | 'guarded'
-export type Attach = 'auto' | 'inline' | 'managed' | 'session'
+/** How a policy reaches its principal: on the user itself, as a managed policy, or as the policy of a role session. */
+export type PolicyAttachment = 'inline' | 'managed' | 'session'
+/** What a request may ask for; `auto` takes the first that the policy fits into. */
+export type AttachmentChoice = 'auto' | PolicyAttachment
 export type Level = 'read' | 'write' | 'read-write'
 
 /** One bucket, or one prefix of it, and what the job may do there. */

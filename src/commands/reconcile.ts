@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util'
 import { pino } from 'pino'
-import { compose } from './compose.ts'
-import { readConfig, type Config } from './config.ts'
-import { reconcile } from './lifecycle/reconcile.ts'
-import { logOptions } from './log.ts'
+import { compose } from '../compose.ts'
+import { readConfig, type Config } from '../config.ts'
+import { reconcile } from '../lifecycle/reconcile.ts'
+import { logOptions } from '../log.ts'
 
 /**
  * The service with this configuration may be running, and an audit chain has one writer: this command has its own. A dry run changes
@@ -19,7 +19,7 @@ const main = async (): Promise<number> => {
   const dryRun = values['dry-run']
   const composed = await compose(besideService(config, dryRun), { log: pino(logOptions('warn'), pino.destination(2)) })
   try {
-    const report = await reconcile(composed.desk, composed.principals, {
+    const report = await reconcile(composed.deps, composed.principals, {
       dryRun,
       graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,
       concurrency: 4,

@@ -1,5 +1,5 @@
-import type { Admitted, Attach } from '../policy/admitted.ts'
-import type { PolicyDocument } from '../policy/document.ts'
+import type { AccessSpec, PolicyAttachment } from './access-spec.ts'
+import type { PolicyDocument } from './policy-document.ts'
 
 /**
  * A grant: one job's access, from intent to end. All instants here are epoch milliseconds (UTC).
@@ -38,11 +38,11 @@ export interface Grant {
   idempotencyKey: string | null
   /** sha256 of the canonical request body. */
   requestHash: string
-  admitted: Admitted
+  spec: AccessSpec
   policy: PolicyDocument
   /** sha256 of the policy's canonical JSON. */
   policyHash: string
-  attach: Exclude<Attach, 'auto'>
+  attach: PolicyAttachment
   /** What exists, or may exist, at the provider. */
   principal: PrincipalRef
   accessKeyId: string | null

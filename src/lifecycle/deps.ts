@@ -1,22 +1,23 @@
-import type { Principals, PrincipalPlan } from '../iam/principal.ts'
-import type { Grant } from '../ledger/grant.ts'
-import { StaleGrant, type Ledger, type NewEvent } from '../ledger/ledger.ts'
-import type { PolicyDocument } from '../policy/document.ts'
+import type { PrincipalProvisioner, PrincipalPlan } from '../iam/principal.ts'
+import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { Grant } from '../domain/grant.ts'
+import { StaleGrantError, type Ledger, type NewEvent } from '../ledger/ledger.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import { prove, type Proven } from '../policy/prove/prove.ts'
-import { Problem } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 import { unproven, type Rules } from './prepare.ts'
 
 /**
  * What every verb of the lifecycle works with. Passed in, so that tests state the clock, the ids, IAM and the ledger.
  * Domain time (`now`) is epoch ms; a deadline is epoch ms of the real clock, since it bounds waiting, not windows.
  */
-export interface Desk {
+export interface GrantDeps {
   now: () => number
   newId: () => string
   /** The instant by which one operation's IAM calls must be done. */
   deadline: () => number
   ledger: Ledger
-  principals: (carrier: Grant['attach']) => Principals
+  principals: (attachment: PolicyAttachment) => PrincipalProvisioner
   rules: () => Rules
   /** `pathBase` is null where the provider keeps no paths. */
   naming: { userPrefix: string, pathBase: string | null }
@@ -41,36 +42,36 @@ export const event = (actor: Actor, action: string, detail: NewEvent['detail'] =
   ({ actor: actor.id, requestId: actor.requestId, action, policyHash, detail })
 
 /** Commits a change with its event, then records it in the audit log. */
-export const commit = async (desk: Desk, grant: Grant, change: Parameters<Ledger['update']>[1], what: NewEvent): Promise<Grant> => {
-  const stored = await desk.ledger.update(grant, change, what, desk.now())
-  await desk.record(stored, what)
+export const commit = async (deps: GrantDeps, grant: Grant, change: Parameters<Ledger['update']>[1], what: NewEvent): Promise<Grant> => {
+  const stored = await deps.ledger.update(grant, change, what, deps.now())
+  await deps.record(stored, what)
   return stored
 }
 
-export const found = async (desk: Desk, id: string): Promise<Grant> => {
-  const grant = await desk.ledger.get(id)
-  if (!grant) throw new Problem('grant-unknown')
+export const found = async (deps: GrantDeps, id: string): Promise<Grant> => {
+  const grant = await deps.ledger.get(id)
+  if (!grant) throw new ProblemError('grant-unknown')
   return grant
 }
 
 /** Takes the grant for one operation; 409 while another holds it. */
-export const held = async (desk: Desk, id: string): Promise<Grant> => {
-  const now = desk.now()
-  const grant = await desk.ledger.claim(id, now, now + desk.leaseMs)
+export const held = async (deps: GrantDeps, id: string): Promise<Grant> => {
+  const now = deps.now()
+  const grant = await deps.ledger.claim(id, now, now + deps.leaseMs)
   if (!grant) {
-    throw new Problem('grant-state', {
+    throw new ProblemError('grant-state', {
       detail: 'Another operation on this grant is under way.',
       hint: 'Send the request again after Retry-After.',
       retryAfterSeconds: 1
     })
   }
-  if (grant.claimedUntil === null || desk.now() >= grant.claimedUntil) throw new StaleGrant(`The claim on grant ${id} came too late.`)
+  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) throw new StaleGrantError(`The claim on grant ${id} came too late.`)
   return grant
 }
 
 /** Ends an operation that found nothing to do. */
-export const release = async (desk: Desk, grant: Grant): Promise<void> => {
-  await desk.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), desk.now())
+export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
+  await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 }
 
 /** When the sweeper must next look at an active grant that is in order. */
@@ -83,10 +84,10 @@ export const dueAfter = (before: Grant, after: Pick<Grant, 'expiresAt' | 'previo
 
 /** What the provider needs to know of a grant. The stored policy is proven anew: the issuer takes nothing else. */
 export const planOf = (grant: Grant, withKey = true): PrincipalPlan => {
-  const { job } = grant.admitted
+  const { job } = grant.spec
   return {
     ref: grant.principal,
-    carrier: grant.attach === 'session' ? 'inline' : grant.attach,
+    attachment: grant.attach,
     policy: provenPolicy(grant),
     tags: {
       ...job.labels,
@@ -99,8 +100,8 @@ export const planOf = (grant: Grant, withKey = true): PrincipalPlan => {
   }
 }
 
-export const provenPolicy = ({ policy, admitted }: Pick<Grant, 'policy' | 'admitted'>): Proven<PolicyDocument> => {
-  const proof = prove(policy, admitted)
+export const provenPolicy = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): Proven<PolicyDocument> => {
+  const proof = prove(policy, spec)
   if (!proof.ok) throw unproven(proof)
   return proof.proven
 }

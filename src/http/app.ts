@@ -4,19 +4,19 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { Ajv, type Options, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
-import { useAuthorization } from './http/authorization.ts'
-import { consoleRoutes } from './http/console.ts'
-import { undecodable, useProblems } from './http/errors.ts'
-import { grantRoutes } from './http/grants.ts'
-import { healthRoutes } from './http/health.ts'
-import { useLogContext } from './http/log-context.ts'
-import { namesTwice } from './http/names-twice.ts'
-import { useOpenApi } from './http/openapi.ts'
-import { policyRoutes } from './http/policies.ts'
-import { shared } from './http/schemas.ts'
-import type { Service } from './http/service.ts'
-import type { HttpMetrics } from './metrics/http.ts'
-import { Problem, pointerTo } from './problems.ts'
+import { useAuthorization } from './authorization.ts'
+import { consoleRoutes } from './console.ts'
+import { undecodable, useProblems } from './errors.ts'
+import { grantRoutes } from './grants.ts'
+import { healthRoutes } from './health.ts'
+import { useLogContext } from './log-context.ts'
+import { namesTwice } from './names-twice.ts'
+import { useOpenApi } from './openapi.ts'
+import { policyRoutes } from './policies.ts'
+import { shared } from './schemas.ts'
+import type { Service } from './service.ts'
+import type { HttpMetrics } from '../metrics/http.ts'
+import { ProblemError, pointerTo } from '../problems.ts'
 
 export interface AppOptions {
   logger: FastifyBaseLogger | false
@@ -61,7 +61,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     timeWindow: 60_000,
     cache: 20_000,
     keyGenerator: request => request.identity?.id ?? normalizeIP(request.ip),
-    errorResponseBuilder: (_request, context) => new Problem('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
+    errorResponseBuilder: (_request, context) => new ProblemError('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
   if (onRoute) app.addHook('onRoute', onRoute)
   useAuthorization(app, service)
@@ -79,7 +79,7 @@ const refuseWhenClosing = (app: FastifyInstance): void => {
   let closing = false
   app.addHook('preClose', async () => { closing = true })
   app.addHook('onRequest', async () => {
-    if (closing) throw new Problem('shutting-down', { retryAfterSeconds: 1 })
+    if (closing) throw new ProblemError('shutting-down', { retryAfterSeconds: 1 })
   })
 }
 
@@ -125,7 +125,7 @@ const useJson = (app: FastifyInstance): void => {
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') return done(null, undefined)
     return parse(request, body, (error, value: unknown) => {
-      if (!error && namesTwice(body, value)) done(new Problem('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
+      if (!error && namesTwice(body, value)) done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
       else done(error, value)
     })
   })

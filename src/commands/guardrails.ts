@@ -2,12 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { profileNameOf } from '../iam/role-profile.ts'
 import { admit, defaultLimits } from '../policy/admit.ts'
-import { CasesInvalid, parseCaller, parseCases, parseRequest, runCases } from './cases.ts'
-import { explain } from './explain.ts'
-import { GuardrailsInvalid } from './guardrails.ts'
-import { formatFinding } from './policies.ts'
-import { loadGuardrailsFile } from './reload.ts'
-import { requestActions, schemaText, type RequestAction } from './schema.ts'
+import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
+import { explain } from '../guardrails/explain.ts'
+import { GuardrailsError } from '../guardrails/guardrails.ts'
+import { formatFinding } from '../guardrails/policies.ts'
+import { loadGuardrailsFile } from '../guardrails/reload.ts'
+import { requestActions, schemaText, type RequestAction } from '../guardrails/schema.ts'
 
 /** `npm run guardrails -- …`. Exits 0 when all is well, 1 when something is not as it should be, 2 when it was called wrongly. */
 
@@ -18,7 +18,7 @@ const usage = `Usage: npm run guardrails -- COMMAND
                                               say which policy decides each access entry
   schema                                      print what policies can look at`
 
-class Misuse extends Error {}
+class UsageError extends Error {}
 
 const check = async (file: string): Promise<number> => {
   const { policies } = await loadGuardrailsFile(file)
@@ -43,11 +43,11 @@ const test = async (file: string, casesFile: string): Promise<number> => {
 }
 
 const explainRequest = async (file: string, requestFile: string, values: Record<string, string | undefined>): Promise<number> => {
-  if (values.caller === undefined) throw new Misuse('explain needs --caller')
+  if (values.caller === undefined) throw new UsageError('explain needs --caller')
   const action = values.action ?? 'issue'
-  if (!isRequestAction(action)) throw new Misuse(`--action is one of ${requestActions.join(', ')}`)
+  if (!isRequestAction(action)) throw new UsageError(`--action is one of ${requestActions.join(', ')}`)
   const now = values.now === undefined ? new Date() : new Date(values.now)
-  if (Number.isNaN(now.getTime())) throw new Misuse('--now is not an instant')
+  if (Number.isNaN(now.getTime())) throw new UsageError('--now is not an instant')
   const guardrails = await loadGuardrailsFile(file)
   const caller = parseCaller(await json(values.caller), values.caller)
   const request = parseRequest(await json(requestFile), requestFile)
@@ -58,7 +58,7 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
     return 1
   }
   const profile = profileNameOf(request)
-  const { lines, allowed } = explain(guardrails, caller, admission.admitted, action,
+  const { lines, allowed } = explain(guardrails, caller, admission.spec, action,
     { now, owner: values.owner ?? caller.id, ...(profile !== undefined && { profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1
@@ -70,7 +70,7 @@ const text = async (file: string): Promise<string> => {
   try {
     return await readFile(file, 'utf8')
   } catch (error) {
-    throw new CasesInvalid(`${file}: cannot be read: ${(error as NodeJS.ErrnoException).code}`)
+    throw new CasesError(`${file}: cannot be read: ${(error as NodeJS.ErrnoException).code}`)
   }
 }
 
@@ -78,7 +78,7 @@ const json = async (file: string): Promise<unknown> => {
   try {
     return JSON.parse(await text(file))
   } catch (error) {
-    if (error instanceof SyntaxError) throw new CasesInvalid(`${file}: ${error.message}`)
+    if (error instanceof SyntaxError) throw new CasesError(`${file}: ${error.message}`)
     throw error
   }
 }
@@ -91,10 +91,10 @@ const main = async (): Promise<number> => {
     return 0
   }
   if (command === 'check' && first !== undefined && second === undefined) return check(first)
-  if (first === undefined || second === undefined || third !== undefined) throw new Misuse(usage)
+  if (first === undefined || second === undefined || third !== undefined) throw new UsageError(usage)
   if (command === 'test') return test(first, second)
   if (command === 'explain') return explainRequest(first, second, values)
-  throw new Misuse(usage)
+  throw new UsageError(usage)
 }
 
 const parsed = () => {
@@ -104,20 +104,20 @@ const parsed = () => {
       options: { caller: { type: 'string' }, action: { type: 'string' }, owner: { type: 'string' }, now: { type: 'string' } }
     })
   } catch (error) {
-    throw new Misuse(`${(error as Error).message}\n${usage}`)
+    throw new UsageError(`${(error as Error).message}\n${usage}`)
   }
 }
 
 try {
   process.exitCode = await main()
 } catch (error) {
-  if (error instanceof GuardrailsInvalid) {
+  if (error instanceof GuardrailsError) {
     for (const finding of error.findings) console.error(formatFinding(finding))
     process.exitCode = 1
-  } else if (error instanceof CasesInvalid) {
+  } else if (error instanceof CasesError) {
     console.error(error.message)
     process.exitCode = 1
-  } else if (error instanceof Misuse) {
+  } else if (error instanceof UsageError) {
     console.error(error.message)
     process.exitCode = 2
   } else {
