@@ -2,18 +2,11 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import autocannon from 'autocannon'
 import fastify from 'fastify'
-import { ulid } from 'ulid'
 import { buildApp } from '../src/http/app.ts'
+import { compose } from '../src/compose.ts'
+import { readConfig } from '../src/config.ts'
 import { startEmbeddedIam } from '../src/embedded-iam/server.ts'
-import { loadGuardrails } from '../src/guardrails/guardrails.ts'
-import { recorder } from '../src/audit/recorder.ts'
-import type { Service } from '../src/http/service.ts'
-import { createIam } from '../src/iam/client.ts'
-import { dialects } from '../src/iam/dialects/index.ts'
-import { userPrincipals } from '../src/iam/user-principal.ts'
 import { loadIdentity } from '../src/identity/config.ts'
-import { openLedger } from '../src/ledger/open.ts'
-import { defaultLimits } from '../src/policy/admit.ts'
 import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/request.ts'
 
 /**
@@ -25,46 +18,21 @@ import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/re
 
 const seconds = Number(process.env.BENCH_SECONDS ?? 5)
 const token = 'jat_bench_0123456789012345678901234567890123456789012'
+const config = readConfig({ JOB_ACCESS_RATE_PER_MINUTE: '10000000' })
 const silent = { info () {}, warn () {}, error () {} }
 
 const startService = async (latencyMs: number) => {
-  const iam = await startEmbeddedIam({ latencyMs, maxUsers: 200_000 })
-  const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin })
-  const ledger = await openLedger({ url: ':memory:' })
-  const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
-  const records = recorder(null, silent)
-  const guardrails = loadGuardrails('@id("open") permit (principal, action, resource);', 'bench.cedar')
-  const rules = { limits: defaultLimits, dialect: dialects.aws, profiles: {} }
-  const service: Service = {
-    deps: {
-      now: Date.now,
-      newId: () => ulid().toLowerCase(),
-      deadline: () => Date.now() + 15_000,
-      ledger,
-      principals: () => users,
-      rules: () => rules,
-      naming: { userPrefix: 'ja', pathBase: '/job-access/' },
-      outstanding: { perOwner: 1_000_000, total: 1_000_000 },
-      leaseMs: 60_000,
-      record: (grant, event) => records.changed(grant, event),
-      log: silent
-    },
-    authenticator: loadIdentity({ tokens: [{ id: 'bench', sha256: createHash('sha256').update(token).digest('hex'), teams: ['*'] }], issuers: [] },
-      { now: () => new Date() }),
-    guardrails: () => guardrails,
-    recorder: records,
-    s3: {},
-    notice: null,
-    pingIam: async () => {},
-    ratePerMinute: 1_000_000_000,
-    refusalsPerMinute: 1_000,
-    trustProxy: false
-  }
+  const embedded = await startEmbeddedIam({ latencyMs, maxUsers: 200_000 })
+  const sha256 = createHash('sha256').update(token).digest('hex')
+  const { service, close } = await compose(config, {
+    log: silent,
+    overrides: { embedded, authenticator: loadIdentity({ tokens: [{ id: 'bench', sha256, teams: ['*'] }], issuers: [] }, { now: () => new Date() }) }
+  })
   const app = await buildApp(service, { logger: false, newRequestId: randomUUID })
   // What authentication, limits and headers cost alone: the most that any renderer behind them could reach.
   app.post('/echo', { config: { authorization: 'identity' }, schema: { body: PolicyRequestSchema } }, async request => request.body)
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
-  return { url, stop: async () => { await app.close(); await ledger.close(); client.close(); await iam.stop() } }
+  return { url, stop: async () => { await app.close(); await close(); await embedded.stop() } }
 }
 
 const startEcho = async () => {

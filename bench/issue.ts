@@ -3,18 +3,15 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ulid } from 'ulid'
-import { createIam } from '../src/iam/client.ts'
-import { dialects } from '../src/iam/dialects/index.ts'
-import { userPrincipals } from '../src/iam/user-principal.ts'
+import { compose } from '../src/compose.ts'
+import { readConfig } from '../src/config.ts'
+import { createIam, type Iam } from '../src/iam/client.ts'
 import type { Grant } from '../src/domain/grant.ts'
 import type { GrantChange, Ledger, NewGrant } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
-import type { GrantDeps } from '../src/lifecycle/deps.ts'
+import type { Caller, GrantDeps } from '../src/lifecycle/deps.ts'
 import { end } from '../src/lifecycle/end.ts'
 import { issue } from '../src/lifecycle/issue.ts'
-import { prepare } from '../src/lifecycle/prepare.ts'
-import { defaultLimits } from '../src/policy/admit.ts'
 import { guideRequest } from '../src/request.ts'
 import { freshDatabase, startPostgres } from '../test/servers/postgres.ts'
 
@@ -26,8 +23,8 @@ import { freshDatabase, startPostgres } from '../test/servers/postgres.ts'
 
 const count = Number(process.env.BENCH_GRANTS ?? 600)
 const silent = { info () {}, warn () {}, error () {} }
-const rules = { limits: defaultLimits, dialect: dialects.aws, profiles: {} }
-const actor = { id: 'token:bench', requestId: null }
+const config = readConfig({ JOB_ACCESS_MAX_GRANTS: '1000000', JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: '1000000' })
+const caller: Caller = { id: 'token:bench', kind: 'token', teams: ['*'], attributes: {}, requestId: 'bench', ip: '127.0.0.1' }
 
 const startIam = async (latencyMs: number) => {
   const child = spawn(process.execPath, ['src/embedded-iam/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
@@ -44,27 +41,15 @@ const noLedger = (): Ledger => ({
   update: async (grant: Grant, change: GrantChange) => ({ ...grant, ...change })
 }) as unknown as Ledger
 
-const depsOn = (client: ReturnType<typeof createIam>, ledger: Ledger): GrantDeps => {
-  const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
-  return {
-    now: Date.now,
-    newId: () => ulid().toLowerCase(),
-    deadline: () => Date.now() + 15_000,
-    ledger,
-    principals: () => users,
-    rules: () => rules,
-    naming: { userPrefix: 'ja', pathBase: '/job-access/' },
-    outstanding: { perOwner: 1_000_000, total: 1_000_000 },
-    leaseMs: 60_000,
-    record: async () => {},
-    log: silent
-  }
+const depsOn = async (client: Iam, ledger: Ledger): Promise<GrantDeps> => {
+  const { deps } = await compose(config, { log: silent, overrides: { iam: client, ledger } })
+  return deps
 }
 
 let jobs = 0
 const issueOne = async (deps: GrantDeps) => {
   const request = { ...guideRequest, job: { id: `job-${jobs++}`, team: 'nlp' } }
-  return issue(deps, actor, { prepared: prepare(rules, request, () => {}, Date.now()), requestHash: request.job.id })
+  return issue(deps, caller, { request })
 }
 
 const quantile = (sorted: number[], q: number) => sorted[Math.floor(sorted.length * q)] ?? 0
@@ -73,7 +58,7 @@ const latency = async (callMs: number) => {
   const { client, stop } = await startIam(callMs)
   const dir = mkdtempSync(join(tmpdir(), 'bench-'))
   const ledger = await openLedger({ url: join(dir, 'ledger.sqlite') })
-  const deps = depsOn(client, ledger)
+  const deps = await depsOn(client, ledger)
   // What one call takes here, with what client and loopback add: a round trip is measured, not assumed.
   const calls: number[] = []
   const times: number[] = []
@@ -88,7 +73,7 @@ const latency = async (callMs: number) => {
     }
   }
   const { grant } = await issueOne(deps)
-  await end(deps, actor, grant.id, 'bench')
+  await end(deps, caller, grant.id, 'completed')
   await ledger.close()
   rmSync(dir, { recursive: true })
   await stop()
@@ -100,7 +85,7 @@ const latency = async (callMs: number) => {
 
 const throughput = async (ledger: Ledger) => {
   const { client, stop } = await startIam(0)
-  const deps = depsOn(client, ledger)
+  const deps = await depsOn(client, ledger)
   const run = async (n: number) => {
     let left = n
     await Promise.all(Array.from({ length: 16 }, async () => { while (left-- > 0) await issueOne(deps) }))

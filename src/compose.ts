@@ -3,140 +3,143 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
-import { systemActor } from './audit/event.ts'
 import { auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
+import { systemActor } from './audit/event.ts'
 import { openAudit, type Audit } from './audit/log.ts'
+import { auditRecorder } from './audit/recorder.ts'
 import type { Config } from './config.ts'
 import { ConfigError, readProfiles } from './config.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
-import { recorder } from './audit/recorder.ts'
 import type { Service } from './http/service.ts'
-import { createIam } from './iam/client.ts'
+import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { keyPrincipals } from './iam/key-principal.ts'
 import type { PrincipalProvisioner } from './iam/principal.ts'
 import { sessionPrincipals } from './iam/session-principal.ts'
+import type { Waiting } from './iam/settling.ts'
 import { userPrincipals } from './iam/user-principal.ts'
 import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity, type IdentityConfig } from './identity/config.ts'
+import type { Authenticator } from './identity/identity.ts'
 import { mintToken } from './identity/tokens.ts'
+import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
-import type { GrantDeps, Log } from './lifecycle/deps.ts'
-import type { Rules } from './lifecycle/prepare.ts'
+import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
-/** The parts of a running service, put together from its configuration. */
+/** The parts of a running service, put together from its configuration. Server, commands, tests and benches all start here. */
 export interface Composed {
   service: Service
   deps: GrantDeps
-  /** Every kind of principal of this deployment, for reconciliation. */
-  principals: PrincipalProvisioner[]
   guardrails: GuardrailsInForce
+  /** The IAM of this process; null: a provider outside. */
+  embedded: EmbeddedIam | null
+  iam: Iam
   /** The token of this one run; null: identities are configured. Printed once, kept nowhere. */
   generatedToken: string | null
+  /** Closes what compose() opened; what was passed in stays open. */
   close: () => Promise<void>
 }
 
 export interface ComposeOptions {
   log: Log
   metrics?: Metrics
+  overrides?: Overrides
 }
 
-/** Longer than any operation's deadline twice over (an issue and its teardown), so that a lapsed claim means a crash. */
-const leaseMargin = 3
+/** Parts that a test or a bench brings along instead of those of the configuration. */
+export interface Overrides {
+  /** The clock of windows and leases, epoch ms. */
+  now?: () => number
+  /** The clock by which waiting is measured, and the pause between two tries. */
+  waiting?: Waiting
+  newId?: () => string
+  embedded?: EmbeddedIam
+  iam?: Iam
+  ledger?: Ledger
+  audit?: Audit
+  /** In the place of the audit, what the operations on grants tell it. */
+  auditPort?: Partial<AuditPort>
+  guardrails?: GuardrailsInForce
+  authenticator?: Authenticator
+  deployment?: Partial<Deployment>
+  leaseMs?: number
+}
 
-export const compose = async (config: Config, { log, metrics }: ComposeOptions): Promise<Composed> => {
+/** An operation takes two deadlines at the most (an issue and its teardown): a lease of three means that a lapsed one is a crash. */
+const leaseDeadlines = 3
+
+export const compose = async (config: Config, { log, metrics, overrides = {} }: ComposeOptions): Promise<Composed> => {
   const closers: Array<() => Promise<unknown>> = []
-  try {
-    return await build()
-  } catch (error) {
-    await closeAll()
-    throw error
+  const closeAll = async () => {
+    for (const close of closers.splice(0).reverse()) await close().catch(err => log.error({ err }, 'closing failed'))
+  }
+  /** What is opened here is closed here. */
+  const opened = <T>(part: T, close: (part: T) => unknown): T => {
+    closers.push(async () => close(part))
+    return part
   }
 
-  async function closeAll () {
-    for (const close of closers.reverse()) await close().catch(err => log.error({ err }, 'closing failed'))
-  }
+  const wire = async (): Promise<Composed> => {
+    const { now = Date.now, waiting = realWaiting } = overrides
+    const guardrails = overrides.guardrails ?? await openGuardrails(config.JOB_ACCESS_GUARDRAILS ?? openSet)
+    const deployment = { ...deploymentOf(config), ...overrides.deployment }
+    const { dialect } = deployment
+    const { authenticator, generatedToken } = overrides.authenticator
+      ? { authenticator: overrides.authenticator, generatedToken: null }
+      : authenticatorOf(config, now)
 
-  async function build (): Promise<Composed> {
-    const now = () => new Date()
-    const guardrails = await openGuardrails(config.JOB_ACCESS_GUARDRAILS ?? openSet)
-    const rules = rulesOf(config)
-    const { identity, generatedToken } = identityOf(config)
-    const authenticator = loadIdentity(identity, { now })
-
-    const stored = await openLedger({ url: config.ledgerUrl })
-    closers.push(() => stored.close())
+    const stored = overrides.ledger ?? opened(await openLedger({ url: config.ledgerUrl }), ledger => ledger.close())
     metrics?.watchLedger(stored)
-    const ledger = metrics ? metrics.timed(stored) : stored
-    const audit = await auditOf(config, log)
-    if (audit) closers.push(() => audit.close())
+    const audit = overrides.audit ?? await auditOf(config, log)
+    if (audit && !overrides.audit) opened(audit, log => log.close())
     if (audit) metrics?.watchAudit(audit)
-    const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam({ keepCalls: 0 }) : null
-    if (embedded) closers.push(() => embedded.stop())
+    const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
+      ? opened(await startEmbeddedIam({ keepCalls: 0 }), iam => iam.stop())
+      : null)
+    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
-    const iam = createIam({
-      region: config.AWS_REGION,
-      ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
-      // Where an STS beside the IAM is a danger, that one is looked for.
-      ...(config.iamEndpoint && !rules.dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),
-      ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
-      ...(metrics && { onCall: metrics.iamCall })
-    })
-    closers.push(async () => iam.close())
-    const epoch = () => Date.now()
-    const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = rules.dialect
-    const plain = principals === 'keys'
-      ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
-      : userPrincipals({
-        iam,
-        ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
-        tagged,
-        policyVersions,
-        identityProbe,
-        selfService,
-        now: epoch,
-        ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
-      })
-    const users = holdsWithSts ? plain : withoutSts(plain, iam, epoch)
-    const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
-
-    const recorded = recorder(audit, log)
-    const records = metrics ? metrics.counted(recorded) : recorded
+    const users = userProvisioner(config, deployment, iam, now, waiting)
+    const sessions = sessionPrincipals({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    const recorder = auditRecorder(audit, log)
+    const counted = metrics ? metrics.counted(recorder) : recorder
+    const recorded = { ...counted, ...overrides.auditPort }
     const deps: GrantDeps = {
-      now: epoch,
-      newId: () => ulid().toLowerCase(),
-      deadline: () => Date.now() + config.JOB_ACCESS_IAM_DEADLINE_MS,
-      ledger,
-      principals: attachment => attachment === 'session' ? sessions : users,
-      rules: () => rules,
-      naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: paths ? config.JOB_ACCESS_PATH : null },
+      now,
+      waitingNow: waiting.now,
+      deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
+      leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
+      newId: overrides.newId ?? ulid,
+      ledger: metrics ? metrics.timed(stored) : stored,
+      provisioners: { inline: users, managed: users, session: sessions },
+      guardrails,
+      audit: recorded,
+      deployment,
+      naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: dialect.paths ? config.JOB_ACCESS_PATH : null },
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
-      leaseMs: config.JOB_ACCESS_IAM_DEADLINE_MS * leaseMargin,
-      record: (grant, event) => records.changed(grant, event),
-      log: inContext(metrics ? metrics.heard(log) : log)
+      log: inContext(metrics ? metrics.watchLog(log) : log)
     }
-    records.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
+    recorded.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
     return {
       deps,
-      principals: [users, sessions],
       guardrails,
+      embedded,
+      iam,
       generatedToken,
       service: {
         deps,
         authenticator,
-        guardrails: () => guardrails.current(),
-        recorder: records,
+        audit: recorded,
         s3: {
           ...(config.JOB_ACCESS_S3_ENDPOINT && { endpoint: config.JOB_ACCESS_S3_ENDPOINT }),
           ...(config.JOB_ACCESS_S3_REGION && { region: config.JOB_ACCESS_S3_REGION })
         },
-        notice: noticeOf(embedded),
+        notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
         // Whoever reaches the port may ask whether the service is ready, and IAM's rate is the account's.
-        pingIam: atMostEvery(1_000, epoch, () => users.ping(Date.now() + 2_000)),
+        pingIam: atMostEvery(1_000, now, () => users.ping(Date.now() + 2_000)),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
         refusalsPerMinute: config.JOB_ACCESS_REFUSALS_PER_MINUTE,
         trustProxy: config.JOB_ACCESS_TRUST_PROXY ?? false
@@ -144,21 +147,60 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
       close: closeAll
     }
   }
+
+  try {
+    return await wire()
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
 }
 
-const noticeOf = (embedded: EmbeddedIam | null): string | null =>
-  embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null
+const realWaiting: Waiting = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
 
-const rulesOf = (config: Config): Rules => {
+const deploymentOf = (config: Config): Deployment => {
   const file = config.JOB_ACCESS_PROFILES
-  return { limits: config.limits, dialect: dialects[config.dialect], profiles: file ? readProfiles(readFileSync(file, 'utf8'), file) : {} }
+  return {
+    limits: config.limits,
+    dialect: dialects[config.dialect],
+    profiles: file ? readProfiles(readFileSync(file, 'utf8'), file) : {}
+  }
 }
 
-const identityOf = (config: Config): { identity: unknown, generatedToken: string | null } => {
-  if (config.JOB_ACCESS_IDENTITY) return { identity: readJson(config.JOB_ACCESS_IDENTITY), generatedToken: null }
+const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
+  region: config.AWS_REGION,
+  ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
+  // Where an STS beside the IAM is a danger, that one is looked for.
+  ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),
+  ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
+  ...(metrics && { onCall: metrics.iamCall })
+})
+
+/** Users with their keys, or, where the provider has no users, keys alone. */
+const userProvisioner = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, waiting: Waiting): PrincipalProvisioner => {
+  const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
+  const provisioner = principals === 'keys'
+    ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    : userPrincipals({
+      iam,
+      ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
+      tagged,
+      policyVersions,
+      identityProbe,
+      selfService,
+      now,
+      waiting,
+      ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
+    })
+  return holdsWithSts ? provisioner : withoutSts(provisioner, iam, waiting.now)
+}
+
+const authenticatorOf = (config: Config, now: () => number): { authenticator: Authenticator, generatedToken: string | null } => {
+  const load = (identity: unknown) => loadIdentity(identity, { now: () => new Date(now()) })
+  if (config.JOB_ACCESS_IDENTITY) return { authenticator: load(readJson(config.JOB_ACCESS_IDENTITY)), generatedToken: null }
   const { token, sha256 } = mintToken('generated', randomBytes)
   const identity: IdentityConfig = { tokens: [{ id: 'generated', sha256, teams: ['*'] }], issuers: [] }
-  return { identity, generatedToken: token }
+  return { authenticator: load(identity), generatedToken: token }
 }
 
 const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {

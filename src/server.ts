@@ -6,7 +6,7 @@ import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
 import { ConfigError, readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
-import { clockwork } from './lifecycle/periodic.ts'
+import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
@@ -17,7 +17,7 @@ import { welcome } from './welcome.ts'
 /** The process: configuration, listening, the sweeper's clock, signals. */
 const main = async (config: Config): Promise<void> => {
   const log = pino(logOptions(config.LOG_LEVEL))
-  // Without a listener SIGHUP ends the process. One that comes before there are guardrails has nothing to do: they are being read.
+  // Without a handler SIGHUP ends the process. A SIGHUP that comes before the guardrails are loaded has nothing to reload.
   let reload = async (): Promise<void> => {}
   process.on('SIGHUP', () => {
     reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
@@ -34,7 +34,7 @@ const main = async (config: Config): Promise<void> => {
     return { exposition, address: await app.listen({ host: config.HOST, port: config.PORT }) }
   }
   const { exposition, address } = await listen().catch(async error => {
-    // What is open would keep the process alive, deaf.
+    // An open ledger or IAM would keep the process alive, although it listens nowhere.
     await app.close()
     await composed.close()
     throw error
@@ -44,7 +44,7 @@ const main = async (config: Config): Promise<void> => {
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
   const clocks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
-      ? [clockwork(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
+      ? [periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
           const report = await sweep(deps, { ...paces, batch: 50 }, stop)
           metrics?.swept(report)
         }, err => {
@@ -53,12 +53,12 @@ const main = async (config: Config): Promise<void> => {
         })]
       : []),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
-      ? [clockwork(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
-          const report = await reconcile(deps, composed.principals, {
+      ? [periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
+          const report = await reconcile(deps, {
             ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
           })
           metrics?.reconciled(report)
-          service.recorder.reconciled(report.findings)
+          service.audit.reconciled(report.findings)
         }, err => {
           metrics?.reconciled(undefined)
           log.error({ err }, 'reconciliation failed')
@@ -71,7 +71,7 @@ const main = async (config: Config): Promise<void> => {
     const { sha256 } = result.guardrails
     if (result.ok) log.info({ sha256, changed: result.changed }, 'guardrails reloaded')
     else log.error({ sha256, findings: result.findings }, 'guardrails not reloaded; the old ones stay in force')
-    service.recorder.noted({
+    service.audit.noted({
       actor: systemActor('service'), requestId: null, action: 'config.reload', outcome: result.ok ? 'done' : 'failed', detail: { guardrails: sha256 }
     })
   }
@@ -83,7 +83,7 @@ const main = async (config: Config): Promise<void> => {
     log.info({ signal }, 'stopping')
     await app.close()
     await Promise.all(clocks.map(clock => clock.stop()))
-    service.recorder.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
+    service.audit.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
     await composed.close()
     await exposition?.close()
   })

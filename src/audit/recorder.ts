@@ -1,51 +1,51 @@
-import type { FastifyRequest } from 'fastify'
-import type { AuditAction, AuditActor, AuditOutcome, NewAuditEvent } from './event.ts'
-import { systemActor } from './event.ts'
+import type { GrantEventAction } from '../domain/events.ts'
+import type { AuditPort, AuthorisedAction, Caller, Log } from '../lifecycle/deps.ts'
+import type { Discrepancy } from '../lifecycle/reconcile.ts'
+import type { ProblemCode, ProblemError } from '../problems.ts'
+import { systemActor, type AuditAction, type AuditActor, type AuditOutcome, type NewAuditEvent } from './event.ts'
 import type { Audit } from './log.ts'
-import type { Decision } from '../guardrails/guardrails.ts'
-import type { Grant } from '../domain/grant.ts'
-import type { NewEvent } from '../ledger/ledger.ts'
-import type { Log } from '../lifecycle/deps.ts'
-import type { Finding } from '../lifecycle/reconcile.ts'
-import type { ProblemError, ProblemCode } from '../problems.ts'
 
-/** Turns decisions and changes of state into audit events. */
-export interface Recorder {
-  refused(request: FastifyRequest, reason: string): void
+/** Turns decisions and changes of grants into audit events. */
+export interface AuditRecorder extends AuditPort {
+  /** A token was refused. */
+  refused: (from: { ip: string, requestId: string }, reason: string) => void
   /** An answer that is a decision which no guardrail made: a ceiling's, or the proof's. Of any other problem nothing is said. */
-  answered(request: FastifyRequest, problem: ProblemError): void
-  /** What reconciliation did to what no grant tells of. */
-  reconciled(findings: Finding[]): void
-  decided(request: FastifyRequest, action: string, decision: Decision, about: { team: string, jobId?: string, grantId?: string }): void
-  /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
-  changed(grant: Grant, event: NewEvent): Promise<void>
-  noted(event: NewAuditEvent): void
+  answered: (from: AnsweredRequest, problem: ProblemError) => void
+  /** What reconciliation did to principals that no grant tells of. */
+  reconciled: (found: Discrepancy[]) => void
+  noted: (event: NewAuditEvent) => void
+}
+
+export interface AnsweredRequest {
+  caller: Caller | null
+  ip: string
+  requestId: string
+  grantId: string | undefined
+  job: { id: string, team: string } | undefined
 }
 
 /** `audit` null: development with the embedded IAM; decisions are in the log only. */
-export const recorder = (audit: Audit | null, log: Log): Recorder => {
+export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
   const write = async (event: NewAuditEvent) => { await audit?.record(event) }
   /** A refusal gives nobody anything: it is answered whether or not it could be written. */
   const note = (event: NewAuditEvent) => {
     write(event).catch(error => log.error({ err: error, action: event.action }, 'audit event lost'))
   }
   return {
-    refused: (request, reason) => note({
-      actor: { id: 'anonymous', kind: 'anonymous', ip: request.ip },
-      requestId: request.id,
+    refused: ({ ip, requestId }, reason) => note({
+      actor: { id: 'anonymous', kind: 'anonymous', ip },
+      requestId,
       action: reason === 'issuer-down' ? 'auth.unavailable' : 'auth.refuse',
       outcome: 'denied',
       code: 'unauthenticated',
       reason
     }),
-    answered (request, problem) {
-      const action = decisions[problem.code]
+    answered ({ caller, ip, requestId, grantId, job }, problem) {
+      const action = deniedBy[problem.code]
       if (!action) return
-      const { id: grantId } = (request.params ?? {}) as { id?: string }
-      const { job } = (request.body ?? {}) as { job?: { id: string, team: string } }
       note({
-        actor: actorOf(request),
-        requestId: request.id,
+        actor: caller ? actorOf(caller) : { id: 'anonymous', kind: 'anonymous', ip },
+        requestId,
         action,
         outcome: 'denied',
         ...(job && { team: job.team, jobId: job.id }),
@@ -54,24 +54,25 @@ export const recorder = (audit: Audit | null, log: Log): Recorder => {
         reason: problem.message
       })
     },
-    reconciled (findings) {
-      for (const finding of findings) {
-        if (finding.kind !== 'stray' || !finding.done) continue
+    reconciled (found) {
+      for (const discrepancy of found) {
+        if (discrepancy.kind !== 'stray' || !discrepancy.done) continue
         note({
           actor: systemActor('reconcile'),
           requestId: null,
           action: 'reconcile.remove',
           outcome: 'done',
-          detail: { user: finding.name, expiresAt: finding.expiresAt }
+          detail: { user: discrepancy.name, expiresAt: discrepancy.expiresAt }
         })
       }
     },
-    decided (request, action, decision, about) {
-      if (!decision.allowed && decision.faults.length > 0) log.error({ faults: decision.faults, requestId: request.id }, 'guardrails could not be evaluated')
+    decided (caller, action, decision, about) {
+      const { requestId } = caller
+      if (!decision.allowed && decision.faults.length > 0) log.error({ faults: decision.faults, requestId }, 'guardrails could not be evaluated')
       note({
-        actor: actorOf(request),
-        requestId: request.id,
-        action: decision.allowed ? actionOf[action] ?? 'grant.read' : 'guardrail.deny',
+        actor: actorOf(caller),
+        requestId,
+        action: decision.allowed ? permittedAs[action] : 'guardrail.deny',
         outcome: decision.allowed ? 'allowed' : 'denied',
         ...about,
         decidedBy: decision.decidedBy,
@@ -80,9 +81,9 @@ export const recorder = (audit: Audit | null, log: Log): Recorder => {
       })
     },
     async changed (grant, event) {
-      const change = changes[event.action]
+      const change = auditedEvents[event.action]
       if (!change) return
-      const isSystem = ['sweeper', 'reconcile', 'scheduler', 'service'].includes(event.actor)
+      const isSystem = ['sweeper', 'reconcile', 'service'].includes(event.actor)
       const audited: NewAuditEvent = {
         actor: isSystem ? systemActor(event.actor) : { id: event.actor, kind: event.actor.startsWith('oidc:') ? 'oidc' : 'token' },
         requestId: event.requestId,
@@ -102,23 +103,20 @@ export const recorder = (audit: Audit | null, log: Log): Recorder => {
   }
 }
 
-const actorOf = (request: FastifyRequest): AuditActor => request.identity
-  ? { id: request.identity.id, kind: request.identity.kind, ip: request.ip }
-  : { id: 'anonymous', kind: 'anonymous', ip: request.ip }
+const actorOf = ({ id, kind, ip }: Caller): AuditActor => ({ id, kind, ip })
 
-const actionOf: Record<string, AuditAction> = {
+const permittedAs: Record<AuthorisedAction, AuditAction> = {
   issue: 'grant.issue',
   extend: 'grant.extend',
   render: 'policy.render',
   rotate: 'grant.rotate',
   revoke: 'grant.revoke',
   collect: 'grant.deliver',
-  view: 'grant.read',
-  list: 'grant.read'
+  view: 'grant.read'
 }
 
-/** By the code of the first thing that was wrong. */
-const decisions: Partial<Record<ProblemCode, AuditAction>> = {
+/** By the code of the first finding. */
+const deniedBy: Partial<Record<ProblemCode, AuditAction>> = {
   'bucket-refused': 'ceiling.deny',
   'window-too-long': 'ceiling.deny',
   'window-too-far': 'ceiling.deny',
@@ -127,19 +125,36 @@ const decisions: Partial<Record<ProblemCode, AuditAction>> = {
   'policy-unproven': 'policy.unproven'
 }
 
-/** Events of the ledger that are changes of state; the steps in between are in the grant's history alone. */
-const changes: Record<string, { action: AuditAction, outcome: AuditOutcome, givesAccess?: true }> = {
+/** What the audit says of an event; `givesAccess`: it must be on the disk before the caller gets anything. */
+interface AuditedEvent { action: AuditAction, outcome: AuditOutcome, givesAccess?: true }
+
+/**
+ * Every event of a grant. Null: an intent within an operation whose end is audited, or a change of the ledger alone; it is in
+ * the grant's history.
+ */
+export const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   pending: { action: 'grant.issue', outcome: 'allowed', givesAccess: true },
+  minting: null,
   active: { action: 'grant.issue', outcome: 'done', givesAccess: true },
+  'issue-failed': { action: 'grant.issue', outcome: 'failed' },
+  rekeying: null,
   delivered: { action: 'grant.deliver', outcome: 'done', givesAccess: true },
+  'rekey-failed': { action: 'grant.deliver', outcome: 'failed' },
+  rotating: null,
   rotated: { action: 'grant.rotate', outcome: 'done', givesAccess: true },
+  'previous-key-deleted': { action: 'grant.rotate', outcome: 'done' },
+  'rotate-failed': { action: 'grant.rotate', outcome: 'failed' },
   extending: { action: 'grant.extend', outcome: 'allowed', givesAccess: true },
   extended: { action: 'grant.extend', outcome: 'done' },
   'extend-failed': { action: 'grant.extend', outcome: 'failed' },
-  'issue-failed': { action: 'grant.issue', outcome: 'failed' },
   revoking: { action: 'grant.revoke', outcome: 'allowed' },
+  'attempt-failed': { action: 'sweep.fail', outcome: 'failed' },
+  unsure: null,
+  irrevocable: { action: 'grant.revoke', outcome: 'failed' },
   revoked: { action: 'grant.revoke', outcome: 'done' },
   expired: { action: 'grant.expire', outcome: 'done' },
   failed: { action: 'grant.fail', outcome: 'done' },
-  'attempt-failed': { action: 'sweep.fail', outcome: 'failed' }
+  overtaken: null,
+  repaired: null,
+  released: null
 }

@@ -19,13 +19,13 @@ const main = async (): Promise<number> => {
   const dryRun = values['dry-run']
   const composed = await compose(besideService(config, dryRun), { log: pino(logOptions('warn'), pino.destination(2)) })
   try {
-    const report = await reconcile(composed.deps, composed.principals, {
+    const report = await reconcile(composed.deps, {
       dryRun,
       graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,
       concurrency: 4,
       perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND
     })
-    composed.service.recorder.reconciled(report.findings)
+    composed.service.audit.reconciled(report.findings)
     for (const finding of report.findings) process.stdout.write(`${JSON.stringify(finding)}\n`)
     process.stdout.write(`${report.seen} seen, ${report.findings.length} found, ${report.failed} failed${dryRun ? ' (dry run: nothing was changed)' : ''}\n`)
     return report.failed > 0 ? 1 : 0

@@ -14,6 +14,10 @@ export interface AccessSpec {
   noBucketLocation?: true
 }
 
+declare const authorised: unique symbol
+/** A spec that the guardrails have permitted to this caller. Made by the lifecycle's authorise() alone. */
+export type Authorised = AccessSpec & { readonly [authorised]: true }
+
 export type Partition = 'aws' | 'aws-cn' | 'aws-us-gov'
 export type Layout = 'guide' | 'everywhere' | 'guarded'
 /** How a policy reaches its principal: on the user itself, as a managed policy, or as the policy of a role session. */

@@ -78,17 +78,3 @@ export interface PrincipalRef {
   /** Role ARN, for attach `session`. */
   roleArn: string | null
 }
-
-/** One line of a grant's append-only history. Never a secret. */
-export interface GrantEvent {
-  grantId: string
-  at: number
-  /** Identity id, or `sweeper`, `scheduler`, `reconcile`. */
-  actor: string
-  /** What happened: `pending`, `active`, `rotated`, `extended`, `delivered`, `revoking`, `revoked`, `attempt-failed`, ... */
-  action: string
-  requestId: string | null
-  policyHash: string | null
-  /** Key ids, reasons, error codes. */
-  detail: Record<string, string | number | boolean | null>
-}

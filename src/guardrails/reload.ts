@@ -9,7 +9,7 @@ export type Reload =
 
 export interface GuardrailsInForce {
   /** Take it anew for every request: a decision begun under one set ends under it. */
-  current (): Guardrails
+  readonly current: Guardrails
   /** Reads the file again. Calls in quick succession run one after another, so the last file read is the one in force. */
   reload (): Promise<Reload>
 }
@@ -37,7 +37,7 @@ export const openGuardrails = async (fileName: string, load = loadGuardrailsFile
   }
 
   return {
-    current: () => inForce,
+    get current () { return inForce },
     reload: () => {
       const run = last.then(replace)
       last = run.catch(() => {})

@@ -43,7 +43,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     routerOptions: { maxParamLength: 100 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validators())
-  useProblems(app, service.recorder)
+  useProblems(app, service.audit)
   useLogContext(app)
   metrics?.observe(app)
   useJson(app)

@@ -1,8 +1,9 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AuditUnavailable } from '../audit/log.ts'
 import { LedgerUnavailableError, StaleGrantError } from '../ledger/ledger.ts'
-import type { Recorder } from '../audit/recorder.ts'
+import type { AuditRecorder } from '../audit/recorder.ts'
 import { ProblemError, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
+import { callerOf } from './authorization.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -12,7 +13,7 @@ declare module 'fastify' {
 }
 
 /** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
-export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answered'>): void => {
+export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'answered'>): void => {
   const methods = methodsByPath(app)
   const lost = (request: FastifyRequest, reply: FastifyReply) => {
     const path = pathOf(request)
@@ -25,7 +26,7 @@ export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answ
   }
   app.setNotFoundHandler(lost)
   const decided = (problem: ProblemError, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-    recorder.answered(request, problem)
+    audit.answered(answeredRequest(request), problem)
     return answer(problem, error, request, reply)
   }
   // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
@@ -33,6 +34,12 @@ export const useProblems = (app: FastifyInstance, recorder: Pick<Recorder, 'answ
   app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof ProblemError)
     ? lost(request, reply)
     : decided(problemOf(error), error, request, reply))
+}
+
+const answeredRequest = (request: FastifyRequest) => {
+  const { id: grantId } = (request.params ?? {}) as { id?: string }
+  const { job } = (request.body ?? {}) as { job?: { id: string, team: string } }
+  return { caller: request.identity ? callerOf(request) : null, ip: request.ip, requestId: request.id, grantId, job }
 }
 
 /** Said before there is a route, a hook or a decorator, where the router cannot decode the path. */

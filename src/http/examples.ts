@@ -3,7 +3,8 @@ import { dialects } from '../iam/dialects/index.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
-import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
+import { limitsOf, normalise, renderAccess } from '../lifecycle/access.ts'
+import type { Deployment } from '../lifecycle/deps.ts'
 import { defaultLimits, readmit } from '../policy/admit.ts'
 import { explain } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
@@ -84,7 +85,7 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
 }
 
 // The ceiling of buckets is there for the example of a request that exceeds it.
-export const exampleRules: Rules = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
+export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
 export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
 export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
 
@@ -102,8 +103,8 @@ type Answers = Record<string, Record<string, unknown>>
 
 /** By operation, status and media type. */
 export const answers = (): Record<OperationId, Answers> => {
-  const prepared = prepare(exampleRules, guideRequest, () => {}, exampleIssuedAt)
-  const { spec, policy, measure, warnings } = prepared
+  const rendered = renderAccess(exampleRules, normalise(exampleRules, guideRequest, exampleIssuedAt), exampleIssuedAt)
+  const { spec, policy, measure, warnings } = rendered
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const issued: Grant = {
     id,
@@ -137,7 +138,9 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const changedAt = exampleIssuedAt + 30 * minute
-  const change = settle(exampleRules, readmit(spec, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
+  const admission = readmit(spec, longer, limitsOf(exampleRules), new Date(changedAt))
+  if (!admission.ok) throw new Error('the example’s change is refused')
+  const change = renderAccess(exampleRules, { ...admission, profileName: undefined }, changedAt)
   const changed: Grant = {
     ...issued,
     spec: change.spec,
@@ -163,7 +166,7 @@ export const answers = (): Record<OperationId, Answers> => {
   const done = answer(grantView(ended))
   const now = new Date(exampleIssuedAt)
   return {
-    renderPolicy: { 200: answer(renderedView(renderOnly(exampleRules, guideRequest, exampleIssuedAt), exampleRules.dialect.sizes)) },
+    renderPolicy: { 200: answer(renderedView(rendered, exampleRules.dialect.sizes)) },
     checkPolicy: { 200: answer(verdict(policy, questions.models, now, '')) },
     issueGrant: { 200: delivery(issued, firstKey, warnings), 201: delivery(issued, firstKey, warnings) },
     listGrants: { 200: answer({ grants: [grantView(issued)], next: null }) },
@@ -198,7 +201,7 @@ const answer = (value: unknown) => ({ 'application/json': value })
 
 /** A delivery in every form. */
 const delivery = (grant: Grant, credentials: Credentials, warnings: Parameters<typeof deliveryView>[2]['warnings']) => ({
-  ...answer(deliveryView({ grant, credentials, created: true }, null, { warnings })),
+  ...answer(deliveryView({ grant, credentials }, null, { warnings })),
   ...Object.fromEntries(Object.entries(mediaTypes).map(([format, type]) => {
     const text = deliver(format as keyof typeof mediaTypes, credentials, grant, exampleTarget, null)
     // An example of JSON or YAML is the value, which readers of the document write in that form.

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { profileNameOf } from '../iam/role-profile.ts'
-import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
-import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
-import { guardOf } from './authorization.ts'
+import { normalise, proveAccess, renderAccess, type Rendered } from '../lifecycle/access.ts'
+import { authorise } from '../lifecycle/authorise.ts'
+import { PolicyRequestSchema } from '../request.ts'
+import { callerOf } from './authorization.ts'
 import { operation } from './openapi.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
@@ -12,15 +12,9 @@ import { renderedView } from './views.ts'
 
 /** Rendering without issuing: no IAM call, nothing in the ledger. */
 export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
-  const { deps, recorder } = service
+  const { deps } = service
+  const { deployment } = deps
   const config = { authorization: 'identity' as const }
-
-  /** What POST /v1/grants would do short of issuing. */
-  const preflight = (request: Parameters<typeof guardOf>[0], body: PolicyRequest) => {
-    const profile = profileNameOf(body)
-    const at = { now: new Date(deps.now()), ...(profile !== undefined && { profile }) }
-    return prepare(deps.rules(), body, guardOf(request, service.guardrails(), recorder, 'render', at), deps.now())
-  }
 
   app.post('/v1/policies', {
     config,
@@ -36,10 +30,12 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
       response: { 200: ref(RenderedSchema) }
     }
   }, async request => {
-    const rendered: Rendered & { probes?: number } = request.query.preflight
-      ? preflight(request, request.body)
-      : renderOnly(deps.rules(), request.body, deps.now())
-    return renderedView(rendered, deps.rules().dialect.sizes)
+    const now = deps.now()
+    const normalised = normalise(deployment, request.body, now)
+    const view = (rendered: Rendered & { probes?: number }) => renderedView(rendered, deployment.dialect.sizes)
+    if (!request.query.preflight) return view(renderAccess(deployment, normalised, now))
+    const authorised = authorise(deps, callerOf(request), 'render', normalised)
+    return view(proveAccess(renderAccess(deployment, authorised, now)))
   })
 
   app.post('/v1/policies/check', {
@@ -50,7 +46,8 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
       response: { 200: ref(VerdictSchema) }
     }
   }, async request => {
-    const { policy } = renderOnly(deps.rules(), request.body.request, deps.now())
-    return verdict(policy, request.body.question, new Date(deps.now()), '/question')
+    const now = deps.now()
+    const { policy } = renderAccess(deployment, normalise(deployment, request.body.request, now), now)
+    return verdict(policy, request.body.question, new Date(now), '/question')
   })
 }

@@ -1,16 +1,13 @@
-import type { Guardrails } from '../guardrails/guardrails.ts'
+import type { AuditRecorder } from '../audit/recorder.ts'
 import type { Authenticator } from '../identity/identity.ts'
 import type { GrantDeps } from '../lifecycle/deps.ts'
 import type { S3Target } from './delivery.ts'
-import type { Recorder } from '../audit/recorder.ts'
 
 /** Everything the routes need, passed in. */
 export interface Service {
   deps: GrantDeps
   authenticator: Authenticator
-  /** The set in force now; a reload changes it. */
-  guardrails: () => Guardrails
-  recorder: Recorder
+  audit: AuditRecorder
   /** What jobs need besides the key to reach S3. */
   s3: S3Target
   /** What every delivery says of the provider; null: nothing. */

@@ -1,4 +1,5 @@
-import type { Grant, GrantEvent, GrantState } from '../domain/grant.ts'
+import type { GrantEvent } from '../domain/events.ts'
+import type { Grant, GrantState } from '../domain/grant.ts'
 
 /**
  * The ledger: what was promised and what became of it. SQLite and PostgreSQL behind one interface.

@@ -1,6 +1,7 @@
 import type { Generated, Selectable } from 'kysely'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
-import type { Ending, Grant, GrantEvent, GrantState } from '../domain/grant.ts'
+import type { GrantEvent } from '../domain/events.ts'
+import type { Ending, Grant, GrantState } from '../domain/grant.ts'
 
 /**
  * The tables as the database has them, and the way between a row and a grant.

@@ -1,107 +1,70 @@
-import type { PrincipalProvisioner, PrincipalPlan } from '../iam/principal.ts'
+import type { NewGrantEvent } from '../domain/events.ts'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
-import { StaleGrantError, type Ledger, type NewEvent } from '../ledger/ledger.ts'
-import type { PolicyDocument } from '../domain/policy-document.ts'
-import { prove, type Proven } from '../policy/prove/prove.ts'
-import { ProblemError } from '../problems.ts'
-import { unproven, type Rules } from './prepare.ts'
+import type { Decision, Guardrails } from '../guardrails/guardrails.ts'
+import type { Dialect } from '../iam/dialects/dialect.ts'
+import type { PrincipalProvisioner } from '../iam/principal.ts'
+import type { RoleProfile } from '../iam/role-profile.ts'
+import type { Identity } from '../identity/identity.ts'
+import type { Ledger } from '../ledger/ledger.ts'
+import type { Limits } from '../policy/admit.ts'
 
 /**
- * What every verb of the lifecycle works with. Passed in, so that tests state the clock, the ids, IAM and the ledger.
- * Domain time (`now`) is epoch ms; a deadline is epoch ms of the real clock, since it bounds waiting, not windows.
+ * Everything that the operations on a grant work with. It is passed in, so that a test states the clock, the ids, IAM and the
+ * ledger. Instants are epoch milliseconds.
  */
 export interface GrantDeps {
+  /** The clock of windows and leases. */
   now: () => number
+  /** The clock by which waiting is measured: the real one, also where a test moves `now`. */
+  waitingNow: () => number
+  /** How long the IAM calls of one operation may take. */
+  deadlineMs: number
+  /** How long an operation holds a grant. Longer than its deadline, so that a lapsed lease means a crash. */
+  leaseMs: number
+  /** A ULID. */
   newId: () => string
-  /** The instant by which one operation's IAM calls must be done. */
-  deadline: () => number
   ledger: Ledger
-  principals: (attachment: PolicyAttachment) => PrincipalProvisioner
-  rules: () => Rules
+  provisioners: Record<PolicyAttachment, PrincipalProvisioner>
+  /** The guardrails in force now; a reload replaces them. */
+  guardrails: { readonly current: Guardrails }
+  audit: AuditPort
+  deployment: Deployment
   /** `pathBase` is null where the provider keeps no paths. */
   naming: { userPrefix: string, pathBase: string | null }
   outstanding: { perOwner: number, total: number }
-  /** How long an operation holds a grant; longer than its deadline, so that a lapsed claim means a crash. */
-  leaseMs: number
-  /** Told after every committed change; the answer waits for it. */
-  record: (grant: Grant, event: NewEvent) => Promise<void>
   log: Log
 }
 
-export interface Log {
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
+/** What a deployment holds every request against: its ceilings, what its provider can express, and its roles. */
+export interface Deployment {
+  limits: Limits
+  dialect: Dialect
+  profiles: Record<string, RoleProfile>
 }
 
-/** Who acts: an identity of a request, or `sweeper`, `reconcile`. */
+/** What the operations tell the audit. */
+export interface AuditPort {
+  /** A decision of the guardrails, or of the team check before them. */
+  decided: (caller: Caller, action: AuthorisedAction, decision: Decision, about: { team: string, jobId?: string, grantId?: string }) => void
+  /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
+  changed: (grant: Grant, event: NewGrantEvent) => Promise<void>
+}
+
+export type AuthorisedAction = 'issue' | 'extend' | 'render' | 'view' | 'rotate' | 'revoke' | 'collect'
+
+export interface Log {
+  info: (fields: object, message: string) => void
+  warn: (fields: object, message: string) => void
+  error: (fields: object, message: string) => void
+}
+
+/** Who acts: the identity behind a request, or a part of the service: `sweeper`, `reconcile`. */
 export interface Actor { id: string, requestId: string | null }
 
-export const event = (actor: Actor, action: string, detail: NewEvent['detail'] = {}, policyHash: string | null = null): NewEvent =>
-  ({ actor: actor.id, requestId: actor.requestId, action, policyHash, detail })
-
-/** Commits a change with its event, then records it in the audit log. */
-export const commit = async (deps: GrantDeps, grant: Grant, change: Parameters<Ledger['update']>[1], what: NewEvent): Promise<Grant> => {
-  const stored = await deps.ledger.update(grant, change, what, deps.now())
-  await deps.record(stored, what)
-  return stored
-}
-
-export const found = async (deps: GrantDeps, id: string): Promise<Grant> => {
-  const grant = await deps.ledger.get(id)
-  if (!grant) throw new ProblemError('grant-unknown')
-  return grant
-}
-
-/** Takes the grant for one operation; 409 while another holds it. */
-export const held = async (deps: GrantDeps, id: string): Promise<Grant> => {
-  const now = deps.now()
-  const grant = await deps.ledger.claim(id, now, now + deps.leaseMs)
-  if (!grant) {
-    throw new ProblemError('grant-state', {
-      detail: 'Another operation on this grant is under way.',
-      hint: 'Send the request again after Retry-After.',
-      retryAfterSeconds: 1
-    })
-  }
-  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) throw new StaleGrantError(`The claim on grant ${id} came too late.`)
-  return grant
-}
-
-/** Ends an operation that found nothing to do. */
-export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
-  await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
-}
-
-/** When the sweeper must next look at an active grant that is in order. */
-export const dueOf = (grant: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
-  Math.min(grant.expiresAt, grant.previousKeyDiesAt ?? Infinity)
-
-/** The same after an operation on `before`: what was to be mended then, after one that died, is still to be mended. */
-export const dueAfter = (before: Grant, after: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
-  Math.min(dueOf(after), before.dueAt !== null && before.dueAt < dueOf(before) ? before.dueAt : Infinity)
-
-/** What the provider needs to know of a grant. The stored policy is proven anew: the issuer takes nothing else. */
-export const planOf = (grant: Grant, withKey = true): PrincipalPlan => {
-  const { job } = grant.spec
-  return {
-    ref: grant.principal,
-    attachment: grant.attach,
-    policy: provenPolicy(grant),
-    tags: {
-      ...job.labels,
-      'job-access:grant': grant.id,
-      'job-access:job': job.id,
-      'job-access:team': job.team,
-      'job-access:expires': new Date(grant.expiresAt).toISOString()
-    },
-    withKey
-  }
-}
-
-export const provenPolicy = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): Proven<PolicyDocument> => {
-  const proof = prove(policy, spec)
-  if (!proof.ok) throw unproven(proof)
-  return proof.proven
+/** An actor with a verified token. */
+export interface Caller extends Actor, Omit<Identity, 'expiresAt'> {
+  requestId: string
+  /** Address the request came from. */
+  ip: string
 }

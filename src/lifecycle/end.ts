@@ -2,7 +2,10 @@ import { isIamError } from '../iam/errors.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
-import { commit, event, found, held, type Actor, type GrantDeps } from './deps.ts'
+import { authoriseOnGrant } from './authorise.ts'
+import { commit, event } from './commit.ts'
+import type { Actor, Caller, GrantDeps } from './deps.ts'
+import { claimLease, deadline } from './lease.ts'
 
 /**
  * Ends a grant: complete, revoke, expire and a failed issue all come here. The intent is committed first, the key dies with
@@ -10,10 +13,10 @@ import { commit, event, found, held, type Actor, type GrantDeps } from './deps.t
  *
  * @returns the grant, ended; or still `revoking`, when the provider did not let us finish: the sweeper goes on.
  */
-export const end = async (deps: GrantDeps, actor: Actor, id: string, reason: string): Promise<Grant> => {
-  const grant = await found(deps, id)
+export const end = async (deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked'): Promise<Grant> => {
+  const grant = await authoriseOnGrant(deps, actor, id, 'revoke')
   if (grant.dueAt === null) return grant
-  const claimed = await held(deps, id)
+  const claimed = await claimLease(deps, id)
   if (claimed.dueAt === null) return claimed
   return finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', reason))
 }
@@ -38,7 +41,7 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
     const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt }
-    const result = await deps.principals(grant.attach).teardown(target, deps.deadline())
+    const result = await deps.provisioners[grant.attach].teardown(target, deadline(deps))
     switch (result) {
       case 'gone': return await closed(deps, actor, grant)
       case 'unsure': return await postponed(deps, actor, grant, 'unsure', {}, freed(grant))
@@ -66,7 +69,7 @@ const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  deps: GrantDeps, actor: Actor, grant: Grant, action: string, detail: Record<string, string>, change: GrantChange = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure', detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
   commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))

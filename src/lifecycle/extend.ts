@@ -1,89 +1,102 @@
-import { isIamError } from '../iam/errors.ts'
+import type { AccessSpec } from '../domain/access-spec.ts'
+import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
-import type { NewEvent } from '../ledger/ledger.ts'
+import { isIamError } from '../iam/errors.ts'
 import { readmit, type Change } from '../policy/admit.ts'
 import { ProblemError } from '../problems.ts'
-import { commit, dueAfter, event, planOf, release, type Actor, type GrantDeps } from './deps.ts'
-import { fenced, undo } from './fence.ts'
+import { limitsOf, proveAccess, renderAccess, type Normalised, type ProvenAccess } from './access.ts'
+import { authorise, grantOfTeam } from './authorise.ts'
+import { commit, dueAfter, event } from './commit.ts'
+import { compensate } from './compensate.ts'
+import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import { heldLive, orGiveBack } from './live.ts'
-import { limitsOf, settle, type Guard, type Prepared } from './prepare.ts'
+import { assertLease, claimLive, release, requireActive } from './lease.ts'
 
 type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 
 /**
  * Moves the window or changes the source of a live grant: one PutUserPolicy, the key stays. The ledger holds what is
- * wanted before the provider is asked; a crash in between is mended by the sweeper towards the ledger.
+ * wanted before the provider is asked; after a crash in between the sweeper repairs the provider towards the ledger.
+ * @throws ProblemError
  */
-export const extend = async (
-  deps: GrantDeps, actor: Actor, id: string, change: Change, guard: Guard
-): Promise<{ grant: Grant, prepared: Prepared }> => {
-  const grant = await heldLive(deps, id)
+export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
+  const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = grant.state === 'pending' && grant.issueAt !== null
-  if (!scheduled) await orGiveBack(deps, grant)
-  let prepared: Prepared
-  try {
-    prepared = preparedChange(deps, grant, change, guard)
-    if (scheduled) refuseEndBefore(grant.issueAt, prepared)
-  } catch (problem) {
-    await release(deps, grant)
-    throw problem
-  }
+  if (!scheduled) await requireActive(deps, grant)
+  const access = await accessOrRelease(deps, caller, grant, change, scheduled)
   const wanted: Wanted = {
-    spec: prepared.spec,
-    policy: prepared.policy,
-    policyHash: prepared.measure.sha256,
-    notBefore: Date.parse(prepared.spec.window.notBefore),
-    expiresAt: Date.parse(prepared.spec.window.outputNotAfter)
+    spec: access.spec,
+    policy: access.policy,
+    policyHash: access.measure.sha256,
+    notBefore: Date.parse(access.spec.window.notBefore),
+    expiresAt: Date.parse(access.spec.window.outputNotAfter)
   }
-  const detail = { notAfter: prepared.spec.window.notAfter, previousHash: grant.policyHash }
-  if (scheduled) {
-    const changed = await commit(deps, grant, { ...wanted, claimedUntil: null }, event(actor, 'extended', detail, wanted.policyHash))
-    return { grant: changed, prepared }
-  }
-  const extending = await replaced(deps, actor, grant, wanted, event(actor, 'extending', detail, wanted.policyHash))
+  const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
+  const done = event(caller, 'extended', detail, wanted.policyHash)
+  if (scheduled) return commit(deps, grant, { ...wanted, claimedUntil: null }, done)
+  const extending = await replacePolicy(deps, caller, grant, access, wanted, event(caller, 'extending', detail, wanted.policyHash))
   const { principal } = extending
-  const extended = await commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null },
-    event(actor, 'extended', detail, wanted.policyHash))
-  return { grant: extended, prepared }
+  return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
 }
 
 /** Intent, then effect. A failure takes both back: the provider may hold either policy, so the sweeper puts the old one again. */
-const replaced = async (deps: GrantDeps, actor: Actor, grant: Grant, wanted: Wanted, what: NewEvent): Promise<Grant> => {
+const replacePolicy = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, access: ProvenAccess, wanted: Wanted, what: NewGrantEvent
+): Promise<Grant> => {
   let extending: Grant | undefined
   try {
     extending = await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, what)
-    const { attachment, policy } = planOf(extending)
-    const principal = await deps.principals(grant.attach).replacePolicy(grant.principal, attachment, policy, fenced(deps, extending))
+    const until = assertLease(deps, extending)
+    const principal = await deps.provisioners[grant.attach].replacePolicy(grant.principal, grant.attach, access.policy, until)
     return { ...extending, principal }
   } catch (cause) {
     const { spec, policy, policyHash, notBefore, expiresAt } = grant
-    await undo(deps, actor, extending ?? grant, {
+    await compensate(deps, actor, extending ?? grant, {
       made: null, keep: null, back: { spec, policy, policyHash, notBefore, expiresAt }, action: 'extend-failed'
     })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
 }
 
-const refuseEndBefore = (issueAt: number | null, { spec }: Prepared): void => {
-  if (issueAt === null || issueAt < Date.parse(spec.window.outputNotAfter)) return
-  throw ProblemError.of([{
-    code: 'window-invalid',
-    pointer: '/window',
-    detail: 'The window would end before its key is minted.',
-    hint: 'End it after the grant’s issueAt, or complete the grant.'
-  }])
+/** What is refused before anything changed gives the grant back. */
+const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean): Promise<ProvenAccess> => {
+  try {
+    const access = changedAccess(deps, caller, grant, change)
+    if (scheduled) refuseEndBefore(grant.issueAt, access.spec)
+    return access
+  } catch (problem) {
+    await release(deps, grant)
+    throw problem
+  }
 }
 
-const preparedChange = (deps: GrantDeps, grant: Grant, change: Change, guard: Guard): Prepared => {
+/** The stages of issue(), for the spec of the grant with the change in it. */
+const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
+  const normalised = normaliseChange(deps, grant, change)
+  const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
+  const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
+  return { ...access, spec: { ...access.spec, attach: grant.spec.attach } }
+}
+
+const normaliseChange = (deps: GrantDeps, grant: Grant, change: Change): Normalised => {
   if (grant.attach === 'session') {
     throw new ProblemError('session-unfit', {
       detail: 'A role session cannot be changed.',
       hint: 'Ask for a new grant; a grant with attach auto can be extended.'
     })
   }
-  // The carrier stays what it is: a policy that outgrew it is refused, not moved.
-  const admission = readmit({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.rules()), new Date(deps.now()))
-  const prepared = settle(deps.rules(), admission, guard, deps.now())
-  return { ...prepared, spec: { ...prepared.spec, attach: grant.spec.attach } }
+  // The attachment stays what it is: a policy that outgrew it is refused, not moved.
+  const admission = readmit({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
+  if (!admission.ok) throw ProblemError.of(admission.findings)
+  return { spec: admission.spec, warnings: admission.warnings, profileName: undefined }
+}
+
+const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {
+  if (issueAt === null || issueAt < Date.parse(window.outputNotAfter)) return
+  throw ProblemError.of([{
+    code: 'window-invalid',
+    pointer: '/window',
+    detail: 'The window would end before its key is minted.',
+    hint: 'End it after the grant’s issueAt, or complete the grant.'
+  }])
 }

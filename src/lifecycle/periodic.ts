@@ -1,5 +1,5 @@
 /** Runs `work` again and again, `everyMs` after the last run ended; never twice at once. */
-export const clockwork = (
+export const periodic = (
   everyMs: number, work: (stop: AbortSignal) => Promise<unknown>, onError: (error: unknown) => void
 ): { stop: () => Promise<void> } => {
   const stopping = new AbortController()

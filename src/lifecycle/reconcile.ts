@@ -1,8 +1,9 @@
 import type { Listed, PrincipalProvisioner } from '../iam/principal.ts'
 import { settleMs } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
-import { release, type Actor, type GrantDeps } from './deps.ts'
+import type { Actor, GrantDeps } from './deps.ts'
 import { finish, startEnding } from './end.ts'
+import { deadline, release } from './lease.ts'
 import { paced } from './sweep.ts'
 
 export interface ReconcileOptions {
@@ -14,12 +15,13 @@ export interface ReconcileOptions {
   perSecond: number
 }
 
-export type Finding =
+/** Where provider and ledger differ. */
+export type Discrepancy =
   | { kind: 'stray', name: string, expiresAt: string, done: boolean }
   | { kind: 'foreign', name: string }
   | { kind: 'lost', grantId: string, name: string, done: boolean }
 
-export interface ReconcileReport { seen: number, findings: Finding[], failed: number }
+export interface ReconcileReport { seen: number, findings: Discrepancy[], failed: number }
 
 const actor: Actor = { id: 'reconcile', requestId: null }
 
@@ -28,21 +30,22 @@ const actor: Actor = { id: 'reconcile', requestId: null }
  * the end in its path or name alone, so that a lost database orphans nothing; what the ledger has and the provider lost
  * is closed.
  */
-export const reconcile = async (deps: GrantDeps, all: PrincipalProvisioner[], options: ReconcileOptions): Promise<ReconcileReport> => {
+export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
   const startedAt = deps.now()
   const seen = new Set<string>()
-  for (const principals of all) {
-    for await (const page of pages(principals.list(deps.deadline))) {
+  // Inline and managed policies hang on the same users.
+  for (const provisioner of new Set(Object.values(deps.provisioners))) {
+    for await (const page of pages(provisioner.list(() => deadline(deps)))) {
       for (const { ref } of page) seen.add(ref.name)
-      await removeStrays(deps, principals, page, options, report)
+      await removeStrays(deps, provisioner, page, options, report)
     }
   }
   await closeLost(deps, { startedAt, seen }, options, report)
   return { ...report, seen: seen.size }
 }
 
-const removeStrays = async (deps: GrantDeps, principals: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
+const removeStrays = async (deps: GrantDeps, provisioner: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
   const known = await deps.ledger.known(page.map(({ ref }) => ref.name))
   const unknown = page.filter(({ ref }) => !known.has(ref.name))
   await paced(unknown, options, async ({ ref, expiresAt }) => {
@@ -54,9 +57,9 @@ const removeStrays = async (deps: GrantDeps, principals: PrincipalProvisioner, p
       const overBy = (end: number) => deps.now() - end - options.graceMs
       if (overBy(expiresAt) < 0) return
       // A grant that was extended says its true end in its policy: after a lost database that job must not lose its key.
-      const stated = await principals.policyEnd(ref, deps.deadline())
+      const stated = await provisioner.policyEnd(ref, deadline(deps))
       if (stated !== undefined && overBy(stated) < 0) return
-      if (!options.dryRun) await principals.discard(ref, deps.deadline())
+      if (!options.dryRun) await provisioner.discard(ref, deadline(deps))
       report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
       deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal unknown to the ledger, past its end')
     } catch (error) {
@@ -78,7 +81,7 @@ const closeLost = async (
     await paced(old, options, async grant => {
       try {
         const finding = { kind: 'lost', grantId: grant.id, name: grant.principal.name, done: !options.dryRun } as const
-        const exists = () => deps.principals(grant.attach).exists(grant.principal, deps.deadline())
+        const exists = () => deps.provisioners[grant.attach].exists(grant.principal, deadline(deps))
         if (options.dryRun) {
           if (!(await exists())) report.findings.push(finding)
           return

@@ -2,34 +2,38 @@ import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
-import { commit, dueAfter, event, found, planOf, release, type Actor, type GrantDeps } from './deps.ts'
-import { fenced, undo } from './fence.ts'
+import { proveStored } from './access.ts'
+import { authoriseOnGrant } from './authorise.ts'
+import { commit, dueAfter, event } from './commit.ts'
+import { compensate } from './compensate.ts'
+import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import type { Delivery } from './issue.ts'
-import { heldActive, heldLive } from './live.ts'
-import { rekey, resume } from './mint.ts'
+import { assertLease, claimActive, claimLive, deadline, release } from './lease.ts'
+import { planOf, type Delivery } from './provision.ts'
+import { rekey, resume } from './redeliver.ts'
 
 /**
  * A fresh key; the old one dies after `overlapSeconds` (0: before the answer). A user holds two keys at the most, so an old
  * key whose overlap still runs is deleted first.
  */
-export const rotate = async (deps: GrantDeps, actor: Actor, id: string, overlapSeconds: number): Promise<Delivery> => {
-  const grant = await heldActive(deps, id)
+export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlapSeconds: number): Promise<Delivery> => {
+  const grant = await claimActive(deps, await authoriseOnGrant(deps, actor, id, 'rotate'))
   if (grant.attach === 'session') {
     // There is no key to exchange: a new session is the rotation, and the old one lasts, or is revoked, with the grant.
-    return { ...await rekey(deps, actor, grant), created: false }
+    return rekey(deps, actor, grant)
   }
-  const principals = deps.principals(grant.attach)
+  const provisioner = deps.provisioners[grant.attach]
   const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
   // Should we die from here on, the sweeper deletes every key that the ledger does not know.
   const rotating = await commit(deps, grant, { dueAt: deps.now() + deps.leaseMs }, event(actor, 'rotating', { accessKeyId }))
   let credentials: Credentials | undefined
   let rotated: Grant
   try {
-    const until = fenced(deps, rotating)
+    const policy = proveStored(rotating)
+    const until = assertLease(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
-    if (previousKeyId) await principals.deleteKey(rotating.principal, previousKeyId, keep, until)
-    credentials = await principals.mintKey(planOf(rotating), keep, until)
+    if (previousKeyId) await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)
+    credentials = await provisioner.mintKey(planOf(rotating, policy), keep, until)
     const diesAt = accessKeyId ? Math.min(deps.now() + overlapSeconds * 1000, expiresAt) : null
     rotated = await commit(deps, rotating, {
       accessKeyId: credentials.accessKeyId,
@@ -42,11 +46,11 @@ export const rotate = async (deps: GrantDeps, actor: Actor, id: string, overlapS
   } catch (cause) {
     const keep = [accessKeyId, previousKeyId].filter(id => id !== null)
     const back = { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt }
-    await undo(deps, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
+    await compensate(deps, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
   const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null })
-  return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials, created: false }
+  return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials }
 }
 
 /** Overlap 0: the old key dies before the answer. The new one is committed, so nothing that fails from here on takes it back. */
@@ -69,7 +73,7 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
   }
   try {
     const keep = grant.accessKeyId ? [grant.accessKeyId] : []
-    await deps.principals(grant.attach).deleteKey(grant.principal, grant.previousKeyId, keep, deps.deadline())
+    await deps.provisioners[grant.attach].deleteKey(grant.principal, grant.previousKeyId, keep, deadline(deps))
   } catch (error) {
     if (!isIamError(error)) throw error
     return commit(deps, grant, { claimedUntil: null, dueAt: deps.now() + 5_000, attempts: grant.attempts + 1 },
@@ -85,8 +89,8 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
 }
 
 /** The credentials of a scheduled grant, once. */
-export const fetchCredentials = async (deps: GrantDeps, actor: Actor, id: string): Promise<Delivery> => {
-  const grant = await found(deps, id)
+export const fetchCredentials = async (deps: GrantDeps, actor: Caller, id: string): Promise<Delivery> => {
+  const grant = await authoriseOnGrant(deps, actor, id, 'collect')
   if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) {
     throw new ProblemError('grant-state', {
       detail: `The key is minted from ${new Date(grant.issueAt).toISOString()} on.`,
@@ -94,7 +98,7 @@ export const fetchCredentials = async (deps: GrantDeps, actor: Actor, id: string
       retryAfterSeconds: Math.ceil((grant.issueAt - deps.now()) / 1000)
     })
   }
-  const claimed = await heldLive(deps, id)
+  const claimed = await claimLive(deps, grant)
   if (claimed.deliveredAt !== null) {
     await release(deps, claimed)
     throw new ProblemError('grant-state', {
@@ -102,5 +106,5 @@ export const fetchCredentials = async (deps: GrantDeps, actor: Actor, id: string
       hint: 'Ask for fresh ones with POST /v1/grants/:id/rotate.'
     })
   }
-  return { ...await resume(deps, actor, claimed), created: false }
+  return resume(deps, actor, claimed)
 }

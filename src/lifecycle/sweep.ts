@@ -1,9 +1,12 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
-import { commit, dueOf, event, planOf, type Actor, type GrantDeps } from './deps.ts'
+import { proveStored } from './access.ts'
+import { commit, dueOf, event } from './commit.ts'
+import type { Actor, GrantDeps } from './deps.ts'
 import { finish, postponed, startEnding } from './end.ts'
-import { resume } from './mint.ts'
+import { deadline } from './lease.ts'
+import { resume } from './redeliver.ts'
 import { dropPrevious } from './rotate.ts'
 
 export interface SweepOptions {
@@ -65,7 +68,7 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
     case 'active':
       if (now >= grant.expiresAt) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
-      return mend(deps, grant)
+      return repair(deps, grant)
     case 'revoking': return finish(deps, sweeper, grant)
     default: return undefined
   }
@@ -75,20 +78,20 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
 const isOverlapOnly = ({ dueAt, previousKeyDiesAt }: Grant): boolean => previousKeyDiesAt !== null && dueAt === previousKeyDiesAt
 
 /** After an operation that died: the provider holds what the ledger says, and no key that it does not know. */
-const mend = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const now = deps.now()
-  const principals = deps.principals(grant.attach)
+  const provisioner = deps.provisioners[grant.attach]
   const overlapOver = grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
   const previous = overlapOver ? { previousKeyId: null, previousKeyDiesAt: null } : {}
-  const mended = { ...grant, ...previous }
+  const repaired = { ...grant, ...previous }
   try {
-    const until = deps.deadline()
-    const keep = [mended.accessKeyId, mended.previousKeyId].filter(id => id !== null)
-    const pruned = await principals.pruneKeys(grant.principal, keep, until)
-    const { attachment, policy } = planOf(grant)
-    const principal = grant.attach === 'session' ? grant.principal : await principals.replacePolicy(grant.principal, attachment, policy, until)
-    return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(mended), claimedUntil: null, attempts: 0 },
-      event(sweeper, 'mended', { deletedKeys: pruned.join(' ') }))
+    const until = deadline(deps)
+    const keep = [repaired.accessKeyId, repaired.previousKeyId].filter(id => id !== null)
+    const pruned = await provisioner.pruneKeys(grant.principal, keep, until)
+    const policy = proveStored(grant)
+    const principal = grant.attach === 'session' ? grant.principal : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
+    return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
+      event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
     if (!isIamError(error)) throw error
     if (isIamError(error, 'gone', 'denied') && await isGone(deps, grant)) {
@@ -100,7 +103,7 @@ const mend = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
 
 /** Certainly: the provider does not know it, and it is old enough for that to be believed. */
 const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
-  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.principals(grant.attach).exists(grant.principal, deps.deadline()))
+  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(

@@ -19,7 +19,7 @@ export interface MetricsOptions {
   now: () => number
   version: string
   provider: string
-  /** Outstanding grants that are let be, in all. */
+  /** Ceiling of outstanding grants, in all. */
   ceiling: number
   /** How long what the ledger said is told again to further scrapes, ms. Default 5,000. */
   freshMs?: number
@@ -30,7 +30,7 @@ export const createMetrics = ({ now, version, provider, ceiling, freshMs = 5_000
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
   new Gauge({ name: 'job_access_info', help: 'Always 1; what runs.', labelNames: ['version', 'provider'], registers }).set({ version, provider }, 1)
-  new Gauge({ name: 'job_access_grants_ceiling', help: 'Outstanding grants that are let be, JOB_ACCESS_MAX_GRANTS.', registers }).set(ceiling)
+  new Gauge({ name: 'job_access_grants_ceiling', help: 'Ceiling of outstanding grants, JOB_ACCESS_MAX_GRANTS.', registers }).set(ceiling)
   return {
     registry,
     ...iamMetrics(registry),

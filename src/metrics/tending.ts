@@ -8,8 +8,8 @@ export interface TendingMetrics {
   /** A sweep has come to its end; undefined: it failed as a whole. */
   swept: (report: SweepReport | undefined) => void
   reconciled: (report: ReconcileReport | undefined) => void
-  /** The same log of the lifecycle, with an ear for the one failure that must never happen, whichever operation meets it. */
-  heard: (log: Log) => Log
+  /** The same log of the lifecycle; it counts the one failure that must never happen, whichever operation meets it. */
+  watchLog: (log: Log) => Log
 }
 
 const runs = ['done', 'failed']
@@ -57,13 +57,13 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
       failed.set(report.failed)
       reconciledAt.set(now() / 1000)
     },
-    heard (log) {
-      const hear = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+    watchLog (log) {
+      const watched = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
         const { err } = fields as { err?: unknown }
         if (err instanceof ProblemError && err.code === 'policy-unproven') unproven.inc()
         log[level](fields, message)
       }
-      return { info: hear('info'), warn: hear('warn'), error: hear('error') }
+      return { info: watched('info'), warn: watched('warn'), error: watched('error') }
     }
   }
 }

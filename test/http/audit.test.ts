@@ -1,18 +1,16 @@
-import type { FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { NewAuditEvent } from '../../src/audit/event.ts'
 import type { Audit } from '../../src/audit/log.ts'
-import { recorder } from '../../src/audit/recorder.ts'
 import { ProblemError } from '../../src/problems.ts'
-import { appOf, bearer, bench, guideJob, silent } from '../harness.ts'
+import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
 /** Which decisions are told to the audit; how it keeps them is test/audit's. */
 
 const audited = async (t: Parameters<typeof bench>[0]) => {
-  const it = await bench(t, { limits: { allowedBuckets: ['acmeco-*'] }, outstanding: { perOwner: 1, total: 10 } })
   const events: NewAuditEvent[] = []
   const audit: Pick<Audit, 'record'> = { record: async event => { events.push(event) } }
-  it.service.recorder = recorder(audit as Audit, silent)
+  const it = await bench(t, { limits: { allowedBuckets: ['acmeco-*'] }, outstanding: { perOwner: 1, total: 10 }, audit })
+  events.length = 0
   const app = await appOf(t, it)
   const send = (token: string, method: 'GET' | 'POST' | 'PATCH' | 'DELETE', url: string, payload?: object) =>
     app.inject({ method, url, headers: bearer(token), ...(payload && { payload }) })
@@ -67,7 +65,7 @@ t.test('a ceiling', async t => {
 
 t.test('a policy that was not proven', async t => {
   const { events, service } = await audited(t)
-  const request = { id: 'req-1', ip: '127.0.0.1', identity: null, params: {}, body: guideJob() } as unknown as FastifyRequest
-  service.recorder.answered(request, new ProblemError('policy-unproven'))
+  const request = { caller: null, ip: '127.0.0.1', requestId: 'req-1', grantId: undefined, job: guideJob().job }
+  service.audit.answered(request, new ProblemError('policy-unproven'))
   t.match(events, [{ requestId: 'req-1', action: 'policy.unproven', outcome: 'denied', team: 'nlp', jobId: 'wiki-finetune-42' }])
 })

@@ -91,7 +91,7 @@ t.test('a flood of one identity is refused, the others go on', async t => {
 t.test('a flood of bad tokens from one address is refused without a line each', async t => {
   const b = await bench(t, { refusalsPerMinute: 3 })
   const refusals: string[] = []
-  b.service.recorder = { ...b.service.recorder, refused: (_request, reason) => { refusals.push(reason) } }
+  b.service.audit = { ...b.service.audit, refused: (_from, reason) => { refusals.push(reason) } }
   const app = await appOf(t, b)
   const statuses: number[] = []
   for (let i = 0; i < 6; i++) statuses.push((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(`jat_bad_${i}`) })).statusCode)

@@ -106,14 +106,14 @@ t.test('failures of ours', async t => {
   t.ok(Number(throttled.headers['retry-after']) > 0)
 
   b.iam.faults.clear()
-  const { record } = b.deps
-  b.deps.record = async () => { throw new AuditUnavailable('the disk is full') }
+  const { audit } = b.deps
+  b.deps.audit = { ...audit, changed: async () => { throw new AuditUnavailable('the disk is full') } }
   const unaudited = await issue()
   t.equal(unaudited.statusCode, 503)
   t.match(unaudited.json(), { code: 'audit-unavailable' })
   t.notMatch(unaudited.body, 'disk')
   t.equal(b.iam.state.userCount, 0, 'what cannot be audited does not stand')
-  b.deps.record = record
+  b.deps.audit = audit
 
   await b.ledger.close()
   const ledgerless = await issue()

@@ -16,23 +16,25 @@ for (const [what, change] of changes) {
     const b = await bench(t)
     // What was asked is changed behind the renderer's back: the provider is asked of its actions between rendering and proof.
     let asked: AccessSpec | undefined
-    const { service, deps } = b
-    const guardrails = service.guardrails()
-    service.guardrails = () => ({
-      ...guardrails,
-      decide (...question) {
-        asked = question[1]
-        return guardrails.decide(...question)
+    const { deps } = b
+    const guardrails = deps.guardrails.current
+    deps.guardrails = {
+      current: {
+        ...guardrails,
+        decide (...question) {
+          asked = question[1]
+          return guardrails.decide(...question)
+        }
       }
-    })
-    const rules = deps.rules()
+    }
+    const { deployment } = deps
     const actions = {
       has () {
         if (asked) change(asked)
         return true
       }
     } as unknown as ReadonlySet<string>
-    deps.rules = () => ({ ...rules, dialect: { ...rules.dialect, actions } })
+    deps.deployment = { ...deployment, dialect: { ...deployment.dialect, actions } }
 
     const lines: string[] = []
     const app = await appOf(t, b, pino(logOptions('error'), { write: line => { lines.push(line) } }))

@@ -4,19 +4,21 @@ import t from 'tap'
 import { attachmentsOf, unfit, type Dialect } from '../../src/iam/dialects/dialect.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
-import { prepare, renderOnly, type Rules } from '../../src/lifecycle/prepare.ts'
 import { completeMultipartUpload } from '../../src/policy/actions.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
 import { many, type ConditionBlock, type PolicyDocument } from '../../src/domain/policy-document.ts'
 import { ProblemError, type Finding } from '../../src/problems.ts'
 import type { GrantRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 import { layouts, now, openLimits, request as arbitraryRequest } from '../policy/arbitrary-requests.ts'
+import type { Deployment } from '../../src/lifecycle/deps.ts'
+import { accessOf } from '../harness.ts'
+import { normalise, renderAccess } from '../../src/lifecycle/access.ts'
 
 const all = Object.values(dialects)
 const profile: RoleProfile = {
   name: 'default', roleArn: 'arn:aws:iam::111122223333:role/jobs', maxSessionSeconds: 43_200, chained: false, revocable: false
 }
-const rulesOf = (dialect: Dialect, limits = { ...defaultLimits, allowAnySource: true }): Rules => ({ limits, dialect, profiles: { default: profile } })
+const rulesOf = (dialect: Dialect, limits = { ...defaultLimits, allowAnySource: true }): Deployment => ({ limits, dialect, profiles: { default: profile } })
 
 const job: GrantRequest = {
   job: { id: 'job-42', team: 'nlp' },
@@ -73,7 +75,7 @@ const withoutLocation = ({ Statement }: PolicyDocument) => Statement.map(stateme
   ...(statement.Resource && { Resource: many(statement.Resource).filter(arn => /[/*]/.test(arn)) })
 }))
 
-const asked = (rules: Rules, request: GrantRequest) => prepare(rules, structuredClone(request), () => {}, now.getTime())
+const asked = (rules: Deployment, request: GrantRequest) => accessOf(rules, structuredClone(request), now.getTime())
 
 t.test('what a provider cannot express is refused, with the field and the way out', async t => {
   for (const [what, given, ...cells] of table) {
@@ -107,8 +109,8 @@ t.test('whatever is asked: a provider gets only what it takes, and all of what w
     const count = { rendered: 0, refused: 0 }
     fc.assert(fc.property(fc.constantFrom(...layouts).chain(arbitraryRequest), fc.boolean(), (drawn, plain) => {
       const request = plain ? simplified(drawn) : drawn
-      const usual = attempt(() => renderOnly(rulesOf(dialects.aws, openLimits), request, now.getTime()))
-      const here = attempt(() => renderOnly(rulesOf(dialect, openLimits), request, now.getTime()))
+      const usual = attempt(() => renderAccess(rulesOf(dialects.aws, openLimits), normalise(rulesOf(dialects.aws, openLimits), request, now.getTime()), now.getTime()))
+      const here = attempt(() => renderAccess(rulesOf(dialect, openLimits), normalise(rulesOf(dialect, openLimits), request, now.getTime()), now.getTime()))
       if (here instanceof ProblemError) {
         count.refused++
         return usual instanceof ProblemError || ['dialect-unfit', 'policy-too-large'].includes(here.code)

@@ -5,12 +5,12 @@ import { principalName } from '../../src/iam/names.ts'
 import { settleMs, type PrincipalPlan } from '../../src/iam/principal.ts'
 import { twinOf } from '../../src/iam/twin-policies.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
-import { prepare } from '../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { second } from '../real/job.ts'
 import { startService, type Delivery } from '../real/service.ts'
 import { startTigrisDouble, type TigrisDouble } from './tigris-double.ts'
+import { accessOf } from '../harness.ts'
 
 // Grants of a provider without users, on a double of Tigris's documented calls.
 
@@ -25,7 +25,7 @@ const request = (change: Partial<GrantRequest> = {}): GrantRequest => ({
   sourceIps: ['203.0.113.42'],
   ...change
 })
-const policyFor = (change: Partial<GrantRequest> = {}) => prepare(rules, request(change), () => {}, now).policy
+const policyFor = (change: Partial<GrantRequest> = {}) => accessOf(rules, request(change), now).policy
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
 const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
   ref: { name, path: '/', policyArn: null, roleArn: null }, attachment: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change

@@ -7,16 +7,16 @@ import { principalName, principalPath } from '../../src/iam/names.ts'
 import type { PrincipalPlan } from '../../src/iam/principal.ts'
 import { twinOf } from '../../src/iam/twin-policies.ts'
 import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
-import { prepare } from '../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
 import { guideRequest } from '../../src/request.ts'
+import { accessOf } from '../harness.ts'
 
 // Users as providers other than AWS have them: without paths, without policy versions, with keys that make keys.
 
 const now = Date.parse('2025-07-16T00:30:00Z')
 const expiresAt = Date.parse('2025-07-16T03:30:00Z')
 const policyFor = (change: object = {}) =>
-  prepare({ limits: defaultLimits, dialect: dialects.aws, profiles: {} }, { ...guideRequest, ...change }, () => {}, now).policy
+  accessOf({ limits: defaultLimits, dialect: dialects.aws, profiles: {} }, { ...guideRequest, ...change }, now).policy
 const longer = { window: { durationSeconds: 18_000 } }
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
 const soon = () => Date.now() + 5_000

@@ -7,12 +7,12 @@ import { rotate } from '../../src/lifecycle/rotate.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret } from './order.ts'
 import {
-  actions, at, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, swept, world,
+  actions, at, byHand, identityOf, orderOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, swept, world,
   type World
 } from './world.ts'
 
 const give = ({ healthy }: World, request: Partial<GrantRequest> = {}, key?: string) =>
-  issue(healthy.deps, owner, inputOf(healthy, jobRequest(request), key))
+  issue(healthy.deps, owner, orderOf(jobRequest(request), key))
 
 const complete = ({ healthy }: World, id: string) => end(healthy.deps, owner, id, 'completed')
 
@@ -81,7 +81,7 @@ t.test('whatever somebody hung on the user goes too; a policy that is not ours i
 t.test('a managed policy goes with all its versions', async t => {
   const w = await world(t)
   const { grant } = await give(w, { attach: 'managed' })
-  for (let i = 1; i <= 7; i++) await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 10_800 + i } }, () => {})
+  for (let i = 1; i <= 7; i++) await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 10_800 + i } })
   const versions = Object.keys(w.iam.state.policies[0]?.versions ?? {}).length
   t.ok(versions > 1 && versions <= 5, `${versions} versions`)
   t.match(await complete(w, grant.id), { state: 'revoked' })
@@ -135,7 +135,7 @@ t.test('while the provider is down', async t => {
   t.match(await complete(w, grant.id), { state: 'revoking', attempts: 2 }, 'again: it tries again')
   t.match(await refusalOf(give(w, {}, 'k-1')), { code: 'idempotency-busy', init: { retryAfterSeconds: 5 } })
   t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { code: 'grant-state', status: 409 })
-  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, {}, () => {})), { code: 'grant-state', status: 409 })
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, {})), { code: 'grant-state', status: 409 })
   w.iam.faults.clear()
   await w.pass(60_000)
   t.match(await w.store.get(grant.id), { state: 'revoked', idempotencyKey: 'key:k-1', attempts: 0 })
@@ -221,7 +221,7 @@ t.test('under rights bound to a path all of it works the same', async t => {
   const w = await world(t, { missingUser: 'AccessDenied' })
   const { grant } = await give(w)
   await rotate(w.healthy.deps, owner, grant.id, 60)
-  await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
+  await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } })
   await w.pass(60_000)
   t.same(await disorder(w), [])
   t.match(await complete(w, grant.id), { state: 'revoked' })

@@ -6,12 +6,13 @@ import { rotate } from '../../src/lifecycle/rotate.ts'
 import { ProblemError } from '../../src/problems.ts'
 import type { Change } from '../../src/policy/admit.ts'
 import type { GrantRequest } from '../../src/request.ts'
+import { inForce } from '../harness.ts'
 import { disorder, whole } from './order.ts'
-import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
+import { actions, at, identityOf, orderOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
 
-const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.deps, owner, inputOf(healthy, jobRequest(request)))
+const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.deps, owner, orderOf(jobRequest(request)))
 
-const change = async ({ healthy }: World, id: string, what: Change) => (await extend(healthy.deps, owner, id, what, () => {})).grant
+const change = async ({ healthy }: World, id: string, what: Change) => extend(healthy.deps, owner, id, what)
 
 t.test('one PutUserPolicy, the key stays', async t => {
   const cases: Array<[name: string, what: Change, expected: object]> = [
@@ -31,7 +32,7 @@ t.test('one PutUserPolicy, the key stays', async t => {
       { ...expected, state: 'active', accessKeyId: credentials?.accessKeyId, claimedUntil: null, principal: grant.principal }, name)
     t.equal(changed.dueAt, changed.expiresAt, name)
     t.not(changed.policyHash, grant.policyHash, name)
-    await whole(t, w, { grant: changed, credentials, created: false })
+    await whole(t, w, { grant: changed, credentials })
     t.same(await disorder(w), [], name)
     const events = await w.store.events(grant.id)
     t.match(events.slice(-2),
@@ -61,7 +62,7 @@ t.test('an overlap goes on', async t => {
   t.equal(changed.dueAt, startOfTime + 600_000)
   await w.pass(600_000)
   t.equal(w.iam.state.keyCount, 1)
-  await whole(t, w, { grant: changed, credentials, created: false })
+  await whole(t, w, { grant: changed, credentials })
 })
 
 t.test('a managed policy gets a new version, many times', async t => {
@@ -100,8 +101,8 @@ t.test('what is refused leaves everything as it was', async t => {
 t.test('what the guardrails refuse, too', async t => {
   const w = await world(t)
   const { grant } = await give(w)
-  const refuse = () => { throw new ProblemError('forbidden') }
-  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 60 } }, refuse)), { code: 'forbidden' })
+  const deps = { ...w.healthy.deps, guardrails: inForce('@id("no-extension") permit (principal, action, resource) unless { action == JobAccess::Action::"extend" };') }
+  t.match(await refusalOf(extend(deps, owner, grant.id, { window: { durationSeconds: 60 } })), { code: 'forbidden' })
   t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, claimedUntil: null })
 })
 
@@ -130,19 +131,19 @@ t.test('a provider that refuses: the old policy is put again', async t => {
   t.not((await disorder(w)).length, 0, 'it has the new one')
   await w.pass(0)
   t.same(await disorder(w), [])
-  await whole(t, w, { grant, credentials, created: false })
+  await whole(t, w, { grant, credentials })
 })
 
 t.test('a scheduled grant that is minted at this very moment', async t => {
   const w = await world(t)
   const { grant } = await give(w, { issueAt: at(startOfTime + 600_000) })
   w.clock.advance(600_000)
-  const r = w.replica()
+  const r = await w.replica()
   r.intercept = async (call, effect) => {
     if (call === 'claim') await w.pass(0)
     return effect()
   }
-  await extend(r.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {})
+  await extend(r.deps, owner, grant.id, { window: { durationSeconds: 20_000 } })
   t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000, dueAt: startOfTime + 20_000_000 })
   t.same(await disorder(w), [])
 })

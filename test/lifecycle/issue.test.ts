@@ -1,18 +1,19 @@
 import t from 'tap'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
-import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
+import { issue, type Issued } from '../../src/lifecycle/issue.ts'
+import { deadline } from '../../src/lifecycle/lease.ts'
 import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
 import { ProblemError } from '../../src/problems.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret, whole } from './order.ts'
 import {
-  actions, arnOf, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, rows, startOfTime, swept,
+  actions, arnOf, at, identityOf, orderOf, jobRequest, leaseMs, owner, refusalOf, role, rows, startOfTime, swept,
   world, type Replica, type World
 } from './world.ts'
 
-const ask = (r: Replica, request: Partial<GrantRequest> = {}, key?: string, actor = owner): Promise<Delivery> =>
-  issue(r.deps, actor, inputOf(r, jobRequest(request), key))
+const ask = (r: Replica, request: Partial<GrantRequest> = {}, key?: string, actor = owner): Promise<Issued> =>
+  issue(r.deps, actor, orderOf(jobRequest(request), key))
 
 t.test('a new grant', async t => {
   const w = await world(t)
@@ -101,7 +102,7 @@ t.test('what is the same request, and what is another', async t => {
 
 t.test('concurrent retries: one wins, the others get 409 with Retry-After', async t => {
   const w = await world(t)
-  const replicas = [w.healthy, w.replica(), w.replica()]
+  const replicas = [w.healthy, await w.replica(), await w.replica()]
   for (const round of ['the first requests', 'retries of a live grant']) {
     const outcomes = await Promise.all([...replicas, ...replicas].map(r => ask(r).then(delivery => ({ delivery }), error => ({ error }))))
     const answered = outcomes.flatMap(outcome => 'delivery' in outcome ? [outcome.delivery] : [])
@@ -178,7 +179,7 @@ t.test('a failed issue', async t => {
   })
   await t.test('that cannot be audited makes nothing', async t => {
     const w = await world(t)
-    const r = w.replica()
+    const r = await w.replica()
     r.intercept = async (call, effect) => {
       if (call === 'record pending') throw new Error('no audit')
       return effect()
@@ -309,7 +310,7 @@ t.test('a scheduled grant', async t => {
       w.clock.advance(600_000)
       // Minted by the sweeper, it is rekeyed; before that it is made.
       if (lateMs > 0) await w.pass(lateMs)
-      const r = w.replica()
+      const r = await w.replica()
       r.intercept = async (name, effect) => {
         const answer = await effect()
         if (name === call) throw new LedgerUnavailableError('injected')
@@ -356,7 +357,7 @@ t.test('the output’s grace keeps the user, not the reads', async t => {
 
 t.test('no more outstanding grants than allowed', async t => {
   const w = await world(t)
-  const r = w.replica({ outstanding: { perOwner: 2, total: 3 } })
+  const r = await w.replica({ outstanding: { perOwner: 2, total: 3 } })
   const job = (id: string) => ({ job: { id, team: 'nlp' } })
   const other = { ...owner, id: 'token:vision' }
   const first = await ask(r, job('a'))
@@ -373,7 +374,7 @@ t.test('no more outstanding grants than allowed', async t => {
 t.test('a retry takes over what a replica left that died', async t => {
   for (const call of ['CreateUser', 'PutUserPolicy', 'CreateAccessKey']) {
     const w = await world(t)
-    const dying = w.replica()
+    const dying = await w.replica()
     w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
     await Promise.race([ask(dying).catch(() => {}), dying.died])
     w.iam.faults.clear()
@@ -385,7 +386,7 @@ t.test('a retry takes over what a replica left that died', async t => {
     t.equal(w.iam.state.keyCount, 1)
     await w.pass(leaseMs)
     t.match(await w.store.get(taken.grant.id), { dueAt: taken.grant.expiresAt })
-    t.equal((await w.store.events(taken.grant.id)).at(-1)?.action, 'mended', 'and is looked at once more')
+    t.equal((await w.store.events(taken.grant.id)).at(-1)?.action, 'repaired', 'and is looked at once more')
     await whole(t, w, taken)
   }
 })
@@ -433,7 +434,7 @@ t.test('readiness is told, never thrown: the grant stands', async t => {
     const { grant, credentials } = await ask(w.healthy)
     if (!credentials) return t.fail('no credentials')
     w.iam.faults.on({ action: 'GetCallerIdentity', nth: 1, times }, { kind: 'error', code })
-    t.equal(await w.healthy.deps.principals('inline').ready(grant.principal, credentials, w.healthy.deps.deadline()),
+    t.equal(await w.healthy.deps.provisioners.inline.ready(grant.principal, credentials, deadline(w.healthy.deps)),
       ready, `${code} ${times} times`)
   }
 })

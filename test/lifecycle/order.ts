@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import type { Grant } from '../../src/domain/grant.ts'
-import type { Delivery } from '../../src/lifecycle/issue.ts'
+import type { Delivery } from '../../src/lifecycle/provision.ts'
 import { canonicalJson } from '../../src/policy/measure.ts'
 import { arnOf, identityOf, rows, type World } from './world.ts'
 

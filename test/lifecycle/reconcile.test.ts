@@ -3,15 +3,16 @@ import t from 'tap'
 import { minSessionSeconds } from '../../src/iam/role-profile.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
-import { issue, type Delivery } from '../../src/lifecycle/issue.ts'
+import { issue } from '../../src/lifecycle/issue.ts'
+import type { Delivery } from '../../src/lifecycle/provision.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
 import {
-  actions, byHand, identityOf, inputOf, jobRequest, leaseMs, owner, reconciled, role, rows, startOfTime, world, type World
+  actions, byHand, identityOf, orderOf, jobRequest, leaseMs, owner, reconciled, role, rows, startOfTime, world, type World
 } from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}): Promise<Delivery> =>
-  issue(healthy.deps, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
+  issue(healthy.deps, owner, orderOf(jobRequest({ job: { id, team: 'nlp' }, ...request })))
 
 /** The same provider, seen by a service whose database was lost. */
 const lost = async (t: Parameters<typeof world>[0], w: World, options: Parameters<typeof world>[1] = {}): Promise<World> => {
@@ -55,7 +56,7 @@ t.test('a lost database: an extended grant keeps its user until the end that its
       const w = await world(t)
       const { grant, credentials } = await give(w, 'a', { attach, layout })
       const outputGraceSeconds = layout === 'guide' ? 0 : 600
-      await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000, outputGraceSeconds } }, () => {})
+      await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000, outputGraceSeconds } })
       const empty = await lost(t, w)
       const ends = startOfTime + (20_000 + outputGraceSeconds) * 1000
       empty.clock.now = ends + graceMs - 1
@@ -149,7 +150,7 @@ t.test('a grant that its owner just had made again is not closed', async t => {
   await w.ask.deleteUserPolicy(first.grant.principal.name, 'job-access', Infinity)
   await w.ask.deleteUser(first.grant.principal.name, Infinity)
   w.clock.advance(600_000)
-  const r = w.replica()
+  const r = await w.replica()
   let again: Delivery | undefined
   r.intercept = async (call, effect) => {
     if (call === 'claim') again = await give(w, 'a')
@@ -196,7 +197,7 @@ t.test('two replicas that reconcile at once', async t => {
   await end(w.healthy.deps, owner, grant.id, 'completed')
   const empty = await lost(t, w, { profiles: { default: role } })
   empty.clock.advance(windowMs + minSessionSeconds * 1000 + graceMs)
-  const reports = await Promise.all([reconciled(empty.healthy), reconciled(empty.replica())])
+  const reports = await Promise.all([reconciled(empty.healthy), reconciled(await empty.replica())])
   t.same(reports.map(({ failed }) => failed), [0, 0])
   t.equal(w.iam.state.userCount, 0)
   t.same(w.iam.state.roles[0]?.inline, {})

@@ -4,9 +4,9 @@ import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
-import { actions, at, identityOf, inputOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
+import { actions, at, identityOf, orderOf, jobRequest, leaseMs, owner, refusalOf, role, startOfTime, world, type World } from './world.ts'
 
-const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.deps, owner, inputOf(healthy, jobRequest(request)))
+const give = ({ healthy }: World, request: Partial<GrantRequest> = {}) => issue(healthy.deps, owner, orderOf(jobRequest(request)))
 
 t.test('without overlap the old key is dead before the answer', async t => {
   const w = await world(t)

@@ -1,7 +1,7 @@
 import { DeleteAccessKeyCommand, DeleteUserCommand, DeleteUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { backoffMs, end } from '../../src/lifecycle/end.ts'
-import { clockwork } from '../../src/lifecycle/periodic.ts'
+import { periodic } from '../../src/lifecycle/periodic.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
@@ -9,15 +9,15 @@ import { paced, sweep } from '../../src/lifecycle/sweep.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
 import {
-  actions, at, byHand, inputOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica,
+  actions, at, byHand, orderOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica,
   type World
 } from './world.ts'
 
 const give = ({ healthy }: World, id: string, request: Partial<GrantRequest> = {}) =>
-  issue(healthy.deps, owner, inputOf(healthy, jobRequest({ job: { id, team: 'nlp' }, ...request })))
+  issue(healthy.deps, owner, orderOf(jobRequest({ job: { id, team: 'nlp' }, ...request })))
 
 const died = async (w: World, call: string, act: (r: Replica) => Promise<unknown>) => {
-  const dying = w.replica()
+  const dying = await w.replica()
   w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
   await Promise.race([act(dying).catch(() => {}), dying.died])
   w.iam.faults.clear()
@@ -32,7 +32,7 @@ t.test('what is due, each kind once, and nothing else', async t => {
   await rotate(w.healthy.deps, owner, overlapping.grant.id, 3600)
   await give(w, 'scheduled', { issueAt: at(startOfTime + 3_600_000) })
   await give(w, 'later', { issueAt: at(startOfTime + 3_700_000) })
-  await died(w, 'CreateUser', ({ deps }) => issue(deps, owner, inputOf({ deps }, jobRequest({ job: { id: 'crashed', team: 'nlp' } }))))
+  await died(w, 'CreateUser', ({ deps }) => issue(deps, owner, orderOf(jobRequest({ job: { id: 'crashed', team: 'nlp' } }))))
   const stuck = await give(w, 'stuck')
   w.iam.faults.on({ action: 'DeleteUser', nth: 1, times: 20 }, { kind: 'error', code: 'ServiceUnavailable' })
   await end(w.healthy.deps, owner, stuck.grant.id, 'completed')
@@ -55,7 +55,7 @@ t.test('a stale intent that made nothing counts as gone after five minutes', asy
     w.iam.faults.clear()
     w.iam.faults.on({ action: 'CreateUser' }, { kind: 'run', before: die })
     w.iam.faults.on({ action: 'CreateUser' }, { kind: 'drop' })
-    await issue(deps, owner, inputOf({ deps }, jobRequest()))
+    await issue(deps, owner, orderOf(jobRequest()))
   })
   await w.pass(leaseMs)
   t.match(await rows(w), [{ state: 'revoking', ending: 'failed', attempts: 1, idempotencyKey: null }])
@@ -116,7 +116,7 @@ t.test('a grant whose ledger row cannot be changed does not stop the others', as
   const w = await world(t)
   const hour = { window: { durationSeconds: 3600 } }
   for (const id of ['a', 'b', 'c']) await give(w, id, hour)
-  const r = w.replica()
+  const r = await w.replica()
   let updates = 0
   r.intercept = async (call, effect) => {
     if (call.startsWith('update') && ++updates === 1) throw new TypeError('a bug')
@@ -131,7 +131,7 @@ t.test('a grant whose ledger row cannot be changed does not stop the others', as
 
 t.test('a ledger that is down fails the pass, and a stop ends it', async t => {
   const w = await world(t)
-  const r = w.replica()
+  const r = await w.replica()
   r.intercept = async () => { throw new Error('down') }
   await t.rejects(swept(r), { message: 'down' })
   for (const id of ['a', 'b', 'c']) await give(w, id, { window: { durationSeconds: 3600 } })
@@ -152,9 +152,9 @@ t.test('a batch whose provider is slow is not begun late, when another replica m
   // Every teardown takes ten seconds.
   w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'run', before: () => w.clock.advance(10_000) })
   t.same(await swept(w.healthy, { concurrency: 1 }), { handled: 2, failed: 0 }, 'the first third of the lease')
-  t.same((await swept(w.replica())).handled, 0, 'the rest is held')
+  t.same((await swept(await w.replica())).handled, 0, 'the rest is held')
   w.clock.advance(leaseMs)
-  t.same((await swept(w.replica(), { concurrency: 1 })).handled, 2)
+  t.same((await swept(await w.replica(), { concurrency: 1 })).handled, 2)
   t.equal(actions(w).filter(action => action === 'DeleteUser').length, 4, 'each once')
 })
 
@@ -162,7 +162,7 @@ t.test('two replicas at once sweep each grant once', async t => {
   const w = await world(t)
   for (let i = 0; i < 20; i++) await give(w, `job-${i}`, { window: { durationSeconds: 3600 } })
   w.clock.advance(3_600_000)
-  const [a, b] = await Promise.all([swept(w.replica(), { batch: 3 }), swept(w.replica(), { batch: 3 })])
+  const [a, b] = await Promise.all([swept(await w.replica(), { batch: 3 }), swept(await w.replica(), { batch: 3 })])
   t.equal(a.handled + b.handled, 20)
   t.equal(actions(w).filter(action => action === 'DeleteUser').length, 20)
   t.same(await disorder(w), [])
@@ -173,8 +173,8 @@ t.test('mends towards the ledger', async t => {
   const job = { id: 'job', team: 'nlp' }
   const cases: Array<[name: string, call: string, act: (r: Replica, id: string) => Promise<unknown>]> = [
     ['a rotation that died with its key', 'CreateAccessKey', ({ deps }, id) => rotate(deps, owner, id, 60)],
-    ['an extension that died before its answer', 'PutUserPolicy', ({ deps }, id) => extend(deps, owner, id, longer, () => {})],
-    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.deps, owner, inputOf(r, jobRequest({ job })))]
+    ['an extension that died before its answer', 'PutUserPolicy', ({ deps }, id) => extend(deps, owner, id, longer)],
+    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.deps, owner, orderOf(jobRequest({ job })))]
   ]
   for (const [name, call, act] of cases) {
     const w = await world(t)
@@ -200,7 +200,7 @@ t.test('a live grant whose user somebody deleted ends, when that can be believed
       await client.send(new DeleteUserPolicyCommand({ UserName, PolicyName: 'job-access' }))
       await client.send(new DeleteUserCommand({ UserName }))
     })
-    await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }, () => {}).catch(() => {})
+    await extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }).catch(() => {})
     await w.pass(100_000)
     t.match(await w.store.get(grant.id), { state: 'active', attempts: 1 }, missingUser)
     for (const seconds of [100, 100, 200]) await w.pass(seconds * 1000)
@@ -226,12 +226,12 @@ t.test('a bounded rate and a bounded number at once', async t => {
   t.ok(gaps.every(gap => gap >= 15), `starts ${gaps.map(Math.round).join(', ')} ms apart`)
 })
 
-t.test('clockwork runs one after another, goes on after a failure, and stops when what is under way has ended', async t => {
+t.test('periodic runs one after another, goes on after a failure, and stops when what is under way has ended', async t => {
   let runs = 0
   const errors: unknown[] = []
   const third = Promise.withResolvers<void>()
   const finish = Promise.withResolvers<void>()
-  const clock = clockwork(1, async stop => {
+  const clock = periodic(1, async stop => {
     runs++
     if (runs === 1) throw new Error('first')
     if (runs < 3) return
@@ -245,7 +245,7 @@ t.test('clockwork runs one after another, goes on after a failure, and stops whe
   await stopped
   t.equal(runs, 3)
   t.match(errors, [{ message: 'first' }])
-  const idle = clockwork(1_000_000, async () => { runs++ }, () => {})
+  const idle = periodic(1_000_000, async () => { runs++ }, () => {})
   await idle.stop()
   t.equal(runs, 3)
 })

@@ -1,28 +1,24 @@
 import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
-import { createHash } from 'node:crypto'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
-import { dialects } from '../../src/iam/dialects/index.ts'
-import type { Credentials, PrincipalProvisioner } from '../../src/iam/principal.ts'
+import { compose } from '../../src/compose.ts'
+import { readConfig } from '../../src/config.ts'
+import type { Credentials } from '../../src/iam/principal.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
-import { sessionPrincipals } from '../../src/iam/session-principal.ts'
 import type { Waiting } from '../../src/iam/settling.ts'
-import { userPrincipals } from '../../src/iam/user-principal.ts'
 import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger, NewEvent } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
-import type { Actor, GrantDeps } from '../../src/lifecycle/deps.ts'
-import type { IssueInput } from '../../src/lifecycle/issue.ts'
-import { prepare, type Rules } from '../../src/lifecycle/prepare.ts'
+import type { Caller, GrantDeps } from '../../src/lifecycle/deps.ts'
+import type { Order } from '../../src/lifecycle/issue.ts'
 import { reconcile, type ReconcileOptions, type ReconcileReport } from '../../src/lifecycle/reconcile.ts'
 import { sweep, type SweepOptions, type SweepReport } from '../../src/lifecycle/sweep.ts'
 import { logOptions } from '../../src/log.ts'
-import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
-import { parseInstant } from '../../src/policy/instants.ts'
-import { canonicalJson } from '../../src/policy/measure.ts'
+import type { Limits } from '../../src/policy/admit.ts'
 import { guideRequest, type GrantRequest } from '../../src/request.ts'
+import { callerNamed, countedIds, deploymentWith, inForce } from '../harness.ts'
 
 /**
  * One provider and one ledger that outlive the replicas of the service working on them. Time is one clock that moves when a
@@ -41,14 +37,13 @@ export interface World {
   secrets: Set<string>
   /** A replica that nothing disturbs. */
   healthy: Replica
-  replica: (options?: ReplicaOptions) => Replica
+  replica: (options?: ReplicaOptions) => Promise<Replica>
   /** Time passes. */
   pass: (ms: number) => Promise<SweepReport>
 }
 
 export interface Replica {
   deps: GrantDeps
-  principals: PrincipalProvisioner[]
   /** From now on nothing of it comes back, and nothing leaves it. */
   die: () => void
   died: Promise<void>
@@ -77,7 +72,7 @@ export interface WorldOptions extends EmbeddedIamOptions {
 export const deadlineMs = 15_000
 export const leaseMs = 45_000
 export const startOfTime = Date.parse('2025-07-16T00:30:00Z')
-export const owner: Actor = { id: 'token:nlp', requestId: 'req-1' }
+export const owner: Caller = callerNamed('token:nlp', ['*'])
 export const roleArn = 'arn:aws:iam::000000000000:role/jobs'
 export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
 
@@ -95,10 +90,10 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
     if (!on) await iam.stop()
   })
   if (Object.keys(profiles).length > 0 && !on) await makeRole(iam)
-  const rules: Rules = { limits: { ...defaultLimits, ...limits }, dialect: dialects.aws, profiles }
-  let ids = 0
+  const deployment = deploymentWith(limits, profiles)
+  const newId = countedIds()
 
-  const replica = ({ attemptMs = 10_000, outstanding = { perOwner: 1000, total: 1000 } }: ReplicaOptions = {}): Replica => {
+  const replica = async ({ attemptMs = 10_000, outstanding = { perOwner: 1000, total: 1000 } }: ReplicaOptions = {}): Promise<Replica> => {
     const dying = Promise.withResolvers<void>()
     let dead = false
     const living = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -133,27 +128,28 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       if (isKey(answer)) secrets.add(answer.secretAccessKey)
       return answer
     }), ['close'])
-    const users = userPrincipals({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, waiting })
-    const sessions = sessionPrincipals({ iam: calling, profiles, prefix: 'ja', now: waiting.now })
     const heard = async <T>(name: string, effect: () => Promise<T>): Promise<T> => living(async () => {
       it.calls.push(name)
       return it.intercept ? await it.intercept(name, effect) as T : effect()
     })
-    const it: Replica = {
-      deps: {
+    const { deps } = await compose({ ...config, JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner, JOB_ACCESS_MAX_GRANTS: outstanding.total }, {
+      log: pino(logOptions('trace'), { write (line: string) { log.push(line) } }),
+      overrides: {
         now: waiting.now,
-        newId: () => `01k0000000000000${String(ids++).padStart(10, '0')}`,
-        deadline: () => clock.now + deadlineMs,
+        waiting,
+        newId,
+        embedded: iam,
+        iam: calling,
         ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close']),
-        principals: attachment => attachment === 'session' ? sessions : users,
-        rules: () => rules,
-        naming: { userPrefix: 'ja', pathBase: '/job-access/' },
-        outstanding,
-        leaseMs,
-        record: (_grant, event) => heard(`record ${event.action}`, async () => {}),
-        log: pino(logOptions('trace'), { write (line: string) { log.push(line) } })
-      },
-      principals: [users, sessions],
+        auditPort: { changed: (_grant, event) => heard(`record ${event.action}`, async () => {}) },
+        guardrails,
+        authenticator: nobody,
+        deployment,
+        leaseMs
+      }
+    })
+    const it: Replica = {
+      deps,
       die () {
         dead = true
         dying.resolve()
@@ -165,7 +161,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
     return it
   }
 
-  const healthy = replica()
+  const healthy = await replica()
   const ask = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, sleep: async () => {} })
   clients.push(ask)
   return {
@@ -183,6 +179,10 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
     }
   }
 }
+
+const config = readConfig({ JOB_ACCESS_IAM_DEADLINE_MS: String(deadlineMs) })
+const guardrails = inForce()
+const nobody = { authenticate: () => Promise.reject(new Error('nothing here asks over HTTP')) }
 
 /** The same object, every method of it passed through `wrap`. */
 const each = <T extends object>(
@@ -216,22 +216,14 @@ export const sweepFast: SweepOptions = { batch: 50, concurrency: 4, perSecond: 1
 export const swept = ({ deps }: Replica, options: Partial<SweepOptions> = {}): Promise<SweepReport> =>
   sweep(deps, { ...sweepFast, ...options }, new AbortController().signal)
 
-export const reconciled = ({ deps, principals }: Replica, options: Partial<ReconcileOptions> = {}): Promise<ReconcileReport> =>
-  reconcile(deps, principals, { dryRun: false, graceMs: 3_600_000, concurrency: 4, perSecond: 100_000, ...options })
+export const reconciled = ({ deps }: Replica, options: Partial<ReconcileOptions> = {}): Promise<ReconcileReport> =>
+  reconcile(deps, { dryRun: false, graceMs: 3_600_000, concurrency: 4, perSecond: 100_000, ...options })
 
 /** The guide's job, three hours from now. */
 export const jobRequest = (change: Partial<GrantRequest> = {}): GrantRequest => ({ ...guideRequest, ...change })
 
-/** As the route makes it. */
-export const inputOf = ({ deps }: Pick<Replica, 'deps'>, request: GrantRequest, idempotencyKey?: string): IssueInput => {
-  const instant = request.issueAt === undefined ? undefined : parseInstant(request.issueAt)
-  return {
-    prepared: prepare(deps.rules(), request, () => {}, deps.now()),
-    requestHash: createHash('sha256').update(canonicalJson(request)).digest('hex'),
-    ...(idempotencyKey !== undefined && { idempotencyKey }),
-    ...(instant?.ok && { issueAt: instant.epochMs })
-  }
-}
+export const orderOf = (request: GrantRequest, idempotencyKey?: string): Order =>
+  ({ request, ...(idempotencyKey !== undefined && { idempotencyKey }) })
 
 export const refusalOf = (work: Promise<unknown>): Promise<unknown> => work.then(() => 'not refused', error => error)
 

@@ -1,7 +1,4 @@
 import t, { type Test } from 'tap'
-import { recorder } from '../../src/audit/recorder.ts'
-import { createIam } from '../../src/iam/client.ts'
-import { userPrincipals } from '../../src/iam/user-principal.ts'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import { reconcile } from '../../src/lifecycle/reconcile.ts'
@@ -9,7 +6,7 @@ import { sweep } from '../../src/lifecycle/sweep.ts'
 import { createMetrics } from '../../src/metrics/metrics.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { problems } from '../../src/problems.ts'
-import { bearer, bench, guideJob, silent, startOfTime } from '../harness.ts'
+import { bearer, bench, guideJob, startOfTime } from '../harness.ts'
 import { samples } from './scrape.ts'
 
 const guarded = `@id("open") permit (principal, action, resource);
@@ -20,19 +17,13 @@ const measured = async (t: Test, guardrails?: string) => {
   const metrics = createMetrics({ now: () => now, version: '1.0.0', provider: 'embedded', ceiling: 1000, freshMs: 0 })
   const stored = await openLedger({ url: ':memory:' })
   t.teardown(() => stored.close())
-  metrics.watchLedger(stored)
-  const b = await bench(t, { now: () => now, ledger: () => metrics.timed(stored), ...(guardrails && { guardrails }) })
-  const iam = createIam({ region: 'us-east-1', endpoint: b.iam.url, stsEndpoint: b.iam.url, credentials: b.iam.admin, onCall: metrics.iamCall })
-  t.teardown(() => iam.close())
-  const users = userPrincipals({ iam, pathBase: '/job-access/', tagged: true, now: () => now })
-  const records = metrics.counted(recorder(null, silent))
-  const deps = { ...b.deps, log: metrics.heard(silent), principals: () => users, record: (...args: Parameters<typeof records.changed>) => records.changed(...args) }
-  const service = { ...b.service, deps, recorder: records, pingIam: () => users.ping(Date.now() + 2_000) }
+  const b = await bench(t, { now: () => now, ledger: () => stored, metrics, onCall: metrics.iamCall, ...(guardrails && { guardrails }) })
+  const { service, deps } = b
   let requests = 0
   const app = await buildApp(service, { logger: false, newRequestId: () => `req-${++requests}`, metrics })
   t.teardown(() => app.close())
   const scrape = async () => samples(await metrics.registry.metrics())
-  return { b, metrics, app, deps, users, scrape, advance: (ms: number) => { now += ms } }
+  return { b, metrics, app, deps, scrape, advance: (ms: number) => { now += ms } }
 }
 
 const paces = { concurrency: 4, perSecond: 1000, batch: 50 }
@@ -100,7 +91,7 @@ t.test('a denial and a fault of the guardrails', async t => {
 })
 
 t.test('what the sweeper and reconciliation did, and what waits for them', async t => {
-  const { b, app, deps, users, metrics, scrape, advance } = await measured(t)
+  const { b, app, deps, metrics, scrape, advance } = await measured(t)
   await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload: guideJob() })
   advance(24 * 3600_000)
   const late = await scrape()
@@ -112,7 +103,7 @@ t.test('what the sweeper and reconciliation did, and what waits for them', async
   b.iam.faults.on({ action: 'DeleteUser', nth: 1 }, { kind: 'error', code: 'ServiceFailure' })
   metrics.swept(await sweep(deps, paces, new AbortController().signal))
   metrics.swept(undefined)
-  metrics.reconciled(await reconcile(deps, [users], { ...paces, dryRun: false, graceMs: 0 }))
+  metrics.reconciled(await reconcile(deps, { ...paces, dryRun: false, graceMs: 0 }))
   const after = await scrape()
   t.equal(after.get('job_access_sweeps_total{outcome="done"}'), 1)
   t.equal(after.get('job_access_sweeps_total{outcome="failed"}'), 1)

@@ -3,14 +3,14 @@ import type { PolicyAttachment } from '../../../src/domain/access-spec.ts'
 import { end } from '../../../src/lifecycle/end.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
-import { identityOf, inputOf, jobRequest, owner, rows, type World } from '../world.ts'
+import { identityOf, orderOf, jobRequest, owner, rows, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ attach })))
+const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, orderOf(jobRequest({ attach })))
 
-const ending = (name: string, reason: string, arrange: Operation['arrange']): Operation => ({
+const ending = (name: string, reason: 'completed' | 'revoked', arrange: Operation['arrange']): Operation => ({
   name,
   arrange,
   act: ({ deps }, before) => end(deps, owner, before?.grant.id ?? '', reason),

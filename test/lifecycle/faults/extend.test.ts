@@ -5,15 +5,15 @@ import { extend } from '../../../src/lifecycle/extend.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
 import { whole } from '../order.ts'
-import { inputOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
+import { orderOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ attach })))
+const give = (w: World, attach: PolicyAttachment) => issue(w.healthy.deps, owner, orderOf(jobRequest({ attach })))
 
 const extendTo = async ({ deps }: Replica, id: string, durationSeconds: number): Promise<Grant> =>
-  (await extend(deps, owner, id, { window: { durationSeconds } }, () => {})).grant
+  extend(deps, owner, id, { window: { durationSeconds } })
 
 const extension = (name: string, arrange: Operation['arrange']): Operation => ({
   name,
@@ -32,7 +32,7 @@ const extension = (name: string, arrange: Operation['arrange']): Operation => ({
 /** An extension after a rotation that died with a key at the provider that the ledger does not know. */
 const withCrashedRotation = async (w: World) => {
   const before = await give(w, 'inline')
-  const dying = w.replica()
+  const dying = await w.replica()
   w.iam.faults.on({ action: 'CreateAccessKey', nth: 1 }, { kind: 'run', after: () => dying.die() })
   await Promise.race([rotate(dying.deps, owner, before.grant.id, 0).then(never, never), dying.died])
   w.iam.faults.clear()

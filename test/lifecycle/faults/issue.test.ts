@@ -2,13 +2,13 @@ import t from 'tap'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { ProblemError } from '../../../src/problems.ts'
 import { whole } from '../order.ts'
-import { inputOf, jobRequest, owner, rows, type Replica } from '../world.ts'
+import { orderOf, jobRequest, owner, rows, type Replica } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
 const issuing = (attach: 'inline' | 'managed' | 'session'): Operation => {
-  const ask = ({ deps }: Replica) => issue(deps, owner, inputOf({ deps }, jobRequest({ attach })))
+  const ask = ({ deps }: Replica) => issue(deps, owner, orderOf(jobRequest({ attach })))
   return {
     name: `issue ${attach}`,
     arrange: async () => null,

@@ -1,15 +1,16 @@
 import t from 'tap'
 import type { PolicyAttachment } from '../../../src/domain/access-spec.ts'
-import { issue, type Delivery } from '../../../src/lifecycle/issue.ts'
+import { issue } from '../../../src/lifecycle/issue.ts'
+import type { Delivery } from '../../../src/lifecycle/provision.ts'
 import { whole } from '../order.ts'
-import { inputOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
+import { orderOf, jobRequest, leaseMs, never, owner, rows, type Replica, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
 type Attach = Exclude<PolicyAttachment, 'session'>
 
-const ask = (attach: Attach) => ({ deps }: Replica): Promise<Delivery> => issue(deps, owner, inputOf({ deps }, jobRequest({ attach })))
+const ask = (attach: Attach) => ({ deps }: Replica): Promise<Delivery> => issue(deps, owner, orderOf(jobRequest({ attach })))
 
 const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise<Delivery | null>): Operation => ({
   name,
@@ -27,7 +28,7 @@ const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise
 
 /** A replica made the user and died before it could say so. */
 const crashed = (attach: Attach, call: string) => async (w: World): Promise<null> => {
-  const dying = w.replica()
+  const dying = await w.replica()
   w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
   await Promise.race([ask(attach)(dying).then(never, never), dying.died])
   w.iam.faults.clear()

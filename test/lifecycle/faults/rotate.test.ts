@@ -2,12 +2,12 @@ import t from 'tap'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
 import { whole } from '../order.ts'
-import { identityOf, inputOf, jobRequest, owner, rows, type World } from '../world.ts'
+import { identityOf, orderOf, jobRequest, owner, rows, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest()))
+const give = (w: World) => issue(w.healthy.deps, owner, orderOf(jobRequest()))
 
 const rotation = (name: string, overlapSeconds: number, arrange: Operation['arrange']): Operation => ({
   name,

@@ -2,14 +2,14 @@ import t from 'tap'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { fetchCredentials, rotate } from '../../../src/lifecycle/rotate.ts'
 import { whole } from '../order.ts'
-import { at, inputOf, jobRequest, owner, rows, startOfTime, swept, type World } from '../world.ts'
+import { at, orderOf, jobRequest, owner, rows, startOfTime, swept, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
 const inTenMinutes = 600_000
 
-const schedule = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest({ issueAt: at(startOfTime + inTenMinutes) })))
+const schedule = (w: World) => issue(w.healthy.deps, owner, orderOf(jobRequest({ issueAt: at(startOfTime + inTenMinutes) })))
 
 const due = async (w: World) => {
   const before = await schedule(w)

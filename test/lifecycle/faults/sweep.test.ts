@@ -3,19 +3,19 @@ import { extend } from '../../../src/lifecycle/extend.ts'
 import { issue } from '../../../src/lifecycle/issue.ts'
 import { rotate } from '../../../src/lifecycle/rotate.ts'
 import { whole } from '../order.ts'
-import { inputOf, jobRequest, leaseMs, never, owner, rows, swept, type World } from '../world.ts'
+import { orderOf, jobRequest, leaseMs, never, owner, rows, swept, type Replica, type World } from '../world.ts'
 import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-const give = (w: World) => issue(w.healthy.deps, owner, inputOf(w.healthy, jobRequest()))
+const give = (w: World) => issue(w.healthy.deps, owner, orderOf(jobRequest()))
 
 const sweeping = (name: string, arrange: Operation['arrange'], after: Operation['after'], rival?: Operation['rival']): Operation => ({
   name, arrange, after, ...(rival && { rival }), act: async r => { await swept(r); return null }
 })
 
-const died = async (w: World, call: string, act: (w: ReturnType<World['replica']>) => Promise<unknown>) => {
-  const dying = w.replica()
+const died = async (w: World, call: string, act: (w: Replica) => Promise<unknown>) => {
+  const dying = await w.replica()
   w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
   await Promise.race([act(dying).then(never, never), dying.died])
   w.iam.faults.clear()
@@ -56,7 +56,7 @@ const operations = [
   }, alive),
   sweeping('mend a crashed extension', async w => {
     const before = await give(w)
-    await died(w, 'PutUserPolicy', ({ deps }) => extend(deps, owner, before.grant.id, { window: { durationSeconds: 20_000 } }, () => {}))
+    await died(w, 'PutUserPolicy', ({ deps }) => extend(deps, owner, before.grant.id, { window: { durationSeconds: 20_000 } }))
     return before
   }, alive)
 ]

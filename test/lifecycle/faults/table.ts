@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import type { Grant } from '../../../src/domain/grant.ts'
-import type { Delivery } from '../../../src/lifecycle/issue.ts'
+import type { Delivery } from '../../../src/lifecycle/provision.ts'
 import { disorder, noSecret, watchUsers, whole } from '../order.ts'
 import { leaseMs, reconciled, role, swept, world, type Replica, type World } from '../world.ts'
 import { waysAt, type Point, type Way } from './ways.ts'
@@ -54,7 +54,7 @@ export const faultsOf = async (t: Test, operation: Operation, only = process.env
 const pointsOf = async (t: Test, operation: Operation): Promise<Point[]> => {
   const w = await world(t, { profiles: { default: role } })
   const before = await operation.arrange(w)
-  const replica = w.replica()
+  const replica = await w.replica()
   const seen = w.iam.calls.length
   const answer = await operation.act(replica, before)
   const counts = new Map<string, number>()
@@ -77,7 +77,7 @@ const runCase = async (t: Test, operation: Operation, point: Point, way: Way, wi
   const w = await world(t, { profiles: { default: role } })
   const watch = watchUsers(w)
   const before = await operation.arrange(w)
-  const replica = w.replica(way.attemptMs === undefined ? {} : { attemptMs: way.attemptMs })
+  const replica = await w.replica(way.attemptMs === undefined ? {} : { attemptMs: way.attemptMs })
   let elsewhere: Seen['last'] = null
   const meanwhile = async () => {
     w.clock.advance(leaseMs + 1)
@@ -124,7 +124,7 @@ const valid = async (w: World, answers: Array<Seen['last']>): Promise<Seen['last
 }
 
 const asStored = async (w: World, { grant, credentials }: Delivery): Promise<Delivery> =>
-  ({ grant: await w.store.get(grant.id) ?? grant, credentials, created: false })
+  ({ grant: await w.store.get(grant.id) ?? grant, credentials })
 
 /** The lease of whoever was at work lapses, the five minutes of the age rule pass, and every backoff gets its turn. */
 export const settled = async (w: World): Promise<void> => {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import type { Grant, GrantEvent } from '../../../src/domain/grant.ts'
+import type { GrantEvent } from '../../../src/domain/events.ts'
+import type { Grant } from '../../../src/domain/grant.ts'
 import { openLedger } from '../../../src/ledger/open.ts'
 import { guideRequest } from '../../../src/request.ts'
 import { orchestrator } from '../../lifecycle/orchestrator.ts'

@@ -4,13 +4,14 @@ import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import { inlinePolicyName } from '../../../src/iam/principal.ts'
-import { prepare, type Rules } from '../../../src/lifecycle/prepare.ts'
 import { admit, defaultLimits } from '../../../src/policy/admit.ts'
 import { render } from '../../../src/policy/render.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
 import { startRgw } from '../../servers/rgw.ts'
 import { eventually, jobOf, s3, second, type Outcome } from '../job.ts'
 import { buckets, fill, matrix, trainingJob } from '../store.ts'
+import type { Deployment } from '../../../src/lifecycle/deps.ts'
+import { accessOf } from '../../harness.ts'
 
 // Every rendered policy that Ceph takes, put on a real user with PutUserPolicy and used through the S3 SDK.
 
@@ -21,7 +22,7 @@ const iam = createIam({ region: 'us-east-1', endpoint: rgw.endpoint, stsEndpoint
 t.teardown(() => { admin.destroy(); iam.close() })
 await fill(admin)
 
-const rules: Rules = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: {} }
+const rules: Deployment = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: {} }
 const soon = () => Date.now() + 10_000
 const open = () => ({ notBefore: second(Date.now() - 60_000), durationSeconds: 600 })
 
@@ -31,7 +32,7 @@ const hired = async (request: PolicyRequest) => {
   const name = `job-${++users}`
   const keys = await rgw.createUser(name)
   const put = (changed: PolicyRequest) =>
-    iam.putUserPolicy(name, inlinePolicyName, JSON.stringify(prepare(rules, changed, () => {}, Date.now()).policy), soon())
+    iam.putUserPolicy(name, inlinePolicyName, JSON.stringify(accessOf(rules, changed, Date.now()).policy), soon())
   await put(request)
   const [over4, over6] = [rgw.endpoint, rgw.endpointV6].map(endpoint => {
     const client = s3(endpoint, keys)
@@ -155,7 +156,7 @@ t.test('the guide’s layout, KMS keys and VPCs are refused before the server wo
   ]
   await rgw.createUser('refused')
   for (const [what, asked, pointer, detail] of cases) {
-    t.throws(() => prepare(rules, asked, () => {}, Date.now()), { code: 'dialect-unfit', init: { findings: [{ pointer, detail }] } }, `${what}: 422`)
+    t.throws(() => accessOf(rules, asked, Date.now()), { code: 'dialect-unfit', init: { findings: [{ pointer, detail }] } }, `${what}: 422`)
     const admission = admit(asked, rules.limits, new Date())
     if (!admission.ok) return t.fail('not admitted')
     const document = JSON.stringify(render(admission.spec))
@@ -163,6 +164,6 @@ t.test('the guide’s layout, KMS keys and VPCs are refused before the server wo
     t.match(refusal, { kind: 'malformed' }, `${what}: the server refuses it`)
   }
   const { sourceIps: _, ...anywhere } = request
-  t.throws(() => prepare(rules, { ...anywhere, datasets, vpc: { vpcIds: ['vpc-01234567'] } }, () => {}, Date.now()),
+  t.throws(() => accessOf(rules, { ...anywhere, datasets, vpc: { vpcIds: ['vpc-01234567'] } }, Date.now()),
     { code: 'dialect-unfit', init: { findings: [{ pointer: '/vpc' }] } })
 })

@@ -7,7 +7,6 @@ import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import type { RoleProfile } from '../../../src/iam/role-profile.ts'
 import { sessionPrincipals } from '../../../src/iam/session-principal.ts'
-import { prepare, type Rules } from '../../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../../src/policy/admit.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
 import { temporaryDir } from '../../servers/daemon.ts'
@@ -15,6 +14,8 @@ import { startRgw } from '../../servers/rgw.ts'
 import { eventually, jobOf, s3, second, type Outcome } from '../job.ts'
 import { startService } from '../service.ts'
 import { buckets, fill, matrix, trainingJob } from '../store.ts'
+import type { Deployment } from '../../../src/lifecycle/deps.ts'
+import { accessOf } from '../../harness.ts'
 
 // The same policies as session policies of AssumeRole: the role may do everything, the session what was asked for.
 
@@ -34,12 +35,12 @@ const { Role } = await sdk.send(new CreateRoleCommand({
 await sdk.send(new PutRolePolicyCommand({ RoleName: 'jobs', PolicyName: 'all', PolicyDocument: statement({ Action: ['s3:*'], Resource: ['*'] }) }))
 
 const profile: RoleProfile = { name: 'default', roleArn: Role?.Arn ?? '', maxSessionSeconds: 3600, chained: false, revocable: false }
-const rules: Rules = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: { default: profile } }
+const rules: Deployment = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: { default: profile } }
 const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: 'ja', now: Date.now })
 
 let jobs = 0
 const hired = async (request: PolicyRequest) => {
-  const { policy, spec, attachment } = prepare(rules, { ...request, attach: 'session' }, () => {}, Date.now())
+  const { policy, spec, attachment } = accessOf(rules, { ...request, attach: 'session' }, Date.now())
   t.equal(attachment, 'session')
   const { credentials } = await sessions.create({
     ref: { name: `ja-session-${++jobs}`, path: '/', policyArn: null, roleArn: profile.roleArn },

@@ -5,11 +5,11 @@ import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import { userPrincipals } from '../../../src/iam/user-principal.ts'
 import { withoutSts } from '../../../src/iam/without-sts.ts'
-import { prepare } from '../../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../../src/policy/admit.ts'
 import { startSeaweedfs } from '../../servers/seaweedfs.ts'
 import { eventually, jobOf, s3, second } from '../job.ts'
 import { trainingJob } from '../store.ts'
+import { accessOf } from '../../harness.ts'
 
 // With an STS configuration SeaweedFS 4.48 evaluates policies without aws:CurrentTime: why nothing is issued there.
 
@@ -30,7 +30,7 @@ const setUp = async (sts: boolean) => {
   const plan = {
     ref: { name: 'ja-job-20250716t040000z-01k0000000000000000000000a', path: '/', policyArn: null, roleArn: null },
     attachment: 'managed' as const,
-    policy: prepare(rules, request, () => {}, Date.now()).policy,
+    policy: accessOf(rules, request, Date.now()).policy,
     tags: {},
     withKey: true
   }

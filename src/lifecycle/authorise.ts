@@ -1,0 +1,71 @@
+import type { AccessSpec, Authorised } from '../domain/access-spec.ts'
+import type { Grant } from '../domain/grant.ts'
+import { checks, type At } from '../guardrails/guardrails.ts'
+import { ProblemError } from '../problems.ts'
+import type { Normalised } from './access.ts'
+import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
+
+/** Who may do what: the guardrails decide, the audit is told, and only what was permitted goes on. */
+
+/**
+ * Asks the guardrails for the whole spec.
+ *
+ * @param owner who asked for the grant that `extend` changes
+ * @throws ProblemError `forbidden` with a finding per refused entry
+ */
+export const authorise = (
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: Normalised, owner?: string
+): Normalised<Authorised> => {
+  const { spec, profileName } = normalised
+  const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
+  const decision = deps.guardrails.current.decide(caller, spec, action, at)
+  deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
+  if (!decision.allowed) throw ProblemError.of(decision.findings)
+  return { ...normalised, spec: permitted(spec) }
+}
+
+/** The only place where a spec becomes an authorised one. */
+const permitted = (spec: AccessSpec): Authorised => spec as Authorised
+
+/** A grant that the caller may act on. @throws ProblemError `grant-unknown`, or `forbidden` */
+export const authoriseOnGrant = async (
+  deps: GrantDeps, caller: Caller, id: string, action: 'view' | 'rotate' | 'revoke' | 'collect'
+): Promise<Grant> => {
+  const grant = await grantOfTeam(deps, caller, id, action)
+  const { team, jobId, owner, spec } = grant
+  const decision = deps.guardrails.current.decideOnGrant(caller, { team, jobId, owner, labels: spec.job.labels }, action, { now: new Date(deps.now()) })
+  deps.audit.decided(caller, action, decision, { team, jobId, grantId: grant.id })
+  if (!decision.allowed) throw ProblemError.of(decision.findings)
+  return grant
+}
+
+/** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. @throws ProblemError */
+export const grantOfTeam = async (deps: GrantDeps, caller: Caller, id: string, action: AuthorisedAction): Promise<Grant> => {
+  const grant = await deps.ledger.get(id)
+  const unknown = new ProblemError('grant-unknown')
+  if (!grant) throw unknown
+  const { team, jobId } = grant
+  if (inTeam(caller, team)) return grant
+  // The caller is not told; the reader of the audit is.
+  const detail = 'A grant of another team was asked for, and answered as unknown.'
+  const finding = { code: unknown.code, pointer: '', detail, hint: '' }
+  deps.audit.decided(caller, action, { allowed: false, findings: [finding], decidedBy: [checks.team], faults: [] }, { team, jobId, grantId: grant.id })
+  throw unknown
+}
+
+const inTeam = (caller: Pick<Caller, 'teams'>, team: string): boolean => caller.teams.includes('*') || caller.teams.includes(team)
+
+/**
+ * The teams whose grants the caller may list; undefined: every team. A team that is not the caller's is none, so that its
+ * answer is an empty page, like that of a team without grants.
+ * @throws ProblemError `forbidden` when the guardrails permit none
+ */
+export const listableTeams = ({ guardrails, now }: GrantDeps, caller: Caller, team: string | undefined): string[] | undefined => {
+  const wanted = team === undefined ? caller.teams : inTeam(caller, team) ? [team] : []
+  const at = { now: new Date(now()) }
+  const allowed = wanted.filter(name => guardrails.current.decideOnTeam(caller, name, at).allowed)
+  if (wanted.length > 0 && allowed.length === 0) {
+    throw new ProblemError('forbidden', { detail: 'The guardrails do not let you list grants.', hint: 'Ask who owns the guardrails.' })
+  }
+  return allowed.includes('*') ? undefined : allowed
+}

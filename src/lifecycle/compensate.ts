@@ -1,0 +1,71 @@
+import type { GrantEventAction } from '../domain/events.ts'
+import type { Grant } from '../domain/grant.ts'
+import type { GrantChange } from '../ledger/ledger.ts'
+import { commit, event } from './commit.ts'
+import type { Actor, GrantDeps } from './deps.ts'
+import { assertLease, deadline, rereadAfterFailedCommit } from './lease.ts'
+
+/** What takes back the half-done work of an operation that failed. Nothing here rejects: the failure itself is what the caller is told. */
+
+export interface Compensation {
+  /** Id of the key that the operation made, where it knows it. */
+  made: string | null
+  /** Ids of the keys that stay; null: the operation touched no keys. */
+  keep: string[] | null
+  /** What the ledger is to say again. */
+  back: GrantChange
+  action: GrantEventAction
+}
+
+/**
+ * Ends an operation on an active grant that failed half-way: the keys that it made are deleted, the ledger says what it said
+ * before, and the sweeper looks at the grant at once. Where the ledger does not answer, the lease lapses and the sweeper comes then.
+ */
+export const compensate = async (deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation): Promise<void> => {
+  try {
+    const stored = await rereadAfterFailedCommit(deps, grant, made)
+    if (!stored) return await removeOvertaken(deps, actor, grant, made)
+    if (keep) await pruneWhileLeased(deps, grant, keep)
+    await commit(deps, stored, { ...back, claimedUntil: null, dueAt: deps.now() }, event(actor, action))
+  } catch (error) {
+    deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the end of a failed operation; its lease will lapse')
+    if (keep) await pruneWhileLeased(deps, grant, keep)
+  }
+}
+
+/** Another operation has taken the grant over: what this one made, or may still make, is removed; what the other made stays. */
+export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Grant, made: string | null): Promise<void> => {
+  deps.log.warn({ grantId: grant.id }, 'another operation has taken the grant over')
+  const provisioner = deps.provisioners[grant.attach]
+  try {
+    const stored = await deps.ledger.get(grant.id)
+    const keep = [stored?.accessKeyId, stored?.previousKeyId].filter(id => typeof id === 'string')
+    if (made && grant.attach !== 'session') await provisioner.deleteKey(grant.principal, made, keep, deadline(deps))
+    if (stored?.state === 'pending') return
+    // A call of ours whose answer was lost may still take effect: the sweeper compares the provider with the ledger.
+    if (stored?.state === 'active') await commit(deps, stored, { dueAt: deps.now() }, event(actor, 'overtaken'))
+    // The teardown may have come before what this operation made.
+    else if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
+  } catch (error) {
+    deps.log.error({ grantId: grant.id, err: error }, 'what an overtaken operation made was not removed; left to the sweeper')
+  }
+}
+
+export const teardownWithoutLedger = async (deps: GrantDeps, grant: Grant): Promise<void> => {
+  try {
+    const keyIds = grant.accessKeyId ? [grant.accessKeyId] : null
+    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt }
+    await deps.provisioners[grant.attach].teardown(target, deadline(deps))
+  } catch (error) {
+    deps.log.error({ grantId: grant.id, err: error }, 'teardown failed; left to the sweeper')
+  }
+}
+
+/** Deletes every key but those in `keep`, as long as the lease holds. */
+export const pruneWhileLeased = async (deps: GrantDeps, grant: Grant, keep: string[]): Promise<void> => {
+  try {
+    await deps.provisioners[grant.attach].pruneKeys(grant.principal, keep, assertLease(deps, grant))
+  } catch (error) {
+    deps.log.error({ grantId: grant.id, err: error }, 'unknown keys were not deleted; left to the sweeper')
+  }
+}

@@ -1,0 +1,78 @@
+import type { Grant } from '../domain/grant.ts'
+import { StaleGrantError } from '../ledger/ledger.ts'
+import { ProblemError } from '../problems.ts'
+import { event } from './commit.ts'
+import type { GrantDeps } from './deps.ts'
+
+/**
+ * An operation works on a grant under a lease: the ledger gives it to one operation at a time, until an instant. Once a lease
+ * has lapsed another operation may hold the grant, and may have delivered keys of it. So whatever touches keys asserts its
+ * lease first.
+ */
+
+/** Takes the grant for one operation. @throws ProblemError `grant-state` while another operation holds it */
+export const claimLease = async (deps: GrantDeps, id: string): Promise<Grant> => {
+  const now = deps.now()
+  const grant = await deps.ledger.claim(id, now, now + deps.leaseMs)
+  if (!grant) {
+    throw new ProblemError('grant-state', {
+      detail: 'Another operation on this grant is under way.',
+      hint: 'Send the request again after Retry-After.',
+      retryAfterSeconds: 1
+    })
+  }
+  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) throw new StaleGrantError(`The claim on grant ${grant.id} came too late.`)
+  return grant
+}
+
+/**
+ * Takes a grant that has not ended, and does not even try to take one that has, so that nothing is written after its end.
+ * @param grant as it was read just now
+ * @throws ProblemError `grant-state`
+ */
+export const claimLive = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+  if (grant.dueAt === null) throw inactive(grant)
+  return claimLease(deps, grant.id)
+}
+
+/** Takes a grant that is active and whose window is not over. @throws ProblemError `grant-state` */
+export const claimActive = async (deps: GrantDeps, grant: Grant): Promise<Grant> => requireActive(deps, await claimLive(deps, grant))
+
+/** Releases a claimed grant that is not active, or whose window is over. @throws ProblemError then */
+export const requireActive = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+  if (grant.state === 'active' && deps.now() < grant.expiresAt) return grant
+  await release(deps, grant)
+  throw inactive(grant)
+}
+
+const inactive = ({ state }: Grant): ProblemError => new ProblemError('grant-state', {
+  detail: state === 'active' ? 'The grant’s window is over.' : `The grant is ${state}.`,
+  hint: 'Only active grants can be changed; ask for a new one with POST /v1/grants.'
+})
+
+/** Ends an operation that found nothing to do. */
+export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
+  await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
+}
+
+export const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
+
+/** The instant by which the IAM calls of one operation must be done. */
+export const deadline = (deps: GrantDeps): number => deps.waitingNow() + deps.deadlineMs
+
+/** The deadline of IAM calls that may touch another operation's keys. @throws StaleGrantError when the lease has lapsed */
+export const assertLease = (deps: GrantDeps, grant: Grant): number => {
+  if (!isLeased(deps, grant)) throw new StaleGrantError(`The lease on grant ${grant.id} has lapsed.`)
+  return deadline(deps)
+}
+
+/**
+ * The grant as it is stored after a commit on `grant` that failed, whether or not it took effect; undefined: another operation
+ * has taken it over. A newer version is the failed commit's while the lease lasts, or if it names the key that this operation made.
+ */
+export const rereadAfterFailedCommit = async (deps: GrantDeps, grant: Grant, made: string | null): Promise<Grant | undefined> => {
+  const stored = await deps.ledger.get(grant.id)
+  if (stored?.version === grant.version) return stored
+  const isNext = stored?.version === grant.version + 1
+  return isNext && (isLeased(deps, grant) || (made !== null && stored.accessKeyId === made)) ? stored : undefined
+}

@@ -1,0 +1,134 @@
+import type { Grant } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
+import { IamError, isIamError } from '../iam/errors.ts'
+import type { Credentials, PrincipalPlan, PrincipalProvisioner } from '../iam/principal.ts'
+import type { Proven } from '../policy/prove/prove.ts'
+import { commit, event } from './commit.ts'
+import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'
+import type { Actor, GrantDeps } from './deps.ts'
+import { backoffMs, finish } from './end.ts'
+import { iamProblem } from './iam-problem.ts'
+import { assertLease, rereadAfterFailedCommit } from './lease.ts'
+
+/** The stages that make a pending grant active: provision (IAM), then activate (ledger). Each undoes both when it fails. */
+
+export type Provisioned = Awaited<ReturnType<PrincipalProvisioner['create']>>
+
+export interface ProvisionOptions {
+  /** False: a principal without a key, for a grant whose key is fetched later. */
+  withKey?: boolean
+  /** An earlier operation may have made part of it. */
+  resumed?: boolean
+}
+
+/** Makes principal, policy and key of a pending grant that this operation holds. */
+export const provision = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, policy: Proven<PolicyDocument>, { withKey = true, resumed = false }: ProvisionOptions = {}
+): Promise<Provisioned> => {
+  let asked = resumed
+  try {
+    const until = assertLease(deps, grant)
+    if (resumed) await pruneAllKeys(deps, grant, until)
+    asked = true
+    return await deps.provisioners[grant.attach].create(planOf(grant, policy, withKey), until)
+  } catch (cause) {
+    await abandon(deps, actor, { ...grant, accessKeyId: null }, cause, !asked || (!resumed && nothingMade(cause)))
+    throw isIamError(cause) ? iamProblem(cause) : cause
+  }
+}
+
+export const activate = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, { ref, credentials }: Provisioned, { withKey = true, resumed = false }: ProvisionOptions = {}
+): Promise<Grant> => {
+  const accessKeyId = credentials?.accessKeyId ?? null
+  try {
+    return await commit(deps, grant, {
+      state: 'active',
+      principal: ref,
+      accessKeyId,
+      deliveredAt: withKey ? deps.now() : null,
+      // A call of the operation that died may take effect late: the sweeper looks once more.
+      dueAt: resumed ? Math.min(deps.now() + deps.leaseMs, grant.expiresAt) : grant.expiresAt,
+      claimedUntil: null,
+      attempts: 0
+    }, event(actor, 'active', { accessKeyId, user: ref.name }, grant.policyHash))
+  } catch (cause) {
+    await abandon(deps, actor, { ...grant, principal: ref, accessKeyId }, cause, false)
+    throw cause
+  }
+}
+
+/**
+ * Leaves no live key behind a failed issue, and the truth in the ledger where it answers. A scheduled grant was promised
+ * before: it stays pending, and is tried again while its window lasts. Never rejects.
+ *
+ * @param grant with what was made of it, as far as that is known
+ * @param unmade whether it is certain that the provider made nothing
+ */
+export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause: unknown, unmade: boolean): Promise<void> => {
+  const reason = isIamError(cause) ? `${cause.operation}: ${cause.kind}` : 'ledger'
+  const scheduled = grant.issueAt !== null
+  deps.log.warn({ grantId: grant.id, err: cause }, scheduled ? 'issue failed; trying again later' : 'issue failed; tearing down')
+  const what = event(actor, 'issue-failed', { reason })
+  try {
+    const stored = await rereadAfterFailedCommit(deps, grant, grant.accessKeyId)
+    if (!stored) return await removeOvertaken(deps, actor, grant, grant.accessKeyId)
+    if (scheduled) {
+      await pruneWhileLeased(deps, grant, [])
+      const dueAt = Math.min(deps.now() + backoffMs(stored.attempts), stored.expiresAt)
+      await commit(deps, stored, { accessKeyId: null, deliveredAt: null, attempts: stored.attempts + 1, dueAt, claimedUntil: null }, what)
+    } else if (stored.state === 'pending' && unmade) {
+      await commit(deps, stored, { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null }, what)
+    } else {
+      const { principal, accessKeyId } = grant
+      const change = { state: 'revoking', ending: 'failed', principal, accessKeyId, dueAt: deps.now() + deps.leaseMs } as const
+      // The commit that failed may have ended the lease.
+      await finish(deps, actor, await commit(deps, stored, { ...change, claimedUntil: deps.now() + deps.leaseMs }, what))
+    }
+  } catch (error) {
+    deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it')
+    if (scheduled) await pruneWhileLeased(deps, grant, [])
+    else await teardownWithoutLedger(deps, grant)
+  }
+}
+
+const nothingMade = (cause: unknown): boolean =>
+  cause instanceof IamError && cause.definite && ['CreateUser', 'AssumeRole'].includes(cause.operation)
+
+/** Deletes every key of the principal. False: there is no principal. */
+export const pruneAllKeys = async (deps: GrantDeps, grant: Grant, until: number): Promise<boolean> => {
+  const provisioner = deps.provisioners[grant.attach]
+  try {
+    await provisioner.pruneKeys(grant.principal, [], until)
+    return true
+  } catch (error) {
+    if (isIamError(error, 'gone')) return false
+    // See teardown(): "denied" may be a missing user.
+    if (isIamError(error, 'denied') && !(await provisioner.exists(grant.principal, until))) return false
+    throw error
+  }
+}
+
+/** What the provider needs to know of a grant. It takes a proven policy and nothing else. */
+export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = true): PrincipalPlan => {
+  const { job } = grant.spec
+  return {
+    ref: grant.principal,
+    attachment: grant.attach,
+    policy,
+    tags: {
+      ...job.labels,
+      'job-access:grant': grant.id,
+      'job-access:job': job.id,
+      'job-access:team': job.team,
+      'job-access:expires': new Date(grant.expiresAt).toISOString()
+    },
+    withKey
+  }
+}
+
+/** A grant and, where a key was made by this very call, its credentials: the only place where a secret leaves. */
+export interface Delivery {
+  grant: Grant
+  credentials: Credentials | null
+}

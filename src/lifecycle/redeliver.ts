@@ -1,0 +1,84 @@
+import type { Grant } from '../domain/grant.ts'
+import { isIamError } from '../iam/errors.ts'
+import type { Credentials } from '../iam/principal.ts'
+import { ProblemError } from '../problems.ts'
+import { proveStored } from './access.ts'
+import { commit, dueAfter, event } from './commit.ts'
+import { compensate } from './compensate.ts'
+import type { Actor, GrantDeps } from './deps.ts'
+import { iamProblem } from './iam-problem.ts'
+import { assertLease, release } from './lease.ts'
+import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
+
+/** A fresh key for a grant that an earlier operation made, or began to make. Its stored policy is proven anew. */
+
+/** What a grant that this operation holds needs for a fresh key: all of it while it is pending, e.g. since its maker died. */
+export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, withKey = true): Promise<Delivery> => {
+  if (deps.now() < grant.expiresAt) {
+    if (grant.state === 'active') return rekey(deps, actor, grant)
+    if (grant.state === 'pending') return provisionStored(deps, actor, grant, { withKey, resumed: grant.mintedAt !== null })
+  }
+  await release(deps, grant)
+  throw ended(grant)
+}
+
+const provisionStored = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, options: { withKey: boolean, resumed: boolean }
+): Promise<Delivery> => {
+  // Intent before effect, also for a grant whose principal is made later than the grant.
+  const started = await commit(deps, grant, { mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs },
+    event(actor, 'minting', {}, grant.policyHash))
+  const policy = await provenOrAbandoned(deps, actor, started, options.resumed)
+  const provisioned = await provision(deps, actor, started, policy, options)
+  return { grant: await activate(deps, actor, started, provisioned, options), credentials: provisioned.credentials }
+}
+
+const provenOrAbandoned = async (deps: GrantDeps, actor: Actor, grant: Grant, resumed: boolean) => {
+  try {
+    return proveStored(grant)
+  } catch (cause) {
+    await abandon(deps, actor, grant, cause, !resumed)
+    throw cause
+  }
+}
+
+/** A fresh key for a live grant that this operation holds; every other key of it is deleted first. */
+export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Delivery & { credentials: Credentials }> => {
+  const provisioner = deps.provisioners[grant.attach]
+  // From here on the ledger knows no key of it: should we die, the sweeper deletes whatever it finds.
+  const rekeying = await commit(deps, grant, {
+    accessKeyId: null,
+    previousKeyId: null,
+    previousKeyDiesAt: null,
+    dueAt: deps.now() + deps.leaseMs
+  }, event(actor, 'rekeying', { undelivered: grant.accessKeyId }))
+  let credentials: Credentials | null = null
+  try {
+    const plan = planOf(rekeying, proveStored(rekeying))
+    const until = assertLease(deps, rekeying)
+    // A principal that somebody deleted is made again: the grant still stands, and is as young as its principal.
+    const mintedAt = deps.now()
+    const stands = await pruneAllKeys(deps, rekeying, until)
+    credentials = stands
+      ? await provisioner.mintKey(plan, [], until)
+      : (await provisioner.create(plan, until)).credentials
+    if (!credentials) throw new ProblemError('internal')
+    const active = await commit(deps, rekeying, {
+      accessKeyId: credentials.accessKeyId,
+      deliveredAt: deps.now(),
+      ...(!stands && { mintedAt }),
+      dueAt: dueAfter(grant, rekeying),
+      claimedUntil: null
+    }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }))
+    return { grant: active, credentials }
+  } catch (cause) {
+    const back = { accessKeyId: null, deliveredAt: grant.deliveredAt }
+    await compensate(deps, actor, rekeying, { made: credentials?.accessKeyId ?? null, keep: [], back, action: 'rekey-failed' })
+    throw isIamError(cause) ? iamProblem(cause) : cause
+  }
+}
+
+export const ended = (grant: Grant): ProblemError => new ProblemError('grant-state', {
+  detail: `Grant ${grant.id} has ended (${grant.state}).`,
+  hint: 'Send a new Idempotency-Key for a new grant.'
+})
