@@ -18,7 +18,7 @@ const dashboard = JSON.parse(read('deploy/grafana/job-access.json')) as { panels
 const expressions = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })))
 
 t.test('every alert is seen firing in the tests of test/real/deploy', async t => {
-  const fired = [...read('test/real/deploy/alerts.promtest.yml').matchAll(/ALERTS\{alertname="(\w+)"/g)].map(match => match[1])
+  const fired = [...['alerts', 'shipper-alerts'].map(name => read(`test/real/deploy/${name}.promtest.yml`)).join('').matchAll(/ALERTS\{alertname="(\w+)"/g)].map(match => match[1])
   for (const { alert } of rules) t.ok(fired.includes(alert), alert)
 })
 

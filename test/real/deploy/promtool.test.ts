@@ -6,7 +6,7 @@ import { root, run } from './tools.ts'
 
 t.test('the alerts are valid, fire when they must, and only then', async t => {
   for (const file of ['deploy/prometheus/alerts.yml', 'deploy/syslog-ng/alerts.yml']) t.match(run('promtool', ['check', 'rules', file]), 'SUCCESS')
-  t.match(run('promtool', ['test', 'rules', 'test/real/deploy/alerts.promtest.yml']), 'SUCCESS')
+  for (const name of ['alerts', 'shipper-alerts']) t.match(run('promtool', ['test', 'rules', `test/real/deploy/${name}.promtest.yml`]), 'SUCCESS')
 })
 
 t.test('the expressions of the dashboard parse', async t => {
