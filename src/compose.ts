@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
 import { auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
@@ -209,7 +208,7 @@ const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {
   const settings: unknown = file ? readJson(file) : { path: 'audit/audit' }
   const faults = auditFaults(settings)
   if (faults.length > 0) throw new ConfigError(faults.map(({ pointer, message }) => `${file ?? ''}${pointer}: ${message}`))
-  const options = auditOptions(settings as AuditConfig, { instance: config.instance, hostname: hostname(), now: () => new Date() })
+  const options = auditOptions(settings as AuditConfig, { instance: config.instance, now: () => new Date() })
   return openAudit({ ...options, onProblem: message => log.error({}, `audit: ${message}`) })
 }
 

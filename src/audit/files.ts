@@ -18,8 +18,6 @@ export function chainFile (path: string, instance: string, firstSeq: number): Ch
   return { path: `${stemOf(path)}.${instance}.${String(firstSeq).padStart(12, '0')}.jsonl`, firstSeq }
 }
 
-export const cursorPath = (path: string, instance: string, sink: string) => `${stemOf(path)}.${instance}.${sink}.cursor`
-
 /** The files of an instance's chain, oldest first. */
 export async function chainFiles (path: string, instance: string): Promise<ChainFile[]> {
   const directory = dirname(path)

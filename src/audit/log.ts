@@ -2,10 +2,9 @@ import { createHash } from 'node:crypto'
 import { mkdir, open } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { auditKey, genesis, sealLine, type AuditKey, type ChainPoint } from './chain.ts'
-import { readCursor, startDelivery, type Delivery, type DeliveryState, type Sink } from './delivery.ts'
 import { systemActor, type NewAuditEvent } from './event.ts'
-import { chainFile, chainFiles, cursorPath, instanceForm, openAppendFile, type AppendFile, type OpenFile } from './files.ts'
-import { AuditBroken, readTail, type Tail } from './recover.ts'
+import { chainFile, chainFiles, instanceForm, openAppendFile, type AppendFile, type OpenFile } from './files.ts'
+import { readTail, type Tail } from './recover.ts'
 
 export { AuditBroken } from './recover.ts'
 
@@ -24,23 +23,19 @@ export interface AuditOptions {
   fsync?: 'always' | 'batch'
   /** Bytes after which a new file is begun. Default 64 MiB. */
   maxBytes?: number
-  sinks?: Sink[]
   /** Told of what needs somebody to look; the log goes on or refuses as record() says. */
   onProblem?: (message: string) => void
-  /** From 0 to 1, for the jitter of deliveries. */
-  random?: () => number
-  /** Of deliveries, in milliseconds. Default 500, doubled up to 60,000. */
-  backoff?: { first: number, most: number }
   openFile?: OpenFile
 }
 
 export interface AuditState {
   head: ChainPoint
+  /** When the last line was written, in milliseconds since 1970. */
+  writtenAt: number
   /** Records that wait to be written. */
   waiting: number
   /** Why nothing is written any more; undefined: all is well. */
   broken: string | undefined
-  deliveries: DeliveryState[]
 }
 
 export interface Audit {
@@ -50,8 +45,8 @@ export interface Audit {
    */
   record(event: NewAuditEvent): Promise<void>
   state(): AuditState
-  /** Writes what waits, then gives the sinks up to drainMs (default 2000) to catch up; the rest follows after the next start. */
-  close(drainMs?: number): Promise<void>
+  /** Writes what waits. */
+  close(): Promise<void>
 }
 
 export class AuditUnavailable extends Error { override name = 'AuditUnavailable' }
@@ -87,10 +82,10 @@ export function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
 
 /**
  * Opens the audit of one replica and goes on with its chain. What a crash left of its last write is moved aside and
- * recorded. Rejects with AuditBroken when the end of the log was edited or lines that were delivered are gone from it.
+ * recorded. Rejects with AuditBroken when the end of the log was edited.
  */
 export async function openAudit (options: AuditOptions): Promise<Audit> {
-  const { path, instance, now, fsync = 'always', maxBytes = 64 * 1024 * 1024, sinks = [], openFile = openAppendFile } = options
+  const { path, instance, now, fsync = 'always', maxBytes = 64 * 1024 * 1024, openFile = openAppendFile } = options
   if (!instanceForm.test(instance)) throw new RangeError('An audit instance is named with letters, digits, - and _, at most 63.')
   const onProblem = options.onProblem ?? (() => {})
   const key = options.hmacKey && auditKey(options.hmacKey)
@@ -101,7 +96,6 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   let current: Current = found.file
     ? { path: found.file.path, size: found.file.size, file: await openFile(found.file.path, false) }
     : await begin(head.seq + 1)
-  let synced = { path: current.path, size: current.size }
   let queue: Entry[] = []
   let pumping = false
   let lastTurn: Promise<unknown> = Promise.resolve()
@@ -109,7 +103,9 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   let closing: Promise<void> | undefined
   let closed = false
   let syncTimer: NodeJS.Timeout | undefined
-  let deliveries: Delivery[] = []
+  let writtenAt = 0
+  // Who reads along may have seen the part of a line that was cut off: the bytes that follow must not be taken for its rest.
+  let cut = false
   // What the log has to say of itself; kept until it is written.
   let own: NewAuditEvent[] = []
 
@@ -131,17 +127,13 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     return new AuditUnavailable(message)
   }
 
-  async function sync (): Promise<void> {
-    const { path, size } = current
-    await current.file.sync()
-    synced = { path, size }
-    for (const delivery of deliveries) delivery.wake()
-  }
+  const sync = () => current.file.sync()
 
   async function roll (): Promise<void> {
     await sync()
     const old = current.file
     current = await begin(head.seq + 1)
+    cut = false
     await old.close().catch(() => {})
   }
 
@@ -169,7 +161,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
       return sealed.line
     })
     const bytes = Buffer.from(`${lines.join('\n')}\n`)
-    if (current.size > 0 && current.size + bytes.length > maxBytes) await roll()
+    if (current.size > 0 && (cut || current.size + bytes.length > maxBytes)) await roll()
     try {
       await current.file.append(bytes)
       if (fsync === 'always') await current.file.sync()
@@ -180,10 +172,8 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     head = point
     own = []
     current.size += bytes.length
-    if (fsync === 'always') {
-      synced = { path: current.path, size: current.size }
-      for (const delivery of deliveries) delivery.wake()
-    } else {
+    writtenAt = Date.parse(at)
+    if (fsync === 'batch') {
       syncTimer ??= setTimeout(() => {
         syncTimer = undefined
         exclusively(sync).catch(error => { breakDown(`fsync: ${messageOf(error)}`) })
@@ -195,6 +185,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function undo (): Promise<void> {
     try {
       await current.file.truncate(current.size)
+      cut = true
     } catch (error) {
       breakDown(`a write failed and could not be undone: ${messageOf(error)}`)
     }
@@ -234,12 +225,11 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     await enqueue(clean)
   }
 
-  async function shut (drainMs: number): Promise<void> {
+  async function shut (): Promise<void> {
     closed = true
     await enqueue({ requestId: null, actor: systemActor('audit'), action: 'audit.close', outcome: 'done' }).catch(() => {})
     clearTimeout(syncTimer)
     if (broken === undefined) await exclusively(sync).catch(error => { breakDown(`fsync: ${messageOf(error)}`) })
-    await Promise.all(deliveries.map(delivery => delivery.stop(drainMs)))
     await current.file.close()
   }
 
@@ -252,20 +242,11 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     await current.file.close().catch(() => {})
     throw error
   }
-  deliveries = sinks.map(sink => startDelivery({
-    path,
-    instance,
-    sink,
-    onProblem,
-    random: options.random ?? Math.random,
-    end: () => synced,
-    ...(options.backoff ? { backoff: options.backoff } : {})
-  }))
 
   return {
     record,
-    state: () => ({ head, waiting: queue.length, broken, deliveries: deliveries.map(delivery => delivery.state()) }),
-    close: (drainMs = 2000) => (closing ??= shut(drainMs))
+    state: () => ({ head, writtenAt, waiting: queue.length, broken }),
+    close: () => (closing ??= shut())
   }
 }
 
@@ -280,30 +261,24 @@ interface Head {
 }
 
 /** Where the chain stands on the disk, after putting right what a crash left. */
-async function findHead ({ path, instance, sinks = [] }: AuditOptions, key: AuditKey | undefined, now: () => Date): Promise<Head> {
-  const cursors = await Promise.all(sinks.map(sink => readCursor(cursorPath(path, instance, sink.name))))
-  const delivered = Math.max(0, ...cursors.map(cursor => cursor?.seq ?? 0))
+async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undefined, now: () => Date): Promise<Head> {
   const files = await chainFiles(path, instance)
   const events: NewAuditEvent[] = []
   for (const { path: file } of files.toReversed()) {
     const tail = await readTail(file, key ? [key] : [])
     if (tail.torn || tail.newlineMissing) events.unshift(await repair(file, tail, now()))
     if (!tail.point) continue
-    if (tail.point.seq < delivered) {
-      throw new AuditBroken(`${file} ends at line ${tail.point.seq}, but line ${delivered} was delivered: lines were removed. ` +
-        'Move the files of this instance aside to start anew behind the delivered line.')
-    }
     // A file is sealed with one key throughout, so that the verifier can insist on it.
     const sameKey = tail.keyId === (key?.id ?? null)
     const newest = file === files.at(-1)?.path
     return {
       head: tail.point,
       events,
-      file: sameKey && newest ? { path: file, size: tail.goodBytes + (tail.newlineMissing ? 1 : 0) } : begun(tail.point.seq)
+      // A torn line's place is left as it is: see `cut`.
+      file: sameKey && newest && !tail.torn ? { path: file, size: tail.goodBytes + (tail.newlineMissing ? 1 : 0) } : begun(tail.point.seq)
     }
   }
-  // Seqs are how receivers tell new lines from repeated ones: they are never used twice.
-  return { head: { ...genesis, seq: delivered }, file: begun(delivered), events }
+  return { head: genesis, file: begun(0), events }
 
   /** A file that a crash left empty, or with nothing but a torn line. */
   function begun (seq: number): { path: string, size: number } | undefined {

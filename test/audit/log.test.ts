@@ -5,14 +5,13 @@ import { genesis, readLine, sealLine } from '../../src/audit/chain.ts'
 import { openAppendFile, type AppendFile, type OpenFile } from '../../src/audit/files.ts'
 import { AuditBroken, AuditUnavailable, openAudit, type Audit, type AuditOptions } from '../../src/audit/log.ts'
 import type { NewAuditEvent } from '../../src/audit/event.ts'
-import type { Sink } from '../../src/audit/delivery.ts'
 import { auditFiles, auditLines, issued, key, secret, verifyDir } from './written.ts'
 
 const now = () => new Date('2026-07-01T12:00:00.123Z')
 
 async function opened (t: Test, dir: string, more: Partial<AuditOptions> = {}): Promise<Audit> {
   const audit = await openAudit({ path: join(dir, 'audit'), instance: 'a', now, ...more })
-  t.teardown(() => audit.close(0).catch(() => {}))
+  t.teardown(() => audit.close().catch(() => {}))
   return audit
 }
 
@@ -275,25 +274,6 @@ for (const [name, edit] of edits) {
     t.equal(readFileSync(firstFile(dir), 'utf8'), text)
   })
 }
-
-t.test('lines that were delivered and are gone are noticed, and their numbers not used again', async t => {
-  const dir = t.testdir({})
-  const delivered: number[] = []
-  const sink: Sink = { name: 'siem', maxLines: 10, async deliver (lines) { delivered.push(...lines.map(({ seq }) => seq)) } }
-  const audit = await opened(t, dir, { sinks: [sink] })
-  await audit.record(issued('r1'))
-  await audit.close()
-  t.same(delivered, [1, 2, 3])
-  const [first = ''] = readFileSync(firstFile(dir), 'utf8').split('\n')
-  writeFileSync(firstFile(dir), `${first}\n`)
-  await t.rejects(opened(t, dir, { sinks: [sink] }), /ends at line 1, but line 3 was delivered/)
-  rmSync(firstFile(dir))
-  const again = await opened(t, dir, { sinks: [sink] })
-  await again.close()
-  t.same(auditLines(dir).map(({ seq }) => seq), [4, 5])
-  t.same(delivered, [1, 2, 3, 4, 5])
-  t.match(verifyDir(dir, 'a'), { ok: true, first: 4 })
-})
 
 t.test('another process with the same name is noticed before anything is written', async t => {
   const dir = t.testdir({})

@@ -12,12 +12,13 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8')
 interface Rule { alert: string, expr: string, labels: Record<string, string>, annotations: Record<string, string> }
 interface Panel { id: number, type: string, title: string, gridPos: Record<'x' | 'y' | 'w' | 'h', number>, targets?: Array<{ expr: string }> }
 
-const rules = (parse(read('deploy/prometheus/alerts.yml')) as { groups: Array<{ rules: Rule[] }> }).groups.flatMap(group => group.rules)
+const rules = ['deploy/prometheus/alerts.yml', 'deploy/syslog-ng/alerts.yml']
+  .flatMap(file => (parse(read(file)) as { groups: Array<{ rules: Rule[] }> }).groups.flatMap(group => group.rules))
 const dashboard = JSON.parse(read('deploy/grafana/job-access.json')) as { panels: Panel[] }
 const expressions = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })))
 
 t.test('every alert is seen firing in the tests of test/real/deploy', async t => {
-  const fired = [...read('test/real/deploy/alerts.promtest.yml').matchAll(/ALERTS\{alertname="(\w+)"/g)].map(match => match[1])
+  const fired = [...['alerts', 'shipper-alerts'].map(name => read(`test/real/deploy/${name}.promtest.yml`)).join('').matchAll(/ALERTS\{alertname="(\w+)"/g)].map(match => match[1])
   for (const { alert } of rules) t.ok(fired.includes(alert), alert)
 })
 
@@ -38,7 +39,7 @@ t.test('every alert has a severity, a summary and a runbook that is there', asyn
 
 const exposed = async () => {
   const metrics = createMetrics({ now: () => 0, version: '0', provider: 'aws', ceiling: 1 })
-  metrics.watchAudit({ state: () => ({ head: { seq: 0, hash: '' }, waiting: 0, broken: undefined, deliveries: [] }) })
+  metrics.watchAudit({ state: () => ({ head: { seq: 0, hash: '' }, waiting: 0, broken: undefined, writtenAt: 0 }) })
   metrics.watchLedger({ stats: async () => ({ byState: { pending: 0, active: 0, revoking: 0, revoked: 0, expired: 0, failed: 0 }, oldestOverdueExpiry: null, oldestDue: null }) })
   const table = await metrics.registry.getMetricsAsJSON()
   const labels = new Map<string, string[]>()
@@ -47,6 +48,8 @@ const exposed = async () => {
     const names = String(type) === 'histogram' ? ['_bucket', '_count', '_sum'].map(suffix => name + suffix) : [name]
     for (const each of names) labels.set(each, [...labelNames, 'instance', 'job', ...(each.endsWith('_bucket') ? ['le'] : [])])
   }
+  // The shipper's.
+  for (const [, name = ''] of read('deploy/syslog-ng/metrics.sh').matchAll(/# TYPE (\w+)/g)) labels.set(name, ['instance', 'job'])
   return labels
 }
 

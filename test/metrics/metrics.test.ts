@@ -175,14 +175,14 @@ t.test('the audit', async t => {
   let broken: string | undefined = undefined as string | undefined
   metrics.watchAudit({
     state: () => ({
-      head: { seq: 10, hash }, waiting: 3, broken, deliveries: [{ sink: 'siem', deliveredSeq: 4, failures: 2, lastError: 'x' }]
+      head: { seq: 10, hash }, writtenAt: 1_500, waiting: 3, broken
     })
   })
   const well = samples(await metrics.registry.metrics())
   t.equal(well.get('job_access_audit_broken'), 0)
   t.equal(well.get('job_access_audit_waiting_events'), 3)
-  t.equal(well.get('job_access_audit_delivery_lag_events{sink="siem"}'), 6)
-  t.equal(well.get('job_access_audit_delivery_failures{sink="siem"}'), 2)
+  t.equal(well.get('job_access_audit_last_seq'), 10)
+  t.equal(well.get('job_access_audit_last_written_timestamp_seconds'), 1.5)
   broken = 'the disk is full'
   t.equal(samples(await metrics.registry.metrics()).get('job_access_audit_broken'), 1)
 })

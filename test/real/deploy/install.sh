@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the tools that check deploy/: helm, kustomize and compose-go's command from the Go module proxy, kubernetes-validate
-# (with the schemas of Kubernetes) from PyPI, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}. promtool is
+# (with the schemas of Kubernetes) from PyPI, syslog-ng from Debian, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}. promtool is
 # test/servers/install.sh's; terraform must be there already, for it is large. What is there stays as it is.
 set -euo pipefail
 
@@ -38,6 +38,16 @@ if ! [ -f "$dir/installed.txt" ] || [ "$(cat "$dir/installed.txt")" != "$kuberne
   python3 -m venv "$dir"
   "$dir/bin/pip" install -q --disable-pip-version-check "$kubernetes_validate"
   echo "$kubernetes_validate" > "$dir/installed.txt"
+fi
+
+# The log shipper of docs/audit.md. The tests need its programs, not Debian's service of it.
+if ! dpkg -s syslog-ng-core syslog-ng-mod-http >/dev/null 2>&1; then
+  say 'installing syslog-ng'
+  as_root () { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+  as_root apt-get -o DPkg::Lock::Timeout=300 update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
+    syslog-ng-core syslog-ng-mod-http </dev/null >/dev/null
+  if [ -d /run/systemd/system ]; then as_root systemctl disable --now syslog-ng >/dev/null 2>&1; fi
 fi
 
 command -v terraform >/dev/null || { say 'terraform is needed'; exit 1; }

@@ -5,8 +5,8 @@ import { stringify } from 'yaml'
 import { root, run } from './tools.ts'
 
 t.test('the alerts are valid, fire when they must, and only then', async t => {
-  t.match(run('promtool', ['check', 'rules', 'deploy/prometheus/alerts.yml']), 'SUCCESS')
-  t.match(run('promtool', ['test', 'rules', 'test/real/deploy/alerts.promtest.yml']), 'SUCCESS')
+  for (const file of ['deploy/prometheus/alerts.yml', 'deploy/syslog-ng/alerts.yml']) t.match(run('promtool', ['check', 'rules', file]), 'SUCCESS')
+  for (const name of ['alerts', 'shipper-alerts']) t.match(run('promtool', ['test', 'rules', `test/real/deploy/${name}.promtest.yml`]), 'SUCCESS')
 })
 
 t.test('the expressions of the dashboard parse', async t => {
