@@ -7,7 +7,7 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json \
- && cp -r src/console dist/ \
+ && cp src/console/*.html src/console/*.css src/console/*.svg dist/console/ \
  && npm prune --omit=dev --ignore-scripts
 
 FROM node:24-bookworm-slim

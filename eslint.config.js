@@ -11,9 +11,5 @@ export default [
     files: ['src/**/*.ts'],
     ignores: ['src/iam/client.ts'],
     rules: { 'no-restricted-imports': ['error', { patterns: [sdk] }] }
-  },
-  {
-    files: ['src/console/**/*.js'],
-    languageOptions: { globals: { HTMLElement: 'readonly', Node: 'readonly' } }
   }
 ]

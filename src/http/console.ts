@@ -1,27 +1,16 @@
-import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import fastifyStatic from '@fastify/static'
+import { readFile, readdir } from 'node:fs/promises'
+import { stripTypeScriptTypes } from 'node:module'
 import { join } from 'node:path'
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync } from 'fastify'
 
 /**
- * The console: static files, read at the start and served from memory. They hold nobody's data, so they are public; what the page shows
- * it asks of /v1 with its user's token. A URL is never made into a path: each file is a route of its own.
+ * The console: static files, each with a route of its own, so that a URL is never made into a path. They hold nobody's data, so they are
+ * public; what the page shows it asks of /v1 with its user's token.
  */
 
-const types = {
-  html: 'text/html; charset=utf-8',
-  css: 'text/css; charset=utf-8',
-  js: 'text/javascript; charset=utf-8',
-  svg: 'image/svg+xml'
-}
-
-/** Beside src and dist alike; `npm run build` copies it. A test holds that this list is what the directory has. */
+/** Beside src and dist alike. `npm run build` compiles the modules and copies the rest. */
 const directory = join(import.meta.dirname, '..', 'console')
-export const consoleFiles = [
-  'index.html', 'console.css', 'icon.svg', 'api.js', 'blast-radius.js', 'dialogs.js', 'dom.js', 'grant-actions.js', 'grant.js', 'grants.js',
-  'issue-form.js', 'issue.js', 'main.js', 'problem-view.js', 'secret.js', 'sign-in.js', 'statements.js', 'states.js', 'timeline.js',
-  'times.js'
-] as const
 
 /** Nothing but this origin, no markup from strings, in nobody's frame; a form is sent by a script or not at all. */
 const headers = {
@@ -35,27 +24,37 @@ const headers = {
   'cache-control': 'no-cache'
 }
 
+const javascript = 'text/javascript; charset=utf-8'
+
 export const consoleRoutes: FastifyPluginAsync = async app => {
-  const options = { config: { authorization: 'public' as const }, schema: { hide: true } }
-  for (const file of await Promise.all(consoleFiles.map(load))) {
-    const url = file.name === 'index.html' ? '/console' : `/console/${file.name}`
-    app.get(url, options, async (request, reply) => send(request, reply, file))
-  }
+  app.addHook('onRoute', route => { route.config = { ...route.config, authorization: 'public' } })
+  await app.register(fastifyStatic, {
+    root: directory,
+    prefix: '/console/',
+    wildcard: false,
+    index: false,
+    // The page has its own URL, below; sources, source maps and settings have none.
+    globIgnore: ['!(*.css|*.js|*.svg)'],
+    acceptRanges: false,
+    cacheControl: false,
+    lastModified: false,
+    setHeaders: reply => {
+      reply.headers(headers)
+      // The plugin says application/javascript, which RFC 9239 made obsolete.
+      if (String(reply.getHeader('content-type')).startsWith('application/javascript')) reply.type(javascript)
+    }
+  })
+  const hidden = { schema: { hide: true } }
+  app.get('/console', hidden, async (_request, reply) => reply.sendFile('index.html'))
   // The page's own links are relative to /console.
-  app.get('/console/', options, async (_request, reply) => reply.headers(headers).redirect('../console', 308))
+  app.get('/console/', hidden, async (_request, reply) => reply.headers(headers).redirect('../console', 308))
+  for (const file of await readdir(directory)) {
+    if (!file.endsWith('.ts')) continue
+    app.get(`/console/${file.replace(/ts$/, 'js')}`, hidden, async (_request, reply) =>
+      reply.headers(headers).type(javascript).send(await withoutTypes(file)))
+  }
 }
 
-interface Asset { name: string, body: Buffer, type: string, etag: string }
-
-const load = async (name: (typeof consoleFiles)[number]): Promise<Asset> => {
-  const body = await readFile(join(directory, name))
-  const type = types[name.slice(name.lastIndexOf('.') + 1) as keyof typeof types]
-  return { name, body, type, etag: `"${createHash('sha256').update(body).digest('base64url')}"` }
-}
-
-const send = (request: FastifyRequest, reply: FastifyReply, { body, type, etag }: Asset) => {
-  reply.headers(headers).header('etag', etag)
-  const known = (request.headers['if-none-match'] ?? '').split(',').map(tag => tag.trim().replace(/^W\//, ''))
-  if (known.includes(etag) || known.includes('*')) return reply.code(304).send()
-  return reply.type(type).send(body)
-}
+/** From source, without a build, a browser gets what Node itself runs: the same text without its types. */
+const withoutTypes = async (file: string): Promise<string> =>
+  stripTypeScriptTypes(await readFile(join(directory, file), 'utf8')).replace(/(?<= from '\.\/[\w-]+)\.ts(?='$)/gm, '.js')

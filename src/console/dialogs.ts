@@ -1,18 +1,14 @@
-// @ts-check
-import { el, newId } from './dom.js'
+import { el, newId } from './dom.ts'
 
-/** @type {Set<() => void>} */
-const open = new Set()
+const open = new Set<() => void>()
 
 /**
  * A modal dialog. Closing it, however that happens, takes it and whatever it showed out of the document, and gives the focus back to what
  * had it before.
- *
- * @param {string} title
- * @param {(close: () => void) => Node[]} content
- * @param {{ onclosed?: () => void, class?: string }} [options]
  */
-export const openDialog = (title, content, { onclosed, class: name = '' } = {}) => {
+export const openDialog = (
+  title: string, content: (close: () => void) => Node[], { onclosed, class: name = '' }: { onclosed?: () => void, class?: string } = {}
+): void => {
   const heading = el('h2', { id: newId('dialog') }, title)
   const dialog = el('dialog', { 'aria-labelledby': heading.id, class: name }, heading)
   const gone = () => {
@@ -34,6 +30,6 @@ export const openDialog = (title, content, { onclosed, class: name = '' } = {}) 
 }
 
 /** A dialog belongs to its page: leaving the page closes it. */
-export const closeDialogs = () => {
+export const closeDialogs = (): void => {
   for (const close of [...open]) close()
 }

@@ -1,33 +1,34 @@
-// @ts-check
-import { isSignedIn, signOut, whenSignedOut } from './api.js'
-import { closeDialogs } from './dialogs.js'
-import { grantPage } from './grant.js'
-import { grantsPage } from './grants.js'
-import { issuePage } from './issue.js'
-import { signInPage } from './sign-in.js'
-import { el } from './dom.js'
+import { isSignedIn, signOut, whenSignedOut } from './api.ts'
+import { closeDialogs } from './dialogs.ts'
+import { el } from './dom.ts'
+import { grantPage } from './grant.ts'
+import { grantsPage } from './grants.ts'
+import { issuePage } from './issue.ts'
+import { signInPage } from './sign-in.ts'
 
-/**
- * A page: its title, its content, and what it does once it stands in the document.
- *
- * @typedef {{ title: string, content: Node[], ready?: () => void }} Page
- * @typedef {{ id: string, query: URLSearchParams, left: AbortSignal }} Visit `left` aborts when another page is shown
- * @type {[RegExp, (visit: Visit) => Page][]}
- */
-const pages = [
+/** A page: its title, its content, and what it does once it stands in the document. */
+export interface Page { title: string, content: Node[], ready?: () => void }
+/** `left` aborts when another page is shown. */
+export interface Visit { id: string, query: URLSearchParams, left: AbortSignal }
+
+const pages: [RegExp, (visit: Visit) => Page][] = [
   [/^\/grants$/, grantsPage],
   [/^\/grants\/([0-9a-z]{26})$/, grantPage],
   [/^\/issue$/, issuePage]
 ]
 
-const main = /** @type {HTMLElement} */ (document.getElementById('main'))
-const nav = /** @type {HTMLElement} */ (document.querySelector('nav'))
-const out = /** @type {HTMLButtonElement} */ (document.getElementById('sign-out'))
+/** What index.html has. */
+const its = (selector: string): HTMLElement => {
+  const element = document.querySelector<HTMLElement>(selector)
+  if (element === null) throw new Error(`The page has no ${selector}`)
+  return element
+}
+const [main, nav, out] = [its('#main'), its('nav'), its('#sign-out')]
 
 let leaving = new AbortController()
 
-/** @param {unknown} [refusal] why the token is asked for again */
-const show = refusal => {
+/** @param refusal why the token is asked for again */
+const show = (refusal?: unknown): void => {
   leaving.abort()
   leaving = new AbortController()
   closeDialogs()
@@ -50,8 +51,7 @@ const show = refusal => {
   page.ready?.()
 }
 
-/** @param {string} path @param {URLSearchParams} query @returns {Page} */
-const pageAt = (path, query) => {
+const pageAt = (path: string, query: URLSearchParams): Page => {
   for (const [pattern, page] of pages) {
     const found = pattern.exec(path)
     if (found) return page({ id: found[1] ?? '', query, left: leaving.signal })

@@ -1,58 +1,39 @@
-// @ts-check
-import { el, newId } from './dom.js'
-import { fromField, toField } from './times.js'
+import type { Draft, GrantRequest } from './api.ts'
+import { el, newId } from './dom.ts'
+import { field, type Fields } from './fields.ts'
+import { fromField, toField } from './times.ts'
 
-/** @typedef {import('../client/schema.ts').IssueGrantData['body']} GrantRequest */
+type At = (pointer: string, control: HTMLElement) => void
+interface Part { node: HTMLElement, read: (at: At) => Draft, fill: (request: GrantRequest) => void }
 
-/**
- * The request as a form. `read` gives the request and, since rows come and go, which control stands for which JSON pointer of it.
- *
- * @typedef {{ request: GrantRequest, fields: Map<string, HTMLElement> }} Reading
- * @typedef {HTMLInputElement | HTMLSelectElement} Control
- * @typedef {(pointer: string, control: HTMLElement) => void} At
- * @typedef {{ node: HTMLElement, read: (at: At) => Record<string, unknown>, fill: (request: any) => void }} Part
- */
+/** The request as a form. `read` gives the request and, since rows come and go, which control stands for which JSON pointer of it. */
+export interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
 
-/**
- * @returns {{ node: HTMLElement, read: () => Reading, fill: (request: GrantRequest) => void }}
- */
-export const issueForm = () => {
+export const issueForm = (): Form => {
   const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),
     outputPart(), windowPart(), sourcesPart(), layoutPart()]
   return {
     node: el('div', {}, ...parts.map(({ node }) => node)),
     read: () => {
-      const fields = new Map()
-      const request = Object.assign({}, ...parts.map(part => part.read((pointer, control) => fields.set(pointer, control))))
-      return { request: /** @type {GrantRequest} */ (request), fields }
+      const fields: Fields = new Map()
+      const request: Draft = {}
+      for (const part of parts) Object.assign(request, part.read((pointer, control) => { fields.set(pointer, control) }))
+      return { request, fields }
     },
     fill: request => { for (const part of parts) part.fill(request) }
   }
 }
 
-/** @param {string} label @param {HTMLElement} control @param {string} [hint] */
-const field = (label, control, hint) => {
-  control.id ||= newId('field')
-  control.dataset.error = newId('error')
-  const hintId = newId('hint')
-  control.setAttribute('aria-describedby', hint ? `${hintId} ${control.dataset.error}` : control.dataset.error)
-  return el('div', { class: 'field' }, el('label', { for: control.id }, label), control,
-    hint && el('p', { id: hintId, class: 'fine' }, hint), el('p', { id: control.dataset.error, class: 'error' }))
-}
-
 const text = () => el('input', { type: 'text', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' })
 
-/** @param {string} title @param {(Node | false)[]} children */
-const group = (title, ...children) => el('fieldset', { class: 'panel' }, el('legend', {}, title), ...children)
+const group = (title: string, ...children: Node[]) => el('fieldset', { class: 'panel' }, el('legend', {}, title), ...children)
 
-/** Empty fields are left out, so that the service says what is missing. @param {Record<string, unknown>} values */
-const given = values => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
+/** Empty fields are left out, so that the service says what is missing. */
+const given = (values: Record<string, unknown>) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
 
-/** @param {HTMLInputElement} input */
-const typed = input => input.value.trim()
+const typed = (input: HTMLInputElement) => input.value.trim()
 
-/** @returns {Part} */
-const jobPart = () => {
+const jobPart = (): Part => {
   const [id, team] = [text(), text()]
   const labels = rows('label', () => {
     const [name, value] = [text(), text()]
@@ -77,8 +58,7 @@ const jobPart = () => {
   }
 }
 
-/** @param {string} title @param {string} one @param {'datasets' | 'baseModels'} name @returns {Part} */
-const readsPart = (title, one, name) => {
+const readsPart = (title: string, one: string, name: 'datasets' | 'baseModels'): Part => {
   const reads = rows(one, () => {
     const [bucket, prefix] = [text(), text()]
     return { cells: [field('Bucket', bucket), field('Prefix', prefix)], controls: [bucket, prefix] }
@@ -96,12 +76,11 @@ const readsPart = (title, one, name) => {
       })
       return list.length > 0 ? { [name]: list } : {}
     },
-    fill: request => reads.fill((request[name] ?? []).map((/** @type {any} */ { bucket, prefix = '' }) => [bucket, prefix]))
+    fill: request => reads.fill((request[name] ?? []).map(({ bucket, prefix = '' }) => [bucket, prefix]))
   }
 }
 
-/** @returns {Part} */
-const outputPart = () => {
+const outputPart = (): Part => {
   const [bucket, prefix] = [text(), text()]
   const level = el('select', {}, el('option', { value: 'write' }, 'write'), el('option', { value: 'read-write' }, 'read and write'))
   const remove = el('input', { type: 'checkbox', id: newId('delete') })
@@ -127,8 +106,7 @@ const outputPart = () => {
   }
 }
 
-/** @returns {Part} */
-const windowPart = () => {
+const windowPart = (): Part => {
   const start = el('input', { type: 'datetime-local', step: 60 })
   const length = el('input', { type: 'number', min: 1, step: 'any', value: 3 })
   const unit = el('select', {},
@@ -167,8 +145,7 @@ const windowPart = () => {
   }
 }
 
-/** @returns {Part} */
-const sourcesPart = () => {
+const sourcesPart = (): Part => {
   const sources = rows('address', () => {
     const address = text()
     return { cells: [field('Address or CIDR', address)], controls: [address] }
@@ -186,31 +163,30 @@ const sourcesPart = () => {
       })
       return list.length > 0 ? { sourceIps: list } : {}
     },
-    fill: ({ sourceIps = [] }) => sources.fill(sourceIps.map((/** @type {string} */ address) => [address]))
+    fill: ({ sourceIps = [] }) => sources.fill(sourceIps.map(address => [address]))
   }
 }
 
-const layouts = [
+const layouts: [NonNullable<GrantRequest['layout']>, string][] = [
   ['everywhere', 'Window and source on every Allow.'],
   ['guarded', 'In explicit Denies, which also beat a bucket policy; the compact one.'],
   ['guide', 'The published guide to the letter: its reads are bound by nothing.']
 ]
 
-/** @returns {Part} */
-const layoutPart = () => {
+const layoutPart = (): Part => {
   const name = newId('layout')
   const choices = layouts.map(([value, meaning]) => {
     const radio = el('input', { type: 'radio', name, value, id: newId('layout'), checked: value === 'everywhere' })
     const label = el('label', { for: radio.id }, el('strong', {}, value), el('span', { class: 'fine' }, ` ${meaning}`))
     return { radio, node: el('p', { class: 'check' }, radio, label) }
   })
-  const first = /** @type {HTMLInputElement} */ (choices[0]?.radio)
+  const first = choices[0]?.radio
   const error = el('p', { id: newId('error'), class: 'error' })
-  first.dataset.error = error.id
+  if (first) first.dataset.error = error.id
   return {
     node: group('Layout', ...choices.map(({ node }) => node), error),
     read: at => {
-      at('/layout', first)
+      if (first) at('/layout', first)
       return { layout: choices.find(({ radio }) => radio.checked)?.radio.value }
     },
     fill: ({ layout = 'everywhere' }) => { for (const { radio } of choices) radio.checked = radio.value === layout }
@@ -220,13 +196,11 @@ const layoutPart = () => {
 /**
  * Rows that can be added and removed. A row in which nothing is typed is no part of the request.
  *
- * @param {string} one what a row is
- * @param {() => { cells: Node[], controls: HTMLInputElement[] }} make
- * @param {number} least how many stand there from the start
+ * @param one what a row is
+ * @param least how many stand there from the start
  */
-const rows = (one, make, least) => {
-  /** @type {Map<HTMLElement, HTMLInputElement[]>} */
-  const present = new Map()
+const rows = (one: string, make: () => { cells: Node[], controls: HTMLInputElement[] }, least: number) => {
+  const present = new Map<HTMLElement, HTMLInputElement[]>()
   const list = el('div', { class: 'rows' })
   const changed = () => { list.dispatchEvent(new Event('input', { bubbles: true })) }
   const add = () => {
@@ -261,8 +235,7 @@ const rows = (one, make, least) => {
     node: el('div', {}, list, more),
     all,
     used: () => all().filter(controls => controls.some(control => control.value.trim() !== '')),
-    /** @param {string[][]} values */
-    fill: values => {
+    fill: (values: string[][]) => {
       list.replaceChildren()
       present.clear()
       for (const value of values) add().forEach((control, index) => { control.value = value[index] ?? '' })

@@ -1,24 +1,17 @@
-// @ts-check
-import { openDialog } from './dialogs.js'
-import { el, newId } from './dom.js'
-import { utc } from './times.js'
+import type { Delivery } from '../client/schema.ts'
+import { openDialog } from './dialogs.ts'
+import { el, newId } from './dom.ts'
+import { utc } from './times.ts'
 
-/** @typedef {import('../client/schema.ts').Delivery} Delivery */
-
-/**
- * Shows credentials, this once. They are in this dialog's elements and in its buttons' closures and nowhere else; closing it drops both.
- *
- * @param {Delivery} delivery
- * @param {() => void} onclosed
- */
-export const showCredentials = ({ grant, credentials, notice }, onclosed) => {
+/** Shows credentials, this once. They are in this dialog's elements and in its buttons' closures and nowhere else; closing it drops both. */
+export const showCredentials = ({ grant, credentials, notice }: Delivery, onclosed: () => void): void => {
   if (credentials === null) return onclosed()
   const { accessKeyId, secretAccessKey, sessionToken, expiration } = credentials
-  const parts = /** @type {[string, string, string][]} */ ([
+  const parts: [string, string, string][] = [
     ['Access key ID', 'AWS_ACCESS_KEY_ID', accessKeyId],
-    ['Secret access key', 'AWS_SECRET_ACCESS_KEY', secretAccessKey],
-    ...(sessionToken ? [['Session token', 'AWS_SESSION_TOKEN', sessionToken]] : [])
-  ])
+    ['Secret access key', 'AWS_SECRET_ACCESS_KEY', secretAccessKey]
+  ]
+  if (sessionToken) parts.push(['Session token', 'AWS_SESSION_TOKEN', sessionToken])
   const said = el('p', { role: 'status', class: 'fine' })
   openDialog(`Credentials of ${grant.job.id}`, close => [
     el('p', { class: 'callout' }, el('strong', {}, 'Shown this once. '),
@@ -33,8 +26,7 @@ export const showCredentials = ({ grant, credentials, notice }, onclosed) => {
   ].filter(child => child instanceof Node), { onclosed, class: 'wide' })
 }
 
-/** @param {string} label @param {string} value @param {HTMLElement} said */
-const secretField = (label, value, said) => {
+const secretField = (label: string, value: string, said: HTMLElement): HTMLElement => {
   const id = newId('secret')
   const field = el('input', { id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => field.select() })
   field.value = value
@@ -42,8 +34,7 @@ const secretField = (label, value, said) => {
     el('div', { class: 'with-button' }, field, copyButton('Copy', value, label, said)))
 }
 
-/** @param {string} text @param {string} value @param {string} what @param {HTMLElement} said */
-const copyButton = (text, value, what, said) => el('button', {
+const copyButton = (text: string, value: string, what: string, said: HTMLElement): HTMLElement => el('button', {
   type: 'button',
   'aria-label': text === 'Copy' ? `Copy ${what.toLowerCase()}` : null,
   onclick: async () => {

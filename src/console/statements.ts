@@ -1,18 +1,8 @@
-// @ts-check
-import { el } from './dom.js'
+import type { Policy, PolicyExplanation } from '../client/schema.ts'
+import { el } from './dom.ts'
 
-/**
- * @typedef {import('../client/schema.ts').Policy} Policy
- * @typedef {import('../client/schema.ts').PolicyExplanation['explanation']} Explanation
- */
-
-/**
- * A policy, statement by statement: what it says beside what it means.
- *
- * @param {Policy} policy
- * @param {Explanation} explanation
- */
-export const statementList = (policy, explanation) => el('ol', { class: 'statements' },
+/** A policy, statement by statement: what it says beside what it means. */
+export const statementList = (policy: Policy, explanation: PolicyExplanation['explanation']): HTMLElement => el('ol', { class: 'statements' },
   ...policy.Statement.map((statement, index) => {
     const { sid, effect, text } = explanation[index] ?? { sid: `#${index + 1}`, effect: '', text: '' }
     return el('li', {},
@@ -22,19 +12,19 @@ export const statementList = (policy, explanation) => el('ol', { class: 'stateme
       el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement)))
   }))
 
-/** The document as IAM gets it, to be copied. @param {Policy} policy */
-export const wholePolicy = policy => el('details', {},
+/** The document as IAM gets it, to be copied. */
+export const wholePolicy = (policy: Policy): HTMLElement => el('details', {},
   el('summary', {}, 'The whole document'),
   el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The whole policy as JSON' }, json(policy)))
 
 const lineLength = 62
 
-/** JSON that breaks a line only where it is too long for one. @param {unknown} value @param {string} [indent] @returns {string} */
-const json = (value, indent = '') => {
+/** JSON that breaks a line only where it is too long for one. */
+const json = (value: unknown, indent = ''): string => {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
   const inner = `${indent}  `
   const [start, end] = Array.isArray(value) ? '[]' : '{}'
-  const parts = (/** @type {string} */ deeper) => Array.isArray(value)
+  const parts = (deeper: string) => Array.isArray(value)
     ? value.map(each => json(each, deeper))
     : Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${json(each, deeper)}`)
   const short = Array.isArray(value) ? `[${parts('').join(', ')}]` : `{ ${parts('').join(', ')} }`

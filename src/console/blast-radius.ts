@@ -1,24 +1,15 @@
-// @ts-check
-import { el, newId, svg } from './dom.js'
-import { utc } from './times.js'
+import type { Area, BlastRadius, Open, Right } from '../policy/prove/blast-radius.ts'
+import { el, newId, svg } from './dom.ts'
+import { utc } from './times.ts'
 
-/**
- * What GET …/blast-radius has as `data`; src/policy/prove/blast-radius.ts says what it means.
- * @typedef {import('../policy/prove/blast-radius.ts').BlastRadius['data']} Data
- * @typedef {import('../policy/prove/blast-radius.ts').Area} Area
- * @typedef {import('../policy/prove/blast-radius.ts').Open} Open
- * @typedef {import('../policy/prove/blast-radius.ts').Right} Right
- * @typedef {{ name: string, denied: boolean }} Neighbour
- */
+/** What GET …/blast-radius has as `data`; src/policy/prove/blast-radius.ts says what it means. */
+export type Data = BlastRadius['data']
+interface Neighbour { name: string, denied: boolean }
 
-const rights = /** @type {const} */ (['read', 'list', 'write', 'delete', 'acl'])
+const rights = ['read', 'list', 'write', 'delete', 'acl'] as const satisfies Right[]
 
-/**
- * The picture: what the key opens, each place beside a wall, and its neighbours, refused, behind the wall.
- *
- * @param {Data} data
- */
-export const blastRadiusPicture = data => {
+/** The picture: what the key opens, each place beside a wall, and its neighbours, refused, behind the wall. */
+export const blastRadiusPicture = (data: Data): HTMLElement => {
   const caption = el('figcaption', { id: newId('radius'), class: 'fine' },
     'Left of the double line: what the key opens, from its source. Right of it: neighbours and look-alikes that were tried.')
   const bound = data.source.flatMap(({ values }) => values.map(value => value.replace(/(?<=\.\d+)\/32$|(?<=:.*)\/128$/, '')))
@@ -38,11 +29,9 @@ export const blastRadiusPicture = data => {
     caption)
 }
 
-/** @param {Area['source']} place */
-const openOf = place => rights.filter(right => place[right] !== null)
+const openOf = (place: Area['source']) => rights.filter(right => place[right] !== null)
 
-/** @param {Area} area @param {string} at */
-const areaCard = (area, at) => el('div', { class: 'radius-area' },
+const areaCard = (area: Area, at: string) => el('div', { class: 'radius-area' },
   el('p', { class: 'mono' }, `${area.bucket}/${area.prefix}`),
   el('ul', { class: 'rights', 'aria-label': 'Rights' }, ...rights.map(right => {
     const open = area.source[right]
@@ -52,9 +41,8 @@ const areaCard = (area, at) => el('div', { class: 'radius-area' },
   })),
   el('p', { class: 'fine num' }, periods(area, at)))
 
-/** @param {Area} area @param {string} at */
-const periods = (area, at) => {
-  const said = new Map()
+const periods = (area: Area, at: string) => {
+  const said = new Map<string, Right[]>()
   for (const right of rights) {
     const open = area.source[right]
     if (open === null) continue
@@ -65,26 +53,18 @@ const periods = (area, at) => {
   return [...said].map(([when, names]) => said.size === 1 ? when : `${names.join(', ')}: ${when}`).join('; ')
 }
 
-/** @param {NonNullable<Open>} open @param {string} at */
-const period = ({ from, until }, at) => {
+const period = ({ from, until }: NonNullable<Open>, at: string) => {
   const end = until === null ? 'without end' : `until ${utc(until)} UTC`
   return from === at ? `now, ${end}` : `from ${utc(from)} ${end}`
 }
 
-/** @param {Neighbour} neighbour */
-const neighbourCard = ({ name, denied }) => el('li', { class: denied ? 'denied' : 'open' }, icon(denied ? 'cross' : 'warn'),
+const neighbourCard = ({ name, denied }: Neighbour) => el('li', { class: denied ? 'denied' : 'open' }, icon(denied ? 'cross' : 'warn'),
   el('span', { class: 'mono' }, name), ' ', el('span', { class: 'verdict' }, denied ? 'denied' : 'OPEN'))
 
-/**
- * Each neighbour beside the place that it resembles most.
- *
- * @param {Data} data
- * @returns {Neighbour[][]}
- */
-const byArea = ({ areas, neighbours }) => {
+/** Each neighbour beside the place that it resembles most. */
+const byArea = ({ areas, neighbours }: Data): Neighbour[][] => {
   const names = areas.map(({ bucket, prefix }) => `${bucket}/${prefix}`)
-  /** @type {Neighbour[][]} */
-  const beside = areas.map(() => [])
+  const beside: Neighbour[][] = areas.map(() => [])
   for (const { arn, denied } of neighbours) {
     // The tried object is called `a`: the place is what matters.
     const name = arn.replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, '')
@@ -94,15 +74,13 @@ const byArea = ({ areas, neighbours }) => {
   return beside
 }
 
-/** @param {string} one @param {string} other */
-const sharedStart = (one, other) => {
+const sharedStart = (one: string, other: string) => {
   let length = 0
   while (length < one.length && one[length] === other[length]) length++
   return length
 }
 
-/** @type {Record<Right | 'cross' | 'warn' | 'key', string>} */
-const icons = {
+const icons: Record<Right | 'cross' | 'warn' | 'key', string> = {
   read: 'M1 6s2-3.5 5-3.5S11 6 11 6s-2 3.5-5 3.5S1 6 1 6zM6 4.7a1.3 1.3 0 1 1 0 2.6a1.3 1.3 0 1 1 0-2.6z',
   list: 'M2 3h8M2 6h8M2 9h8',
   write: 'M2 10l.6-2.6L8.4 1.6l2 2L4.6 9.4z',
@@ -113,6 +91,5 @@ const icons = {
   key: 'M4 3.5a2.5 2.5 0 1 1 0 5a2.5 2.5 0 1 1 0-5zM6.5 6h4.5v2M9 6v1.5'
 }
 
-/** @param {keyof typeof icons} name */
-const icon = name => svg('svg', { viewBox: '0 0 12 12', width: 12, height: 12, class: 'icon', 'aria-hidden': 'true', focusable: 'false' },
+const icon = (name: keyof typeof icons) => svg('svg', { viewBox: '0 0 12 12', width: 12, height: 12, class: 'icon', 'aria-hidden': 'true', focusable: 'false' },
   svg('path', { d: icons[name] }))

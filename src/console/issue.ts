@@ -1,28 +1,19 @@
-// @ts-check
-import { call } from './api.js'
-import { el, styled } from './dom.js'
-import { issueForm } from './issue-form.js'
-import { fieldAt, findingsOf, problemBox, showAtFields } from './problem-view.js'
-import { showCredentials } from './secret.js'
-import { statementList, wholePolicy } from './statements.js'
-import { utc } from './times.js'
-
-/**
- * @typedef {import('../client/schema.ts').RenderedPolicy} Rendered
- * @typedef {import('../client/schema.ts').Delivery} Delivery
- * @typedef {import('./problem-view.js').Finding} Finding
- */
+import type { RenderedPolicy } from '../client/schema.ts'
+import { guideRequest, issueGrant, renderPolicy } from './api.ts'
+import { el, styled } from './dom.ts'
+import { fieldAt, showAtFields, type Fields } from './fields.ts'
+import { issueForm } from './issue-form.ts'
+import type { Page, Visit } from './main.ts'
+import { findingsOf, problemBox, type Finding } from './problem-view.ts'
+import { showCredentials } from './secret.ts'
+import { statementList, wholePolicy } from './statements.ts'
+import { utc } from './times.ts'
 
 /** Long enough not to ask at every key, short enough to seem at once. */
 const pauseMs = 250
 
-/**
- * A request that is rendered while it is typed, and then issued.
- *
- * @param {import('./main.js').Visit} visit
- * @returns {import('./main.js').Page}
- */
-export const issuePage = ({ left }) => {
+/** A request that is rendered while it is typed, and then issued. */
+export const issuePage = ({ left }: Visit): Page => {
   const { node, read, fill } = issueForm()
   const status = el('p', { role: 'status', class: 'said' })
   const wrong = el('div')
@@ -32,34 +23,27 @@ export const issuePage = ({ left }) => {
   const checkButton = el('button', { type: 'button', onclick: () => check() }, 'Ask the guardrails')
   const exampleButton = el('button', { type: 'button', class: 'quiet', onclick: () => example() }, 'Fill in the guide’s job')
 
-  /** Fields that were left, or all of them once it was tried to issue. @type {WeakSet<HTMLElement>} */
-  const touched = new WeakSet()
+  /** Fields that were left, or all of them once it was tried to issue. */
+  const touched = new WeakSet<HTMLElement>()
   let tried = false
   let asking = new AbortController()
   left.addEventListener('abort', () => asking.abort())
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let pausing
+  let pausing: ReturnType<typeof setTimeout> | undefined
   const soon = () => {
     clearTimeout(pausing)
     pausing = setTimeout(render, pauseMs)
   }
 
-  /**
-   * Asks; the answer to a request that was typed on since is dropped.
-   *
-   * @param {string} path
-   * @param {(answer: Rendered) => void} shown
-   */
-  const ask = async (path, shown) => {
+  /** Asks; the answer to a request that was typed on since is dropped. */
+  const ask = async (preflight: boolean, shown: (answer: RenderedPolicy) => void) => {
     clearTimeout(pausing)
     asking.abort()
     asking = new AbortController()
     const { signal } = asking
     const { request, fields } = read()
     try {
-      /** @type {Rendered} */
-      const answer = await call('POST', path, { body: request, signal })
+      const answer = await renderPolicy(request, { preflight, signal })
       wrong.replaceChildren()
       showAtFields(fields, [])
       staleness(false)
@@ -70,14 +54,12 @@ export const issuePage = ({ left }) => {
     }
   }
 
-  /** @param {boolean} stale */
-  const staleness = stale => {
+  const staleness = (stale: boolean) => {
     old.hidden = !stale
     rendered.classList.toggle('stale', stale)
   }
 
-  /** @param {unknown} error @param {Map<string, HTMLElement>} fields */
-  const refused = (error, fields) => {
+  const refused = (error: unknown, fields: Fields) => {
     const findings = findingsOf(error)
     showAtFields(fields, findings, field => tried || touched.has(field))
     staleness(rendered.hasChildNodes())
@@ -90,7 +72,7 @@ export const issuePage = ({ left }) => {
     wrong.replaceChildren(el('ul', { class: 'findings' }, ...findings.map(finding => findingItem(finding, fields))))
   }
 
-  const render = () => ask('v1/policies', ({ size, attach, warnings }) => {
+  const render = () => ask(false, ({ size, attach, warnings }) => {
     const count = `${warnings.length} ${warnings.length === 1 ? 'warning' : 'warnings'}`
     status.textContent = `Rendered: ${size.characters} characters, attached ${attach}, ${count}.`
   })
@@ -98,15 +80,14 @@ export const issuePage = ({ left }) => {
   // The guardrails' decisions are audited: they are asked when someone wants to know, not at every key.
   const check = () => {
     tried = true
-    return ask('v1/policies?preflight=true', ({ proof }) => {
+    return ask(true, ({ proof }) => {
       status.textContent = `The guardrails allow it, and the policy is proven: ${proof?.probes ?? 0} requests, each decided as asked for.`
     })
   }
 
   /** A retry of the same request is the same grant; another request is another. */
   let attempt = { text: '', key: '' }
-  /** @param {Event} event */
-  const issue = async event => {
+  const issue = async (event: Event) => {
     event.preventDefault()
     tried = true
     clearTimeout(pausing)
@@ -117,8 +98,7 @@ export const issuePage = ({ left }) => {
     issueButton.disabled = true
     status.textContent = 'Issuing…'
     try {
-      /** @type {Delivery} */
-      const delivery = await call('POST', 'v1/grants', { body: request, headers: { 'idempotency-key': attempt.key } })
+      const delivery = await issueGrant(request, attempt.key)
       showCredentials(delivery, () => {
         if (!left.aborted) window.location.hash = `#/grants/${delivery.grant.id}`
       })
@@ -135,8 +115,7 @@ export const issuePage = ({ left }) => {
 
   const example = async () => {
     try {
-      const { paths } = /** @type {any} */ (await call('GET', 'openapi.json', { signal: left }))
-      fill(paths['/v1/policies'].post.requestBody.content['application/json'].examples.guide.value)
+      fill(await guideRequest(left))
       render()
     } catch (error) {
       if (!left.aborted) wrong.replaceChildren(problemBox(error))
@@ -148,7 +127,7 @@ export const issuePage = ({ left }) => {
     onsubmit: issue,
     oninput: soon,
     onchange: soon,
-    onfocusout: (/** @type {FocusEvent} */ { target }) => { if (target instanceof HTMLElement) touched.add(target) }
+    onfocusout: ({ target }: FocusEvent) => { if (target instanceof HTMLElement) touched.add(target) }
   }, node, el('div', { class: 'buttons form-end' }, issueButton, checkButton))
 
   return {
@@ -163,8 +142,7 @@ export const issuePage = ({ left }) => {
   }
 }
 
-/** @param {Finding} finding @param {Map<string, HTMLElement>} fields */
-const findingItem = ({ pointer, detail, hint }, fields) => {
+const findingItem = ({ pointer, detail, hint }: Finding, fields: Fields) => {
   const field = fieldAt(fields, pointer)
   return el('li', {},
     field
@@ -173,8 +151,7 @@ const findingItem = ({ pointer, detail, hint }, fields) => {
     ` ${detail} ${hint}`)
 }
 
-/** @param {Rendered} answer */
-const preview = ({ policy, size, attach, window: { notBefore, outputNotAfter }, explanation, warnings }) => [
+const preview = ({ policy, size, attach, window: { notBefore, outputNotAfter }, explanation, warnings }: RenderedPolicy) => [
   el('p', { class: 'fine num' }, `${utc(notBefore)} – ${utc(outputNotAfter)} UTC`),
   el('div', { class: 'sizes' }, ...Object.entries(size.limits).filter(([, limit]) => limit > 0)
     .map(([name, limit]) => sizeBar(name, size.characters, limit, attach))),
@@ -184,8 +161,7 @@ const preview = ({ policy, size, attach, window: { notBefore, outputNotAfter }, 
   wholePolicy(policy)
 ].filter(child => child instanceof Node)
 
-/** @param {string} name @param {number} used @param {number} limit @param {string} attach */
-const sizeBar = (name, used, limit, attach) => el('div', { class: `size ${used > limit ? 'over' : ''}` },
+const sizeBar = (name: string, used: number, limit: number, attach: string) => el('div', { class: `size ${used > limit ? 'over' : ''}` },
   el('p', { class: 'num' },
     `${name}${name === attach ? ' (used)' : ''}: ${used} of ${limit} characters${used > limit ? ', too large' : ''}`),
   el('div', { class: 'gauge', 'aria-hidden': 'true' }, styled(el('i'), { width: `${Math.min(used / limit, 1) * 100}%` })))

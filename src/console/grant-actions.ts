@@ -1,0 +1,90 @@
+import type { Grant } from '../client/schema.ts'
+import { changeGrant, completeGrant, rotateGrant } from './api.ts'
+import { openDialog } from './dialogs.ts'
+import { el } from './dom.ts'
+import { field, showAtFields, type Fields } from './fields.ts'
+import { findingsOf, problemBox } from './problem-view.ts'
+import { showCredentials } from './secret.ts'
+import { fromField, toField, utc } from './times.ts'
+
+/** Says what was done. */
+type Done = (outcome: string) => Promise<void>
+
+export const askComplete = (grant: Grant, done: Done): void => ask(`Complete ${grant.job.id}?`, {
+  what: [el('p', {}, 'Its key is deleted at once, and then its user. A job that still runs loses its access. This cannot be undone.')],
+  verb: 'Complete',
+  danger: true,
+  act: async () => {
+    const ended = await completeGrant(grant.id)
+    return () => done(ended.state === 'revoking' ? 'Its key is being deleted.' : `Completed: the grant is ${ended.state}.`)
+  }
+})
+
+export const askRotate = (grant: Grant, done: Done): void => {
+  const overlap = el('input', { type: 'number', min: 0, max: 86_400, step: 1, value: 0, class: 'num' })
+  ask(`Rotate the key of ${grant.job.id}`, {
+    what: [
+      el('p', {}, 'The job gets a fresh key, shown once. The old one dies at once, or after the overlap.'),
+      field('Overlap, seconds', overlap)
+    ],
+    verb: 'Rotate',
+    fields: new Map([['/overlapSeconds', overlap]]),
+    act: async () => {
+      const delivery = await rotateGrant(grant.id, { overlapSeconds: overlap.valueAsNumber })
+      return () => showCredentials(delivery, () => done('Rotated.'))
+    }
+  })
+}
+
+export const askExtend = (grant: Grant, done: Done): void => {
+  const ends = Date.parse(grant.window.notAfter)
+  const end = el('input', { type: 'datetime-local', step: 60, value: toField(ends + 3_600_000), class: 'num' })
+  const later = (hours: number) => el('button', {
+    type: 'button', onclick: () => { end.value = toField(ends + hours * 3_600_000) }
+  }, `+${hours} h`)
+  ask(`Extend ${grant.job.id}`, {
+    what: [
+      el('p', {}, 'It ends at ', el('span', { class: 'num' }, `${utc(ends)} UTC`), '. The key stays; an earlier end shortens the window.'),
+      field('New end, UTC', end),
+      el('div', { class: 'buttons', role: 'group', 'aria-label': 'Later than the present end by' }, later(1), later(3), later(12))
+    ],
+    verb: 'Extend',
+    fields: new Map([['/window/notAfter', end], ['/window', end]]),
+    act: async () => {
+      const changed = await changeGrant(grant.id, { window: { notAfter: fromField(end.value) } })
+      return () => done(`It now ends at ${utc(changed.window.notAfter)} UTC.`)
+    }
+  })
+}
+
+interface Question {
+  what: Node[]
+  verb: string
+  danger?: boolean
+  fields?: Fields
+  /** Gives what follows once the dialog is closed. */
+  act: () => Promise<() => unknown>
+}
+
+/** Asks before it acts; a refusal is said in the dialog, at its field. */
+const ask = (title: string, { what, verb, danger = false, fields = new Map(), act }: Question) => openDialog(title, close => {
+  const said = el('div')
+  const button = el('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, verb)
+  const submit = async (event: Event) => {
+    event.preventDefault()
+    button.disabled = true
+    try {
+      const follow = await act()
+      close()
+      follow()
+    } catch (error) {
+      said.replaceChildren(problemBox(error))
+      showAtFields(fields, findingsOf(error))
+      button.disabled = false
+      const [first] = fields.values()
+      ;(first ?? button).focus()
+    }
+  }
+  return [el('form', { novalidate: true, onsubmit: submit }, ...what, said,
+    el('div', { class: 'buttons end' }, el('button', { type: 'button', onclick: close }, 'Cancel'), button))]
+})
