@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
 import { systemActor } from './audit/event.ts'
-import { auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
+import { AuditConfigSchema, auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
 import { openAudit, type Audit } from './audit/log.ts'
 import type { Config } from './config.ts'
-import { ConfigError, readProfiles } from './config.ts'
+import { readProfiles } from './config.ts'
+import { readConfigFile } from './config-file.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
@@ -21,7 +21,8 @@ import type { PrincipalProvisioner } from './iam/principal.ts'
 import { sessionPrincipals } from './iam/session-principal.ts'
 import { userPrincipals } from './iam/user-principal.ts'
 import { withoutSts } from './iam/without-sts.ts'
-import { loadIdentity, type IdentityConfig } from './identity/config.ts'
+import { loadIdentity } from './identity/authenticator.ts'
+import { IdentityConfigSchema, type IdentityConfig } from './identity/config.ts'
 import { mintToken } from './identity/tokens.ts'
 import { openLedger } from './ledger/open.ts'
 import type { GrantDeps, Log } from './lifecycle/deps.ts'
@@ -66,7 +67,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
     const guardrails = await openGuardrails(config.JOB_ACCESS_GUARDRAILS ?? openSet)
     const rules = rulesOf(config)
     const { identity, generatedToken } = identityOf(config)
-    const authenticator = loadIdentity(identity, { now })
+    const authenticator = loadIdentity(identity, { now, ...(config.JOB_ACCESS_IDENTITY && { file: config.JOB_ACCESS_IDENTITY }) })
 
     const stored = await openLedger({ url: config.ledgerUrl })
     closers.push(() => stored.close())
@@ -151,11 +152,11 @@ const noticeOf = (embedded: EmbeddedIam | null): string | null =>
 
 const rulesOf = (config: Config): Rules => {
   const file = config.JOB_ACCESS_PROFILES
-  return { limits: config.limits, dialect: dialects[config.dialect], profiles: file ? readProfiles(readFileSync(file, 'utf8'), file) : {} }
+  return { limits: config.limits, dialect: dialects[config.dialect], profiles: file ? readProfiles(file) : {} }
 }
 
-const identityOf = (config: Config): { identity: unknown, generatedToken: string | null } => {
-  if (config.JOB_ACCESS_IDENTITY) return { identity: readJson(config.JOB_ACCESS_IDENTITY), generatedToken: null }
+const identityOf = (config: Config): { identity: IdentityConfig, generatedToken: string | null } => {
+  if (config.JOB_ACCESS_IDENTITY) return { identity: readConfigFile(config.JOB_ACCESS_IDENTITY, IdentityConfigSchema), generatedToken: null }
   const { token, sha256 } = mintToken('generated', randomBytes)
   const identity: IdentityConfig = { tokens: [{ id: 'generated', sha256, teams: ['*'] }], issuers: [] }
   return { identity, generatedToken: token }
@@ -164,20 +165,9 @@ const identityOf = (config: Config): { identity: unknown, generatedToken: string
 const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {
   if (!config.audited) return null
   const file = config.JOB_ACCESS_AUDIT
-  const settings: unknown = file ? readJson(file) : { path: 'audit/audit' }
-  const faults = auditFaults(settings)
-  if (faults.length > 0) throw new ConfigError(faults.map(({ pointer, message }) => `${file ?? ''}${pointer}: ${message}`))
-  const options = auditOptions(settings as AuditConfig, { instance: config.instance, hostname: hostname(), now: () => new Date() })
+  const settings: AuditConfig = file ? readConfigFile(file, AuditConfigSchema, auditFaults) : { path: 'audit/audit' }
+  const options = auditOptions(settings, { instance: config.instance, hostname: hostname(), now: () => new Date() })
   return openAudit({ ...options, onProblem: message => log.error({}, `audit: ${message}`) })
-}
-
-/** @throws ConfigError */
-const readJson = (file: string): unknown => {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'))
-  } catch (error) {
-    throw new ConfigError([`${file}: ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}`])
-  }
 }
 
 /** Team isolation alone: what holds when no guardrails are configured. Beside src and dist alike. */

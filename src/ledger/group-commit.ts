@@ -11,7 +11,7 @@ interface Write {
   reject: (error: unknown) => void
 }
 
-export interface GroupCommits {
+interface GroupCommits {
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   /** Resolves when every write so far is settled. */
   idle(): Promise<void>

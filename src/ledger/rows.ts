@@ -173,7 +173,7 @@ export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
 export interface Counts { own: number, all: number }
 
 /** A change of a grant as a statement, with the event that records it. */
-export interface GrantWrite {
+interface GrantWrite {
   statement: InsertQueryBuilder<Tables, 'grants', GrantRow> | UpdateQueryBuilder<Tables, 'grants', 'grants', GrantRow>
   event: NewEvent
   at: number
