@@ -1,8 +1,7 @@
 import { LedgerUnavailableError, LedgerUrlError, type Ledger } from './ledger.ts'
 import { openPostgres } from './postgres.ts'
-import { sqlLedger } from './sql.ts'
+import { sqlLedger, withLedgerErrors, type Store } from './sql.ts'
 import { openSqlite } from './sqlite.ts'
-import { withLedgerErrors, type Store } from './store.ts'
 
 export interface LedgerOptions {
   /** A file path, `sqlite:<path>`, `:memory:`, or `postgres://…`. */

@@ -3,7 +3,7 @@ import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient,
 import { LedgerUrlError } from './ledger.ts'
 import { migrate, recount } from './migrations.ts'
 import type { Tables } from './rows.ts'
-import type { Store } from './store.ts'
+import type { Store } from './sql.ts'
 
 /** In ms. The server's timeouts come first, so that its error gives the reason. The client's own (`answer`) is for a network that does not answer. */
 const timeouts = { connect: 5_000, lock: 3_000, statement: 5_000, idleInTransaction: 5_000, answer: 7_000, idle: 30_000 }

@@ -6,7 +6,7 @@ import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteS
 import { groupCommits } from './group-commit.ts'
 import { migrate, recount } from './migrations.ts'
 import type { Tables } from './rows.ts'
-import type { Store } from './store.ts'
+import type { Store } from './sql.ts'
 
 const memory = ':memory:'
 
