@@ -6,7 +6,7 @@ import { buildApp } from '../src/http/app.ts'
 import { compose } from '../src/compose.ts'
 import { readConfig } from '../src/config.ts'
 import { startEmbeddedIam } from '../src/embedded-iam/server.ts'
-import { loadIdentity } from '../src/identity/config.ts'
+import { loadIdentity } from '../src/identity/authenticator.ts'
 import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/request.ts'
 
 /**

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
-import { auditFaults, auditOptions, type AuditConfig } from './audit/config.ts'
+import { AuditConfigSchema, auditOptions, type AuditConfig } from './audit/config.ts'
 import { systemActor } from './audit/event.ts'
 import { openAudit, type Audit } from './audit/log.ts'
 import { auditRecorder } from './audit/recorder.ts'
 import type { Config } from './config.ts'
-import { ConfigError, readProfiles } from './config.ts'
+import { readProfiles } from './config.ts'
+import { readConfigFile } from './config-file.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
@@ -21,7 +21,8 @@ import { sessionPrincipals } from './iam/session-principal.ts'
 import type { Waiting } from './iam/settling.ts'
 import { userPrincipals } from './iam/user-principal.ts'
 import { withoutSts } from './iam/without-sts.ts'
-import { loadIdentity, type IdentityConfig } from './identity/config.ts'
+import { loadIdentity } from './identity/authenticator.ts'
+import { IdentityConfigSchema, type IdentityConfig } from './identity/config.ts'
 import type { Authenticator } from './identity/identity.ts'
 import { mintToken } from './identity/tokens.ts'
 import type { Ledger } from './ledger/ledger.ts'
@@ -158,11 +159,10 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
 const realWaiting: Waiting = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
 
 const deploymentOf = (config: Config): Deployment => {
-  const file = config.JOB_ACCESS_PROFILES
   return {
     limits: config.limits,
     dialect: dialects[config.dialect],
-    profiles: file ? readProfiles(readFileSync(file, 'utf8'), file) : {}
+    profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
   }
 }
 
@@ -195,30 +195,20 @@ const userProvisioner = (config: Config, { dialect }: Deployment, iam: Iam, now:
 }
 
 const authenticatorOf = (config: Config, now: () => number): { authenticator: Authenticator, generatedToken: string | null } => {
-  const load = (identity: unknown) => loadIdentity(identity, { now: () => new Date(now()) })
-  if (config.JOB_ACCESS_IDENTITY) return { authenticator: load(readJson(config.JOB_ACCESS_IDENTITY)), generatedToken: null }
+  const clock = { now: () => new Date(now()) }
+  const file = config.JOB_ACCESS_IDENTITY
+  if (file) return { authenticator: loadIdentity(readConfigFile(file, IdentityConfigSchema), { ...clock, file }), generatedToken: null }
   const { token, sha256 } = mintToken('generated', randomBytes)
   const identity: IdentityConfig = { tokens: [{ id: 'generated', sha256, teams: ['*'] }], issuers: [] }
-  return { authenticator: load(identity), generatedToken: token }
+  return { authenticator: loadIdentity(identity, clock), generatedToken: token }
 }
 
 const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {
   if (!config.audited) return null
   const file = config.JOB_ACCESS_AUDIT
-  const settings: unknown = file ? readJson(file) : { path: 'audit/audit' }
-  const faults = auditFaults(settings)
-  if (faults.length > 0) throw new ConfigError(faults.map(({ pointer, message }) => `${file ?? ''}${pointer}: ${message}`))
-  const options = auditOptions(settings as AuditConfig, { instance: config.instance, now: () => new Date() })
+  const settings: AuditConfig = file ? readConfigFile(file, AuditConfigSchema) : { path: 'audit/audit' }
+  const options = auditOptions(settings, { instance: config.instance, now: Date.now })
   return openAudit({ ...options, onProblem: message => log.error({}, `audit: ${message}`) })
-}
-
-/** @throws ConfigError */
-const readJson = (file: string): unknown => {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'))
-  } catch (error) {
-    throw new ConfigError([`${file}: ${error instanceof SyntaxError ? 'is not JSON' : 'cannot be read'}`])
-  }
 }
 
 /** Team isolation alone: what holds when no guardrails are configured. Beside src and dist alike. */

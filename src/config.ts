@@ -1,13 +1,13 @@
 import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Ajv } from 'ajv'
+import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
 import type { DialectName } from './iam/dialects/dialect.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
 import { defaultLimits, type Limits } from './policy/admit.ts'
 
 /**
- * The service's configuration: environment variables, read once, checked all together, frozen. Nothing else reads the environment.
+ * The service's configuration from environment variables: read and checked once, at start. Nothing else reads the environment.
  * docs/configuration.md is generated from this schema.
  */
 
@@ -18,83 +18,83 @@ const text = (description: string, options: object = {}) => Type.Optional(Type.S
 const choice = <const T extends string>(description: string, values: readonly T[], fallback: T) =>
   Type.Unsafe<T>({ type: 'string', description, enum: [...values], default: fallback })
 
-export const exposures = ['generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails'] as const
-export type Exposure = (typeof exposures)[number]
+const exposures = ['generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails'] as const
+type Exposure = (typeof exposures)[number]
 
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
-  PORT: integer('Port to listen on; 0 takes a free one.', 8080, 0, 65_535),
-  JOB_ACCESS_METRICS_PORT: integer('Port of the metrics, /metrics in Prometheus’s format, without authentication; 0: none.', 0, 0, 65_535),
-  JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address of the metrics.', default: '127.0.0.1', minLength: 1 }),
-  LOG_LEVEL: choice('Least level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
-  JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of proxies whose X-Forwarded-For is believed, for logs and audit, separated by commas.'),
+  PORT: integer('Port to listen on; 0: any free port.', 8080, 0, 65_535),
+  JOB_ACCESS_METRICS_PORT: integer('Port of the metrics: `/metrics` in Prometheus’s format, without authentication; 0: no metrics.', 0, 0, 65_535),
+  JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address to listen on for the metrics.', default: '127.0.0.1', minLength: 1 }),
+  LOG_LEVEL: choice('Lowest level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
+  JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client address in logs and audit.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
-    description: 'What is refused unless named here, separated by commas: `generated-token` and `embedded-iam` beyond loopback, ' +
-      '`no-boundary` on AWS, `open-guardrails` beyond loopback.',
+    description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
+      'that is not loopback, `no-boundary` on AWS.',
     default: []
   }),
 
-  JOB_ACCESS_PROVIDER: choice('Where users and keys are made. `embedded` is a toy IAM in this process: its credentials open nothing.',
+  JOB_ACCESS_PROVIDER: choice('Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to anything.',
     ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'tigris'], 'embedded'),
-  AWS_ENDPOINT_URL_IAM: text('Endpoint of the provider’s IAM; required but at AWS. `AWS_ENDPOINT_URL` does, too.', { pattern: '^https?://' }),
-  AWS_ENDPOINT_URL: text('Endpoint of IAM and STS alike, where neither has one of its own.', { pattern: '^https?://' }),
+  AWS_ENDPOINT_URL_IAM: text('IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }),
+  AWS_ENDPOINT_URL: text('Endpoint of both IAM and STS, unless the variable of one of them is set.', { pattern: '^https?://' }),
   AWS_REGION: Type.String({ description: 'Region of IAM and STS calls.', default: 'us-east-1', minLength: 1 }),
   JOB_ACCESS_PARTITION: choice('AWS partition of every ARN.', ['aws', 'aws-cn', 'aws-us-gov'], 'aws'),
-  JOB_ACCESS_PATH: Type.String({ description: 'IAM path below which all users live.', default: '/job-access/', pattern: '^/([\\w+=,.@-]+/)+$', maxLength: 400 }),
-  JOB_ACCESS_USER_PREFIX: Type.String({ description: 'Start of every user name.', default: 'ja', pattern: '^[a-z0-9]{1,12}$' }),
+  JOB_ACCESS_PATH: Type.String({ description: 'IAM path of all users.', default: '/job-access/', pattern: '^/([\\w+=,.@-]+/)+$', maxLength: 400 }),
+  JOB_ACCESS_USER_PREFIX: Type.String({ description: 'Prefix of every user name.', default: 'ja', pattern: '^[a-z0-9]{1,12}$' }),
   JOB_ACCESS_BOUNDARY_ARN: text('Permissions boundary of every user. Required on AWS, unless `no-boundary` is allowed.',
     { pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:policy/' }),
-  JOB_ACCESS_PROFILES: text('File with the role profiles of attach `session`, JSON.'),
-  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint that jobs use; delivered with the credentials.', { pattern: '^https?://' }),
-  JOB_ACCESS_S3_REGION: text('S3 region that jobs use; delivered with the credentials.'),
+  JOB_ACCESS_PROFILES: text('JSON file with the role profiles for attach `session`.'),
+  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://' }),
+  JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.'),
 
-  JOB_ACCESS_IDENTITY: text('File with API tokens (hashes) and OIDC issuers, JSON. Without it a token for this one run is generated.'),
-  JOB_ACCESS_GUARDRAILS: text('File with the Cedar guardrails. Without it every team may do everything within the ceilings.'),
+  JOB_ACCESS_IDENTITY: text('JSON file with API tokens (hashes) and OIDC issuers; see docs/identity.md. Default: a token is generated at each start.'),
+  JOB_ACCESS_GUARDRAILS: text('File with the Cedar guardrails. Default: every team may do everything within the ceilings.'),
 
-  JOB_ACCESS_MAX_WINDOW_SECONDS: integer('Ceiling: longest window, grace included.', defaultLimits.maxWindowSeconds, 60, 31_536_000),
-  JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer('Ceiling: how far ahead a window may start.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000),
-  JOB_ACCESS_MIN_PREFIX_V4: integer('Ceiling: widest IPv4 CIDR, as prefix length.', defaultLimits.minPrefixV4, 1, 32),
-  JOB_ACCESS_MIN_PREFIX_V6: integer('Ceiling: widest IPv6 CIDR, as prefix length.', defaultLimits.minPrefixV6, 1, 128),
+  JOB_ACCESS_MAX_WINDOW_SECONDS: integer('Ceiling: longest window, including the output grace.', defaultLimits.maxWindowSeconds, 60, 31_536_000),
+  JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer('Ceiling: latest start of a window, in seconds from now.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000),
+  JOB_ACCESS_MIN_PREFIX_V4: integer('Ceiling: shortest prefix length of an IPv4 CIDR.', defaultLimits.minPrefixV4, 1, 32),
+  JOB_ACCESS_MIN_PREFIX_V6: integer('Ceiling: shortest prefix length of an IPv6 CIDR.', defaultLimits.minPrefixV6, 1, 128),
   JOB_ACCESS_ALLOWED_BUCKETS: Type.Array(Type.String({ pattern: '^[a-z0-9.*-]+$' }), {
-    description: 'Ceiling: bucket names that may be granted, `*` as wildcard, separated by commas. Empty: any.',
+    description: 'Ceiling: buckets that may be granted, with `*` as wildcard, separated by commas. Default: any bucket.',
     default: []
   }),
-  JOB_ACCESS_ALLOW_ANY_SOURCE: flag('Accept requests that bind the access to no source address.'),
-  JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag('Accept private addresses in sourceIps, for providers that jobs reach over a private network.'),
-  JOB_ACCESS_MAX_GRANTS: integer('Outstanding grants in all. IAM holds 5,000 users an account.', 4_000, 1, 1_000_000),
-  JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Outstanding grants of one identity.', 500, 1, 1_000_000),
-  JOB_ACCESS_RATE_PER_MINUTE: integer('Requests per minute of one identity.', 600, 1, 10_000_000),
-  JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Refused tokens per minute from one address, before 429.', 120, 1, 10_000_000),
+  JOB_ACCESS_ALLOW_ANY_SOURCE: flag('Accept requests without a restriction to source addresses.'),
+  JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag('Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'),
+  JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account.', 4_000, 1, 1_000_000),
+  JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Highest number of outstanding grants of one identity.', 500, 1, 1_000_000),
+  JOB_ACCESS_RATE_PER_MINUTE: integer('Highest number of requests per minute of one identity; then 429.', 600, 1, 10_000_000),
+  JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Highest number of refused tokens per minute from one address; then 429.', 120, 1, 10_000_000),
 
-  DATABASE_URL: text('PostgreSQL of the ledger, `postgres://…`; for several replicas.', { pattern: '^postgres(ql)?://' }),
-  JOB_ACCESS_LEDGER: text('SQLite file of the ledger. Default: `job-access.sqlite`; in memory with the embedded IAM.'),
-  JOB_ACCESS_AUDIT: text('File with the audit’s configuration, JSON; see docs/audit.md. Default: `audit/audit.*.jsonl`; none with the embedded IAM.'),
+  DATABASE_URL: text('PostgreSQL URL of the ledger, `postgres://…`. Required for several replicas.', { pattern: '^postgres(ql)?://' }),
+  JOB_ACCESS_LEDGER: text('SQLite file of the ledger. Default: `job-access.sqlite`; with the embedded IAM, in memory.'),
+  JOB_ACCESS_AUDIT: text('JSON file with the configuration of the audit; see docs/audit.md. Default: audit in `audit/audit.*.jsonl`; with the embedded IAM, no audit.'),
   JOB_ACCESS_INSTANCE: text('Name of this replica in the audit. Default: the host name.', { pattern: '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' }),
 
-  JOB_ACCESS_IAM_DEADLINE_MS: integer('Longest time for the IAM calls of one operation.', 15_000, 1_000, 60_000),
+  JOB_ACCESS_IAM_DEADLINE_MS: integer('Time limit for all IAM calls of one operation.', 15_000, 1_000, 60_000),
   JOB_ACCESS_SWEEP_SECONDS: integer('Seconds between two sweeps; 0: this replica does not sweep.', 5, 0, 3_600),
-  JOB_ACCESS_SWEEP_PER_SECOND: integer('Grants begun per second by a sweep.', 10, 1, 1_000),
-  JOB_ACCESS_RECONCILE_SECONDS: integer('Seconds between two reconciliations with the provider; 0: none.', 3_600, 0, 604_800),
-  JOB_ACCESS_RECONCILE_GRACE_SECONDS: integer('How long past its end an unknown user is left alone.', 3_600, 0, 604_800)
+  JOB_ACCESS_SWEEP_PER_SECOND: integer('Highest number of grants per second that a sweep starts to work on.', 10, 1, 1_000),
+  JOB_ACCESS_RECONCILE_SECONDS: integer('Seconds between two reconciliations with the provider; 0: this replica does not reconcile.', 3_600, 0, 604_800),
+  JOB_ACCESS_RECONCILE_GRACE_SECONDS: integer('How long after its end a user that is not in the ledger is kept.', 3_600, 0, 604_800)
 }, { additionalProperties: false })
 
-export type Env = Static<typeof EnvSchema>
+type Env = Static<typeof EnvSchema>
 
 export interface Config extends Env {
   limits: Limits
   dialect: DialectName
-  /** Undefined: AWS’s own, or what the AWS SDK finds in its files. */
+  /** Undefined: the endpoint of AWS, or of the AWS SDK’s configuration files. */
   iamEndpoint: string | undefined
   ledgerUrl: string
-  /** Whether there is an audit log at all. */
+  /** Whether an audit is written. */
   audited: boolean
   instance: string
   exposed: boolean
 }
 
-export const RoleProfilesSchema = Type.Array(Type.Object({
+const RoleProfilesSchema = Type.Array(Type.Object({
   name: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }),
-  // Ceph has a tenant there, or nothing (docs.ceph.com, radosgw/role).
+  // In Ceph, the account is a tenant or empty (docs.ceph.com, radosgw/role).
   roleArn: Type.String({ pattern: '^arn:aws[a-z-]*:iam::[A-Za-z0-9_-]*:role/' }),
   maxSessionSeconds: Type.Integer({ minimum: 900, maximum: 43_200 }),
   chained: Type.Boolean(),
@@ -102,29 +102,19 @@ export const RoleProfilesSchema = Type.Array(Type.Object({
   externalId: Type.Optional(Type.String({ minLength: 2, maxLength: 1224 }))
 }, { additionalProperties: false }), { maxItems: 100 })
 
-export class ConfigError extends Error {
-  override name = 'ConfigError'
-  readonly faults: string[]
-
-  constructor (faults: string[]) {
-    super(`The configuration is not valid:\n${faults.map(fault => `  ${fault}`).join('\n')}`)
-    this.faults = faults
-  }
-}
-
-/** @throws ConfigError with everything that is wrong, unknown JOB_ACCESS_ variables included: a typo must not lift a ceiling. */
+/** @throws ConfigError with all faults. An unknown JOB_ACCESS_ variable is one: a misspelled ceiling would have no effect. */
 export const readConfig = (env: Record<string, string | undefined>): Config => {
   const known = Object.keys(EnvSchema.properties)
   const faults = Object.keys(env)
     .filter(name => name.startsWith('JOB_ACCESS_') && !known.includes(name))
-    .map(name => `${name}: unknown variable`)
+    .map(name => fault(name, 'is not a known variable'))
   const values: Record<string, unknown> = {}
   for (const [name, schema] of Object.entries(EnvSchema.properties)) {
     const given = env[name]
     const value = given === undefined || given === '' ? schema.default : converted(given, schema)
     if (value !== undefined) values[name] = value
   }
-  faults.push(...faultsOf(EnvSchema, values))
+  faults.push(...configFaults(EnvSchema, values))
   if (faults.length > 0) throw new ConfigError(faults)
   const config = derived(values as Env)
   const conflicts = crossChecks(config)
@@ -132,7 +122,7 @@ export const readConfig = (env: Record<string, string | undefined>): Config => {
   return Object.freeze(config)
 }
 
-/** Strictly: `5.5`, `yes` and ` 5` stay strings, and so are refused, as is the empty item of `,`: no list would be a ceiling less. */
+/** What cannot be converted (`5.5`, `yes`, ` 5`) stays a string, which the schema then refuses. It also refuses an empty item of a list. */
 const converted = (given: string, schema: TSchema): unknown => {
   if (schema.type === 'integer') return /^\d{1,12}$/.test(given) ? Number(given) : given
   if (schema.type === 'boolean') return given === 'true' ? true : given === 'false' ? false : given
@@ -140,16 +130,7 @@ const converted = (given: string, schema: TSchema): unknown => {
   return given
 }
 
-const ajv = new Ajv({ allErrors: true, strict: false })
-
-const faultsOf = (schema: TSchema, value: unknown, where = ''): string[] => {
-  const validate = ajv.compile(schema)
-  validate(value)
-  return (validate.errors ?? []).map(({ instancePath, message, params }) => {
-    const values = Array.isArray(params.allowedValues) ? `: ${params.allowedValues.join(', ')}` : ''
-    return `${where}${where ? instancePath : instancePath.slice(1)}: ${message ?? 'is not valid'}${values}`
-  })
-}
+const fault = (variable: string, message: string): ConfigFault => ({ pointer: `/${variable}`, message })
 
 const derived = (env: Env): Config => {
   const embedded = env.JOB_ACCESS_PROVIDER === 'embedded'
@@ -167,7 +148,7 @@ const derived = (env: Env): Config => {
     },
     dialect: env.JOB_ACCESS_PROVIDER === 'embedded' ? 'aws' : env.JOB_ACCESS_PROVIDER,
     iamEndpoint: env.AWS_ENDPOINT_URL_IAM ?? env.AWS_ENDPOINT_URL,
-    // The embedded IAM forgets everything at the end of the process; a ledger that outlived it would only tell of the lost.
+    // The embedded IAM loses everything when the process ends, so its ledger need not be kept either.
     ledgerUrl: env.DATABASE_URL ?? env.JOB_ACCESS_LEDGER ?? (embedded ? ':memory:' : 'job-access.sqlite'),
     audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined,
     instance: env.JOB_ACCESS_INSTANCE ?? (hostname().replace(/[^A-Za-z0-9_-]/g, '-').replace(/^[-_]+/, '').slice(0, 63) || 'service'),
@@ -175,58 +156,52 @@ const derived = (env: Env): Config => {
   }
 }
 
-const crossChecks = (config: Config): string[] => {
+const crossChecks = (config: Config): ConfigFault[] => {
   const allow = (exposure: Exposure) => config.JOB_ACCESS_ALLOW.includes(exposure)
-  const faults: string[] = []
+  const faults: ConfigFault[] = []
   if (config.exposed && config.JOB_ACCESS_PROVIDER === 'embedded' && !allow('embedded-iam')) {
-    faults.push('HOST: beyond loopback with the embedded IAM; set JOB_ACCESS_PROVIDER, or JOB_ACCESS_ALLOW=embedded-iam')
+    faults.push(fault('HOST', 'is not loopback, and the IAM is the embedded one; set JOB_ACCESS_PROVIDER, or JOB_ACCESS_ALLOW=embedded-iam'))
   }
   if (config.exposed && !config.JOB_ACCESS_IDENTITY && !allow('generated-token')) {
-    faults.push('HOST: beyond loopback with a generated token; set JOB_ACCESS_IDENTITY, or JOB_ACCESS_ALLOW=generated-token')
+    faults.push(fault('HOST', 'is not loopback, and the token is a generated one; set JOB_ACCESS_IDENTITY, or JOB_ACCESS_ALLOW=generated-token'))
   }
   if (config.exposed && !config.JOB_ACCESS_GUARDRAILS && !allow('open-guardrails')) {
-    faults.push('HOST: beyond loopback without guardrails; set JOB_ACCESS_GUARDRAILS, or JOB_ACCESS_ALLOW=open-guardrails')
+    faults.push(fault('HOST', 'is not loopback, and there are no guardrails; set JOB_ACCESS_GUARDRAILS, or JOB_ACCESS_ALLOW=open-guardrails'))
   }
   if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
-    faults.push('JOB_ACCESS_BOUNDARY_ARN: required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary')
+    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', 'is required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary'))
   }
-  // The service's own policy lets it change every policy below its path (iam/own-policies.ts).
+  // The service's own IAM policy lets it change every policy below its path (iam/own-policies.ts).
   if (config.JOB_ACCESS_BOUNDARY_ARN?.includes(`:policy${config.JOB_ACCESS_PATH}`)) {
-    faults.push(`JOB_ACCESS_BOUNDARY_ARN: lies below JOB_ACCESS_PATH, where the service may rewrite it; keep it outside of ${config.JOB_ACCESS_PATH}`)
+    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
   }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].tagged) {
-    faults.push(`JOB_ACCESS_BOUNDARY_ARN: ${config.dialect} has none, so that nothing would be bounded; leave it out`)
+    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
   }
-  // Or a service configured for another provider would make users at AWS, by rules that are not AWS's.
+  // Otherwise the service would create users at AWS, with the rules of another provider.
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {
-    faults.push(`AWS_ENDPOINT_URL_IAM: required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`)
+    faults.push(fault('AWS_ENDPOINT_URL_IAM', `is required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`))
   }
-  if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) faults.push('JOB_ACCESS_LEDGER: DATABASE_URL is set too; give one of them')
+  if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) faults.push(fault('JOB_ACCESS_LEDGER', 'DATABASE_URL is set too; set only one of them'))
   if (config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS) {
-    faults.push('JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: is more than JOB_ACCESS_MAX_GRANTS')
+    faults.push(fault('JOB_ACCESS_MAX_GRANTS_PER_IDENTITY', 'is higher than JOB_ACCESS_MAX_GRANTS'))
   }
   return faults
 }
 
-/** @throws ConfigError */
-export const readProfiles = (text: string, file: string): Record<string, RoleProfile> => {
-  let profiles: unknown
-  try {
-    profiles = JSON.parse(text)
-  } catch {
-    throw new ConfigError([`${file}: is not JSON`])
-  }
-  const faults = faultsOf(RoleProfilesSchema, profiles, file)
-  if (faults.length > 0) throw new ConfigError(faults)
-  const list = profiles as Static<typeof RoleProfilesSchema>
-  const names = list.map(({ name }) => name)
-  const twice = names.filter((name, index) => names.indexOf(name) !== index)
-  if (twice.length > 0) throw new ConfigError(twice.map(name => `${file}: profile ${name} is given twice`))
-  const rivals = list.flatMap(({ name, roleArn, externalId, revocable }) => {
-    const first = list.find(other => other.roleArn === roleArn)
-    if (!first || (first.externalId === externalId && first.revocable === revocable)) return []
-    return [`${file}: profile ${name} has the role of ${first.name}, and another externalId or revocable`]
-  })
-  if (rivals.length > 0) throw new ConfigError(rivals)
-  return Object.fromEntries(list.map(profile => [profile.name, profile]))
-}
+/** The role profiles of a file, by name. @throws ConfigError */
+export const readProfiles = (file: string): Record<string, RoleProfile> =>
+  Object.fromEntries(readConfigFile(file, RoleProfilesSchema, furtherProfileFaults).map(profile => [profile.name, profile]))
+
+export const profileFaults = (profiles: unknown): ConfigFault[] => configFaults(RoleProfilesSchema, profiles, furtherProfileFaults)
+
+const furtherProfileFaults = (profiles: Static<typeof RoleProfilesSchema>): ConfigFault[] => profiles.flatMap(({ name, roleArn, externalId, revocable }, index) => {
+  const sameName = profiles.findIndex(other => other.name === name)
+  const sameRole = profiles.find(other => other.roleArn === roleArn)
+  return [
+    ...(sameName === index ? [] : [{ pointer: `/${index}/name`, message: `profile ${name} is given twice` }]),
+    ...(!sameRole || (sameRole.externalId === externalId && sameRole.revocable === revocable)
+      ? []
+      : [{ pointer: `/${index}`, message: `profile ${name} has the same role as ${sameRole.name}, but another externalId or revocable` }])
+  ]
+})

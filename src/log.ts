@@ -1,7 +1,7 @@
 import type { LoggerOptions } from 'pino'
 
-/** Secrets have no business in a log line; these paths are blanked should one come near. */
-export const redacted = [
+/** No secret should get into a log line. If one does, it is removed at these paths. */
+const redacted = [
   'req.headers.authorization', 'req.headers.cookie', 'headers.authorization', 'authorization', 'token',
   'secretAccessKey', '*.secretAccessKey', '*.*.secretAccessKey', 'sessionToken', '*.sessionToken', '*.*.sessionToken'
 ]
@@ -18,7 +18,7 @@ export const logOptions = (level: string): LoggerOptions => ({
   }
 })
 
-/** Name, message, code and stack of an error and of its causes; nothing else that hangs on it: SDK errors carry whole requests. */
+/** Only name, message, code and stack of an error and of its causes: errors of the SDK contain whole requests. */
 function serializeError (error: unknown): unknown {
   if (!(error instanceof Error)) return typeof error === 'object' ? undefined : error
   const { name, message, stack, cause } = error

@@ -1,17 +1,17 @@
 import { isIP } from 'node:net'
 
-/** Whether a URL's host is this machine: only there is plain http no gift to whoever listens. */
+/** Whether the host of a URL is this machine. Plain http is safe only there, because nobody else can read it. */
 export function isLoopback (url: URL): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '')
   if (host === 'localhost') return true
   return isIP(host) === 4 ? host.startsWith('127.') : host === '::1'
 }
 
-/** Why this URL may not carry keys, tokens or audit records; undefined when it may. */
+/** Why this URL is not secure enough for keys, tokens or audit records; undefined when it is. */
 export function urlFault (text: string, { fragmentless = true } = {}): string | undefined {
   if (!URL.canParse(text)) return 'is not a URL'
   const url = new URL(text)
-  if (url.username !== '' || url.password !== '') return 'has credentials in it'
+  if (url.username !== '' || url.password !== '') return 'contains credentials'
   if (fragmentless && url.hash !== '') return 'has a fragment'
   if (url.protocol === 'https:') return undefined
   if (url.protocol !== 'http:') return 'is not an https URL'

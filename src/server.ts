@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import { buildApp } from './http/app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
-import { ConfigError, readConfig, type Config } from './config.ts'
+import { readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
 import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
@@ -92,6 +92,6 @@ const main = async (config: Config): Promise<void> => {
 try {
   await main(readConfig(process.env))
 } catch (error) {
-  process.stderr.write(`${error instanceof ConfigError || error instanceof Error ? error.message : String(error)}\n`)
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Type, type Static } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { configFaults, type ConfigFault } from '../config-file.ts'
 import type { AuditOptions } from './log.ts'
 
 const strict = { additionalProperties: false }
@@ -14,20 +14,11 @@ export const AuditConfigSchema = Type.Object({
     default: 'always'
   })),
   maxBytes: Type.Optional(Type.Integer({ description: 'A new file is begun before one grows beyond this.', minimum: 1_048_576, default: 67_108_864 }))
-}, { ...strict, title: 'AuditConfig', description: 'Where the audit is kept.' })
+}, { ...strict, title: 'AuditConfig', description: 'Where the audit is kept.', removed: { sinks: 'was removed: a log shipper sends the files, see docs/audit.md' } })
 export type AuditConfig = Static<typeof AuditConfigSchema>
 
-export interface AuditConfigFault {
-  /** RFC 6901 pointer into the config. */
-  pointer: string
-  message: string
-}
-
 /** All that is wrong with a config, by pointer. Reads no file. */
-export function auditFaults (config: unknown): AuditConfigFault[] {
-  return [...Value.Errors(AuditConfigSchema, config)].map(({ path, message }) =>
-    ({ pointer: path, message: path === '/sinks' ? 'sinks was removed: a log shipper sends the files, see docs/audit.md' : message }))
-}
+export const auditFaults = (config: unknown): ConfigFault[] => configFaults(AuditConfigSchema, config)
 
 /** A key file's key: hex when it is nothing but hex digits, else its bytes. */
 export function readKey (content: Buffer): Buffer {
@@ -38,7 +29,7 @@ export function readKey (content: Buffer): Buffer {
 /** openAudit's options from a config that auditFaults finds nothing wrong with. Throws when a file cannot be read. */
 export function auditOptions (config: AuditConfig, { instance, now, readFile = path => readFileSync(path) }: {
   instance: string
-  now: () => Date
+  now: () => number
   readFile?: (path: string) => Buffer
 }): AuditOptions {
   const { path, hmacKeyFile, fsync, maxBytes } = config

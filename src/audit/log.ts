@@ -13,7 +13,8 @@ export interface AuditOptions {
   path: string
   /** Name of this replica, unique among those that share the directory. */
   instance: string
-  now: () => Date
+  /** Epoch ms. */
+  now: () => number
   /** 32 bytes or more. With it nobody without it can rewrite the chain. */
   hmacKey?: Buffer
   /**
@@ -153,7 +154,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function write (entries: readonly Entry[]): Promise<void> {
     if (broken !== undefined) throw new AuditUnavailable(broken)
     await checkPlace()
-    const at = now().toISOString()
+    const at = new Date(now()).toISOString()
     let point = head
     const lines = [...own.map(event => ({ at, event })), ...entries].map(({ at, event }) => {
       const sealed = sealLine({ ...event, seq: point.seq + 1, at, instance }, point, key)
@@ -212,7 +213,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
 
   function enqueue (event: NewAuditEvent): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    queue.push({ at: now().toISOString(), event, resolve, reject })
+    queue.push({ at: new Date(now()).toISOString(), event, resolve, reject })
     if (!pumping) pump()
     return promise
   }
@@ -261,12 +262,12 @@ interface Head {
 }
 
 /** Where the chain stands on the disk, after putting right what a crash left. */
-async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undefined, now: () => Date): Promise<Head> {
+async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undefined, now: () => number): Promise<Head> {
   const files = await chainFiles(path, instance)
   const events: NewAuditEvent[] = []
   for (const { path: file } of files.toReversed()) {
     const tail = await readTail(file, key ? [key] : [])
-    if (tail.torn || tail.newlineMissing) events.unshift(await repair(file, tail, now()))
+    if (tail.torn || tail.newlineMissing) events.unshift(await repair(file, tail, new Date(now())))
     if (!tail.point) continue
     // A file is sealed with one key throughout, so that the verifier can insist on it.
     const sameKey = tail.keyId === (key?.id ?? null)

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
-import { readFileSync } from 'node:fs'
-import { ConfigError, readConfig, readProfiles } from '../config.ts'
+import { readConfig, readProfiles } from '../config.ts'
+import { ConfigError } from '../config-file.ts'
 import { boundaryPolicy, servicePolicy } from '../iam/own-policies.ts'
 
 /** `npm run -s own-policies -- service|boundary --account 111122223333`: prints the policy for this configuration. */
@@ -11,9 +11,9 @@ try {
   const { values, positionals } = parseArgs({ allowPositionals: true, options: { account: { type: 'string' } } })
   const [which] = positionals
   const account = values.account ?? ''
-  if ((which !== 'service' && which !== 'boundary') || !/^\d{12}$/.test(account)) throw new ConfigError([usage])
+  if ((which !== 'service' && which !== 'boundary') || !/^\d{12}$/.test(account)) throw new Error('give service or boundary, and --account with 12 digits')
   const config = readConfig(process.env)
-  const profiles = config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(readFileSync(config.JOB_ACCESS_PROFILES, 'utf8'), config.JOB_ACCESS_PROFILES)) : []
+  const profiles = config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(config.JOB_ACCESS_PROFILES)) : []
   const options = {
     partition: config.JOB_ACCESS_PARTITION,
     accountId: account,
@@ -25,6 +25,6 @@ try {
   const policy = which === 'service' ? servicePolicy(options) : boundaryPolicy(options)
   process.stdout.write(`${JSON.stringify(policy, null, 2)}\n`)
 } catch (error) {
-  process.stderr.write(error instanceof ConfigError ? `${error.faults.join('\n')}\n` : `${usage}${String(error)}\n`)
+  process.stderr.write(error instanceof ConfigError ? `${error.message}\n` : `${usage}${String(error)}\n`)
   process.exitCode = 1
 }

@@ -2,15 +2,13 @@ import type { IssuerEntry } from './config.ts'
 import { TokenRefusedError } from './identity.ts'
 
 /**
- * Claims are named by JSON pointers (RFC 6901): Kubernetes has a claim that is literally called `kubernetes.io`,
- * so a dotted path could not tell the key from the way to it.
+ * Claims are named by JSON pointers (RFC 6901), because a dotted path would be ambiguous: Kubernetes has a claim whose name is
+ * `kubernetes.io`.
  */
-export type Claims = Readonly<Record<string, unknown>>
+type Claims = Readonly<Record<string, unknown>>
 
-export const pointerForm = '^(/([^~/]|~[01])+)+$'
-
-/** The value a pointer leads to, undefined when there is none. Own keys of objects only, no array indices. */
-export function claimAt (claims: Claims, pointer: string): unknown {
+/** The value at a pointer; undefined when there is none. Follows only own keys of objects, no array indices. */
+function claimAt (claims: Claims, pointer: string): unknown {
   let value: unknown = claims
   for (const part of pointer.slice(1).split('/')) {
     const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
@@ -23,23 +21,23 @@ export function claimAt (claims: Claims, pointer: string): unknown {
 type Scalar = string | number | boolean
 const isScalar = (value: unknown): value is Scalar => ['string', 'number', 'boolean'].includes(typeof value)
 
-/** Every required claim must equal one of the values given for it; of a claim that is a list, one element must. */
+/** Every required claim must equal one of its accepted values. In a claim that is a list, one element must. */
 export function requireClaims (claims: Claims, required: NonNullable<IssuerEntry['requiredClaims']>): void {
   for (const [pointer, wanted] of Object.entries(required)) {
     const value = claimAt(claims, pointer)
     if (value === undefined) throw new TokenRefusedError('claim-missing', { claim: pointer })
-    const accepted: readonly unknown[] = Array.isArray(wanted) ? wanted : [wanted]
+    const accepted: readonly unknown[] = [wanted].flat()
     const given: readonly unknown[] = Array.isArray(value) ? value : [value]
-    if (!given.some(one => accepted.includes(one))) throw new TokenRefusedError('claim-wrong', { claim: pointer })
+    if (!given.some(element => accepted.includes(element))) throw new TokenRefusedError('claim-wrong', { claim: pointer })
   }
 }
 
-// The form of job.team in src/request.ts. It has no `*`, so a claim can make nobody an administrator: only `map` can.
+// The pattern of job.team in src/request.ts. It excludes `*`, so a claim alone makes nobody an administrator: only `map` can.
 const teamForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 
 /**
- * The teams a token speaks for. The claim is a string or a list of strings. With `map` only mapped values count;
- * without, each value is a team name and must look like one.
+ * The teams of a token. The claim is a string or a list of strings. With `map`, only mapped values count. Without it, each
+ * value must be a valid team name.
  */
 export function teamsOf (claims: Claims, { claim, map }: IssuerEntry['team']): string[] {
   const value = claimAt(claims, claim)
@@ -59,9 +57,9 @@ export function teamsOf (claims: Claims, { claim, map }: IssuerEntry['team']): s
   return [...teams]
 }
 
-const longestAttribute = 1024
+const maxAttributeLength = 1024
 
-/** Attributes for guardrails. A claim that is not there leaves no attribute; one that is no scalar is refused. */
+/** Attributes for guardrails. A missing claim gives no attribute. A claim that is not a scalar is refused. */
 export function attributesOf (claims: Claims, pointers: Record<string, string>): Record<string, string> {
   const attributes: Record<string, string> = {}
   for (const [name, pointer] of Object.entries(pointers)) {
@@ -69,7 +67,7 @@ export function attributesOf (claims: Claims, pointers: Record<string, string>):
     if (value === undefined || value === null) continue
     if (!isScalar(value)) throw new TokenRefusedError('claim-wrong', { claim: pointer })
     const text = String(value)
-    if (text.length > longestAttribute) throw new TokenRefusedError('claim-wrong', { claim: pointer })
+    if (text.length > maxAttributeLength) throw new TokenRefusedError('claim-wrong', { claim: pointer })
     attributes[name] = text
   }
   return attributes

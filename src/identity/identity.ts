@@ -1,28 +1,28 @@
 import { ProblemError } from '../problems.ts'
 
-/** Who asks: what a verified bearer token says, and nothing the caller says otherwise. */
+/** The caller, as a verified bearer token describes it. Nothing else in the request has any influence. */
 export interface Identity {
   /** `token:<id>` or `oidc:<issuer name>#<sub>`: stable, unique, safe to log. */
   id: string
   kind: 'token' | 'oidc'
-  /** Teams whose grants this identity may touch; `*` is every team (administrators). Never empty. */
+  /** Teams whose grants this identity may use. `*`: every team (administrators). Never empty. */
   teams: string[]
   /** For guardrails: `namespace`, `repository`, ... as configured. OIDC identities always have `issuer`, the configured name. */
   attributes: Record<string, string>
-  /** Epoch milliseconds at which the token itself ends; null: never. */
+  /** Epoch milliseconds at which the token expires; null: never. */
   expiresAt: number | null
 }
 
 export interface Authenticator {
   /**
-   * Takes the raw Authorization header. Rejects with ProblemError `unauthenticated` (always with the same text, whatever
-   * failed) or ProblemError `identity-unavailable` (the issuer of this token cannot be asked for its keys).
-   * `onRefusal` is told the reason of this one refusal, e.g. to log it under the request's id.
+   * Takes the raw Authorization header. Rejects with ProblemError `unauthenticated`, always with the same text, or with
+   * ProblemError `identity-unavailable` when the keys of the token's issuer cannot be fetched.
+   * `onRefusal` gets the reason of a refusal, e.g. to log it with the id of the request.
    */
   authenticate(authorizationHeader: string | undefined, onRefusal?: OnRefusal): Promise<Identity>
 }
 
-/** Why a token was refused: for the log and the audit, never for the caller. */
+/** Why a token was refused. For the log and the audit only: the caller never sees it. */
 export type RefusalReason =
   | 'header-missing'
   | 'header-malformed'
@@ -44,11 +44,11 @@ export type RefusalReason =
   | 'claim-wrong'
   | 'team-missing'
 
-/** Details are short, free of control characters and never hold the token or a part of its signature. */
+/** Short, without control characters, and never with the token or a part of its signature. */
 export type RefusalDetails = Record<string, string | number>
 export type OnRefusal = (reason: RefusalReason, details: RefusalDetails) => void
 
-/** What a verifier throws; the authenticator turns it into a problem and reports it. */
+/** Thrown by the verification of tokens. The authenticator reports it and answers with a problem. */
 export class TokenRefusedError extends Error {
   override name = 'TokenRefusedError'
   readonly reason: RefusalReason
@@ -61,7 +61,7 @@ export class TokenRefusedError extends Error {
   }
 }
 
-/** One text for every cause, so that a caller cannot probe which check stopped it. */
+/** The same text for every reason, so that a caller cannot find out which check failed. */
 export function unauthenticated (): ProblemError {
   return new ProblemError('unauthenticated', {
     detail: 'The Authorization header carries no token that this service accepts.',
@@ -72,19 +72,8 @@ export function unauthenticated (): ProblemError {
 
 export function identityUnavailable (retryAfterSeconds: number): ProblemError {
   return new ProblemError('identity-unavailable', {
-    detail: 'The keys of the token’s issuer cannot be had at the moment, so the token can be neither accepted nor refused.',
+    detail: 'The keys of the token’s issuer cannot be fetched at the moment, so the token cannot be verified.',
     hint: 'Try again with the same token.',
     retryAfterSeconds
   })
-}
-
-// RFC 6750 section 2.1: b64token. Anything else in a header is a trick or a mistake.
-const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*)$/i
-
-/** The token of a Bearer header (RFC 9110 section 11.4: the scheme ignores case, one or more spaces follow it). */
-export function bearerToken (header: string | undefined): string {
-  if (header === undefined || header === '') throw new TokenRefusedError('header-missing')
-  const token = bearer.exec(header)?.[1]
-  if (token === undefined) throw new TokenRefusedError('header-malformed')
-  return token
 }

@@ -4,21 +4,21 @@ import type { IssuerEntry } from './config.ts'
 import { TokenRefusedError, type Identity } from './identity.ts'
 import { IssuerUnavailableError, issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
 
-/** Bytes of a compact JWT; Kubernetes' and GitHub's are between 1 and 3 KB. */
-export const largestToken = 16 * 1024
-const longestSubject = 512
+/** The compact JWTs of Kubernetes and GitHub have between 1 and 3 KB. */
+const maxTokenBytes = 16 * 1024
+const maxSubjectLength = 512
 
-export const defaultAlgorithms = ['RS256', 'PS256', 'ES256', 'EdDSA']
+const defaultAlgorithms = ['RS256', 'PS256', 'ES256', 'EdDSA']
 
-// Text of an unverified token that goes to the log: short, printable ASCII.
-const clip = (value: unknown) => String(value).slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+// Text of an unverified token for the log: short, printable ASCII.
+const loggable = (value: unknown) => String(value).slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 
-// Signed statements of other kinds by the same issuer (logout tokens, security events) are not identity tokens: RFC 8725 section 3.11.
-const tokenTypes = new Set(['jwt', 'at+jwt', 'application/jwt', 'application/at+jwt'])
+// An issuer also signs JWTs that identify no caller (logout tokens, security events). RFC 8725 section 3.11.
+const acceptedTypes = new Set(['jwt', 'at+jwt', 'application/jwt', 'application/at+jwt'])
 
 /**
- * Verifies JWTs of the configured issuers. The issuer is picked by the unverified `iss` among these alone, before any fetch;
- * only its own keys, algorithms and audience then count. Rejects with TokenRefusedError or IssuerUnavailableError.
+ * Verifies JWTs of the configured issuers. The unverified `iss` selects one of them, before any fetch. The token is then verified
+ * with the keys, algorithms and audience of this issuer alone. Rejects with TokenRefusedError or IssuerUnavailableError.
  */
 export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps): (token: string) => Promise<Identity> {
   const issuers = new Map(entries.map(entry => [entry.issuer, {
@@ -36,10 +36,10 @@ export function oidcTokens (entries: readonly IssuerEntry[], deps: KeySourceDeps
   }]))
 
   return async token => {
-    if (Buffer.byteLength(token) > largestToken) throw new TokenRefusedError('token-oversize')
+    if (Buffer.byteLength(token) > maxTokenBytes) throw new TokenRefusedError('token-oversize')
     const { header, issuer } = unverified(token)
     const known = issuers.get(issuer)
-    if (!known) throw new TokenRefusedError('issuer-unknown', { iss: clip(issuer) })
+    if (!known) throw new TokenRefusedError('issuer-unknown', { iss: loggable(issuer) })
     const { entry, keys } = known
     try {
       checkHeader(header)
@@ -66,10 +66,10 @@ function unverified (token: string): { header: ProtectedHeaderParameters, issuer
 }
 
 function checkHeader (header: ProtectedHeaderParameters): void {
-  // No extension is understood here, so every critical one is refused (RFC 7515 section 4.1.11), `b64` with them.
+  // No extension is supported, so every critical one is refused (RFC 7515 section 4.1.11), also `b64`.
   if (Object.hasOwn(header, 'crit')) throw new TokenRefusedError('header-refused', { header: 'crit' })
   const { typ } = header
-  if (typ !== undefined && !(typeof typ === 'string' && tokenTypes.has(typ.toLowerCase()))) throw new TokenRefusedError('header-refused', { header: 'typ' })
+  if (typ !== undefined && !(typeof typ === 'string' && acceptedTypes.has(typ.toLowerCase()))) throw new TokenRefusedError('header-refused', { header: 'typ' })
 }
 
 async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntry, now: Date): Promise<JWTPayload> {
@@ -87,19 +87,19 @@ async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntr
 
 function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identity {
   const { aud, exp, iat, sub } = claims
-  // A token that is also for somebody else could be replayed here by that somebody.
+  // Another audience of the same token could replay it here.
   if (Array.isArray(aud) && aud.length !== 1) throw new TokenRefusedError('audience-wrong')
   if (exp === undefined) throw new TokenRefusedError('claim-missing', { claim: '/exp' })
-  // jose looks at iat only when an age is set.
+  // jose checks iat only when a maximum age is set.
   if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) throw new TokenRefusedError('token-not-yet-valid', { claim: '/iat' })
-  // The subject goes into ids, logs and the audit: printable, bounded.
-  if (typeof sub !== 'string' || sub.length > longestSubject || !/^[\x21-\x7e]+$/.test(sub)) throw new TokenRefusedError('claim-wrong', { claim: '/sub' })
+  // The subject becomes part of ids, logs and the audit, so it must be printable and short.
+  if (typeof sub !== 'string' || sub.length > maxSubjectLength || !/^[\x21-\x7e]+$/.test(sub)) throw new TokenRefusedError('claim-wrong', { claim: '/sub' })
   requireClaims(claims, entry.requiredClaims ?? {})
   return {
     id: `oidc:${entry.name}#${sub}`,
     kind: 'oidc',
     teams: teamsOf(claims, entry.team),
-    // Last, so that no claim can pass for another issuer: two clusters may both have a namespace `nlp`.
+    // `issuer` comes last, so that no claim can replace it: two clusters may both have a namespace `nlp`.
     attributes: { ...attributesOf(claims, entry.attributes ?? {}), issuer: entry.name },
     expiresAt: exp * 1000
   }
@@ -119,6 +119,6 @@ function refusalOf (error: unknown): TokenRefusedError {
   if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return new TokenRefusedError('algorithm-refused')
   if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) return new TokenRefusedError('key-unknown')
   if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return new TokenRefusedError('token-malformed')
-  // What is left is a key that cannot be used (too short, private, broken). Whatever it is, it is no identity.
-  return new TokenRefusedError('key-unfit', { error: error instanceof Error ? clip(error.message) : 'unknown' })
+  // Any other error: the key cannot be used (too short, private, invalid).
+  return new TokenRefusedError('key-unfit', { error: error instanceof Error ? loggable(error.message) : 'unknown' })
 }

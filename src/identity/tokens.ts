@@ -2,24 +2,24 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { TokenEntry } from './config.ts'
 import { TokenRefusedError, type Identity } from './identity.ts'
 
-/** A fixed prefix lets secret scanners and our own redaction find a leaked token. */
-export const tokenPrefix = 'jat_'
+/** Secret scanners find a leaked token by its fixed prefix. */
+const tokenPrefix = 'jat_'
 const tokenForm = /^jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}$/
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest()
 
-/** A new token, `jat_<id>_<32 random bytes as base64url>`, and the hash that goes into the config. */
+/** A new token, `jat_<id>_<32 random bytes as base64url>`, and its hash for the config. */
 export function mintToken (id: string, random: (bytes: number) => Buffer = randomBytes): { token: string, sha256: string } {
   const token = `${tokenPrefix}${id}_${random(32).toString('base64url')}`
-  if (!tokenForm.test(token)) throw new RangeError('A token id is 1 to 63 of a-z, 0-9 and -, and starts with a letter or digit.')
+  if (!tokenForm.test(token)) throw new RangeError('A token id has 1 to 63 characters of a-z, 0-9 and -, and starts with a letter or digit.')
   return { token, sha256: sha256(token).toString('hex') }
 }
 
 export const looksLikeStaticToken = (token: string) => token.startsWith(tokenPrefix)
 
 /**
- * Verifies static tokens. The form is fixed because only 256 random bits make an unsalted, fast hash safe to keep.
- * Every entry is compared, whether or not an earlier one matched, so time tells neither which nor how nearly.
+ * Verifies static tokens. Only tokens in the form of mintToken() are accepted: an unsalted, fast hash is safe only for a secret of
+ * 256 random bits. All entries are always compared, so that the time reveals neither which one matched nor how nearly.
  */
 export function staticTokens (entries: readonly TokenEntry[], now: () => Date): (token: string) => Identity {
   const known = entries.map(entry => ({
@@ -36,7 +36,7 @@ export function staticTokens (entries: readonly TokenEntry[], now: () => Date): 
     }
     if (!tokenForm.test(token) || !found) throw new TokenRefusedError('token-unknown')
     const { entry, expiresAt } = found
-    // NaN would compare false and never expire; the config check refuses it, and this does not rely on that.
+    // Written so that NaN means expired, although the check of the config already refuses such an expiresAt.
     if (expiresAt !== null && !(now().getTime() < expiresAt)) throw new TokenRefusedError('token-expired', { token: entry.id })
     return {
       id: `token:${entry.id}`,

@@ -2,8 +2,8 @@ import { setImmediate } from 'node:timers/promises'
 import { CompiledQuery, type Kysely } from 'kysely'
 import type { Tables } from './rows.ts'
 
-/** At most this many writes share a commit, so that reads get their turn. */
-const mostTogether = 64
+/** Between two commits, reads get their turn. */
+const maxWritesPerCommit = 64
 
 interface Write {
   work: (tx: Kysely<Tables>) => Promise<unknown>
@@ -11,36 +11,36 @@ interface Write {
   reject: (error: unknown) => void
 }
 
-export interface GroupCommits {
+interface GroupCommits {
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
-  /** Resolves when every write taken so far is settled. */
+  /** Resolves when every write so far is settled. */
   idle(): Promise<void>
 }
 
 /**
- * Lets the writes that arrive together share one commit, and so one sync of the disk, which on SQLite is most of a
- * write's cost and holds up the event loop. Each write is a savepoint: one that throws undoes itself alone. None is
- * acknowledged before the commit is on disk; when that fails, all of them reject.
- * @param untilFree runs a transaction again when another process holds the file
+ * Puts the writes of one turn of the event loop into one commit, and so into one sync of the disk: on SQLite the sync is most
+ * of the cost of a write and blocks the event loop. Each write has its own savepoint, so that an error rolls back this write
+ * alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
+ * @param retryWhileBusy runs a transaction again while another process has the file locked
  */
 export function groupCommits (
   db: Kysely<Tables>,
-  untilFree: <T>(attempt: () => Promise<T>) => Promise<T>
+  retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>
 ): GroupCommits {
   const waiting: Write[] = []
   let draining: Promise<void> | undefined
 
   async function drain (): Promise<void> {
-    // whatever else this turn of the event loop brings joins in
+    // Waits for the other writes of this turn of the event loop.
     await setImmediate()
-    while (waiting.length > 0) await settle(waiting.splice(0, mostTogether))
+    while (waiting.length > 0) await settle(waiting.splice(0, maxWritesPerCommit))
     draining = undefined
   }
 
   async function settle (writes: Write[]): Promise<void> {
     try {
-      const answers = await untilFree(() => db.connection().execute((tx) => together(tx, writes)))
-      for (const answer of answers) answer()
+      const settlements = await retryWhileBusy(() => db.connection().execute((tx) => runInOneTransaction(tx, writes)))
+      for (const settleWrite of settlements) settleWrite()
     } catch (error) {
       for (const write of writes) write.reject(error)
     }
@@ -57,21 +57,22 @@ export function groupCommits (
   }
 }
 
-async function together (tx: Kysely<Tables>, writes: Write[]): Promise<Array<() => void>> {
+/** Resolves with one function per write, which settles it. They are called after the commit. */
+async function runInOneTransaction (tx: Kysely<Tables>, writes: Write[]): Promise<Array<() => void>> {
   await run(tx, 'begin')
   try {
-    const answers: Array<() => void> = []
-    for (const write of writes) answers.push(await alone(tx, write))
+    const settlements: Array<() => void> = []
+    for (const write of writes) settlements.push(await runInSavepoint(tx, write))
     await run(tx, 'commit')
-    return answers
+    return settlements
   } catch (error) {
-    // it fails when SQLite has rolled back by itself (disk full, I/O error): the first error is the one to report
+    // The rollback fails when SQLite has already rolled back by itself (disk full, I/O error). The first error is the one to report.
     await run(tx, 'rollback').catch(() => {})
     throw error
   }
 }
 
-async function alone (tx: Kysely<Tables>, { work, resolve, reject }: Write): Promise<() => void> {
+async function runInSavepoint (tx: Kysely<Tables>, { work, resolve, reject }: Write): Promise<() => void> {
   await run(tx, 'savepoint one')
   try {
     const value = await work(tx)

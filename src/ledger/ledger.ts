@@ -2,55 +2,55 @@ import type { GrantEvent } from '../domain/events.ts'
 import type { Grant, GrantState } from '../domain/grant.ts'
 
 /**
- * The ledger: what was promised and what became of it. SQLite and PostgreSQL behind one interface.
- * Every method is one transaction. Errors of the store reject with LedgerUnavailableError: whether a write took effect is then
- * unknown. Anything else that rejects is a bug.
+ * The ledger: every grant and its history, in SQLite or PostgreSQL.
+ * Each method is one transaction. When the database fails, it rejects with LedgerUnavailableError: it is then unknown whether a
+ * write took effect. Any other rejection, except those named below, is a bug.
  */
 export interface Ledger {
   /**
-   * Writes the intent: a `pending` grant and its first event, in one transaction with the limits.
-   * A grant of the same owner with the same idempotency key is returned instead (`existing`), nothing is written.
-   * `limits` count outstanding grants (pending, active, revoking): over it, `limited`, nothing is written.
+   * Writes the intent: a `pending` grant and its first event, in one transaction with the check of the limits.
+   * When the owner already has a grant with the same idempotency key, that one is returned (`existing`) and nothing is written.
+   * `limits` are for outstanding grants (pending, active, revoking). When one is reached: `limited`, and nothing is written.
    */
   begin(grant: NewGrant, event: NewEvent, limits: { perOwner: number, total: number }): Promise<BeginResult>
 
   get(id: string): Promise<Grant | undefined>
 
-  /** Newest first. `after` is the id of the last grant of the page before. */
+  /** Newest first. `after` is the id of the last grant of the previous page. */
   list(filter: GrantFilter, page: { limit: number, after?: string }): Promise<Grant[]>
 
   /**
-   * Takes the grant for an operation until `until`; undefined when it is unknown or another holds it at `now`.
-   * The claim is a version: update() with an older one fails.
+   * Claims the grant for an operation until `until`. Undefined when there is no such grant, or another claim on it is valid at
+   * `now`. A claim raises the version, so that update() with an older version fails.
    */
   claim(id: string, now: number, until: number): Promise<Grant | undefined>
 
   /**
-   * Changes a grant and appends its event, in one transaction. `grant.version` must be the stored one
-   * (else StaleGrantError). `change.state`, when given, must be a legal next state (else IllegalTransitionError); leave it out to keep the
-   * state. A change to an end sets dueAt to null too. Returns the grant as stored.
-   * `change` may set claimedUntil to null: the operation is over.
+   * Changes a grant and appends its event, in one transaction. Returns the grant as stored.
+   * `grant.version` must be the stored version (else StaleGrantError). `change.state`, when given, must be a legal next state
+   * (else IllegalTransitionError). A change to an end state must also set dueAt to null. Setting claimedUntil to null releases
+   * the claim.
    */
   update(grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number): Promise<Grant>
 
   /**
-   * Claims up to `limit` grants with dueAt <= now that nobody holds, oldest due first.
-   * Replicas side by side never get the same grant (FOR UPDATE SKIP LOCKED on PostgreSQL).
+   * Claims up to `limit` unclaimed grants with dueAt <= now, oldest due first.
+   * Two replicas never get the same grant (FOR UPDATE SKIP LOCKED on PostgreSQL).
    */
   claimDue(now: number, until: number, limit: number): Promise<Grant[]>
 
-  /** Which of these user names belong to an outstanding grant. */
+  /** The names, among these, of principals of outstanding grants. */
   known(names: string[]): Promise<Set<string>>
 
   events(grantId: string): Promise<GrantEvent[]>
 
   /**
-   * Grants by state; the earliest expiresAt, at or before `now`, of an outstanding grant; and the earliest dueAt, at or before
-   * `now`, of a grant that nobody holds, which is what the sweeper is behind by.
+   * The number of grants by state; the earliest expiresAt <= now of an outstanding grant; and the earliest dueAt <= now of an
+   * unclaimed grant, which shows how far the sweeper is behind.
    */
   stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null, oldestDue: number | null }>
 
-  /** Cheap; rejects when the store does not answer. */
+  /** A cheap check; rejects when the database does not answer. */
   ping(): Promise<void>
   close(): Promise<void>
 }
@@ -65,12 +65,18 @@ export type BeginResult =
 export type GrantChange = Partial<Omit<Grant, 'id' | 'owner' | 'team' | 'jobId' | 'requestHash' | 'createdAt' | 'version' | 'updatedAt'>>
 
 export interface GrantFilter {
-  /** Teams the caller may see; undefined: all. */
+  /** Only grants of these teams; undefined: of all teams. */
   teams?: string[]
   states?: GrantState[]
   jobId?: string
 }
 
-export class LedgerUnavailableError extends Error { override name = 'LedgerUnavailableError' }
-export class StaleGrantError extends Error { override name = 'StaleGrantError' }
-export class IllegalTransitionError extends Error { override name = 'IllegalTransitionError' }
+export class LedgerError extends Error { override name = 'LedgerError' }
+/** The database cannot be reached, or failed. */
+export class LedgerUnavailableError extends LedgerError { override name = 'LedgerUnavailableError' }
+export class StaleGrantError extends LedgerError { override name = 'StaleGrantError' }
+export class IllegalTransitionError extends LedgerError { override name = 'IllegalTransitionError' }
+/** The URL of the database cannot be used. Its message never contains the URL, which may have a password. */
+export class LedgerUrlError extends LedgerError { override name = 'LedgerUrlError' }
+/** A newer version of this service has migrated the database. An older one would lose what it does not know. */
+export class SchemaTooNewError extends LedgerError { override name = 'SchemaTooNewError' }

@@ -1,15 +1,12 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
-import type { Tables } from './rows.ts'
-import type { Dialect } from './store.ts'
+import { SchemaTooNewError } from './ledger.ts'
+import { allOwners, type Dialect, type Tables } from './rows.ts'
 
 const migrationTable = 'ledger_migration'
 
-/** The database was migrated by a newer version of this service; an older one could not keep what it does not know. */
-export class SchemaTooNewError extends Error { override name = 'SchemaTooNewError' }
-
 /**
- * Brings the schema up to date, under a lock: replicas that start together wait for each other.
- * Rejects with SchemaTooNewError, or with what the database threw.
+ * Brings the schema up to date, under a lock, so that replicas that start at the same time wait for each other.
+ * Rejects with SchemaTooNewError, or with the error of the database.
  */
 export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
   const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect) }
@@ -21,14 +18,14 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
   })
   const { error } = await migrator.migrateToLatest()
   if (!error) return
-  const unknown = (await executed(db)).filter((name) => !Object.hasOwn(migrations, name))
+  const unknown = (await appliedMigrations(db)).filter((name) => !Object.hasOwn(migrations, name))
   if (unknown.length === 0) throw error
   throw new SchemaTooNewError(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
     'Start the newer version, or restore a backup from before its migration.')
 }
 
-/** None when the table cannot be read: then the error that led here says more. */
-async function executed (db: Kysely<Tables>): Promise<string[]> {
+/** Empty when the table cannot be read: the error of the migration then says more. */
+async function appliedMigrations (db: Kysely<Tables>): Promise<string[]> {
   try {
     const { rows } = await sql<{ name: string }>`select name from ${sql.table(migrationTable)}`.execute(db)
     return rows.map((row) => row.name)
@@ -37,16 +34,32 @@ async function executed (db: Kysely<Tables>): Promise<string[]> {
   }
 }
 
+/**
+ * Counts the outstanding grants again, at start, so that wrong counts (rows changed by hand, a restored table) do not refuse
+ * grants forever. The lock waits for transactions that are counting, and makes later ones wait until all outstanding grants are
+ * counted.
+ */
+export async function recount (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    if (dialect === 'postgres') await sql`lock table grant_counts in exclusive mode`.execute(tx)
+    await tx.deleteFrom('grant_counts').execute()
+    await sql`
+      insert into grant_counts (owner, outstanding)
+      select owner, count(*) from grants where due_at is not null group by owner
+      union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null`.execute(tx)
+  })
+}
+
 const grants = (dialect: Dialect): Migration => ({
   async up (db) {
     const integer = sql.raw(dialect === 'sqlite' ? 'integer' : 'bigint')
     const strict = sql.raw(dialect === 'sqlite' ? 'strict' : '')
     const strictWithoutRowid = sql.raw(dialect === 'sqlite' ? 'strict, without rowid' : '')
-    // ids sort by their bytes whatever the database's locale
+    // Ids sort by their bytes, whatever the locale of the database.
     const bytewise = sql.raw(dialect === 'sqlite' ? '' : 'collate "C"')
 
-    // The last check: a grant that may still be alive always has a moment at which the sweeper looks at it again.
-    // With it, `due_at is not null` means outstanding, and partial indexes can say so in both dialects.
+    // The last check: an outstanding grant always has a time at which the sweeper looks at it again.
+    // So `due_at is not null` means outstanding, and both databases can use it in partial indexes.
     await sql`
       create table grants (
         id text ${bytewise} primary key not null check (id <> ''),
@@ -111,23 +124,23 @@ const grants = (dialect: Dialect): Migration => ({
   }
 })
 
-/** The history is append-only and what a grant is about never changes: the database itself sees to it. */
+/** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */
 const guards = (dialect: Dialect): Migration => ({
   up: dialect === 'sqlite' ? sqliteGuards : postgresGuards
 })
 
-const fixed = 'id, owner, team, job_id, request_hash, created_at'
+const fixedColumns = 'id, owner, team, job_id, request_hash, created_at'
 
 async function sqliteGuards (db: Kysely<unknown>): Promise<void> {
   const guard = (name: string, when: string, what: string) =>
     sql.raw(`create trigger ${name} before ${when} begin select raise(abort, '${what}'); end`).execute(db)
   await guard('grant_events_keep', 'update on grant_events', 'events are append-only')
   await guard('grant_events_stay', 'delete on grant_events', 'events are append-only')
-  // INSERT OR REPLACE deletes without firing delete triggers (sqlite.org/lang_conflict.html)
+  // INSERT OR REPLACE deletes without firing delete triggers (sqlite.org/lang_conflict.html).
   const taken = 'when exists (select 1 from grant_events e where e.grant_id = new.grant_id and e.version = new.version)'
   await guard('grant_events_append', `insert on grant_events ${taken}`, 'events are append-only')
   await guard('grants_stay', 'delete on grants', 'grants are never deleted')
-  await guard('grants_fixed', `update of ${fixed} on grants`, `${fixed} of a grant never change`)
+  await guard('grants_fixed', `update of ${fixedColumns} on grants`, `${fixedColumns} of a grant never change`)
 }
 
 async function postgresGuards (db: Kysely<unknown>): Promise<void> {
@@ -141,5 +154,5 @@ async function postgresGuards (db: Kysely<unknown>): Promise<void> {
     sql.raw(`create trigger ${name} before ${when} for each statement execute function ledger_refuse('${what}')`).execute(db)
   await guard('grant_events_append_only', 'update or delete or truncate on grant_events', 'events are append-only')
   await guard('grants_stay', 'delete or truncate on grants', 'grants are never deleted')
-  await guard('grants_fixed', `update of ${fixed} on grants`, `${fixed} of a grant never change`)
+  await guard('grants_fixed', `update of ${fixedColumns} on grants`, `${fixedColumns} of a grant never change`)
 }

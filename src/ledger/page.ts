@@ -6,65 +6,65 @@ import type { GrantRow, Tables } from './rows.ts'
 type Db = Kysely<Tables>
 type Page = Parameters<Ledger['list']>[1]
 
-/** One walk down one index. */
+/** A part of the union: the grants of one team, of one state, or of both, which one index has in order. */
 interface Branch { team?: string, state?: GrantState }
 
-/** SQLite takes 500 branches of a union by default (sqlite.org/limits.html); planning them costs long before. */
-const branchesAtMost = 100
+/** SQLite allows 500 branches of a union by default (sqlite.org/limits.html), but planning is slow long before that. */
+const maxBranches = 100
 
 const everyState = Object.keys(transitions).length
 
 /**
- * One page of grants, newest first; costs the same however many grants there are.
+ * One page of grants, newest first. Its cost does not grow with the number of grants.
  *
- * `team IN (…) AND state IN (…) ORDER BY id DESC LIMIT n` makes both databases either sort every grant of those teams or
- * walk the whole table for a rare state. Instead each (team, state) is walked down its own index for at most n ids, and the
- * n newest of all of them are fetched.
+ * For `team IN (…) AND state IN (…) ORDER BY id DESC LIMIT n`, both databases either sort all grants of those teams, or scan
+ * the whole table for a rare state. Instead the n newest ids of each (team, state) are read from its index, and the n newest
+ * of all these are fetched.
  */
 export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<GrantRow[]> {
   checkLimit(page.limit)
-  // A list that names nothing matches nothing: a caller with no team sees no grant.
+  // An empty list matches nothing: a caller without a team sees no grant.
   if (filter.teams?.length === 0 || filter.states?.length === 0) return []
 
   const branches = filter.jobId === undefined ? branchesOf(filter) : undefined
   const [first, ...rest] = branches ?? []
-  if (!first) return await filtered(db, filter, page)
-  const ids = rest.reduce((union, branch) => union.unionAll(walk(db, branch, page)), walk(db, first, page))
+  if (!first) return await filteredPage(db, filter, page)
+  const ids = rest.reduce((union, branch) => union.unionAll(newestIds(db, branch, page)), newestIds(db, first, page))
   return await db.selectFrom('grants').selectAll()
     .where('id', 'in', db.selectFrom(ids.as('ids')).select('id').orderBy('id', 'desc').limit(page.limit))
     .orderBy('id', 'desc')
     .execute()
 }
 
-/** SQLite takes a negative limit for none. */
+/** For SQLite, a negative limit means no limit. */
 export function checkLimit (limit: number): void {
   if (!Number.isInteger(limit) || limit < 1) throw new RangeError('limit must be a positive integer')
 }
 
-/** Undefined when there would be too many. */
+/** Undefined when there would be more than maxBranches. */
 function branchesOf (filter: GrantFilter): Branch[] | undefined {
   const teams = new Set(filter.teams)
   const states = new Set(filter.states)
   if (states.size === everyState) states.clear()
-  if (Math.max(teams.size, 1) * Math.max(states.size, 1) > branchesAtMost) return undefined
+  if (Math.max(teams.size, 1) * Math.max(states.size, 1) > maxBranches) return undefined
   const byTeam: Branch[] = teams.size === 0 ? [{}] : [...teams].map((team) => ({ team }))
   return states.size === 0 ? byTeam : byTeam.flatMap((branch) => [...states].map((state) => ({ ...branch, state })))
 }
 
-const walk = (db: Db, { team, state }: Branch, { after, limit }: Page) => {
+const newestIds = (db: Db, { team, state }: Branch, { after, limit }: Page) => {
   let ids = db.selectFrom('grants').select('id').orderBy('id', 'desc').limit(limit)
   if (team !== undefined) ids = ids.where('team', '=', team)
   if (state !== undefined) ids = ids.where('state', '=', state)
   if (after !== undefined) ids = ids.where('id', '<', after)
-  // SQLite takes a limit inside a union only in a subquery
+  // Inside a union, SQLite allows a limit only in a subquery.
   return db.selectFrom(ids.as('branch')).select('id')
 }
 
 /**
- * For a job, whose grants are few, or for more teams than are worth a branch each: down the index of the job, or of all
- * grants, leaving out what does not match. The concatenations keep the planner from taking another index and sorting.
+ * For a job, which has few grants, or for too many teams: reads the index of the job, or of all grants, and filters.
+ * The concatenations keep the planner from choosing another index and sorting.
  */
-const filtered = async (db: Db, { teams, states, jobId }: GrantFilter, { after, limit }: Page): Promise<GrantRow[]> => {
+const filteredPage = async (db: Db, { teams, states, jobId }: GrantFilter, { after, limit }: Page): Promise<GrantRow[]> => {
   let rows = db.selectFrom('grants').selectAll().orderBy('id', 'desc').limit(limit)
   if (jobId !== undefined) rows = rows.where('job_id', '=', jobId)
   if (teams !== undefined) rows = rows.where(sql<string>`team || ''`, 'in', teams)

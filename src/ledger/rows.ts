@@ -1,12 +1,15 @@
-import type { Generated, Selectable } from 'kysely'
+import { sql, type Generated, type InsertQueryBuilder, type Kysely, type Selectable, type UpdateQueryBuilder } from 'kysely'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { GrantEvent } from '../domain/events.ts'
 import type { Ending, Grant, GrantState } from '../domain/grant.ts'
+import type { NewEvent } from './ledger.ts'
+
+export type Dialect = 'sqlite' | 'postgres'
 
 /**
- * The tables as the database has them, and the way between a row and a grant.
- * Instants are epoch milliseconds; what is a structure in the grant is JSON text (never jsonb: it would
- * reorder the keys of a policy, and policyHash is over its text).
+ * The tables, the mapping between a row and a grant, and the writing of a grant with its event and the counts.
+ * Instants are epoch milliseconds. Structures are stored as JSON text, never as jsonb: it would reorder the keys of a policy,
+ * and policyHash is the hash of its text.
  */
 export interface Tables {
   grants: GrantTable
@@ -14,7 +17,7 @@ export interface Tables {
   grant_counts: CountTable
 }
 
-export interface GrantTable {
+interface GrantTable {
   id: string
   state: GrantState
   ending: Ending | null
@@ -23,6 +26,7 @@ export interface GrantTable {
   job_id: string
   idempotency_key: string | null
   request_hash: string
+  /** Grant.spec. Renaming the column would need a migration. */
   admitted: string
   policy: string
   policy_hash: string
@@ -47,8 +51,8 @@ export interface GrantTable {
   version: Generated<number>
 }
 
-/** An event's number is the version its grant had after it: unique, in order, and with no sequence to maintain. */
-export interface EventTable {
+/** An event is numbered by the version that its grant had after it: unique, in order, and without a sequence to maintain. */
+interface EventTable {
   grant_id: string
   version: number
   at: number
@@ -59,11 +63,14 @@ export interface EventTable {
   detail: string
 }
 
-/** Outstanding grants of an owner; owner '' holds the total. Kept in the same transaction as the grants. */
-export interface CountTable {
+/** The number of outstanding grants of each owner, changed in the same transaction as the grants. */
+interface CountTable {
   owner: string
   outstanding: number
 }
+
+/** The owner in grant_counts whose row is the total of all owners. */
+export const allOwners = ''
 
 export type GrantRow = Selectable<GrantTable>
 
@@ -95,8 +102,8 @@ const plainColumns = {
 } as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal'>, keyof GrantTable>
 
 /**
- * The columns of what is given of a grant. Throws TypeError on a field no grant has, or one that is undefined:
- * neither may be dropped in silence.
+ * The columns for some fields of a grant. Throws TypeError on an unknown field or an undefined value, since neither may be
+ * ignored silently.
  */
 export function columnsOf<P extends Partial<Grant>> (part: P): Partial<GrantRow> {
   const row: Record<string, unknown> = {}
@@ -162,3 +169,79 @@ export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
   policyHash: row.policy_hash,
   detail: JSON.parse(row.detail)
 })
+
+/** Outstanding grants of one owner, and of all owners. */
+export interface Counts { own: number, all: number }
+
+/** A change of a grant as a statement, with the event that records it. */
+interface GrantWrite {
+  statement: InsertQueryBuilder<Tables, 'grants', GrantRow> | UpdateQueryBuilder<Tables, 'grants', 'grants', GrantRow>
+  event: NewEvent
+  at: number
+  /** 1: the grant becomes outstanding. -1: it ends. Undefined: the counts stay. */
+  countChange: 1 | -1 | undefined
+}
+
+/**
+ * Writes a grant, its event and the counts. Undefined, and nothing is written, when the statement matches no row.
+ * The counts come last, since their lock makes every other begin() wait until the commit.
+ */
+export const writeGrant = (tx: Kysely<Tables>, dialect: Dialect, write: GrantWrite): Promise<{ row: GrantRow, counts: Counts | undefined } | undefined> =>
+  dialect === 'postgres' ? writeInOneStatement(tx, write) : writeStepByStep(tx, write)
+
+async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, countChange }: GrantWrite) {
+  const row = await statement.executeTakeFirst()
+  if (!row) return undefined
+  await tx.insertInto('grant_events').values({
+    grant_id: row.id,
+    version: row.version,
+    at,
+    actor: event.actor,
+    action: event.action,
+    request_id: event.requestId,
+    policy_hash: event.policyHash,
+    detail: JSON.stringify(event.detail)
+  }).execute()
+  return { row, counts: countChange && await changeCounts(tx, row.owner, countChange) }
+}
+
+/**
+ * Changes the counts and returns them. Their rows stay locked until the transaction ends, so that no two transactions pass the
+ * same limit. Both rows are always locked in this order, so that no two transactions wait for each other.
+ */
+async function changeCounts (tx: Kysely<Tables>, owner: string, change: 1 | -1): Promise<Counts> {
+  const rows = await tx.insertInto('grant_counts')
+    .values([{ owner: allOwners, outstanding: change }, { owner, outstanding: change }])
+    .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
+      outstanding: eb('grant_counts.outstanding', '+', eb.ref('excluded.outstanding'))
+    })))
+    .returningAll()
+    .execute()
+  const countOf = (name: string) => rows.find((row) => row.owner === name)?.outstanding ?? Infinity
+  return { own: countOf(owner), all: countOf(allOwners) }
+}
+
+/** PostgreSQL can do all of it in one statement, SQLite cannot. This saves one to three round trips to the server. */
+async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, countChange }: GrantWrite) {
+  const change = sql.lit(countChange ?? 0)
+  const counted = sql`
+    insert into grant_counts (owner, outstanding)
+    select ${sql.lit(allOwners)}, ${change} from written union all select owner, ${change} from written
+    on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
+    returning owner, outstanding`
+  const { rows: [row] } = await sql<GrantRow & { own: number | null, all: number | null }>`
+    with written as (${statement}),
+    noted as (
+      insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
+      select id, version, cast(${at} as bigint), ${event.actor}, ${event.action}, ${event.requestId}, ${event.policyHash},
+        ${JSON.stringify(event.detail)}
+      from written
+    ),
+    counted as (${countChange ? counted : sql`select owner, null as outstanding from written`})
+    select *,
+      (select outstanding from counted where counted.owner = written.owner) as own,
+      (select outstanding from counted where counted.owner = ${sql.lit(allOwners)}) as all
+    from written`.execute(tx)
+  if (!row) return undefined
+  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity } }
+}

@@ -1,15 +1,11 @@
 import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
-  IllegalTransitionError, LedgerUnavailableError, StaleGrantError,
+  IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError,
   type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
-import { everyone, outstanding, type Counts } from './counts.ts'
-import { asLedgerError } from './failure.ts'
-import { columnsOf, eventOf, grantOf, type GrantRow, type Tables } from './rows.ts'
 import { checkLimit, pageOf } from './page.ts'
-import type { Dialect, Store } from './store.ts'
-import { writeGrant } from './write.ts'
+import { allOwners, columnsOf, eventOf, grantOf, writeGrant, type Counts, type Dialect, type GrantRow, type Tables } from './rows.ts'
 
 type Db = Kysely<Tables>
 type Limits = Parameters<Ledger['begin']>[2]
@@ -17,29 +13,41 @@ type Limits = Parameters<Ledger['begin']>[2]
 const states = Object.keys(transitions) as GrantState[]
 const isEnd = (state: GrantState) => transitions[state].length === 0
 
-/** Names looked up in one statement; both databases take tens of thousands of parameters. */
-const namesAtOnce = 1000
+/** How many names one statement looks up. Both databases accept tens of thousands of parameters. */
+const namesPerStatement = 1000
+
+/** What differs between the two databases. Everything else is in this file. */
+export interface Store {
+  dialect: Dialect
+  db: Kysely<Tables>
+  /**
+   * Runs `work` as one transaction and resolves when it is durable. An error of `work` rolls the transaction back and is
+   * thrown unchanged. `work` must await only queries on the `tx` it is given.
+   */
+  write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  /** The same for `work` with at most one writing statement: PostgreSQL then needs no transaction around it, which saves round trips. */
+  statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  close(): Promise<void>
+}
 
 /** The ledger on a store whose schema is up to date. */
 export function sqlLedger (store: Store): Ledger {
   const { db, dialect } = store
-  const read = <T>(work: () => Promise<T>) => guarded(work)
-  const statement = <T>(work: (tx: Db) => Promise<T>) => guarded(() => store.statement(work))
+  const read = withLedgerErrors
+  const statement = <T>(work: (tx: Db) => Promise<T>) => withLedgerErrors(() => store.statement(work))
 
   return {
-    async begin (grant, event, limits) {
-      // Most refusals and repeats end here, without a write and without the lock on the counts.
-      const foreseen = await read(() => foresee(db, grant, limits))
-      if (foreseen) return foreseen
-      return await guarded(async () => {
-        try {
-          return await store.write((tx) => begin(tx, dialect, grant, event, limits))
-        } catch (error) {
-          if (error instanceof RefusedError) return error.result
-          throw error
-        }
-      })
-    },
+    begin: (grant, event, limits) => withLedgerErrors(async () => {
+      // Most refused and repeated requests end here, without a write and without the lock on the counts.
+      const answer = await answerWithoutWriting(db, grant, limits)
+      if (answer) return answer
+      try {
+        return await store.write((tx) => begin(tx, dialect, grant, event, limits))
+      } catch (error) {
+        if (error instanceof LimitReachedError) return error.result
+        throw error
+      }
+    }),
 
     get: (id) => read(() => get(db, id)),
 
@@ -49,7 +57,7 @@ export function sqlLedger (store: Store): Ledger {
       const row = await tx.updateTable('grants')
         .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('version', '+', 1) }))
         .where('id', '=', id)
-        .where(unheld(now))
+        .where(unclaimed(now))
         .returningAll()
         .executeTakeFirst()
       return row && grantOf(row)
@@ -59,12 +67,12 @@ export function sqlLedger (store: Store): Ledger {
 
     claimDue: (now, until, limit) => statement(async (tx) => {
       checkLimit(limit)
-      // Materialized: a planner free to repeat the subquery could lock, and return, more than `limit` rows.
+      // Materialized, or the planner could run the subquery more than once, and so lock and return more than `limit` rows.
       const rows = await tx
         .with((cte) => cte('due').materialized(), (due) => {
           const oldest = due.selectFrom('grants').select('id')
             .where('due_at', '<=', now)
-            .where(unheld(now))
+            .where(unclaimed(now))
             .orderBy('due_at').orderBy('id')
             .limit(limit)
           return dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
@@ -80,9 +88,9 @@ export function sqlLedger (store: Store): Ledger {
 
     known: (names) => read(async () => {
       const known = new Set<string>()
-      for (let start = 0; start < names.length; start += namesAtOnce) {
+      for (let start = 0; start < names.length; start += namesPerStatement) {
         const rows = await db.selectFrom('grants').select('principal_name')
-          .where('principal_name', 'in', names.slice(start, start + namesAtOnce))
+          .where('principal_name', 'in', names.slice(start, start + namesPerStatement))
           .where('due_at', 'is not', null)
           .execute()
         for (const row of rows) known.add(row.principal_name)
@@ -111,7 +119,7 @@ export function sqlLedger (store: Store): Ledger {
       const waiting = await db.selectFrom('grants')
         .select((eb) => eb.fn.min('due_at').as('due'))
         .where('due_at', '<=', now)
-        .where(unheld(now))
+        .where(unclaimed(now))
         .executeTakeFirst()
       const byState = Object.fromEntries(states.map((state) => [state, 0])) as Record<GrantState, number>
       for (const row of counted) byState[row.state] = row.grants
@@ -124,43 +132,39 @@ export function sqlLedger (store: Store): Ledger {
   }
 }
 
-async function guarded<T> (work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    throw asLedgerError(error)
-  }
-}
-
-/** The answer of begin() when it is clear without a write. */
-async function foresee (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
+/** The answer of begin() when it needs no write. */
+async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
   const { existing, own, all } = await db.selectNoFrom((eb) => [
     eb.selectFrom('grants').select('id')
       .where('owner', '=', grant.owner)
       .where('idempotency_key', '=', grant.idempotencyKey)
       .as('existing'),
-    outstanding(db, grant.owner).as('own'),
-    outstanding(db, everyone).as('all')
+    outstandingOf(db, grant.owner).as('own'),
+    outstandingOf(db, allOwners).as('all')
   ]).executeTakeFirstOrThrow()
   if (existing !== null) {
     const stored = await get(db, existing)
     if (stored) return { outcome: 'existing', grant: stored }
   }
-  return over({ own: (own ?? 0) + 1, all: (all ?? 0) + 1 }, limits)
+  return limitReached({ own: (own ?? 0) + 1, all: (all ?? 0) + 1 }, limits)
 }
+
+/** As of the last commit, without a lock. */
+const outstandingOf = (db: Db, owner: string) =>
+  db.selectFrom('grant_counts').select('outstanding').where('owner', '=', owner)
 
 async function begin (
   tx: Db, dialect: Dialect, grant: NewGrant, event: NewEvent, limits: Limits
 ): Promise<BeginResult> {
   // On PostgreSQL this waits for a transaction that is inserting the same key.
-  const insert = tx.insertInto('grants')
+  const statement = tx.insertInto('grants')
     .values(newRow(grant))
     .onConflict((conflict) => conflict.columns(['owner', 'idempotency_key']).doNothing())
     .returningAll()
-  const written = await writeGrant(tx, dialect, insert, { event, at: grant.createdAt, counting: 1 })
-  if (!written) return { outcome: 'existing', grant: await withKey(tx, grant) }
-  const limited = written.counts && over(written.counts, limits)
-  if (limited) throw new RefusedError(limited)
+  const written = await writeGrant(tx, dialect, { statement, event, at: grant.createdAt, countChange: 1 })
+  if (!written) return { outcome: 'existing', grant: await grantWithKey(tx, grant) }
+  const limited = written.counts && limitReached(written.counts, limits)
+  if (limited) throw new LimitReachedError(limited)
   return { outcome: 'created', grant: grantOf(written.row) }
 }
 
@@ -169,17 +173,17 @@ function newRow (grant: NewGrant): GrantRow {
   return row as GrantRow
 }
 
-async function withKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promise<Grant> {
+async function grantWithKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promise<Grant> {
   const row = await tx.selectFrom('grants').selectAll()
     .where('owner', '=', owner)
     .where('idempotency_key', '=', idempotencyKey)
     .executeTakeFirst()
-  if (!row) throw new LedgerUnavailableError('The grant with the same idempotency key gave it up at this moment.')
+  if (!row) throw new LedgerUnavailableError('The grant with the same idempotency key released the key at this moment.')
   return grantOf(row)
 }
 
-/** `counts` include the grant that is asked for. */
-function over (counts: Counts, limits: Limits): BeginResult | undefined {
+/** `counts` include the requested grant. */
+function limitReached (counts: Counts, limits: Limits): BeginResult | undefined {
   if (counts.own > limits.perOwner) return { outcome: 'limited', limit: 'perOwner', outstanding: counts.own - 1 }
   if (counts.all > limits.total) return { outcome: 'limited', limit: 'total', outstanding: counts.all - 1 }
   return undefined
@@ -194,19 +198,19 @@ async function update (
     .where('version', '=', grant.version)
     .returningAll()
   if (change.state !== undefined) statement = statement.where('state', 'in', statesBefore(change.state))
-  const counting = change.state !== undefined && isEnd(change.state) ? -1 : undefined
-  const written = await writeGrant(tx, dialect, statement, { event, at, counting })
-  if (!written) throw await refusal(tx, grant, change)
+  const countChange = change.state !== undefined && isEnd(change.state) ? -1 : undefined
+  const written = await writeGrant(tx, dialect, { statement, event, at, countChange })
+  if (!written) throw await whyNotUpdated(tx, grant, change)
   return grantOf(written.row)
 }
 
 function statesBefore (state: GrantState): GrantState[] {
   const before = states.filter((from) => transitions[from].includes(state))
-  if (before.length === 0) throw new IllegalTransitionError(`No grant becomes ${state}.`)
+  if (before.length === 0) throw new IllegalTransitionError(`No grant can become ${state}.`)
   return before
 }
 
-async function refusal (tx: Db, { id, version }: Pick<Grant, 'id' | 'version'>, change: GrantChange): Promise<Error> {
+async function whyNotUpdated (tx: Db, { id, version }: Pick<Grant, 'id' | 'version'>, change: GrantChange): Promise<Error> {
   const stored = await get(tx, id)
   if (!stored) return new StaleGrantError(`There is no grant ${id}.`)
   if (stored.version !== version) return new StaleGrantError(`Grant ${id} is at version ${stored.version}, not ${version}.`)
@@ -218,18 +222,57 @@ async function get (db: Db, id: string): Promise<Grant | undefined> {
   return row && grantOf(row)
 }
 
-/** Nobody holds the grant at `now`. */
-const unheld = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
+/** No claim on the grant is valid at `now`. */
+const unclaimed = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
   eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', now)])
 
 const oldestDueFirst = (a: Grant, b: Grant) => (a.dueAt ?? 0) - (b.dueAt ?? 0) || (a.id < b.id ? -1 : 1)
 
-/** Undoes what begin() wrote so far. */
-class RefusedError extends Error {
+/** Rolls back what begin() has written. */
+class LimitReachedError extends Error {
   readonly result: BeginResult
 
   constructor (result: BeginResult) {
     super()
     this.result = result
   }
+}
+
+/**
+ * Runs `work` and turns an error of the database into LedgerUnavailableError. Bugs (wrong SQL, a violated constraint) and the
+ * ledger's own errors are thrown unchanged. An unknown error counts as unavailable, so that the caller assumes nothing about
+ * what was written.
+ */
+export async function withLedgerErrors<T> (work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof LedgerError || isBug(error)) throw error
+    throw new LedgerUnavailableError('The ledger’s database did not complete the operation.', { cause: error })
+  }
+}
+
+const isBug = (error: unknown) =>
+  error instanceof TypeError || error instanceof RangeError || isSqliteBug(error) || isPostgresBug(error)
+
+/**
+ * SQLITE_ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE: primary result codes, the low byte of the extended code.
+ * Source: sqlite.org/rescode.html
+ */
+const sqliteBugs = new Set([1, 18, 19, 20, 21, 25])
+
+function isSqliteBug (error: unknown): boolean {
+  if (!(error instanceof Error) || !('errcode' in error)) return false
+  return typeof error.errcode === 'number' && sqliteBugs.has(error.errcode & 0xff)
+}
+
+/**
+ * SQLSTATE classes: cardinality, data exception, integrity constraint, syntax or access rule, raised by a trigger.
+ * Source: PostgreSQL documentation, appendix A.
+ */
+const postgresBugs = new Set(['21', '22', '23', '42', 'P0'])
+
+function isPostgresBug (error: unknown): boolean {
+  if (!(error instanceof Error) || !('code' in error)) return false
+  return typeof error.code === 'string' && /^[0-9A-Z]{5}$/.test(error.code) && postgresBugs.has(error.code.slice(0, 2))
 }

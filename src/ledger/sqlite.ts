@@ -3,36 +3,35 @@ import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
-import { recount } from './counts.ts'
 import { groupCommits } from './group-commit.ts'
-import { migrate } from './migrations.ts'
+import { migrate, recount } from './migrations.ts'
 import type { Tables } from './rows.ts'
-import type { Store } from './store.ts'
+import type { Store } from './sql.ts'
 
 const memory = ':memory:'
 
-/** How long one call may block the event loop on another process's lock; longer waits are made asynchronously. */
+/** How long one call may block the event loop when another process has the file locked. Longer waits are asynchronous. */
 const blockingMs = 10
 
-/** Distinct SQL texts kept prepared; the ledger has about 30, list() some more by number of filters. */
-const statementsKept = 200
+/** The ledger has about 30 different statements, and some more in list(), depending on the number of teams and states. */
+const maxPreparedStatements = 200
 
 /**
- * A migrated store on Node's own SQLite. The file is created if need be, readable by its owner alone.
- * @param busyTimeoutMs how long a write waits for another process that holds the file's write lock
+ * A store with an up-to-date schema, on Node's own SQLite. Creates the file when there is none; only its owner may read it.
+ * @param busyTimeoutMs how long a write waits while another process has the file locked
  */
 export async function openSqlite (path: string, busyTimeoutMs: number): Promise<Store> {
-  const untilFree = <T>(attempt: () => Promise<T>) => retryWhileBusy(attempt, busyTimeoutMs)
-  const database = await untilFree(async () => openFile(path))
-  const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: adapt(database) }) })
+  const retryWhileBusy = <T>(attempt: () => Promise<T>) => retry(attempt, busyTimeoutMs)
+  const database = await retryWhileBusy(async () => openFile(path))
+  const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: kyselyDatabase(database) }) })
   try {
-    await untilFree(() => migrate(db, 'sqlite'))
-    await untilFree(() => recount(db, 'sqlite'))
+    await retryWhileBusy(() => migrate(db, 'sqlite'))
+    await retryWhileBusy(() => recount(db, 'sqlite'))
   } catch (error) {
     database.close()
     throw error
   }
-  const commits = groupCommits(db, untilFree)
+  const commits = groupCommits(db, retryWhileBusy)
   return {
     dialect: 'sqlite',
     db,
@@ -45,20 +44,20 @@ export async function openSqlite (path: string, busyTimeoutMs: number): Promise<
   }
 }
 
-async function retryWhileBusy<T> (attempt: () => Promise<T>, timeoutMs: number): Promise<T> {
+async function retry<T> (attempt: () => Promise<T>, timeoutMs: number): Promise<T> {
   const giveUpAt = performance.now() + timeoutMs
   for (;;) {
     try {
       return await attempt()
     } catch (error) {
       if (!isBusy(error) || performance.now() >= giveUpAt) throw error
-      // the spread keeps two processes from meeting again and again
+      // A random delay, so that two processes do not collide again and again.
       await delay(2 + Math.random() * 8)
     }
   }
 }
 
-/** SQLITE_BUSY and SQLITE_LOCKED, in the low byte of the extended code. Source: sqlite.org/rescode.html */
+/** SQLITE_BUSY or SQLITE_LOCKED, in the low byte of the extended code. Source: sqlite.org/rescode.html */
 const isBusy = (error: unknown): boolean =>
   error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && [5, 6].includes(error.errcode & 0xff)
 
@@ -79,12 +78,12 @@ function openFile (path: string): DatabaseSync {
 }
 
 /**
- * FULL, because in WAL mode nothing less syncs each commit, and a committed intent must survive a power cut; fullfsync
- * is what a sync takes on macOS. Source: sqlite.org/pragma.html#pragma_synchronous
+ * `synchronous = full`, because in WAL mode lower levels do not sync each commit, and a committed intent must survive a power
+ * failure. macOS needs fullfsync for a real sync. Source: sqlite.org/pragma.html#pragma_synchronous
  */
 const pragmas = ['journal_mode = wal', 'synchronous = full', 'fullfsync = on', 'trusted_schema = off']
 
-/** SQLite gives the -wal and -shm files the mode of the database file. */
+/** SQLite creates the -wal and -shm files with the mode of the database file. */
 function makePrivate (path: string): void {
   mkdirSync(dirname(resolve(path)), { recursive: true, mode: 0o700 })
   closeSync(openSync(path, 'a', 0o600))
@@ -95,23 +94,23 @@ class NodeSqliteDialect extends SqliteDialect {
   override createAdapter (): SqliteAdapter { return new TransactionalDdl() }
 }
 
-/** Kysely takes one process per file for granted. With this, migrations run inside `begin immediate`, which locks out others. */
+/** Kysely assumes one process per file. With this setting, migrations run in a `begin immediate`, which locks out other processes. */
 class TransactionalDdl extends SqliteAdapter {
   override get supportsTransactionalDdl (): boolean { return true }
 }
 
-function adapt (database: DatabaseSync): SqliteDatabase {
+function kyselyDatabase (database: DatabaseSync): SqliteDatabase {
   const statements = new Map<string, SqliteStatement>()
   return {
     close: () => database.close(),
     prepare (sql) {
       const text = sql === 'begin' ? 'begin immediate' : sql
-      const statement = statements.get(text) ?? adaptStatement(database.prepare(text))
-      // the least recently used comes first
+      const statement = statements.get(text) ?? kyselyStatement(database.prepare(text))
+      // Keeps the map in order of use: the least recently used statement comes first.
       statements.delete(text)
       statements.set(text, statement)
       for (const oldest of statements.keys()) {
-        if (statements.size <= statementsKept) break
+        if (statements.size <= maxPreparedStatements) break
         statements.delete(oldest)
       }
       return statement
@@ -119,7 +118,7 @@ function adapt (database: DatabaseSync): SqliteDatabase {
   }
 }
 
-const adaptStatement = (statement: StatementSync): SqliteStatement => ({
+const kyselyStatement = (statement: StatementSync): SqliteStatement => ({
   reader: statement.columns().length > 0,
   all: (parameters) => statement.all(...parameters as SQLInputValue[]),
   run: (parameters) => statement.run(...parameters as SQLInputValue[]),

@@ -45,7 +45,7 @@ t.test(`kill -9 under load, ${rounds} times over one chain: whatever was acknowl
       if (lastId !== undefined && !acknowledged.includes(lastId)) truncateSync(last, text.length - 7)
     }
   }
-  const audit = await openAudit({ path, instance: 'a', now: () => new Date() })
+  const audit = await openAudit({ path, instance: 'a', now: Date.now })
   await audit.record(issued('last'))
   await audit.close()
   const verdict = verifyDir(dir, 'a')

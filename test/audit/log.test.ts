@@ -7,7 +7,7 @@ import { AuditBroken, AuditUnavailable, openAudit, type Audit, type AuditOptions
 import type { NewAuditEvent } from '../../src/audit/event.ts'
 import { auditFiles, auditLines, issued, key, secret, verifyDir } from './written.ts'
 
-const now = () => new Date('2026-07-01T12:00:00.123Z')
+const now = () => Date.parse('2026-07-01T12:00:00.123Z')
 
 async function opened (t: Test, dir: string, more: Partial<AuditOptions> = {}): Promise<Audit> {
   const audit = await openAudit({ path: join(dir, 'audit'), instance: 'a', now, ...more })

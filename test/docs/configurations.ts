@@ -7,7 +7,7 @@ import formats from 'ajv-formats'
 import { parseAllDocuments } from 'yaml'
 import { auditFaults } from '../../src/audit/config.ts'
 import { auditActions, type AuditEvent } from '../../src/audit/event.ts'
-import { readConfig, readProfiles } from '../../src/config.ts'
+import { profileFaults, readConfig } from '../../src/config.ts'
 import { parseCases, runCases } from '../../src/guardrails/cases.ts'
 import { loadGuardrails } from '../../src/guardrails/guardrails.ts'
 import { boundaryPolicy, servicePolicy } from '../../src/iam/own-policies.ts'
@@ -56,7 +56,7 @@ const ajv = formats.default(new Ajv({ allErrors: true, strict: false }))
 export const configurations: Record<string, (shown: Shown) => void | Promise<void>> = {
   'json identity': ({ text }) => must(identityFaults(JSON.parse(text))),
   'json audit': ({ text }) => must(auditFaults(JSON.parse(text))),
-  'json profiles': ({ text }) => { readProfiles(text, 'docs') },
+  'json profiles': ({ text }) => must(profileFaults(JSON.parse(text))),
   'json service-policy': ({ text }) => same(JSON.parse(text), servicePolicy(own)),
   'json boundary-policy': ({ text }) => same(JSON.parse(text), boundaryPolicy(own)),
   'json example' ({ text, rest: [name] }) {

@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
-import * as source from '../../src/app.ts'
+import * as source from '../../src/http/app.ts'
 import { bench } from '../harness.ts'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -21,7 +21,7 @@ for (const name of ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json
 symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
 await promisify(execFile)('npm', ['run', '-s', 'build'], { cwd: home })
 rmSync(join(home, 'src'), { recursive: true })
-const built = await import(pathToFileURL(join(home, 'dist', 'app.js')).href) as typeof source
+const built = await import(pathToFileURL(join(home, 'dist', 'http', 'app.js')).href) as typeof source
 
 type Way = 'from source' | 'as built'
 const ways: Way[] = ['from source', 'as built']

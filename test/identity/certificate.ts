@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 
-/** A self-signed certificate for 127.0.0.1 and localhost, made of DER by hand: Node can read X.509 but not write it. */
+/** A self-signed certificate for 127.0.0.1 and localhost, written as DER, because Node can read X.509 certificates but not create them. */
 export function selfSigned (): { cert: string, key: string } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const algorithm = sequence(oid([0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02])) // ecdsa-with-SHA256

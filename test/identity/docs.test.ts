@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { parse } from 'yaml'
-import { IssuerEntrySchema, loadIdentity } from '../../src/identity/config.ts'
+import { loadIdentity } from '../../src/identity/authenticator.ts'
+import { IssuerEntrySchema } from '../../src/identity/config.ts'
 import { sign, signingKey } from './issuer.ts'
 
 const text = readFileSync(new URL('../../docs/identity.md', import.meta.url), 'utf8')
@@ -14,7 +15,7 @@ t.test('every field of an issuer is explained', async t => {
   for (const field of Object.keys(IssuerEntrySchema.properties)) t.match(text, new RegExp(`^\\|.*\`${field}(\\.claim)?\`.*\\|`, 'm'), field)
 })
 
-/** The documented config, with the keys served by the test instead of the issuer. */
+/** Uses the documented config. The test serves the keys instead of the issuer. */
 async function ask (config: { issuers: { issuer: string, jwksUri?: string }[] }, claims: object) {
   const key = await signingKey('k1')
   const asked: string[] = []

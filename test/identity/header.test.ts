@@ -1,5 +1,6 @@
 import t from 'tap'
-import { bearerToken, TokenRefusedError } from '../../src/identity/identity.ts'
+import { bearerToken } from '../../src/identity/authenticator.ts'
+import { TokenRefusedError } from '../../src/identity/identity.ts'
 
 const accepted: [string, string][] = [
   ['Bearer abc', 'abc'],

@@ -3,13 +3,14 @@ import type { AddressInfo } from 'node:net'
 import { mock } from 'node:test'
 import { writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { loadIdentity, type IssuerEntry } from '../../src/identity/config.ts'
+import { loadIdentity } from '../../src/identity/authenticator.ts'
+import type { IssuerEntry } from '../../src/identity/config.ts'
 import type { ProblemError } from '../../src/problems.ts'
 import { selfSigned } from './certificate.ts'
 import { sign, signingKey, startIssuer, type Issuer, type Payload, type SigningKey } from './issuer.ts'
 
 const audience = 'https://job-access.example'
-// jose counts the age of its keys by Date.now.
+// jose measures the age of its keys with Date.now.
 mock.timers.enable({ apis: ['Date'], now: Date.parse('2026-07-01T12:00:00Z') })
 t.teardown(() => mock.timers.reset())
 const pass = (seconds: number) => mock.timers.tick(seconds * 1000)
@@ -32,7 +33,7 @@ function authenticator (issuer: string, entry: Partial<IssuerEntry> = {}) {
 
 const keyHits = (issuer: Issuer) => issuer.hits['/keys'] ?? 0
 
-t.test('rotation: a new key is picked up, the old one dies with the cache', async t => {
+t.test('rotation: a new key is accepted, the old one is refused when the cache has expired', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url)
   t.equal(await ask(key), 'ok')
@@ -48,7 +49,7 @@ t.test('rotation: a new key is picked up, the old one dies with the cache', asyn
   t.equal(keyHits(issuer), 3)
 })
 
-t.test('rotation within the cooldown waits for its end', async t => {
+t.test('a key that is rotated within the cooldown is accepted after it', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url, { cooldownSeconds: 60 })
   t.equal(await ask(key), 'ok')
@@ -59,7 +60,7 @@ t.test('rotation within the cooldown waits for its end', async t => {
   t.equal(await ask(next), 'ok')
 })
 
-t.test('a flood of unknown kids is one request per cooldown', async t => {
+t.test('many unknown kids cause one request per cooldown', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask, claims, authenticate, refusals } = authenticator(issuer.url)
   const flood = async () => {
@@ -77,7 +78,7 @@ t.test('a flood of unknown kids is one request per cooldown', async t => {
   t.equal(await ask(key), 'ok', 'meanwhile good tokens work')
 })
 
-t.test('a flood while the issuer is down is one request per 5 seconds', async t => {
+t.test('while the issuer is down, many tokens cause one request per 5 seconds', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   let tries = 0
   issuer.answer = (request, response) => {
@@ -97,7 +98,7 @@ t.test('a flood while the issuer is down is one request per 5 seconds', async t 
   t.equal(tries, 3, 'a clock set back does not lock the issuer out')
 })
 
-t.test('down, then up', async t => {
+t.test('an issuer that is down and then up again', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask, authenticate, claims, refusals } = authenticator(issuer.url)
   await issuer.down()
@@ -112,7 +113,7 @@ t.test('down, then up', async t => {
   t.equal(await ask(key), 'ok')
 })
 
-t.test('known keys outlive an outage as long as they are fresh, and no longer', async t => {
+t.test('during an outage, known keys are accepted until the cache has expired', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url, { cacheSeconds: 600 })
   t.equal(await ask(key), 'ok')
@@ -128,7 +129,7 @@ t.test('known keys outlive an outage as long as they are fresh, and no longer', 
   t.equal(await ask(key), 'ok')
 })
 
-t.test('an outage of discovery alone does not matter once the keys are found', async t => {
+t.test('an outage of discovery alone has no effect when the URL of the keys is known', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url)
   t.equal(await ask(key), 'ok')
@@ -140,7 +141,7 @@ t.test('an outage of discovery alone does not matter once the keys are found', a
   t.equal(issuer.hits['/.well-known/openid-configuration'], 2, 'and discovery not tried again at once')
 })
 
-t.test('discovery is renewed every hour, and keys whose address stays are not asked for', async t => {
+t.test('discovery is repeated every hour, and keys with the same URL are not fetched again', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url, { cacheSeconds: 86_400 })
   t.equal(await ask(key), 'ok')
@@ -149,7 +150,7 @@ t.test('discovery is renewed every hour, and keys whose address stays are not as
   t.same(issuer.hits, { '/.well-known/openid-configuration': 2, '/keys': 1 })
 })
 
-t.test('an issuer that moves its keys is followed after an hour', async t => {
+t.test('a new URL of the keys is used after an hour', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator(issuer.url)
   t.equal(await ask(key), 'ok')
@@ -165,22 +166,22 @@ t.test('an issuer that moves its keys is followed after an hour', async t => {
 })
 
 type Answer = (url: string) => { discovery?: unknown, keys?: unknown, status?: number }
-const nonsense: [string, Answer, RegExp][] = [
+const invalidAnswers: [string, Answer, RegExp][] = [
   ['another issuer’s discovery', url => ({ discovery: { issuer: 'https://other.example', jwks_uri: `${url}/keys` } }), /another issuer/],
   ['the issuer with a slash', url => ({ discovery: { issuer: `${url}/`, jwks_uri: `${url}/keys` } }), /another issuer/],
   ['no jwks_uri', url => ({ discovery: { issuer: url } }), /no jwks_uri/],
   ['a jwks_uri over plain http', url => ({ discovery: { issuer: url, jwks_uri: 'http://192.0.2.1/keys' } }), /must be https/],
   ['a jwks_uri that is a file', url => ({ discovery: { issuer: url, jwks_uri: 'file:///etc/passwd' } }), /not an https URL/],
-  ['a list for discovery', () => ({ discovery: [] }), /no object/],
+  ['a list for discovery', () => ({ discovery: [] }), /not an object/],
   ['no JSON', () => ({ discovery: 'nope' }), /JSON/],
-  ['keys that are no list', () => ({ keys: { keys: {} } }), /no JWK set/],
-  ['keys that are no objects', () => ({ keys: { keys: ['x'] } }), /no JWK set/],
+  ['keys that are not a list', () => ({ keys: { keys: {} } }), /not a JWK set/],
+  ['keys that are not objects', () => ({ keys: { keys: ['x'] } }), /not a JWK set/],
   ['a redirect', () => ({ status: 302 }), /status 302/],
   ['a status 404', () => ({ status: 404 }), /status 404/],
   ['more than a megabyte', () => ({ keys: { keys: [], filler: 'x'.repeat(1024 * 1024) } }), /more than/]
 ]
-for (const [name, answer, message] of nonsense) {
-  t.test(`an issuer that answers with ${name} is as good as down`, async t => {
+for (const [name, answer, message] of invalidAnswers) {
+  t.test(`an issuer that answers with ${name} counts as down`, async t => {
     const issuer = await startIssuer(t, [key.jwk])
     const { discovery, keys, status } = answer(issuer.url)
     issuer.answer = (request, response) => {
@@ -199,7 +200,7 @@ for (const [name, answer, message] of nonsense) {
   })
 }
 
-t.test('an issuer that hangs is given up', async t => {
+t.test('an issuer that does not answer causes a timeout', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   issuer.answer = (request, response) => {
     if (request.url === '/keys') response.write('{"keys":')
@@ -210,7 +211,7 @@ t.test('an issuer that hangs is given up', async t => {
   t.match(refusals, [['issuer-down', { error: /abort|timeout/i }]])
 })
 
-t.test('a remote issuer cannot point at this machine', async t => {
+t.test('a remote issuer cannot name a URL on this machine', async t => {
   const calls: string[] = []
   const issuer = 'https://idp.example'
   const { authenticate } = loadIdentity({ tokens: [], issuers: [{ name: 'main', issuer, audience, team: { claim: '/team' } }] }, {
@@ -225,14 +226,14 @@ t.test('a remote issuer cannot point at this machine', async t => {
   t.same(calls, ['https://idp.example/.well-known/openid-configuration'])
 })
 
-t.test('jwksUri: no discovery, and an issuer that is no URL', async t => {
+t.test('jwksUri: no discovery, and the issuer need not be a URL', async t => {
   const issuer = await startIssuer(t, [key.jwk])
   const { ask } = authenticator('kubernetes/serviceaccount', { jwksUri: `${issuer.url}/keys` })
   t.equal(await ask(key), 'ok')
   t.same(issuer.hits, { '/keys': 1 })
 })
 
-t.test('the bearer goes to the issuer, is read anew, and never to another origin', async t => {
+t.test('the bearer token is read at every fetch and is never sent to another origin', async t => {
   const dir = t.testdir({ token: 'first\n' })
   const elsewhere = await startIssuer(t, [key.jwk])
   const issuer = await startIssuer(t, [key.jwk])
@@ -268,7 +269,7 @@ async function tlsIssuer (t: Test) {
   return { url, cert }
 }
 
-t.test('https: the authority of caFile, and no other', async t => {
+t.test('https: only the authority of caFile is trusted', async t => {
   const { url, cert } = await tlsIssuer(t)
   const dir = t.testdir({ 'ca.pem': cert, 'other.pem': selfSigned().cert })
   t.equal(await authenticator(url, { caFile: `${dir}/ca.pem` }).ask(key), 'ok')

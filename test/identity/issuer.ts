@@ -18,7 +18,7 @@ export async function signingKey (kid: string, alg = 'RS256'): Promise<SigningKe
 
 export type Payload = Record<string, unknown>
 
-/** A compact JWS over any payload, however wrong. */
+/** A compact JWS over any payload, also an invalid one. */
 export function sign (key: SigningKey, payload: Payload | string, header: Record<string, unknown> = {}): Promise<string> {
   const bytes = new TextEncoder().encode(typeof payload === 'string' ? payload : JSON.stringify(payload))
   return new CompactSign(bytes).setProtectedHeader({ alg: key.alg, kid: key.kid, ...header }).sign(key.privateKey)
@@ -29,10 +29,10 @@ export const base64url = (value: unknown) => Buffer.from(typeof value === 'strin
 export interface Issuer {
   url: string
   keys: JWK[]
-  /** Requests so far, by path. */
+  /** The number of requests so far, by path. */
   hits: Record<string, number>
   authorization: (string | undefined)[]
-  /** Replaces an answer; undefined: the ordinary one. */
+  /** Replaces an answer. Undefined: the normal answer. */
   answer: ((request: IncomingMessage, response: ServerResponse) => boolean) | undefined
   /** Stops listening; up() listens on the same port again. */
   down(): Promise<void>

@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { exportJWK, exportSPKI, generateKeyPair, type JWTHeaderParameters } from 'jose'
 import t, { type Test } from 'tap'
-import { loadIdentity, type IssuerEntry } from '../../src/identity/config.ts'
+import { loadIdentity } from '../../src/identity/authenticator.ts'
+import type { IssuerEntry } from '../../src/identity/config.ts'
 import type { ProblemError } from '../../src/problems.ts'
 import { base64url, sign, signingKey, startIssuer, type Payload, type SigningKey } from './issuer.ts'
 
@@ -41,7 +42,7 @@ async function world (t: Test, entry: Partial<IssuerEntry> = {}, keys?: SigningK
 
 const without = (payload: Payload, ...names: string[]) => Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)))
 
-t.test('a good token is an identity', async t => {
+t.test('a valid token gives an identity', async t => {
   const { key, claims, ask, issuer } = await world(t)
   t.same(await ask(await sign(key, claims())), {
     id: 'oidc:main#job:1', kind: 'oidc', teams: ['nlp'], attributes: { issuer: 'main' }, expiresAt: noon + 600_000
@@ -57,13 +58,13 @@ for (const alg of ['RS256', 'PS256', 'ES256', 'EdDSA']) {
   })
 }
 
-t.test('an algorithm that is not allowed is refused before the keys are asked for', async t => {
+t.test('a token with an algorithm that is not allowed is refused before keys are fetched', async t => {
   const { key, claims, refused, issuer } = await world(t, {}, [await signingKey('k', 'ES384')])
   await refused(t, await sign(key, claims()), 'algorithm-refused')
   t.same(issuer.hits['/keys'] ?? 0, 0)
 })
 
-t.test('claims: one change to a good token and it is refused', async t => {
+t.test('claims: a valid token with one changed claim is refused', async t => {
   const { key, claims, refused } = await world(t)
   const cases: [string, Payload, string, object?][] = [
     ['another audience', claims({ aud: 'https://other.example' }), 'audience-wrong'],
@@ -126,7 +127,7 @@ t.test('instants, to the second, with 30 seconds of skew', async t => {
   }
 })
 
-t.test('skew can be none', async t => {
+t.test('the skew can be 0', async t => {
   const { key, claims, refused, ask, at } = await world(t, { clockSkewSeconds: 0 })
   at(noon - 1)
   await ask(await sign(key, claims({ exp: seconds, iat: seconds - 5 })))
@@ -134,14 +135,14 @@ t.test('skew can be none', async t => {
   await refused(t, await sign(key, claims({ exp: seconds, iat: seconds - 5 })), 'token-expired')
 })
 
-t.test('a longest age makes iat mandatory', async t => {
+t.test('with a maximum age, iat is required', async t => {
   const { key, claims, refused, ask } = await world(t, { maxTokenAgeSeconds: 300, clockSkewSeconds: 0 })
   await ask(await sign(key, claims({ iat: seconds - 300 })))
   await refused(t, await sign(key, claims({ iat: seconds - 301 })), 'token-too-old')
   await refused(t, await sign(key, without(claims(), 'iat')), 'claim-missing', { claim: '/iat' })
 })
 
-t.test('no signature is no token', async t => {
+t.test('a token without a signature is refused', async t => {
   const { key, claims, refused } = await world(t)
   const [, payload = '', signature = ''] = (await sign(key, claims())).split('.')
   for (const alg of ['none', 'None', 'NONE', 'nOnE']) {
@@ -154,7 +155,7 @@ t.test('no signature is no token', async t => {
   await refused(t, `${base64url({ alg: 'RS256', kid: key.kid })}.${payload}`, 'token-malformed')
 })
 
-t.test('the public key is no HMAC secret', async t => {
+t.test('a public key is not accepted as an HMAC secret', async t => {
   const { key, claims, refused } = await world(t)
   const pem = await exportSPKI(key.publicKey)
   const secrets: [string, string | Buffer][] = [
@@ -171,14 +172,14 @@ t.test('the public key is no HMAC secret', async t => {
   }
 })
 
-t.test('an issuer that publishes a symmetric key does not make HMAC acceptable', async t => {
+t.test('HMAC is refused even when the issuer publishes a symmetric key', async t => {
   const { key, claims, refused, issuer } = await world(t)
   issuer.keys = [{ kty: 'oct', kid: 'oct', k: base64url('a secret that everybody can read') }, key.jwk]
   const input = `${base64url({ alg: 'HS256', kid: 'oct' })}.${base64url(claims())}`
   await refused(t, `${input}.${createHmac('sha256', 'a secret that everybody can read').update(input).digest('base64url')}`, 'algorithm-refused')
 })
 
-t.test('a key in the token or an address in it is never used', async t => {
+t.test('a key or a URL of a key in the token is never used', async t => {
   const { key, claims, refused, issuer } = await world(t)
   const evil = await signingKey('evil')
   const elsewhere = await startIssuer(t, [evil.jwk])
@@ -196,7 +197,7 @@ t.test('a key in the token or an address in it is never used', async t => {
   t.equal(issuer.hits['/keys'], 1)
 })
 
-t.test('headers that say it is something else', async t => {
+t.test('headers of other kinds of tokens', async t => {
   const { key, claims, refused, ask } = await world(t)
   for (const typ of ['JWT', 'jwt', 'at+jwt', 'application/jwt']) await ask(await sign(key, claims(), { typ }))
   for (const typ of ['logout+jwt', 'secevent+jwt', 'dpop+jwt', 'JOSE', '']) await refused(t, await sign(key, claims(), { typ }), 'header-refused', { header: 'typ' })
@@ -219,7 +220,7 @@ t.test('a changed token is refused', async t => {
   await refused(t, 'a.b.c.d.e', 'token-malformed')
 })
 
-t.test('a token over 16 KB is not even read', async t => {
+t.test('a token over 16 KB is refused before it is parsed', async t => {
   const { key, claims, refused, ask, issuer } = await world(t)
   const big = await sign(key, claims({ filler: 'x'.repeat(13_000) }))
   await refused(t, big, 'token-oversize')
@@ -246,7 +247,7 @@ t.test('keys for encryption, of another type, or private ones do not verify', as
   await refused(t, await sign({ ...key, kid: 'private' }, claims()), 'key-unfit')
 })
 
-t.test('two issuers with the same kid never vouch for each other', async t => {
+t.test('two issuers with the same kid never verify each other’s tokens', async t => {
   const [a, b] = await Promise.all([signingKey('same'), signingKey('same')])
   const [ia, ib] = await Promise.all([startIssuer(t, [a.jwk]), startIssuer(t, [b.jwk])])
   const reasons: string[] = []
@@ -298,7 +299,7 @@ t.test('teams through a map', async t => {
   await refused(t, await sign(key, claims({ groups: ['ml/nlp', 7] })), 'claim-wrong')
 })
 
-t.test('attributes are what the config names, and the issuer cannot be faked', async t => {
+t.test('attributes are those of the config, and no claim can replace the issuer', async t => {
   const { key, claims, refused, ask } = await world(t, { attributes: { repository: '/repository', run: '/run', ok: '/ok', none: '/nothing', nothing: '/null', inherited: '/constructor/name', item: '/list/0' } })
   t.same((await ask(await sign(key, claims({ repository: 'o/r', run: 7, ok: true, null: null, list: ['x'], issuer: 'other', secret: 'x' })))).attributes, {
     repository: 'o/r', run: '7', ok: 'true', issuer: 'main'
@@ -307,7 +308,7 @@ t.test('attributes are what the config names, and the issuer cannot be faked', a
   await refused(t, await sign(key, claims({ repository: 'x'.repeat(1025) })), 'claim-wrong', { claim: '/repository' })
 })
 
-t.test('the text of an unverified token reaches the log short and printable', async t => {
+t.test('text of an unverified token is short and printable in the log', async t => {
   const { key, claims, refused, refusals } = await world(t)
   await refused(t, await sign(key, claims({ iss: `x\n\u001b[31m${'y'.repeat(9000)}` })), 'issuer-unknown')
   t.match(refusals[0]?.[1], { iss: /^x\?\?\[31my{1,200}$/ })

@@ -3,7 +3,8 @@ import { execFile } from 'node:child_process'
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import t from 'tap'
-import { loadIdentity, type TokenEntry } from '../../src/identity/config.ts'
+import { loadIdentity } from '../../src/identity/authenticator.ts'
+import type { TokenEntry } from '../../src/identity/config.ts'
 import { mintToken } from '../../src/identity/tokens.ts'
 import type { ProblemError } from '../../src/problems.ts'
 
@@ -32,7 +33,7 @@ t.test('a minted token has a scannable form, 256 random bits, and its hash', asy
   for (const id of ['', 'CI', 'a_b', '-a', 'a'.repeat(64), 'a b']) t.throws(() => mintToken(id), RangeError)
 })
 
-t.test('several tokens live at once, each with its own identity', async t => {
+t.test('several tokens are valid at the same time, each with its own identity', async t => {
   const a = entry('a', { teams: ['nlp', 'vision'], attributes: { environment: 'prod' } })
   const b = entry('b', { teams: ['*'], expiresAt: '2026-07-01T12:00:01Z' })
   const { authenticate, refusals } = authenticator([a.entry, b.entry])
@@ -43,7 +44,7 @@ t.test('several tokens live at once, each with its own identity', async t => {
   t.same(refusals, [])
 })
 
-t.test('an expired token is dead to the millisecond, in any zone', async t => {
+t.test('a token expires to the millisecond, in any time zone', async t => {
   const { token, entry: configured } = entry('a', { expiresAt: '2026-07-01T14:00:00+02:00' })
   let now = noon - 1
   const { authenticate, refusals } = authenticator([configured], () => now)
@@ -53,7 +54,7 @@ t.test('an expired token is dead to the millisecond, in any zone', async t => {
   t.same(refusals, [['token-expired', { token: 'a' }]])
 })
 
-t.test('whatever is wrong, the caller reads the same', async t => {
+t.test('every refusal has the same text for the caller', async t => {
   const a = entry('a', { expiresAt: '2020-01-01T00:00:00Z' })
   const { authenticate, refusals } = authenticator([a.entry])
   const seen = new Set<string>()
@@ -72,7 +73,7 @@ t.test('whatever is wrong, the caller reads the same', async t => {
   t.notMatch(JSON.stringify(refusals), a.token)
 })
 
-t.test('a refusal can be heard by the call that caused it', async t => {
+t.test('a call can get the reason of its own refusal', async t => {
   const { authenticate, refusals } = authenticator([])
   const own: string[] = []
   await t.rejects(authenticate(undefined, reason => own.push(reason)))
@@ -80,7 +81,7 @@ t.test('a refusal can be heard by the call that caused it', async t => {
   t.same(refusals, [])
 })
 
-t.test('near misses of a live token are unknown', async t => {
+t.test('tokens similar to a valid one are unknown', async t => {
   const { token, entry: configured } = entry('a')
   const { authenticate } = authenticator([configured])
   const last = token.at(-1) === 'A' ? 'B' : 'A'
@@ -89,13 +90,13 @@ t.test('near misses of a live token are unknown', async t => {
   }
 })
 
-t.test('a short secret is no token, even when its hash is configured', async t => {
+t.test('a short secret is refused, even when its hash is configured', async t => {
   const secret = 'jat_a_hunter2'
   const { authenticate } = authenticator([{ id: 'a', sha256: createHash('sha256').update(secret).digest('hex'), teams: ['*'] }])
   await t.rejects(authenticate(`Bearer ${secret}`), { code: 'unauthenticated' })
 })
 
-t.test('every entry is compared in constant time, whether or not one before it matches', async t => {
+t.test('every entry is compared in constant time, whether or not an earlier one matched', async t => {
   const compared: string[] = []
   const original = crypto.timingSafeEqual
   crypto.timingSafeEqual = ((a: Buffer, b: Buffer) => {
@@ -139,11 +140,11 @@ const wrong: [string, string[], RegExp][] = [
   ['a bad id', ['--id', 'A_b', '--team', 'nlp'], /token id/],
   ['a bad team', ['--id', 'a', '--team', 'n lp'], /teams/],
   ['a time without zone', ['--id', 'a', '--team', 'nlp', '--expires', '2126-01-01T00:00:00'], /expiresAt/],
-  ['a day that is none', ['--id', 'a', '--team', 'nlp', '--expires', '2126-02-30T00:00:00Z'], /expiresAt/],
+  ['a day that does not exist', ['--id', 'a', '--team', 'nlp', '--expires', '2126-02-30T00:00:00Z'], /expiresAt/],
   ['a time in the past', ['--id', 'a', '--team', 'nlp', '--expires', '2020-01-01T00:00:00Z'], /past/],
   ['an attribute without value', ['--id', 'a', '--team', 'nlp', '--attribute', 'x'], /NAME=VALUE/],
   ['an unknown option', ['--id', 'a', '--team', 'nlp', '--teams', 'x'], /Unknown option/],
-  ['a stray word', ['ci', '--id', 'a', '--team', 'nlp'], /positional/]
+  ['a word too many', ['ci', '--id', 'a', '--team', 'nlp'], /positional/]
 ]
 for (const [name, args, message] of wrong) {
   t.test(`npm run token refuses ${name} with its usage`, async t => {

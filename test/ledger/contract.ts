@@ -2,19 +2,20 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { Test } from 'tap'
 import { transitions, type Grant, type GrantState } from '../../src/domain/grant.ts'
-import { IllegalTransitionError, LedgerUnavailableError, StaleGrantError, type GrantFilter, type Ledger } from '../../src/ledger/ledger.ts'
-import { SchemaTooNewError } from '../../src/ledger/migrations.ts'
+import {
+  IllegalTransitionError, LedgerUnavailableError, SchemaTooNewError, StaleGrantError, type GrantFilter, type Ledger
+} from '../../src/ledger/ledger.ts'
 import { begun, event, grantIn, isEnd, moved, newGrant, start, states, unlimited } from './grants.ts'
 
-/** A database of its own, and the ways into it. */
+/** A separate database, and the ways to access it. */
 export interface Database {
-  /** Another replica's ledger on it; closed with the test. */
+  /** A ledger on it, as of one more replica. Closed at the end of the test. */
   open(): Promise<Ledger>
-  /** Around the ledger, as an operator at a prompt would. */
+  /** Accesses the database without the ledger, as an operator would. */
   query(text: string): Promise<Array<Record<string, unknown>>>
 }
 
-/** What every ledger does, whatever it is kept in. */
+/** What the ledger must do on every database. */
 export async function contract (t: Test, fresh: (t: Test) => Promise<Database>): Promise<void> {
   const ledgerOf = async (t: Test) => (await fresh(t)).open()
   const test = (name: string, body: (t: Test) => Promise<void>) => t.test(name, body)
@@ -36,7 +37,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(await ledger.events('nobody'), [])
   })
 
-  await test('what is stored comes back, to the key order of the policy', async (t) => {
+  await test('a grant is read as it was stored, with the key order of its policy', async (t) => {
     const ledger = await ledgerOf(t)
     const word = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }).filter((text) => !text.includes('\0'))
     const instant = fc.integer({ min: 0, max: 8_640_000_000_000_000 })
@@ -82,7 +83,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     }), { numRuns: 25 })
   })
 
-  await test('the same owner and key: the grant of before, and nothing written', async (t) => {
+  await test('the same owner and key: returns the existing grant and writes nothing', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     const grant = await grantIn(ledger, 'active', { idempotencyKey: 'k' })
@@ -90,11 +91,11 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const result = await ledger.begin(newGrant({ idempotencyKey: 'k', team: 'other', requestHash: 'c' }), event('pending'), unlimited)
     t.strictSame(result, { outcome: 'existing', grant })
     const full = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), { perOwner: 0, total: 0 })
-    t.equal(full.outcome, 'existing', 'a repeat is answered when the limit is reached')
+    t.equal(full.outcome, 'existing', 'a repeated request is answered even when the limit is reached')
     t.strictSame(await dump(query), before)
   })
 
-  await test('the same key of another owner, no key, or a key given up', async (t) => {
+  await test('a key of another owner, no key, or a released key: a new grant', async (t) => {
     const ledger = await ledgerOf(t)
     const first = await begun(ledger, { idempotencyKey: 'k' })
     await begun(ledger, { idempotencyKey: 'k', owner: 'token:other' })
@@ -105,7 +106,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.not(second.id, first.id)
   })
 
-  await test('limits count what is outstanding, per owner and in all', async (t) => {
+  await test('limits count outstanding grants, per owner and in total', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     const grant = await begun(ledger)
@@ -125,7 +126,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await ask('token:ci', 3, 9)).outcome, 'created')
   })
 
-  await test('state changes: the legal ones and no other', async (t) => {
+  await test('only legal state changes are possible', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     for (const from of states) {
@@ -158,7 +159,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     }
   })
 
-  await test('an update names the version it read', async (t) => {
+  await test('an update with an old version is refused', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     const grant = await begun(ledger)
@@ -177,12 +178,12 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const before = await dump(query)
     const unwritable = { ...event('broken'), actor: null as unknown as string }
     const failure = await ledger.update(grant, { state: 'failed', dueAt: null }, unwritable, start).catch((error) => error)
-    t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailableError), 'a bug stays one')
+    t.ok(failure instanceof Error && !(failure instanceof LedgerUnavailableError), 'a bug is not reported as unavailable')
     await t.rejects(ledger.begin(newGrant(), unwritable, unlimited))
     t.strictSame(await dump(query), before)
   })
 
-  await test('fields that no grant has, or undefined, are refused', async (t) => {
+  await test('unknown fields and undefined values are refused', async (t) => {
     const ledger = await ledgerOf(t)
     const grant = await begun(ledger)
     for (const change of [{ secret: 'x' }, { dueAt: undefined }, { __proto__: null, toString: 1 }] as object[]) {
@@ -190,7 +191,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     }
   })
 
-  await test('a grant that may be alive always comes due; one that has ended never', async (t) => {
+  await test('an outstanding grant always has a dueAt, an ended grant never', async (t) => {
     const ledger = await ledgerOf(t)
     const refused = async (attempt: Promise<unknown>) => {
       const failure = await attempt.catch((error) => error)
@@ -210,17 +211,17 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal(await ledger.claim('nobody', start, start + 10), undefined)
     const claimed = await ledger.claim(grant.id, start, start + 10) as Grant
     t.strictSame(claimed, { ...grant, claimedUntil: start + 10, version: 2, updatedAt: start })
-    t.equal(await ledger.claim(grant.id, start + 9, start + 20), undefined, 'held')
-    await t.rejects(ledger.update(grant, {}, event('x'), start), StaleGrantError, 'who read it before the claim')
+    t.equal(await ledger.claim(grant.id, start + 9, start + 20), undefined, 'claimed')
+    await t.rejects(ledger.update(grant, {}, event('x'), start), StaleGrantError, 'the version from before the claim')
     t.match(await ledger.claim(grant.id, start + 10, start + 20), { claimedUntil: start + 20, version: 3 }, 'lapsed')
-    await t.rejects(ledger.update(claimed, {}, event('x'), start), StaleGrantError, 'whose claim lapsed and was taken over')
+    await t.rejects(ledger.update(claimed, {}, event('x'), start), StaleGrantError, 'the version of a claim that lapsed and was replaced')
     const again = await ledger.get(grant.id) as Grant
     const released = await ledger.update(again, { claimedUntil: null }, event('done'), start)
     t.match(await ledger.claim(grant.id, start + 11, start + 20), { version: released.version + 1 }, 'released')
     t.equal((await ledger.events(grant.id)).length, 2, 'a claim is no event')
   })
 
-  await test('claimDue takes what is due and free, oldest due first', async (t) => {
+  await test('claimDue claims the unclaimed due grants, oldest due first', async (t) => {
     const ledger = await ledgerOf(t)
     const [third, first, second] = await Promise.all([3, 1, 2].map((at) => begun(ledger, { dueAt: start + at })))
     await begun(ledger, { dueAt: start + 11 })
@@ -239,7 +240,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.claimDue(start, start + 1, limit), RangeError)
   })
 
-  await test('known: the names that belong to an outstanding grant', async (t) => {
+  await test('known: the names of principals of outstanding grants', async (t) => {
     const ledger = await ledgerOf(t)
     const outstanding: string[] = []
     const ended: string[] = []
@@ -262,12 +263,12 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const byState = { pending: 1, active: 1, revoking: 2, revoked: 1, expired: 1, failed: 1 }
     const overdueAt = async (now: number) => (await ledger.stats(now)).oldestOverdueExpiry
     t.strictSame((await ledger.stats(start + 49)).byState, byState)
-    t.equal(await overdueAt(start + 49), null, 'what has ended is not overdue')
+    t.equal(await overdueAt(start + 49), null, 'an ended grant is not overdue')
     t.equal(await overdueAt(start + 50), start + 50)
     t.equal(await overdueAt(start + 500), start + 50)
   })
 
-  await test('stats: what is due and held by nobody', async (t) => {
+  await test('stats: the earliest dueAt of an unclaimed grant', async (t) => {
     const ledger = await ledgerOf(t)
     const dueAt = async (now: number) => (await ledger.stats(now)).oldestDue
     const first = await grantIn(ledger, 'active', { dueAt: start + 10, claimedUntil: null })
@@ -276,12 +277,12 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal(await dueAt(start + 9), null)
     t.equal(await dueAt(start + 10), start + 10)
     await ledger.claim(first.id, start + 10, start + 100)
-    t.equal(await dueAt(start + 10), null, 'somebody is at it')
+    t.equal(await dueAt(start + 10), null, 'it is claimed')
     t.equal(await dueAt(start + 30), start + 20)
     t.equal(await dueAt(start + 100), start + 10, 'until the claim lapses')
   })
 
-  await test('list: every filter and page is what a plain reading of the filter gives', async (t) => {
+  await test('list: every filter and page size gives the same grants as a simple filter in memory', async (t) => {
     const ledger = await ledgerOf(t)
     const all: Grant[] = []
     for (let index = 0; index < 90; index++) {
@@ -305,7 +306,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.list({}, { limit }), RangeError)
   })
 
-  await test('list: pages neither repeat nor miss a grant while others are added', async (t) => {
+  await test('list: pages neither repeat nor miss a grant while new grants are added', async (t) => {
     const ledger = await ledgerOf(t)
     const before: string[] = []
     for (let index = 0; index < 20; index++) before.unshift((await begun(ledger)).id)
@@ -321,7 +322,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(seen, before)
   })
 
-  await test('many begins at once with one key: exactly one grant', async (t) => {
+  await test('many concurrent begins with one key: exactly one grant', async (t) => {
     const { open } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
     const results = await Promise.all(Array.from({ length: 24 }, (_, index) =>
@@ -332,7 +333,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await replicas[0].list({}, { limit: 99 })).length, 1)
   })
 
-  await test('many begins at once never pass a limit, and fill it', async (t) => {
+  await test('many concurrent begins reach the limit and never exceed it', async (t) => {
     const { open, query } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
     const begins = (owner: string, count: number) => Array.from({ length: count }, (_, index) =>
@@ -346,7 +347,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     await countsAreRight(t, query)
   })
 
-  await test('many claims at once: one holder', async (t) => {
+  await test('many concurrent claims: one succeeds', async (t) => {
     const { open } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
     const { id } = await begun(replicas[0])
@@ -354,7 +355,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal(claims.filter((claim) => claim !== undefined).length, 1)
   })
 
-  await test('many updates at once of one version: one takes effect', async (t) => {
+  await test('many concurrent updates of one version: one succeeds', async (t) => {
     const { open } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
     const grant = await begun(replicas[0])
@@ -365,7 +366,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await replicas[0].events(grant.id)).length, 2)
   })
 
-  await test('replicas that claim what is due side by side share it out: each grant once, none left', async (t) => {
+  await test('replicas that claim due grants concurrently claim each grant exactly once', async (t) => {
     const { open } = await fresh(t)
     const replicas = await Promise.all([open(), open(), open()])
     const due = await Promise.all(Array.from({ length: 200 }, () => begun(replicas[0])))
@@ -381,7 +382,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(drained.flat().sort(), due.map(({ id }) => id).sort())
   })
 
-  await test('the counts stay right under a mixed load, and are set right at the next start', async (t) => {
+  await test('the counts stay correct under a mixed load, and wrong counts are corrected at the next start', async (t) => {
     const { open, query } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
     const life = async (index: number) => {
@@ -407,7 +408,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     await countsAreRight(t, query)
   })
 
-  await test('a closed ledger opens again as it was; opening twice changes nothing', async (t) => {
+  await test('a ledger is unchanged after closing and opening; opening it twice changes nothing', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     const grant = await grantIn(ledger, 'active')
@@ -419,7 +420,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(await dump(query), before)
   })
 
-  await test('replicas that start at once on an empty database migrate it once', async (t) => {
+  await test('replicas that start at the same time on an empty database migrate it once', async (t) => {
     const { open, query } = await fresh(t)
     const replicas = await Promise.all([open(), open(), open(), open()])
     for (const ledger of replicas) await begun(ledger)
@@ -428,7 +429,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(applied, ['0001_grants', '0002_guards'])
   })
 
-  await test('a schema newer than the service is refused and left alone', async (t) => {
+  await test('a schema newer than the service is refused and stays unchanged', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     await begun(ledger)
@@ -439,7 +440,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(await dump(query), before)
   })
 
-  await test('the database itself keeps the history', async (t) => {
+  await test('the database itself protects the history', async (t) => {
     const { open, query } = await fresh(t)
     const ledger = await open()
     const grant = await begun(ledger)
@@ -465,7 +466,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.strictSame(await dump(query), before)
   })
 
-  await test('no column is a place for a secret', async (t) => {
+  await test('no column is for a secret', async (t) => {
     const { open, query } = await fresh(t)
     await open()
     for (const table of ['grants', 'grant_events', 'grant_counts']) {
@@ -516,7 +517,7 @@ async function pages (ledger: Ledger, filter: GrantFilter, limit: number): Promi
 
 type Query = Database['query']
 
-/** Everything that is stored. */
+/** All rows of all tables. */
 async function dump (query: Query): Promise<unknown> {
   return {
     grants: await query('select * from grants order by id'),

@@ -6,12 +6,12 @@ export const isEnd = (state: GrantState): boolean => transitions[state].length =
 
 export const unlimited = { perOwner: 1_000_000, total: 1_000_000 }
 
-/** Epoch ms; nothing in the ledger reads a clock. */
+/** Epoch ms. The ledger itself never reads a clock. */
 export const start = Date.UTC(2025, 6, 16)
 
 let created = 0
 
-/** A valid new grant with an id of its own, greater than those before. */
+/** A valid new grant. Its id is greater than all earlier ones. */
 export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
   const id = given.id ?? `01k0${String(++created).padStart(22, '0')}`
   return {
@@ -60,7 +60,7 @@ export async function begun (ledger: Ledger, given: Partial<NewGrant> = {}): Pro
   return result.grant
 }
 
-/** What a change to that state brings along. */
+/** The change to a state, with the fields that must change too. */
 export const changeTo = (state: GrantState): GrantChange =>
   isEnd(state) ? { state, dueAt: null, claimedUntil: null } : { state }
 
@@ -76,7 +76,7 @@ const ways: Record<GrantState, GrantState[]> = {
   failed: ['failed']
 }
 
-/** A new grant that was led to that state. */
+/** A new grant, brought to that state by legal changes. */
 export async function grantIn (ledger: Ledger, state: GrantState, given: Partial<NewGrant> = {}): Promise<Grant> {
   let grant = await begun(ledger, given)
   for (const next of ways[state]) grant = await moved(ledger, grant, next)

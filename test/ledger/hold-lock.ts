@@ -1,6 +1,6 @@
 import { DatabaseSync } from 'node:sqlite'
 
-/** Another process that holds the file's write lock for so many ms; prints a line once it has it. */
+/** A process that holds the write lock of the file for some ms. Prints a line when it has the lock. */
 const [path = '', ms = ''] = process.argv.slice(2)
 const database = new DatabaseSync(path)
 database.exec('begin immediate')

@@ -43,7 +43,7 @@ await t.test('contract', async (t) => {
   })
 })
 
-await t.test('what keeps it from opening is named by its code, without the URL', async (t) => {
+await t.test('the error of a failed opening names the code and not the URL', async (t) => {
   const dir = t.testdir({ file: '' })
   const cases: Array<[string, RegExp]> = [
     ['postgres://u:hunter2@127.0.0.1:1/db', /cannot be opened \(ECONNREFUSED\)/],
@@ -57,7 +57,7 @@ await t.test('what keeps it from opening is named by its code, without the URL',
   }
 })
 
-await t.test('addresses', async (t) => {
+await t.test('forms of the URL', async (t) => {
   const dir = t.testdir()
   for (const url of [join(dir, 'a.db'), `sqlite:${join(dir, 'b.db')}`, `sqlite://${join(dir, 'c.db')}`]) {
     await begun(await opened(t, { url }))
@@ -65,7 +65,7 @@ await t.test('addresses', async (t) => {
   }
   for (const url of [':memory:', 'sqlite::memory:']) {
     await begun(await opened(t, { url }))
-    t.equal((await (await opened(t, { url })).list({}, { limit: 1 })).length, 0, 'each its own')
+    t.equal((await (await opened(t, { url })).list({}, { limit: 1 })).length, 0, 'each has its own database')
   }
   t.notOk(existsSync(':memory:'))
   for (const url of ['', 'sqlite:', 'sqlite://host/a.db', 'mysql://u:hunter2@host/db', 'file:a.db', 'redis://x']) {
@@ -75,7 +75,7 @@ await t.test('addresses', async (t) => {
   }
 })
 
-await t.test('the files are readable by their owner alone', async (t) => {
+await t.test('only the owner can read the files', async (t) => {
   const dir = t.testdir()
   const path = join(dir, 'new', 'deep', 'ledger.db')
   const ledger = await opened(t, { url: path })
@@ -100,31 +100,31 @@ await t.test('each commit is synced to the disk', async (t) => {
   t.equal(await pragma('foreign_keys'), 1)
 })
 
-await t.test('writes share a commit; one that fails does not undo its neighbours', async (t) => {
+await t.test('writes share a commit; a failed write does not roll back the others', async (t) => {
   const dir = t.testdir()
   const ledger = await opened(t, { url: join(dir, 'ledger.db') })
   const walSize = () => statSync(join(dir, 'ledger.db-wal')).size
   const taken = await begun(ledger)
   const before = walSize()
   const alone = await begun(ledger).then(() => walSize() - before)
-  // as requests do that arrive together: each in a callback of its own, in one turn of the event loop
+  // As with requests that arrive together: each in its own callback, in one turn of the event loop.
   const results = await Promise.allSettled(Array.from({ length: 30 }, async (_, index) => {
     await setImmediate()
     return await begun(ledger, index === 7 ? { id: taken.id } : {})
   }))
   t.strictSame(results.flatMap(({ status }, index) => status === 'rejected' ? [index] : []), [7])
   t.equal((await ledger.list({}, { limit: 99 })).length, 31)
-  t.ok(walSize() - before < alone * 15, 'far fewer pages were logged than 30 commits take')
+  t.ok(walSize() - before < alone * 15, 'the log grew by far less than with 30 commits')
 })
 
-await t.test('when the commit fails, none of its writes is acknowledged or kept', async (t) => {
+await t.test('when the commit fails, none of its writes is acknowledged or stored', async (t) => {
   const path = join(t.testdir(), 'ledger.db')
   const store = await openSqlite(path, 100)
   t.teardown(() => store.close())
   const ledger = sqlLedger(store)
   const kept = await begun(ledger)
   const { rows } = await sql<{ page_count: number }>`pragma page_count`.execute(store.db)
-  // as a full disk does, at some write in the middle
+  // Fails some write in the middle, as a full disk does.
   await sql`pragma max_page_count = ${sql.lit((rows[0]?.page_count ?? 0) + 4)}`.execute(store.db)
   const big = 'x'.repeat(3000)
   const results = await Promise.allSettled(Array.from({ length: 20 }, () => begun(ledger, { requestHash: big })))
@@ -133,13 +133,13 @@ await t.test('when the commit fails, none of its writes is acknowledged or kept'
   for (const { reason } of refused) t.type(reason, LedgerUnavailableError)
   const stored = (await ledger.list({}, { limit: 99 })).map(({ id }) => id).sort()
   const acknowledged = results.flatMap((result) => result.status === 'fulfilled' ? [result.value.id] : [])
-  t.strictSame(stored, [kept.id, ...acknowledged].sort(), 'what is stored is what was acknowledged')
+  t.strictSame(stored, [kept.id, ...acknowledged].sort(), 'exactly the acknowledged grants are stored')
 
   await sql`pragma max_page_count = 100000`.execute(store.db)
   await begun(ledger)
 })
 
-await t.test('close waits for the writes it finds', async (t) => {
+await t.test('close waits for writes in progress', async (t) => {
   const path = join(t.testdir(), 'ledger.db')
   const ledger = await openLedger({ url: path })
   const grant = await begun(ledger)
@@ -149,7 +149,7 @@ await t.test('close waits for the writes it finds', async (t) => {
   t.match(await (await opened(t, { url: path })).get(grant.id), { attempts: 9 })
 })
 
-await t.test('another process holding the file', async (t) => {
+await t.test('another process has the file locked', async (t) => {
   const path = join(t.testdir(), 'ledger.db')
   const ledger = await opened(t, { url: path, busyTimeoutMs: 20_000 })
   const hasty = await opened(t, { url: path, busyTimeoutMs: 50 })
@@ -160,16 +160,16 @@ await t.test('another process holding the file', async (t) => {
   let turns = 0
   const ticking = setInterval(() => turns++, 5)
   await t.rejects(hasty.update(grant, {}, event('x'), start), LedgerUnavailableError)
-  t.match(await ledger.get(grant.id), { version: 1 }, 'reads go on')
+  t.match(await ledger.get(grant.id), { version: 1 }, 'reads still work')
   const written = begun(ledger)
   await once(holder, 'exit')
   await written
   clearInterval(ticking)
-  t.ok(turns > 10, 'the event loop turned while the write waited')
+  t.ok(turns > 10, 'the event loop was not blocked while the write waited')
   await hasty.update(grant, {}, event('x'), start)
 })
 
-await t.test('kill -9: whatever was acknowledged is there', async (t) => {
+await t.test('kill -9: every acknowledged grant is stored', async (t) => {
   const path = join(t.testdir(), 'ledger.db')
   const acknowledged: string[] = []
   for (let round = 0; round < 6; round++) {
@@ -199,7 +199,7 @@ await t.test('kill -9: whatever was acknowledged is there', async (t) => {
   t.equal(outstanding, database.prepare('select count(*) as n from grants').get()?.n)
 })
 
-await t.test('a file that is no ledger', async (t) => {
+await t.test('a file that is not a ledger', async (t) => {
   const dir = t.testdir({ 'text.db': 'not a database, but long enough to look at '.repeat(99) })
   mkdirSync(join(dir, 'folder.db'))
   for (const name of ['text.db', 'folder.db']) {
@@ -207,7 +207,7 @@ await t.test('a file that is no ledger', async (t) => {
   }
 })
 
-await t.test('every statement goes by an index', async (t) => {
+await t.test('every statement uses an index', async (t) => {
   const texts = new Set<string>()
   const prepare = DatabaseSync.prototype.prepare
   DatabaseSync.prototype.prepare = function (text, ...rest) {
@@ -253,7 +253,7 @@ await t.test('every statement goes by an index', async (t) => {
     const plan = prepare.call(database, `explain query plan ${text}`).all().map(({ detail }) => String(detail))
     const [, index] = intended.find(([part]) => part.test(text)) ?? []
     if (index !== undefined) t.ok(plan.some((step) => step.includes(` INDEX ${index} `)), `${text} by ${index}`)
-    // a walk down all grants is right for a page of all grants alone; scans of derived tables are of `limit` ids at most
+    // Only a page of all grants may scan all grants. Scans of derived tables read at most `limit` ids.
     const filtered = /"(team|state|job_id|owner|due_at|principal_name|grant_id)" (=|<=|in) /.test(text)
     for (const step of plan) t.notMatch(step, filtered ? /SCAN grant/ : /SCAN grant\w+$/, text)
     if (/from "grants" .*order by "id" desc limit/.test(text) && !text.includes('union all')) {

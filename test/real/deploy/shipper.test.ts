@@ -27,7 +27,7 @@ const place = (t: Test): Place => {
 
 /** Small files, so that the chain goes on in many of them. */
 const opened = async (t: Test, { dir }: Place): Promise<Audit> => {
-  const audit = await openAudit({ path: join(dir, 'audit'), instance: 'node-1', now: () => new Date(), maxBytes: 20_000 })
+  const audit = await openAudit({ path: join(dir, 'audit'), instance: 'node-1', now: Date.now, maxBytes: 20_000 })
   t.teardown(() => audit.close())
   return audit
 }

@@ -12,13 +12,13 @@ import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 import { contract } from '../../ledger/contract.ts'
 import { begun, event, newGrant, start, unlimited } from '../../ledger/grants.ts'
 
-// many databases, on a machine that may have other work
+// It creates many databases, and the machine may be busy.
 t.setTimeout(300_000)
 
 const server = await startPostgres()
 t.teardown(() => server.stop())
 
-// teardowns run last first: ledgers, this client, the database
+// Teardowns run in reverse order: ledgers, this client, the database.
 async function fresh (t: Test) {
   const database = await freshDatabase(server.url)
   t.teardown(() => database.drop())
@@ -40,7 +40,7 @@ async function opened (t: Test, url: string, poolSize = 10): Promise<Ledger> {
 
 await t.test('contract', (t) => contract(t, fresh))
 
-await t.test('the history cannot be truncated either', async (t) => {
+await t.test('the history cannot be truncated', async (t) => {
   const { open, query } = await fresh(t)
   const ledger = await open()
   await begun(ledger)
@@ -50,19 +50,19 @@ await t.test('the history cannot be truncated either', async (t) => {
   t.equal((await ledger.list({}, { limit: 9 })).length, 1)
 })
 
-await t.test('connections that the server ends', async (t) => {
+await t.test('connections that the server closes', async (t) => {
   const { open, query } = await fresh(t)
   const ledger = await open()
   const grant = await begun(ledger)
   const endAll = () => query(`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'job-access' and datname = current_database()`)
 
-  // idle ones: the pool notices by itself, the process goes on
+  // Idle connections: the pool notices, and the process continues.
   await Promise.all(Array.from({ length: 8 }, () => ledger.ping()))
   t.ok((await endAll()).length > 0)
   await recovered(ledger)
 
-  // at work, inside a transaction
+  // A connection in use, inside a transaction.
   await query('begin')
   await query(`select * from grants where id = '${grant.id}' for update`)
   const stuck = ledger.update(grant, { attempts: 1 }, event('x'), start).catch((error) => error)
@@ -71,18 +71,18 @@ await t.test('connections that the server ends', async (t) => {
   t.type(await stuck, LedgerUnavailableError)
   await query('commit')
   await recovered(ledger)
-  t.strictSame(await ledger.get(grant.id), grant, 'nothing of it was written')
+  t.strictSame(await ledger.get(grant.id), grant, 'nothing was written')
   t.match(await ledger.update(grant, { attempts: 1 }, event('x'), start), { version: 2 })
 })
 
-await t.test('a lock that another holds too long', async (t) => {
+await t.test('another transaction holds a lock too long', async (t) => {
   const { url, query } = await fresh(t)
   const ledger = await opened(t, `${url}?lock_timeout=200`)
   const grant = await begun(ledger, { idempotencyKey: 'k' })
   await query('begin')
   await query("select * from grant_counts where owner = '' for update")
   await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
-  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'what needs no count goes on')
+  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'an update without a change of the counts still works')
   const repeat = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)
   t.equal(repeat.outcome, 'existing')
   t.equal((await ledger.begin(newGrant(), event('pending'), { perOwner: 1, total: 9 })).outcome, 'limited')
@@ -91,7 +91,7 @@ await t.test('a lock that another holds too long', async (t) => {
   await begun(ledger)
 })
 
-await t.test('each commit is synced to the disk, whatever the server’s default', async (t) => {
+await t.test('each commit is synced to the disk, whatever the server’s default is', async (t) => {
   const { url, query } = await fresh(t)
   await query(`alter database ${new URL(url).pathname.slice(1)} set synchronous_commit = off`)
   const store = await openPostgres(url, 1)
@@ -104,7 +104,7 @@ await t.test('a primary that became a standby', async (t) => {
   const ledger = await opened(t, url, 1)
   const name = new URL(url).pathname.slice(1)
   const grant = await begun(ledger)
-  // what a standby answers to a write, on connections made from now on
+  // From now on, new connections answer a write as a standby does.
   await query(`alter database ${name} set default_transaction_read_only = on`)
   await query(`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'job-access' and datname = current_database()`)
@@ -113,10 +113,10 @@ await t.test('a primary that became a standby', async (t) => {
   await ledger.ping()
   await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
   await query(`alter database ${name} reset default_transaction_read_only`)
-  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'on a connection made since')
+  t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'on a new connection')
 })
 
-await t.test('claimDue passes over what another transaction has locked', async (t) => {
+await t.test('claimDue skips grants that another transaction has locked', async (t) => {
   const { open, query } = await fresh(t)
   const ledger = await open()
   const locked = await begun(ledger, { dueAt: start })
@@ -128,7 +128,7 @@ await t.test('claimDue passes over what another transaction has locked', async (
   t.strictSame((await ledger.claimDue(start + 5, start + 9, 5)).map(({ id }) => id), [locked.id])
 })
 
-await t.test('claimDue is in order whatever the plan', async (t) => {
+await t.test('claimDue returns grants in order, whatever the plan is', async (t) => {
   const { open } = await fresh(t)
   const ledger = await open()
   for (let at = 40; at > 0; at--) await begun(ledger, { dueAt: start + at })
@@ -136,7 +136,7 @@ await t.test('claimDue is in order whatever the plan', async (t) => {
   t.strictSame(claimed.map(({ dueAt }) => dueAt), Array.from({ length: 25 }, (_, index) => start + index + 1))
 })
 
-await t.test('counting anew at start waits for who is counting', async (t) => {
+await t.test('the recount at start waits for a transaction that is counting', async (t) => {
   const { open, query } = await fresh(t)
   const ledger = await open()
   await begun(ledger)
@@ -151,54 +151,54 @@ await t.test('counting anew at start waits for who is counting', async (t) => {
     [{ owner: '', outstanding: '1' }, { owner: 'token:ci', outstanding: '1' }])
 })
 
-await t.test('a network that falls silent', async (t) => {
+await t.test('a network that stops answering', async (t) => {
   const { url, query } = await fresh(t)
-  const wire = await proxied(t, url)
-  // the URL's own settings win, so that this need not take the seven seconds of the service
-  const ledger = await opened(t, `${wire.url}?query_timeout=300`, 2)
+  const proxy = await proxied(t, url)
+  // Settings in the URL take precedence, so that the test need not wait for the service's seven seconds.
+  const ledger = await opened(t, `${proxy.url}?query_timeout=300`, 2)
   const grant = await begun(ledger)
   await Promise.all([ledger.ping(), ledger.ping()])
-  wire.silence(true)
+  proxy.silence(true)
   await t.rejects(ledger.get(grant.id), LedgerUnavailableError)
   await t.rejects(ledger.update(grant, { attempts: 1 }, event('x'), start), LedgerUnavailableError)
-  wire.silence(false)
-  t.strictSame(await ledger.get(grant.id), grant, 'on a new connection: the silent one was not kept')
+  proxy.silence(false)
+  t.strictSame(await ledger.get(grant.id), grant, 'on a new connection: the unanswered one was closed')
   await begun(ledger)
   const { length } = await query("select 1 from pg_stat_activity where application_name = 'job-access' and state like 'idle in%'")
   t.equal(length, 0)
 })
 
-await t.test('an answer lost after the commit took effect', async (t) => {
+await t.test('an answer that is lost after the commit', async (t) => {
   const { url } = await fresh(t)
-  const wire = await proxied(t, url)
-  const ledger = await opened(t, `${wire.url}?query_timeout=300`, 1)
+  const proxy = await proxied(t, url)
+  const ledger = await opened(t, `${proxy.url}?query_timeout=300`, 1)
   const grant = await begun(ledger)
-  wire.swallowAnswersTo('update "grants"')
+  proxy.dropAnswersTo('update "grants"')
   await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailableError)
-  wire.swallowAnswersTo(undefined)
+  proxy.dropAnswersTo(undefined)
   t.match(await ledger.get(grant.id), { attempts: 5, version: 2 })
   t.equal((await ledger.events(grant.id)).length, 2)
 
   const asked = newGrant({ idempotencyKey: 'k' })
-  wire.swallowAnswersTo('commit')
+  proxy.dropAnswersTo('commit')
   await t.rejects(ledger.begin(asked, event('pending'), unlimited), LedgerUnavailableError)
-  wire.swallowAnswersTo(undefined)
+  proxy.dropAnswersTo(undefined)
   t.match(await ledger.begin(asked, event('pending'), unlimited), { outcome: 'existing', grant: { id: asked.id } })
 })
 
-await t.test('after a question without an answer no other is waited for', async (t) => {
+await t.test('after a query without an answer, no second query is waited for', async (t) => {
   const { url } = await fresh(t)
-  const wire = await proxied(t, url)
-  const patienceMs = 1500
-  const ledger = await opened(t, `${wire.url}?query_timeout=${patienceMs}`, 1)
+  const proxy = await proxied(t, url)
+  const timeoutMs = 1500
+  const ledger = await opened(t, `${proxy.url}?query_timeout=${timeoutMs}`, 1)
   await ledger.ping()
-  wire.swallowAnswersTo('commit')
+  proxy.dropAnswersTo('commit')
   const asked = performance.now()
   await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
-  t.ok(performance.now() - asked < 2 * patienceMs, 'the rollback would have been a second wait')
+  t.ok(performance.now() - asked < 2 * timeoutMs, 'the rollback would have been a second wait')
 })
 
-await t.test('a server that is not there, or refuses', async (t) => {
+await t.test('a server that cannot be reached, or refuses the connection', async (t) => {
   const { url } = await fresh(t)
   const closed = createServer()
   closed.listen(0, '127.0.0.1')
@@ -210,7 +210,7 @@ await t.test('a server that is not there, or refuses', async (t) => {
   for (const url of [`postgres://ci:hunter2@127.0.0.1:${port}/db`, withPassword(missing.href)]) {
     const error = await openLedger({ url }).catch((error) => error)
     t.type(error, LedgerUnavailableError)
-    t.ok(error.cause, 'says why')
+    t.ok(error.cause, 'has a cause')
     secretless(t, error)
   }
   for (const url of ['postgres://ci:hunter2@[nonsense/db', 'postgres://ci:hunter2%ff@127.0.0.1/db',
@@ -221,18 +221,18 @@ await t.test('a server that is not there, or refuses', async (t) => {
   }
 })
 
-await t.test('a server that goes away for good, then comes back', async (t) => {
+await t.test('a server that stops and starts again', async (t) => {
   const { url } = await fresh(t)
-  const wire = await proxied(t, url)
-  const ledger = await opened(t, withPassword(wire.url))
+  const proxy = await proxied(t, url)
+  const ledger = await opened(t, withPassword(proxy.url))
   const grant = await begun(ledger)
-  await wire.close()
+  await proxy.close()
   for (const attempt of [() => ledger.ping(), () => ledger.claim(grant.id, 1, 2), () => begun(ledger)]) {
     const error = await attempt().catch((error) => error)
     t.type(error, LedgerUnavailableError)
     secretless(t, error)
   }
-  await wire.listen()
+  await proxy.listen()
   await recovered(ledger)
 })
 
@@ -245,7 +245,7 @@ function secretless (t: Test, error: unknown): void {
   t.notMatch(inspect(error, { depth: 9, showHidden: true }), 'postgres://')
 }
 
-/** Within a few attempts, and for several connections at once. */
+/** Resolves when several concurrent connections work again, after a few attempts at most. */
 async function recovered (ledger: Ledger): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -257,10 +257,10 @@ async function recovered (ledger: Ledger): Promise<void> {
   }
 }
 
-/** Resolves once a statement waits for a lock. */
+/** Resolves when a statement waits for a lock. */
 async function waiting (query: (text: string) => Promise<unknown[]>): Promise<void> {
   for (let attempt = 0; attempt < 1000; attempt++) {
-    // inside a transaction the view is as of its first use, otherwise
+    // Inside a transaction, the view would otherwise stay as it was at its first use.
     await query('select pg_stat_clear_snapshot()')
     const rows = await query("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
     if (rows.length > 0) return
@@ -269,16 +269,16 @@ async function waiting (query: (text: string) => Promise<unknown[]>): Promise<vo
   throw new Error('nothing waits for a lock')
 }
 
-/** The way to the server, with a hand on the wire. */
+/** A proxy to the server that can drop traffic. */
 async function proxied (t: Test, url: string) {
   const { hostname, port: serverPort } = new URL(url)
   const sockets = new Set<Socket>()
   let silent = false
-  let question: string | undefined
+  let dropAfter: string | undefined
   const server = createServer((inner) => {
     const outer = connect(Number(serverPort), hostname)
-    let deaf = silent
-    const mute = () => deaf || (silent && (deaf = true))
+    let dropped = silent
+    const isDropped = () => dropped || (silent && (dropped = true))
     for (const socket of [inner, outer]) {
       sockets.add(socket)
       socket.on('error', () => {}).on('close', () => {
@@ -288,11 +288,11 @@ async function proxied (t: Test, url: string) {
       })
     }
     inner.on('data', (data) => {
-      if (mute()) return
+      if (isDropped()) return
       outer.write(data)
-      if (question !== undefined && data.includes(question)) deaf = true
+      if (dropAfter !== undefined && data.includes(dropAfter)) dropped = true
     })
-    outer.on('data', (data) => { if (!mute()) inner.write(data) })
+    outer.on('data', (data) => { if (!isDropped()) inner.write(data) })
   })
   const listen = async (port: number) => {
     server.listen(port, '127.0.0.1')
@@ -308,9 +308,10 @@ async function proxied (t: Test, url: string) {
   t.teardown(close)
   return {
     url: Object.assign(new URL(url), { port: String(port) }).href,
-    /** Connections that see silence stay silent for ever, as when a NAT forgets them. */
+    /** Drops all traffic. Connections with dropped traffic never work again, as when a NAT forgets them. */
     silence: (value: boolean) => { silent = value },
-    swallowAnswersTo: (text: string | undefined) => { question = text },
+    /** Drops everything after a query with this text, so that its answer is lost. */
+    dropAnswersTo: (text: string | undefined) => { dropAfter = text },
     close,
     listen: () => listen(port)
   }
