@@ -2,7 +2,8 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# The npm package `node` is for machines with another Node; this image is the right one. Nothing else needs an install script.
+COPY runtime ./runtime
+# Nothing needs an install script.
 RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src

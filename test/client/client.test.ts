@@ -2,13 +2,8 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
-import { generate, schemaFile } from '../../client/generate.ts'
 import { createClient, NoAnswerError, ProblemError, type ClientOptions } from '../../src/client/index.ts'
 import { appOf, bench, guideJob } from '../harness.ts'
-
-t.test('the types are those of the OpenAPI document', async t => {
-  t.equal(await generate(), readFileSync(schemaFile, 'utf8'), 'run `npm run client` and commit the result')
-})
 
 t.test('every operation has a method, and works against the service', async t => {
   const b = await bench(t)

@@ -188,13 +188,13 @@ const nobody = { authenticate: () => Promise.reject(new Error('nothing here asks
 const each = <T extends object>(
   target: T, wrap: (name: string, args: unknown[], call: (...args: unknown[]) => Promise<unknown>) => unknown, but: string[]
 ): T =>
-    new Proxy(target, {
-      get (object, name) {
-        const method = Reflect.get(object, name) as (...args: unknown[]) => Promise<unknown>
-        if (but.includes(String(name))) return method
-        return (...args: unknown[]) => wrap(String(name), args, method.bind(object))
-      }
-    })
+  new Proxy(target, {
+    get (object, name) {
+      const method = Reflect.get(object, name) as (...args: unknown[]) => Promise<unknown>
+      if (but.includes(String(name))) return method
+      return (...args: unknown[]) => wrap(String(name), args, method.bind(object))
+    }
+  })
 
 const ledgerCall = (name: string, args: unknown[]): string => name === 'update' ? `update ${(args[2] as NewEvent).action}` : name
 

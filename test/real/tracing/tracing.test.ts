@@ -5,11 +5,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { guideJob } from '../harness.ts'
+import { guideJob } from '../../harness.ts'
 
 /** The service with deploy/tracing, against a collector that keeps what it gets: OTLP over HTTP, as JSON. */
 
-const root = join(import.meta.dirname, '../..')
+const root = join(import.meta.dirname, '../../..')
 
 interface Span { name: string, kind: number, traceId: string, spanId: string, parentSpanId?: string, attributes: unknown }
 interface Exported { resourceSpans: Array<{ resource: unknown, scopeSpans: Array<{ scope: { name: string }, spans: Span[] }> }> }
@@ -78,15 +78,8 @@ t.test('a request is a span with a child for each IAM call, and no secret is in 
   for (const secret of secrets) t.notOk(all.includes(secret), secret.slice(0, 12))
 })
 
-t.test('the image adds the versions that were tested here', async t => {
-  const read = (path: string) => JSON.parse(readFileSync(join(root, path), 'utf8')) as {
-    dependencies: Record<string, string>, devDependencies: Record<string, string>, packages: Record<string, { version: string, license: string }>
-  }
-  const { dependencies } = read('deploy/tracing/package.json')
-  const ours = Object.fromEntries(Object.entries(read('package.json').devDependencies).filter(([name]) => name.startsWith('@opentelemetry/')))
-  t.strictSame(dependencies, ours)
-  const locked = read('deploy/tracing/package-lock.json').packages
-  const here = read('package-lock.json').packages
-  for (const name of Object.keys(dependencies)) t.equal(locked[`node_modules/${name}`]?.version, here[`node_modules/${name}`]?.version, name)
-  for (const [path, { license }] of Object.entries(locked)) t.match(license, /^(Apache-2\.0|MIT|ISC|BSD-3-Clause)$/, path)
+t.test('everything that the image adds has a licence that we accept', async t => {
+  const { packages } = JSON.parse(readFileSync(join(root, 'deploy/tracing/package-lock.json'), 'utf8')) as { packages: Record<string, { license: string }> }
+  t.ok(packages['node_modules/@opentelemetry/sdk-node'])
+  for (const [path, { license }] of Object.entries(packages)) t.match(license, /^(Apache-2\.0|MIT|ISC|BSD-3-Clause)$/, path)
 })

@@ -2,12 +2,12 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import autocannon from 'autocannon'
 import fastify from 'fastify'
-import { buildApp } from '../src/http/app.ts'
-import { compose } from '../src/compose.ts'
-import { readConfig } from '../src/config.ts'
-import { startEmbeddedIam } from '../src/embedded-iam/server.ts'
-import { loadIdentity } from '../src/identity/authenticator.ts'
-import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/request.ts'
+import { buildApp } from '../../src/http/app.ts'
+import { compose } from '../../src/compose.ts'
+import { readConfig } from '../../src/config.ts'
+import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { loadIdentity } from '../../src/identity/authenticator.ts'
+import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../../src/request.ts'
 
 /**
  * `npm run bench`: what the service costs, as ratios within one run.
