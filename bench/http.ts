@@ -13,7 +13,7 @@ import { dialects } from '../src/iam/dialects/index.ts'
 import { userPrincipals } from '../src/iam/user-principal.ts'
 import { loadIdentity } from '../src/identity/config.ts'
 import { openLedger } from '../src/ledger/open.ts'
-import { defaultLimits } from '../src/policy/admit.ts'
+import { defaultLimits } from '../src/policy/limits.ts'
 import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../src/request.ts'
 
 /**

@@ -14,7 +14,7 @@ import type { GrantDeps } from '../src/lifecycle/deps.ts'
 import { end } from '../src/lifecycle/end.ts'
 import { issue } from '../src/lifecycle/issue.ts'
 import { prepare } from '../src/lifecycle/prepare.ts'
-import { defaultLimits } from '../src/policy/admit.ts'
+import { defaultLimits } from '../src/policy/limits.ts'
 import { guideRequest } from '../src/request.ts'
 import { freshDatabase, startPostgres } from '../test/servers/postgres.ts'
 

@@ -14,7 +14,7 @@ import { mintToken } from '../src/identity/tokens.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
 import type { GrantDeps, Log } from '../src/lifecycle/deps.ts'
-import { defaultLimits, type Limits } from '../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../src/policy/limits.ts'
 import { guideRequest, type GrantRequest } from '../src/request.ts'
 import { holdToDocument } from './http/documented.ts'
 

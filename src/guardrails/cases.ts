@@ -2,7 +2,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import { LineCounter, parseDocument, type Document } from 'yaml'
 import { profileNameOf } from '../iam/role-profile.ts'
-import { admit, defaultLimits, type Limits } from '../policy/admit.ts'
+import { defaultLimits, type Limits } from '../policy/limits.ts'
+import { normalise } from '../policy/normalise.ts'
 import { GrantRequestSchema, type GrantRequest } from '../request.ts'
 import type { Decision, Guardrails } from './guardrails.ts'
 import type { Caller } from './questions.ts'
@@ -131,14 +132,14 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision 
   }
   if (test.request === undefined) throw new CasesError(`${action} needs a request`)
   const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
-  const admission = admit(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
-  if (!admission.ok) {
-    const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
+  const normalised = normalise(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
+  if (!normalised.ok) {
+    const why = normalised.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
     throw new CasesError(`the request is refused before any guardrail: ${why.join('; ')}`)
   }
   const profile = profileNameOf(request)
   const owner = test.grant?.owner ?? caller.id
-  return guardrails.decide(caller, admission.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
+  return guardrails.decide(caller, normalised.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
 }
 
 const difference = ({ expect, by, at }: Case, decision: Decision): string | null => {

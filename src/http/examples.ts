@@ -4,7 +4,8 @@ import { principalName, principalPath } from '../iam/names.ts'
 import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
 import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
-import { defaultLimits, readmit } from '../policy/admit.ts'
+import { defaultLimits } from '../policy/limits.ts'
+import { normaliseChange } from '../policy/normalise.ts'
 import { explain } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { guideRequest } from '../request.ts'
@@ -137,7 +138,7 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const changedAt = exampleIssuedAt + 30 * minute
-  const change = settle(exampleRules, readmit(spec, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
+  const change = settle(exampleRules, normaliseChange(spec, longer, limitsOf(exampleRules), new Date(changedAt)), () => {}, changedAt)
   const changed: Grant = {
     ...issued,
     spec: change.spec,

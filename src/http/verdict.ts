@@ -1,6 +1,6 @@
 import type { Static } from '@sinclair/typebox'
 import type { PolicyDocument } from '../domain/policy-document.ts'
-import { parseInstant } from '../policy/instants.ts'
+import { parseInstant } from '../policy/window.ts'
 import { check } from '../policy/prove/check.ts'
 import { UnknownElementError } from '../policy/prove/unknown-element.ts'
 import { ProblemError } from '../problems.ts'

@@ -3,7 +3,7 @@ import type { Grant } from '../domain/grant.ts'
 import type { Delivery } from '../lifecycle/issue.ts'
 import type { Rendered } from '../lifecycle/prepare.ts'
 import { explain } from '../policy/explain.ts'
-import type { Warning } from '../policy/warnings.ts'
+import type { Warning } from '../policy/normalise.ts'
 import { endOf, isoSeconds } from './delivery.ts'
 import type { GrantView } from './schemas.ts'
 

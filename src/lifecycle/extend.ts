@@ -1,7 +1,7 @@
 import { isIamError } from '../iam/errors.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { NewEvent } from '../ledger/ledger.ts'
-import { readmit, type Change } from '../policy/admit.ts'
+import { normaliseChange, type Change } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
 import { commit, dueAfter, event, planOf, release, type Actor, type GrantDeps } from './deps.ts'
 import { fenced, undo } from './fence.ts'
@@ -83,7 +83,7 @@ const preparedChange = (deps: GrantDeps, grant: Grant, change: Change, guard: Gu
     })
   }
   // The carrier stays what it is: a policy that outgrew it is refused, not moved.
-  const admission = readmit({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.rules()), new Date(deps.now()))
-  const prepared = settle(deps.rules(), admission, guard, deps.now())
+  const normalised = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.rules()), new Date(deps.now()))
+  const prepared = settle(deps.rules(), normalised, guard, deps.now())
   return { ...prepared, spec: { ...prepared.spec, attach: grant.spec.attach } }
 }

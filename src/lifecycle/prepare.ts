@@ -1,13 +1,14 @@
-import { attachmentsOf, hasAction, unfit, type Dialect } from '../iam/dialects/dialect.ts'
+import { attachmentsOf, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
-import { admit, type Admission, type Limits } from '../policy/admit.ts'
+import type { Limits } from '../policy/limits.ts'
+import { normalise, type Normalised } from '../policy/normalise.ts'
 import type { AccessSpec, PolicyAttachment } from '../domain/access-spec.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { chooseAttachment, measure, tooLarge, type Measure } from '../policy/measure.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render, sidsOf } from '../policy/render.ts'
-import type { Warning } from '../policy/warnings.ts'
+import type { Warning } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 
@@ -18,7 +19,7 @@ export interface Rules {
   profiles: Record<string, RoleProfile>
 }
 
-/** A request rendered: admitted and fit for provider and carrier, but neither permitted nor proven. Nothing is issued from it. */
+/** A request rendered: normalised and fit for provider and attachment, but neither permitted nor proven. Nothing is issued from it. */
 export interface Rendered {
   spec: AccessSpec
   policy: PolicyDocument
@@ -43,18 +44,18 @@ export const prepare = (rules: Rules, request: PolicyRequest | GrantRequest, gua
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady) refuseWaiting(rules.dialect)
   if (profile !== undefined && attach !== 'session') refuseProfile()
-  return settle(rules, admit(request, limitsOf(rules), new Date(now)), guard, now, profile)
+  return settle(rules, normalise(request, limitsOf(rules), new Date(now)), guard, now, profile)
 }
 
 /** The deployment's ceilings, and what its provider lacks. */
 export const limitsOf = ({ limits, dialect }: Rules): Limits =>
   ({ ...limits, noBucketLocation: !hasAction(dialect, getBucketLocation.action) })
 
-/** The stages behind admission, shared with PATCH. */
-export const settle = (rules: Rules, admission: Admission, guard: Guard, now: number, profileName?: string): Prepared => {
-  if (!admission.ok) throw ProblemError.of(admission.findings)
-  guard(admission.spec)
-  const rendered = fit(rules, admission, now, profileName)
+/** The stages after normalise(), shared with PATCH. */
+export const settle = (rules: Rules, normalised: Normalised, guard: Guard, now: number, profileName?: string): Prepared => {
+  if (!normalised.ok) throw ProblemError.of(normalised.findings)
+  guard(normalised.spec)
+  const rendered = fit(rules, normalised, now, profileName)
   const proof = prove(rendered.policy, rendered.spec)
   if (!proof.ok) throw unproven(proof)
   return { ...rendered, policy: proof.proven, probes: proof.probes }
@@ -62,12 +63,12 @@ export const settle = (rules: Rules, admission: Admission, guard: Guard, now: nu
 
 /** Rendering alone. @throws ProblemError */
 export const renderOnly = (rules: Rules, request: PolicyRequest, now: number): Rendered => {
-  const admission = admit(request, limitsOf(rules), new Date(now))
-  if (!admission.ok) throw ProblemError.of(admission.findings)
-  return fit(rules, admission, now)
+  const normalised = normalise(request, limitsOf(rules), new Date(now))
+  if (!normalised.ok) throw ProblemError.of(normalised.findings)
+  return fit(rules, normalised, now)
 }
 
-const fit = (rules: Rules, { spec, warnings }: Admission & { ok: true }, now: number, profileName?: string): Rendered => {
+const fit = (rules: Rules, { spec, warnings }: Normalised & { ok: true }, now: number, profileName?: string): Rendered => {
   const policy = render(spec)
   const entryOf = (sid: string) => spec.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
   const unfitting = unfit(policy, rules.dialect, entryOf)

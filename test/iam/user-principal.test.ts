@@ -8,7 +8,7 @@ import type { PrincipalPlan } from '../../src/iam/principal.ts'
 import { twinOf } from '../../src/iam/twin-policies.ts'
 import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
 import { prepare } from '../../src/lifecycle/prepare.ts'
-import { defaultLimits } from '../../src/policy/admit.ts'
+import { defaultLimits } from '../../src/policy/limits.ts'
 import { guideRequest } from '../../src/request.ts'
 
 // Users as providers other than AWS have them: without paths, without policy versions, with keys that make keys.

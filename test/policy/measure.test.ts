@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import t from 'tap'
 import type { AccessSpec, Entry } from '../../src/domain/access-spec.ts'
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
-import { canonicalJson, chooseAttachment, limits, measure, tooLarge } from '../../src/policy/measure.ts'
+import { awsSizes, canonicalJson, chooseAttachment, measure, tooLarge } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
 import { goldenCases } from './golden-cases.ts'
 
@@ -120,6 +120,6 @@ t.test('the guide’s layout is never offered, though it would be smaller', asyn
   t.notMatch(tooLarge(one, 'inline').hint, /guide/)
 })
 
-t.test('limits are those that AWS publishes', async t => {
-  t.strictSame(limits, { inline: 2048, managed: 6144, session: 2048 })
+t.test('the sizes are those that AWS publishes', async t => {
+  t.strictSame(awsSizes, { inline: 2048, managed: 6144, session: 2048 })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { bucketAllowed, bucketFaults, maxPrefixLength, readPrefix } from '../../src/policy/names.ts'
+import { bucketAllowed, bucketFaults, maxPrefixLength, readPrefix } from '../../src/policy/entries.ts'
 
 t.test('bucket names', async t => {
   const good = ['abc', 'a'.repeat(63), 'acmeco-base-models', 'my.bucket.1', '1bucket', 'a-.-b', '1.2.3', '1.2.3.4.5', '1.2.3.x',

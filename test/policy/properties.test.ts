@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { admit, readmit, restate } from '../../src/policy/admit.ts'
+import { normalise, normaliseChange, restate } from '../../src/policy/normalise.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { many, type PolicyDocument, type Statement } from '../../src/domain/policy-document.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { canonicalJson, canonicalPolicy, measure } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
 import type { PolicyRequest } from '../../src/request.ts'
-import { access, admissible, layouts, now, openLimits, request } from './arbitrary-requests.ts'
+import { access, acceptable, layouts, now, openLimits, request } from './arbitrary-requests.ts'
 
 const runs = { numRuns: 400 }
 const text = (value: unknown): string => JSON.stringify(value)
@@ -16,13 +16,13 @@ const must = (condition: boolean, what: () => string): void => { if (!condition)
 t.test('every layout is drawn often enough to mean something', async t => {
   for (const layout of layouts) {
     const drawn = fc.sample(request(layout), { numRuns: 200, seed: 1 })
-    const spec = drawn.filter(one => admit(one, openLimits, now).ok)
+    const spec = drawn.filter(one => normalise(one, openLimits, now).ok)
     t.ok(spec.length > 40, `${layout}: ${spec.length} of 200 are spec`)
   }
 })
 
 t.test('every ARN names a requested bucket, and no more of it than was asked for', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     const buckets = new Set(spec.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
     const objects = new Set(spec.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
@@ -37,17 +37,17 @@ t.test('every ARN names a requested bucket, and no more of it than was asked for
 })
 
 t.test('a further entry widens no other statement', async t => {
-  fc.assert(fc.property(admissible, access, ({ request, spec }, more) => {
+  fc.assert(fc.property(acceptable, access, ({ request, spec }, more) => {
     // Explicit Sids keep the statements of the others under their names.
     const asked = restate(spec)
     const extended: PolicyRequest = { ...asked, access: [...asked.access ?? [], { ...more, sid: 'Added' }] }
-    const admission = admit(extended, openLimits, now)
-    if (!admission.ok) return
+    const normalised = normalise(extended, openLimits, now)
+    if (!normalised.ok) return
     const before = render(spec)
-    const after = new Map(render(admission.spec).Statement.map(statement => [statement.Sid, statement]))
+    const after = new Map(render(normalised.spec).Statement.map(statement => [statement.Sid, statement]))
     for (const statement of before.Statement) {
       const other = after.get(statement.Sid)
-      must(other !== undefined && narrowerOrSame(statement, other, admission.spec), () =>
+      must(other !== undefined && narrowerOrSame(statement, other, normalised.spec), () =>
         `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
     }
     const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
@@ -70,29 +70,29 @@ const narrowerOrSame = (before: Statement, after: Statement, spec: AccessSpec): 
 }
 
 t.test('rendering is deterministic, changes nothing, and does not depend on the order of keys', async t => {
-  fc.assert(fc.property(admissible, ({ request, spec }) => {
+  fc.assert(fc.property(acceptable, ({ request, spec }) => {
     const first = text(render(freeze(spec)))
     must(first === text(render(structuredClone(spec))), () => first)
-    const again = admit(reversed(request), openLimits, now)
+    const again = normalise(reversed(request), openLimits, now)
     must(again.ok && text(render(again.spec)) === first, () => text(request))
   }), runs)
 })
 
-t.test('what was admitted is admitted again as it is', async t => {
-  fc.assert(fc.property(admissible, ({ request, spec }) => {
-    const again = admit(restate(spec), openLimits, now)
+t.test('normalising a restated spec changes nothing', async t => {
+  fc.assert(fc.property(acceptable, ({ request, spec }) => {
+    const again = normalise(restate(spec), openLimits, now)
     must(again.ok, () => text(again))
     if (!again.ok) return
     const entries = again.spec.entries.map((entry, index) => ({ ...entry, pointer: spec.entries[index]?.pointer }))
     must(text({ ...again.spec, entries }) === text(spec), () => `${text(again.spec)} is not ${text(spec)}`)
     must(text(render(again.spec)) === text(render(spec)), () => text(request))
-    const unchanged = readmit(spec, {}, openLimits, now)
+    const unchanged = normaliseChange(spec, {}, openLimits, now)
     must(unchanged.ok && text(unchanged.spec) === text(spec), () => text(unchanged))
   }), runs)
 })
 
 t.test('keys of documents and statements stand in one order', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     must(Object.keys(policy).join() === 'Version,Statement', () => text(policy))
     for (const statement of policy.Statement) {
@@ -109,7 +109,7 @@ t.test('keys of documents and statements stand in one order', async t => {
 })
 
 t.test('every Allow of `everywhere` is bound in time and source; `guarded` denies for all what it does not bind', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const { Statement } = render(spec)
     const has = (statement: Statement | undefined, ...operators: string[]): boolean =>
       operators.every(operator => statement?.Condition?.[operator] !== undefined)
@@ -171,10 +171,10 @@ t.test('`*`, `?` and `${` of a request never reach the policy, whatever field th
       fc.assert(fc.property(hostile, text => {
         const request: PolicyRequest = { ...place(field.startsWith('vpc') ? 'vpc' : 'sourceIps'), layout }
         set(request, path, text)
-        const admission = admit(request, openLimits, now)
-        if (!admission.ok) return
+        const normalised = normalise(request, openLimits, now)
+        if (!normalised.ok) return
         spec++
-        checkSafe(render(admission.spec))
+        checkSafe(render(normalised.spec))
       }), { numRuns: 100, examples: fragments.map(fragment => [fragment]) })
     }
   }
@@ -199,7 +199,7 @@ const checkSafe = (policy: PolicyDocument): void => {
 }
 
 t.test('measure: the canonical text, the count and the hash of any policy', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     must(canonicalPolicy(policy) === canonicalJson(policy), () => canonicalPolicy(policy))
     must(measure(policy).characters === text(policy).length, () => text(policy))
@@ -208,7 +208,7 @@ t.test('measure: the canonical text, the count and the hash of any policy', asyn
 })
 
 t.test('explain: a sentence per statement that names its buckets, times and sources', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     const sentences = explain(policy)
     must(sentences.length === policy.Statement.length, () => text(sentences))

@@ -2,7 +2,7 @@ import { BlockList } from 'node:net'
 import fc from 'fast-check'
 import ipaddr from 'ipaddr.js'
 import t from 'tap'
-import { readSourceIps, type SourceIpRules } from '../../src/policy/source-ips.ts'
+import { readSourceIps, type SourceIpRules } from '../../src/policy/source.ts'
 
 const strict: SourceIpRules = { minPrefixV4: 16, minPrefixV6: 48, allowPrivate: false }
 const loose: SourceIpRules = { minPrefixV4: 1, minPrefixV6: 1, allowPrivate: true }
