@@ -6,7 +6,7 @@ import type { Grant } from '../domain/grant.ts'
 import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
 import { defaultLimits } from '../policy/limits.ts'
 import { normaliseChange } from '../policy/normalise.ts'
-import { explain } from '../policy/explain.ts'
+import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { guideRequest } from '../request.ts'
 import { deliver, mediaTypes, type S3Target } from './delivery.ts'
@@ -177,7 +177,7 @@ export const answers = (): Record<OperationId, Answers> => {
         ]
       })
     },
-    explainGrant: { 200: answer({ explanation: explain(policy) }) },
+    explainGrant: { 200: answer({ explanation: explainPolicy(policy) }) },
     getBlastRadius: { 200: answer({ at: iso(exampleIssuedAt), ...blastRadius(policy, now) }) },
     checkGrant: { 200: answer(verdict(policy, questions.output, now, '')) },
     changeGrant: { 200: answer(grantView(changed)) },

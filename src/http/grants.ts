@@ -9,7 +9,7 @@ import { extend } from '../lifecycle/extend.ts'
 import { issue, type Delivery } from '../lifecycle/issue.ts'
 import { prepare } from '../lifecycle/prepare.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
-import { explain } from '../policy/explain.ts'
+import { explainPolicy } from '../policy/explain.ts'
 import { parseInstant } from '../policy/window.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
@@ -121,7 +121,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       params: IdParamsSchema,
       response: { 200: ref(PolicyExplanationSchema) }
     }
-  }, async request => ({ explanation: explain((await visible(request, request.params.id, 'view')).policy) }))
+  }, async request => ({ explanation: explainPolicy((await visible(request, request.params.id, 'view')).policy) }))
 
   app.get('/v1/grants/:id/blast-radius', {
     ...identity,

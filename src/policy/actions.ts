@@ -1,17 +1,17 @@
 import type { Entry } from '../domain/access-spec.ts'
 
 /**
- * What a level and its options mean in IAM: the one table of actions.
+ * Which IAM actions a level and its options stand for: the only table of them.
  *
- * Source of every S3 row: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"; its resource
- * type says whether the action is checked against the bucket's ARN or an object's. KMS rows: the same reference for AWS KMS and
+ * Source of every S3 row: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"; the
+ * resource type says whether the action is checked against the bucket's ARN or an object's. KMS rows: the same reference for AWS KMS and
  * the S3 User Guide, "Protecting data with server-side encryption with AWS KMS".
  */
 export interface ActionRow {
   action: string
   /** The ARN that the action is checked against. */
   kind: 'bucket' | 'object' | 'key'
-  /** Why it is here, by its source. */
+  /** Where it is documented, and what it is needed for. */
   source: string
 }
 
@@ -50,7 +50,7 @@ export const generateDataKey: ActionRow = {
   action: 'kms:GenerateDataKey', kind: 'key', source: 'Service Authorization Reference, AWS KMS: writes of SSE-KMS objects; key'
 }
 
-/** The guide grants it and no service knows it: completing an upload is s3:PutObject. Only the `guide` layout renders it. */
+/** The guide grants it, but it is not an IAM action: completing an upload is s3:PutObject. Only the `guide` layout renders it. */
 export const completeMultipartUpload = 's3:CompleteMultipartUpload'
 
 export const readObjects: readonly ActionRow[] = [getObject]
@@ -71,7 +71,7 @@ export const objectActions = (entry: What): string[] => names([
   ...(entry.delete ? [deleteObject] : [])
 ])
 
-/** Actions on the bucket itself, other than listing, which alone can be bound to a prefix. */
+/** Actions on the bucket itself, except listing, the only one that can be restricted to a prefix. */
 export const bucketActions = (): string[] => names([getBucketLocation])
 
 export const listActions = (entry: What): string[] => entry.list ? names([listBucket]) : []
@@ -80,7 +80,7 @@ export const keyActions = (entry: What): string[] => names(writes(entry) ? write
 
 const names = (rows: readonly ActionRow[]): string[] => rows.map(row => row.action)
 
-/** Every row, for the check against the published action list. */
+/** Every row; a test compares them with the published list of actions. */
 export const actionTable: readonly ActionRow[] = [
   getObject, getBucketLocation, listBucket, putObject, abortMultipartUpload, listMultipartUploadParts, putObjectAcl, deleteObject,
   decrypt, generateDataKey

@@ -1,5 +1,5 @@
 import type { PolicyAttachment } from '../domain/access-spec.ts'
-import { many, type PolicyDocument, type Statement } from '../domain/policy-document.ts'
+import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
 import type { Sizes } from './measure.ts'
 
@@ -70,14 +70,14 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   return [
     ...(dialect.denies || statement.Effect === 'Allow' ? [] : [{ what: 'is a Deny', name: 'Deny' }]),
     ...(dialect.notResource || !statement.NotResource ? [] : [{ what: 'has NotResource', name: 'NotResource' }]),
-    ...many(statement.Action)
+    ...[statement.Action].flat()
       .filter(action => action !== 's3:*' && !hasAction(dialect, action))
       .map(action => ({ what: `names ${action}`, name: action })),
     ...Object.entries(statement.Condition ?? {}).flatMap(([operator, keys]) => Object.keys(keys)
       .filter(key => !(operators === 'any' || operators.has(operator)) || !(conditionKeys === 'any' || conditionKeys.has(key)))
       .map(key => ({ what: `has the condition ${operator} ${key}`, name: key }))),
     ...Object.entries(statement.Condition ?? {}).filter(([operator]) => operator.includes('IpAddress')).flatMap(([, keys]) => Object.values(keys)
-      .flatMap(many)
+      .flat()
       .filter(cidr => dialect.misreads?.(cidr))
       .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
   ]

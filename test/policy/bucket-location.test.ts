@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { normalise } from '../../src/policy/normalise.ts'
-import { many } from '../../src/domain/policy-document.ts'
 import { prove } from '../../src/policy/prove/prove.ts'
 import { render } from '../../src/policy/render.ts'
 import { layouts, now, openLimits, request } from './arbitrary-requests.ts'
@@ -20,7 +19,7 @@ t.test('without s3:GetBucketLocation nothing grants it, and nothing else changes
     seen++
     const policy = render(normalised.spec)
     const without = (document: typeof policy) => document.Statement.map(statement => ({
-      ...statement, Action: many(statement.Action).filter(action => action !== 's3:GetBucketLocation')
+      ...statement, Action: [statement.Action].flat().filter(action => action !== 's3:GetBucketLocation')
     }))
     const statements = without(policy)
     for (const [index, expected] of without(render(usual.spec)).entries()) {
@@ -28,7 +27,7 @@ t.test('without s3:GetBucketLocation nothing grants it, and nothing else changes
       const { Resource: usualResource, ...usualRest } = expected
       if (JSON.stringify(rest) !== JSON.stringify(usualRest)) return false
       // The bucket's own ARN goes where nothing is left that is checked against it.
-      if (!many(Resource).every(arn => many(usualResource).includes(arn))) return false
+      if (![Resource ?? []].flat().every(arn => [usualResource ?? []].flat().includes(arn))) return false
     }
     return !JSON.stringify(policy).includes('GetBucketLocation') && prove(policy, normalised.spec).ok
   }), { numRuns: 200, seed: 4 })

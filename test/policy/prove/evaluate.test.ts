@@ -1,18 +1,18 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
 import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
-import { UnknownElementError } from '../../../src/policy/prove/unknown-element.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
+import { UnknownElementError } from '../../../src/policy/prove/wildcard.ts'
 
 const policy = (...statements: object[]): PolicyDocument => ({
   Version: '2012-10-17',
   Statement: statements.map(statement => ({ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', ...statement })) as Statement[]
 })
 
-const request = (changes: Partial<AccessRequest> = {}): AccessRequest =>
+const request = (changes: Partial<IamRequest> = {}): IamRequest =>
   ({ action: 's3:GetObject', resource: 'arn:aws:s3:::data/runs/42/a.bin', context: {}, ...changes })
 
-const allows = (statement: object, changes: Partial<AccessRequest> = {}) => evaluate(policy(statement), request(changes)).allowed
+const allows = (statement: object, changes: Partial<IamRequest> = {}) => evaluate(policy(statement), request(changes)).allowed
 
 t.test('an explicit Deny wins, then an Allow, else nothing', async t => {
   const deny = { Sid: 'No', Effect: 'Deny' }
@@ -84,7 +84,7 @@ const word = 'aws:UserAgent'
 const noon = '2025-07-16T12:00:00Z'
 
 t.test('conditions', async t => {
-  const table: [ConditionBlock, AccessRequest['context'], boolean][] = [
+  const table: [ConditionBlock, IamRequest['context'], boolean][] = [
     // dates
     [{ DateLessThan: { [time]: noon } }, { [time]: '2025-07-16T11:59:59.999Z' }, true],
     [{ DateLessThan: { [time]: noon } }, { [time]: noon }, false],
@@ -210,7 +210,7 @@ t.test('what it does not know is never a pass', async t => {
   for (const [name, statement] of statements) t.throws(() => allows(statement), UnknownElementError, name)
   t.throws(() => evaluate({ ...policy({}), Version: '2008-10-17' } as unknown as PolicyDocument, request()), UnknownElementError, 'Version')
   t.throws(() => evaluate({ Version: '2012-10-17', Statement: {} } as unknown as PolicyDocument, request()), UnknownElementError, 'Statement')
-  const requests: [string, ConditionBlock, AccessRequest['context']][] = [
+  const requests: [string, ConditionBlock, IamRequest['context']][] = [
     ['instant', { DateLessThan: { [time]: noon } }, { [time]: 'now' }],
     ['address', { IpAddress: { [ip]: '10.0.0.0/8' } }, { [ip]: 'localhost' }],
     ['several values of one', { StringEquals: { [word]: 'a' } }, { [word]: ['a', 'b'] }],

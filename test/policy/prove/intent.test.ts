@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { AccessSpec } from '../../../src/domain/access-spec.ts'
-import type { AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import type { IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { intends } from '../../../src/policy/prove/intent.ts'
 import { specOf, entry } from './examples.ts'
 
@@ -10,9 +10,9 @@ const outputEnd = '2025-07-16T04:10:00Z'
 const inside = '2025-07-16T02:00:00Z'
 const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
 
-type Row = [expected: boolean, action: string, resource: string, changes?: AccessRequest['context'] | undefined]
+type Row = [expected: boolean, action: string, resource: string, changes?: IamRequest['context'] | undefined]
 
-const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, spec: AccessSpec, rows: Row[], context: AccessRequest['context']) => {
+const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, spec: AccessSpec, rows: Row[], context: IamRequest['context']) => {
   for (const [expected, action, resource, changes = {}] of rows) {
     const merged = Object.fromEntries(Object.entries({ ...context, ...changes }).filter(([, value]) => value !== ''))
     const arn = /^(\*|arn:)/.test(resource) ? resource : `arn:${spec.partition}:s3:::${resource}`
@@ -115,7 +115,7 @@ t.test('the guide: reads unbound, writes strict at both ends, no location', asyn
 
 t.test('keys of the context fold case, and one with several values counts as none', async t => {
   const spec = specOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
-  const request = (context: AccessRequest['context']): AccessRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
+  const request = (context: IamRequest['context']): IamRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
   t.ok(intends(spec, request({ 'AWS:currenttime': [inside], 'aws:sourceip': '203.0.113.42' })))
   t.notOk(intends(spec, request({ 'AWS:currenttime': inside, 'aws:sourceip': ['203.0.113.42', '8.8.8.8'] })))
 })

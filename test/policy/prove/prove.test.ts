@@ -4,7 +4,7 @@ import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import { defaultLimits } from '../../../src/policy/limits.ts'
 import { normalise } from '../../../src/policy/normalise.ts'
 import type { PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { intention } from '../../../src/policy/prove/intent.ts'
 import { actionsOn, type ResourceKind } from '../../../src/policy/prove/known-actions.ts'
 import { contextValues, resources } from '../../../src/policy/prove/probes.ts'
@@ -58,13 +58,13 @@ t.test('every golden policy is what its request asks for', async t => {
 })
 
 /** Points of the full product, decided one by one. */
-const points = function * (policy: PolicyDocument, spec: AccessSpec, seed: number, count: number): Generator<AccessRequest> {
+const points = function * (policy: PolicyDocument, spec: AccessSpec, seed: number, count: number): Generator<IamRequest> {
   const draw = seeded(seed)
   const values = contextValues(policy, spec, () => true)
   const arns = resources(policy, spec)
   for (let i = 0; i < count; i++) {
     const kind = draw.of(Object.keys(actionsOn) as ResourceKind[])
-    const context: AccessRequest['context'] = {}
+    const context: IamRequest['context'] = {}
     for (const [key, list] of values) {
       const value = draw.of(list)
       if (value !== undefined) context[key] = value

@@ -8,7 +8,7 @@ import { inlinePolicyName } from '../../../src/iam/principal.ts'
 import { defaultLimits } from '../../../src/policy/limits.ts'
 import { normalise } from '../../../src/policy/normalise.ts'
 import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { render } from '../../../src/policy/render.ts'
 import type { PolicyRequest, WindowRequest } from '../../../src/request.ts'
 import { startRgw } from '../../servers/rgw.ts'
@@ -130,7 +130,7 @@ for (const [kind, arbitrary] of [['rendered', rendered], ['free', free]] as cons
       await iam.putUserPolicy('job', inlinePolicyName, JSON.stringify(policy), Date.now() + 10_000)
       for (const { action, resource, prefix, ask } of fc.sample(asked, { seed: seed + index, numRuns: requestsPerPolicy })) {
         for (const [ip, client] of clients) {
-          const context: AccessRequest['context'] = {
+          const context: IamRequest['context'] = {
             'aws:CurrentTime': new Date().toISOString(), 'aws:SourceIp': ip, ...(prefix !== undefined && { 's3:prefix': prefix })
           }
           const ours = evaluate(policy, { action, resource: `arn:aws:s3:::${resource}`, context }).allowed ? 'allowed' : 'denied'
