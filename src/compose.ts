@@ -128,7 +128,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
       service: {
         deps,
         authenticator,
-        guardrails: () => guardrails.current(),
+        guardrails: () => guardrails.current,
         recorder: records,
         s3: {
           ...(config.JOB_ACCESS_S3_ENDPOINT && { endpoint: config.JOB_ACCESS_S3_ENDPOINT }),

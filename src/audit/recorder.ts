@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { AuditAction, AuditActor, AuditOutcome, NewAuditEvent } from './event.ts'
 import { systemActor } from './event.ts'
 import type { Audit } from './log.ts'
-import type { Decision } from '../guardrails/guardrails.ts'
+import type { GuardrailDecision } from '../guardrails/guardrails.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { NewEvent } from '../ledger/ledger.ts'
 import type { Log } from '../lifecycle/deps.ts'
@@ -16,7 +16,7 @@ export interface Recorder {
   answered(request: FastifyRequest, problem: ProblemError): void
   /** What reconciliation did to what no grant tells of. */
   reconciled(findings: Finding[]): void
-  decided(request: FastifyRequest, action: string, decision: Decision, about: { team: string, jobId?: string, grantId?: string }): void
+  decided(request: FastifyRequest, action: string, decision: GuardrailDecision, about: { team: string, jobId?: string, grantId?: string }): void
   /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
   changed(grant: Grant, event: NewEvent): Promise<void>
   noted(event: NewAuditEvent): void

@@ -4,7 +4,7 @@ import { profileNameOf } from '../iam/role-profile.ts'
 import { defaultLimits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
 import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
-import { explain } from '../guardrails/explain.ts'
+import { explainDecision } from '../guardrails/explain.ts'
 import { GuardrailsError } from '../guardrails/guardrails.ts'
 import { formatFinding } from '../guardrails/policies.ts'
 import { loadGuardrailsFile } from '../guardrails/reload.ts'
@@ -55,11 +55,11 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
   const normalised = normalise(request, defaultLimits, now)
   if (!normalised.ok) {
     for (const { pointer, code, detail, hint } of normalised.findings) console.log(`${pointer || '/'}: ${code}: ${detail} ${hint}`)
-    console.log('Refused before any guardrail.')
+    console.log('Refused before the guardrails are asked.')
     return 1
   }
   const profile = profileNameOf(request)
-  const { lines, allowed } = explain(guardrails, caller, normalised.spec, action,
+  const { lines, allowed } = explainDecision(guardrails, caller, normalised.spec, action,
     { now, owner: values.owner ?? caller.id, ...(profile !== undefined && { profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1

@@ -47,7 +47,7 @@ t.test('a case is as expected, or says what came instead', async t => {
     ['caller: nlp, action: list, expect: deny', /^list needs a team$/],
     ['caller: nlp, request: { <<: *data, layuot: guide }, expect: deny', /^request: \/ must NOT have additional properties \(layuot\)$/],
     ['caller: nlp, request: { <<: *data, sourceIps: [203.0.113.42/24] }, expect: deny',
-      /^the request is refused before any guardrail: ip-host-bits at \/sourceIps\/0/]
+      /^the request is refused before the guardrails are asked: ip-host-bits at \/sourceIps\/0/]
   ]
   for (const [test, wrong] of outcomes) {
     if (wrong === null) t.equal(outcome(test), null, test)

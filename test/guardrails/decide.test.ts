@@ -1,9 +1,9 @@
 import t from 'tap'
 import { openCedar } from '../../src/guardrails/cedar.ts'
 import { buildEngine } from '../../src/guardrails/engine.ts'
-import { checks, loadGuardrails, maxQuestions, type Caller, type Decision, type Guardrails } from '../../src/guardrails/guardrails.ts'
+import { checks, loadGuardrails, maxQuestions, type Caller, type GuardrailDecision, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import type { Policy } from '../../src/guardrails/policies.ts'
-import { questionsOf } from '../../src/guardrails/questions.ts'
+import { requestsFor } from '../../src/guardrails/requests.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, at, entry, nlp, now } from './sample.ts'
 
@@ -14,7 +14,7 @@ const rules = (text: string): Guardrails => {
   loaded.set(text, guardrails)
   return guardrails
 }
-const decide = (text: string, request: AccessSpec = asked(), caller: Caller = nlp): Decision =>
+const decide = (text: string, request: AccessSpec = asked(), caller: Caller = nlp): GuardrailDecision =>
   rules(text).decide(caller, request, 'issue', at)
 const on = (condition: string) => `${everything}
   @id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
@@ -296,7 +296,7 @@ t.test('a trap in the engine refuses one question, not those after it', async t 
     policy('deep', `forbid (principal, action == JobAccess::Action::"read", resource) when { ${chain} };`),
     policy('all', 'permit (principal, action, resource);')
   ])
-  const questions = questionsOf(engine.mentions, nlp, asked(), at)
+  const questions = requestsFor(engine.mentions, nlp, asked(), at)
   for (let round = 0; round < 2; round += 1) {
     t.match(engine.ask(questions.access('read', entry(), null)), { allowed: false, policies: [], faults: [/^Cedar failed: /] })
     t.match(engine.ask(questions.access('write', entry(), null)), { allowed: true, policies: [{ id: 'all' }], faults: [] })
@@ -361,7 +361,7 @@ t.test('more questions than can be answered in good time are refused unasked', a
     findings: [{
       code: 'forbidden',
       pointer: '',
-      detail: `2001 decisions would be needed, one per access entry and source range; ${maxQuestions} are made.`
+      detail: `2001 decisions would be needed, one per access entry and source range; the limit is ${maxQuestions}.`
     }],
     decidedBy: [checks.questions]
   })

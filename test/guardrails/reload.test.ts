@@ -14,24 +14,24 @@ t.test('a good file takes over whole, and a decision begun before ends under the
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, permit('one'))
   const inForce = await openGuardrails(file)
-  const before = inForce.current()
+  const before = inForce.current
   t.strictSame(before.decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['one'] })
   await writeFile(file, permit('two'))
-  t.equal(inForce.current(), before, 'nothing happens by itself')
+  t.equal(inForce.current, before, 'nothing happens by itself')
   t.match(await inForce.reload(), { ok: true, changed: true, guardrails: { policies: [{ id: 'two' }] } })
-  t.strictSame(inForce.current().decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['two'] })
+  t.strictSame(inForce.current.decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['two'] })
   t.strictSame(before.decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['one'] })
-  t.not(before.sha256, inForce.current().sha256)
-  const now = inForce.current()
+  t.not(before.sha256, inForce.current.sha256)
+  const now = inForce.current
   t.match(await inForce.reload(), { ok: true, changed: false })
-  t.equal(inForce.current(), now, 'an unchanged file changes nothing')
+  t.equal(inForce.current, now, 'an unchanged file changes nothing')
 })
 
 t.test('a bad file changes nothing, and is reported', async t => {
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, permit('one'))
   const inForce = await openGuardrails(file)
-  const before = inForce.current()
+  const before = inForce.current
   const bad: Array<[what: string, break_: () => Promise<void>, message: RegExp, line: number]> = [
     ['syntax', () => appendFile(file, 'permit (principal'), /unexpected end of input/, 2],
     ['schema', () => writeFile(file, '\n@id("a") permit (principal, action, resource) when { resource.x == 1 };'), /attribute `x`/, 2],
@@ -43,12 +43,12 @@ t.test('a bad file changes nothing, and is reported', async t => {
   for (const [what, breakIt, message, line] of bad) {
     await breakIt()
     t.match(await inForce.reload(), { ok: false, guardrails: { policies: [{ id: 'one' }] }, findings: [{ file, line, message }] }, what)
-    t.equal(inForce.current(), before, what)
-    t.strictSame(inForce.current().decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['one'] }, what)
+    t.equal(inForce.current, before, what)
+    t.strictSame(inForce.current.decide(nlp, asked(), 'issue', at), { allowed: true, decidedBy: ['one'] }, what)
   }
   await writeFile(file, permit('two'))
   t.match(await inForce.reload(), { ok: true, changed: true }, 'and a good one takes over afterwards')
-  t.strictSame(inForce.current().policies.map(({ id }) => id), ['two'])
+  t.strictSame(inForce.current.policies.map(({ id }) => id), ['two'])
 })
 
 t.test('there is no start without a good file', async t => {
@@ -64,7 +64,7 @@ t.test('there is no start without a good file', async t => {
 t.test('a byte order mark is no part of the policies', async t => {
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, `\ufeff${permit('one')}`)
-  t.match((await openGuardrails(file)).current().policies, [{ id: 'one', line: 1 }])
+  t.match((await openGuardrails(file)).current.policies, [{ id: 'one', line: 1 }])
 })
 
 t.test('signals in quick succession end with the last file', async t => {
@@ -80,7 +80,7 @@ t.test('signals in quick succession end with the last file', async t => {
   }
   const results = await Promise.all(reloads)
   t.ok(results.every(({ ok }) => ok))
-  t.strictSame(inForce.current().policies.map(({ id }) => id), ['p10'])
+  t.strictSame(inForce.current.policies.map(({ id }) => id), ['p10'])
 })
 
 t.test('a reload waits for the one before', async t => {
@@ -97,7 +97,7 @@ t.test('a reload waits for the one before', async t => {
   await setImmediate()
   finish(2, 'third')
   t.match(await third, { guardrails: { policies: [{ id: 'third' }] } })
-  t.match(inForce.current().policies, [{ id: 'third' }])
+  t.match(inForce.current.policies, [{ id: 'third' }])
 })
 
 t.test('200 reloads leave none of the old sets in memory', async t => {
@@ -118,8 +118,8 @@ t.test('200 reloads leave none of the old sets in memory', async t => {
   for (let index = 0; index < 200; index += 1) {
     await writeFile(file, Array.from({ length: 5 }, (_, policy) => permit(`p${index}-${policy}`)).join(''))
     if (!(await inForce.reload()).ok) t.fail(`reload ${index} failed`)
-    inForce.current().decide(nlp, asked(), 'issue', at)
-    old.push(new WeakRef(inForce.current()))
+    inForce.current.decide(nlp, asked(), 'issue', at)
+    old.push(new WeakRef(inForce.current))
   }
   const grown = await settled() - before
   t.ok(old.filter(ref => ref.deref() !== undefined).length <= 2, 'the old sets are gone')
