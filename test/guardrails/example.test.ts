@@ -18,7 +18,7 @@ t.test('the shipped example answers every case of its tests', async t => {
   t.ok(cases.cases.filter(({ expect }) => expect === 'deny').length > outcomes.length / 2, 'most of them denials')
 })
 
-t.test('no policy of the example is without a test: each, left out, fails one', async t => {
+t.test('every policy of the example has a test that fails without it', async t => {
   const { policies } = loadGuardrails(text, 'example.cedar')
   for (const policy of policies) {
     const rest = policies.filter(other => other !== policy).map(other => other.text).join('\n')
@@ -27,7 +27,7 @@ t.test('no policy of the example is without a test: each, left out, fails one', 
   }
 })
 
-t.test('the open set leaves team isolation, and a scheduled key to its owner', async t => {
+t.test('the open set keeps team isolation, and gives a scheduled key to its owner alone', async t => {
   const guardrails = loadGuardrails(await read('open.cedar'), 'open.cedar')
   const normalised = normalise(guideRequest, defaultLimits, now)
   if (!normalised.ok) throw new Error('the guide’s request is acceptable')

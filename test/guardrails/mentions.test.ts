@@ -121,7 +121,7 @@ t.test('what is left out changes no decision, and every request fits the schema'
     try {
       policies = parsePolicies(cedar, text, 'p')
     } catch (error) {
-      // Two conditions that exclude each other are refused at load.
+      // A policy with two conditions that exclude each other is refused.
       fc.pre(!/impossible/.test(String(error)))
       throw error
     }
@@ -162,7 +162,7 @@ t.test('what is left out changes no decision, and every request fits the schema'
   t.ok(allowed > asking / 50 && allowed < asking * 49 / 50, `${allowed} of ${asking} were allowed`)
 })
 
-t.test('what no policy mentions stays out', async t => {
+t.test('what no policy mentions is left out', async t => {
   const cedar = openCedar()
   const engine = buildEngine(parsePolicies(cedar,
     '@id("a") permit (principal, action == JobAccess::Action::"read", resource is JobAccess::Access) when { resource.bucket == "a" };',
@@ -176,7 +176,7 @@ t.test('what no policy mentions stays out', async t => {
   ] satisfies EntityJson[])
 })
 
-t.test('context taken whole mentions everything', async t => {
+t.test('a policy that uses the whole context mentions everything', async t => {
   const policy = (body: string) => {
     const answer = openCedar().policyToJson(`permit (principal, action, resource) when { ${body} };`)
     if (answer.type === 'failure') throw new Error(answer.errors[0]?.message)

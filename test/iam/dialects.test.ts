@@ -75,7 +75,7 @@ const withoutLocation = ({ Statement }: PolicyDocument) => Statement.map(stateme
 
 const asked = (rules: Rules, request: GrantRequest) => prepare(rules, structuredClone(request), () => {}, now.getTime())
 
-t.test('what a provider cannot express is refused, with the field and the way out', async t => {
+t.test('what a provider cannot express is refused, with the field to change and a hint', async t => {
   for (const [what, given, ...cells] of table) {
     const request = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as GrantRequest
     const usual = asked(rulesOf(dialects.aws), request)
@@ -102,7 +102,7 @@ t.test('what a provider cannot express is refused, with the field and the way ou
   }
 })
 
-t.test('whatever is asked: a provider gets only what it takes, and all of what was asked for', async t => {
+t.test('every request: a provider gets only what it accepts, and everything that was requested', async t => {
   for (const dialect of all) {
     const count = { rendered: 0, refused: 0 }
     fc.assert(fc.property(fc.constantFrom(...layouts).chain(arbitraryRequest), fc.boolean(), (drawn, plain) => {
@@ -163,7 +163,7 @@ t.test('every action that a dialect names exists', async t => {
   }
 })
 
-t.test('a condition is unfit by its operator, and by its key', async t => {
+t.test('a condition can be unfit because of its operator or its key', async t => {
   const policy = (Condition: ConditionBlock): PolicyDocument =>
     ({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: 'arn:aws:s3:::a/*', Condition }] })
   const fits = (Condition: ConditionBlock) => all.filter(dialect => unfit(policy(Condition), dialect).length === 0).map(({ name }) => name).sort()
@@ -191,7 +191,7 @@ t.test('sizes are the provider’s', async t => {
   }
 })
 
-t.test('Tigris: GetBucketLocation is not asked for, and that is said', async t => {
+t.test('Tigris: GetBucketLocation is not granted, and a warning says so', async t => {
   const { policy, warnings } = asked(rulesOf(dialects.tigris), job)
   t.notMatch(JSON.stringify(policy), /GetBucketLocation/)
   t.match(warnings.filter(({ code }) => code === 'no-bucket-location'), [{ detail: /give the job's S3 client its region/ }])

@@ -34,7 +34,7 @@ t.test('without s3:GetBucketLocation nothing grants it, and nothing else changes
   t.ok(seen > 50, `${seen} specs`)
 })
 
-t.test('a policy that grants it all the same is not proven, nor one that lacks it where it was asked for', async t => {
+t.test('a policy that grants it nevertheless is not proven, nor one without it where the spec has it', async t => {
   const asked = {
     job: { id: 'job-42', team: 'nlp' },
     datasets: [{ bucket: 'acme-data', prefix: 'runs/', list: false }],

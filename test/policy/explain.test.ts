@@ -10,7 +10,7 @@ const sentences = (name: string): Record<string, string> => {
   return Object.fromEntries(explainPolicy(found.policy).map(({ sid, effect, text }) => [`${effect} ${sid}`, text]))
 }
 
-t.test('the guide’s policy: what it leaves open is said', async t => {
+t.test('the guide’s policy: the words say what it leaves open', async t => {
   t.strictSame(sentences('guide-training-job'), {
     'Allow WikipediaReadOnly': 'The job may read objects and list the names of objects in the bucket ' +
       'acmeco-training-datasets-wikipedia-2025-07-01, at any time and from anywhere.',
@@ -63,7 +63,7 @@ t.test('Denies', async t => {
     `${never} anywhere, unless the request comes from the address 203.0.113.42.`)
 })
 
-t.test('every golden policy: no word of IAM, and no bucket unnamed', async t => {
+t.test('every golden policy: no term of IAM, and every bucket is named', async t => {
   for (const { name, policy } of cases) {
     for (const [index, { text }] of explainPolicy(policy).entries()) {
       const plain = text.replaceAll(/arn:\S+:kms:\S+/g, '').replace(/s3:CompleteMultipartUpload/, '')
@@ -76,7 +76,7 @@ t.test('every golden policy: no word of IAM, and no bucket unnamed', async t => 
   }
 })
 
-t.test('what it does not know it names as the policy does, and leaves nothing out', async t => {
+t.test('what has no words of its own is named as in the policy; nothing is left out', async t => {
   const policy: PolicyDocument = {
     Version: '2012-10-17',
     Statement: [

@@ -24,7 +24,7 @@ t.test('golden policies', async t => {
   }
 })
 
-t.test('the guide’s job gives the published policy, to the letter', async t => {
+t.test('the guide’s job gives exactly the published policy', async t => {
   const published = JSON.parse(readFileSync(new URL('guide-policy.json', import.meta.url), 'utf8'))
   const request = {
     ...guideRequest, window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' }, layout: 'guide' as const

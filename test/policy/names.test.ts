@@ -98,7 +98,7 @@ t.test('prefixes', async t => {
   }
 })
 
-t.test('whatever is written, a prefix that is read has only allowed characters, ends with one slash and reads as itself', async t => {
+t.test('an accepted prefix has only allowed characters, ends with one slash, and stays the same when it is read again', async t => {
   const pieces = fc.constantFrom('a', 'Z', '9', '/', '.', '-', '_', '*', '?', '$', '{', '}', ' ', '\\', '\n', 'é', '!', '(', ')', '@', ':')
   fc.assert(fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.array(pieces).map(parts => parts.join(''))), text => {
     const read = readPrefix(text)

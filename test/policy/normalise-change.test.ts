@@ -52,7 +52,7 @@ t.test('changes that are made', async t => {
   t.match(fromVpc, { ok: true, spec: { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } } }, 'from a VPC to addresses')
 })
 
-t.test('a kept source of each kind stays', async t => {
+t.test('a source of each kind is kept when the change has none', async t => {
   const limits = { ...defaultLimits, allowAnySource: true }
   const sources: PolicyRequest[] = [base, { ...sourceless, vpc: { ...vpc, sourceIps: ['10.0.0.0/24'] } }, sourceless]
   for (const request of sources) {
@@ -96,7 +96,7 @@ t.test('the grace follows the rules of the entries and the layout', async t => {
     { ok: false, findings: [{ code: 'layout-unfit', pointer: '/window/outputGraceSeconds' }] })
 })
 
-t.test('restate() asks for what was spec', async t => {
+t.test('restate() asks for exactly the spec', async t => {
   t.strictSame(restate(spec()), {
     job: { id: 'job-42', team: 'nlp', labels: { a: 'b' } },
     access: [

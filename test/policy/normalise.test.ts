@@ -262,7 +262,7 @@ t.test('findings: all at once, each with its pointer', async t => {
   }
 })
 
-t.test('an alias is told from what is no ARN at all', async t => {
+t.test('an alias has another finding than a text that is not an ARN', async t => {
   const alias = normalise(kms('arn:aws:kms:eu-west-1:111122223333:alias/data'), defaultLimits, now)
   t.match(alias, { ok: false, findings: [{ detail: 'An alias can be pointed at another key.' }] })
 })
@@ -275,7 +275,7 @@ t.test('every finding of the table is reached by a case', async t => {
   t.strictSame(codes.filter(code => !reached.has(code)), [])
 })
 
-t.test('no finding repeats what was written, but for refused characters one by one', async t => {
+t.test('no finding repeats the request’s text, except for single refused characters', async t => {
   const poison = 'SECRET'
   const normalised = normalise({
     job: { id: 'job', team: 'nlp' },
@@ -334,7 +334,7 @@ t.test('a spec of the guide’s layout says what its statements grant', async t 
   t.match(normalised, { spec: { entries: [{ list: true, acl: false }, { level: 'write', list: true, acl: true }] } })
 })
 
-t.test('the request is left as it was', async t => {
+t.test('the request is not changed', async t => {
   const freeze = <T>(value: T): T => {
     if (typeof value === 'object' && value !== null) {
       Object.freeze(value)

@@ -13,7 +13,7 @@ const runs = { numRuns: 400 }
 const text = (value: unknown): string => JSON.stringify(value)
 const must = (condition: boolean, what: () => string): void => { if (!condition) throw new Error(what()) }
 
-t.test('every layout is drawn often enough to mean something', async t => {
+t.test('every layout is drawn often enough for the tests below', async t => {
   for (const layout of layouts) {
     const drawn = fc.sample(request(layout), { numRuns: 200, seed: 1 })
     const spec = drawn.filter(one => normalise(one, openLimits, now).ok)
@@ -21,7 +21,7 @@ t.test('every layout is drawn often enough to mean something', async t => {
   }
 })
 
-t.test('every ARN names a requested bucket, and no more of it than was asked for', async t => {
+t.test('every ARN names a requested bucket, and no more of it than was requested', async t => {
   fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     const buckets = new Set(spec.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
@@ -36,7 +36,7 @@ t.test('every ARN names a requested bucket, and no more of it than was asked for
   }), runs)
 })
 
-t.test('a further entry widens no other statement', async t => {
+t.test('another entry widens no other statement', async t => {
   fc.assert(fc.property(acceptable, access, ({ request, spec }, more) => {
     // Explicit Sids keep the statements of the others under their names.
     const asked = restate(spec)
@@ -91,7 +91,7 @@ t.test('normalising a restated spec changes nothing', async t => {
   }), runs)
 })
 
-t.test('keys of documents and statements stand in one order', async t => {
+t.test('the keys of documents and statements always have the same order', async t => {
   fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     must(Object.keys(policy).join() === 'Version,Statement', () => text(policy))
@@ -108,7 +108,7 @@ t.test('keys of documents and statements stand in one order', async t => {
   }), runs)
 })
 
-t.test('every Allow of `everywhere` is bound in time and source; `guarded` denies for all what it does not bind', async t => {
+t.test('every Allow of `everywhere` has window and source; the Denies of `guarded` cover what its Allows leave open', async t => {
   fc.assert(fc.property(acceptable, ({ spec }) => {
     const { Statement } = render(spec)
     const has = (statement: Statement | undefined, ...operators: string[]): boolean =>

@@ -36,7 +36,7 @@ const cases: [string, PolicyRequest, string[], Partial<Limits>?][] = [
   ['no GetBucketLocation, which the guide has not', { ...readOnly, layout: 'guide' }, ['guide-reads-unbound'], { noBucketLocation: true }]
 ]
 
-t.test('warnings: what is granted and worth a second look', async t => {
+t.test('warnings about what is granted', async t => {
   for (const [name, request, codes, limits] of cases) {
     const normalised = normalise(request, { ...defaultLimits, allowAnySource: true, ...limits }, now)
     if (!normalised.ok) {

@@ -43,7 +43,7 @@ t.test('denied, and why', async t => {
   for (const [name, ask, because] of table) t.same(ask(), { allowed: false, decision: 'implicit-deny', statements: [], because }, name)
 })
 
-t.test('an explicit Deny names itself; the partition is the policy’s', async t => {
+t.test('an explicit Deny is named; the partition is the policy’s', async t => {
   t.same(check(guarded, { action: 's3:PutObject', bucket: 'runs', key: '42/a', sourceIp: '198.51.100.7', at: new Date('2025-07-16T05:00:00Z') }), {
     allowed: false,
     decision: 'explicit-deny',

@@ -23,7 +23,7 @@ t.test('an explicit Deny wins, then an Allow, else nothing', async t => {
   t.same(evaluate(policy({ Action: 's3:PutObject' }), request()), { allowed: false, kind: 'implicit-deny', statements: [] })
 })
 
-t.test('actions fold case and take wildcards', async t => {
+t.test('actions ignore case and may have wildcards', async t => {
   const table: [string | string[], boolean][] = [
     ['s3:GetObject', true], ['S3:getobject', true], ['s3:Get*', true], ['s3:Get?bject', true], ['*', true], ['s3:*', true],
     ['s3:GetObject?', false], ['s3:GetObjectAcl', false], ['s3:Get', false], [['s3:PutObject', 's3:GetObject'], true]
@@ -171,7 +171,7 @@ t.test('conditions', async t => {
   }
 })
 
-t.test('what it does not know is never a pass', async t => {
+t.test('what it does not know is never allowed', async t => {
   const statements: [string, object][] = [
     ['operator', { Condition: { StringMatches: { [word]: 'a' } } }],
     ['operator in another case', { Condition: { stringequals: { [word]: 'a' } } }],
@@ -219,7 +219,7 @@ t.test('what it does not know is never a pass', async t => {
   for (const [name, Condition, context] of requests) t.throws(() => allows({ Condition }, { context }), UnknownElementError, name)
 })
 
-t.test('a hostile pattern costs no more than its length times the text', async t => {
+t.test('a hostile pattern takes no longer than its length times that of the text', async t => {
   const Resource = `arn:aws:s3:::data/${'*a'.repeat(500)}b`
   t.notOk(allows({ Resource }, { resource: `arn:aws:s3:::data/${'a'.repeat(1024)}` }))
 })

@@ -51,7 +51,7 @@ t.test('read, write, read-write and their options', async t => {
   ], here)
 })
 
-t.test('windows: start inclusive, ends exclusive, what writes lasts through the grace', async t => {
+t.test('windows: start inclusive, ends exclusive, writing ends after the grace', async t => {
   ask(t, specOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' }), entry({ sid: 'RW', bucket: 'out', level: 'read-write' })] }), [
     [false, 's3:GetObject', 'in/a', at('2025-07-16T00:59:59Z')], [true, 's3:GetObject', 'in/a', at(start)], [false, 's3:GetObject', 'in/a', at(end)],
     [true, 's3:GetObject', 'in/a', at('2025-07-16T03:59:59.999Z')], [true, 's3:GetObject', 'in/a', at('1752631200')], [false, 's3:GetObject', 'in/a', at('soon')],
@@ -101,7 +101,7 @@ t.test('KMS keys: only through S3 in their region, in the entry’s window, what
   ], here)
 })
 
-t.test('the guide: reads unbound, writes strict at both ends, no location', async t => {
+t.test('the guide: reads always, writes strict at both ends, no location', async t => {
   const entries = [entry({ sid: 'R', bucket: 'in' }), entry({ sid: 'W', bucket: 'out', level: 'write', list: false, delete: true })]
   ask(t, specOf({ layout: 'guide', entries, window: { notBefore: start, notAfter: end, outputNotAfter: end } }), [
     [true, 's3:GetObject', 'in/a', { ...at('2031-01-01T00:00:00Z'), 'aws:SourceIp': '8.8.8.8' }], [true, 's3:ListBucket', 'in', { 'aws:SourceIp': '' }],
@@ -113,7 +113,7 @@ t.test('the guide: reads unbound, writes strict at both ends, no location', asyn
   ], here)
 })
 
-t.test('keys of the context fold case, and one with several values counts as none', async t => {
+t.test('context keys ignore case, and a key with several values counts as missing', async t => {
   const spec = specOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
   const request = (context: IamRequest['context']): IamRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
   t.ok(intends(spec, request({ 'AWS:currenttime': [inside], 'aws:sourceip': '203.0.113.42' })))

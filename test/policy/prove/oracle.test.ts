@@ -136,7 +136,7 @@ const oracle = (policy: PolicyDocument, { action, resource, context }: IamReques
   return kinds[runUnsafeSimulation(simulation, {})]
 }
 
-t.test('random policies and requests: both evaluators say the same', async t => {
+t.test('random policies and requests: both evaluators decide alike', async t => {
   const decided: Record<string, number> = {}
   let disagreements = 0
   for (let i = 0; i < cases; i++) {
@@ -185,7 +185,7 @@ const strays: [why: string, condition: ConditionBlock, context: IamRequest['cont
   ['an asterisk stands for any characters, a line feed included', { StringLike: { 's3:prefix': 'a*' } }, { 's3:prefix': 'a\nb' }, 'allow']
 ]
 
-t.test('the exceptions are still exceptions', async t => {
+t.test('the known differences still exist', async t => {
   for (const [why, Condition, context, ours] of strays) {
     const policy: PolicyDocument = { Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', Condition }] }
     const asked = { action: 's3:GetObject', resource: 'arn:aws:s3:::data/a', context }

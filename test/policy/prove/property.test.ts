@@ -11,7 +11,7 @@ t.test('every spec renders to a policy that is proven', async t => {
   t.ok(findings.mutantsRefused > 30, `${findings.mutantsRefused} mutants refused`)
 })
 
-t.test('a seed repeats itself', async t => {
+t.test('the same seed gives the same requests', async t => {
   t.same(fuzzRender(3, 60), fuzzRender(3, 60))
   t.not(JSON.stringify(fuzzRender(3, 60)), JSON.stringify(fuzzRender(4, 60)))
 })

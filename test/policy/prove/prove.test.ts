@@ -34,7 +34,7 @@ t.test('what is proven is a frozen copy', async t => {
   t.throws(() => { (proof.proven.Statement[0]!.Action as string[]).push('s3:*') }, TypeError)
 })
 
-t.test('the issuer’s type takes nothing that was not proven', async t => {
+t.test('the issuer’s type refuses a policy that is not proven', async t => {
   const issue = (policy: Proven<PolicyDocument>) => policy.Version
   const [example] = examples
   if (example === undefined) throw new Error('no example')
@@ -46,7 +46,7 @@ t.test('the issuer’s type takes nothing that was not proven', async t => {
   if (proof.ok) t.equal(issue(proof.proven), '2012-10-17')
 })
 
-t.test('every golden policy is what its request asks for', async t => {
+t.test('every golden policy is proven', async t => {
   const files = readdirSync('test/golden').filter(name => name.endsWith('.json'))
   t.ok(files.length >= 40, `${files.length} files`)
   for (const file of files) {
@@ -73,7 +73,7 @@ const points = function * (policy: PolicyDocument, spec: AccessSpec, seed: numbe
   }
 }
 
-t.test('requests decided by cases are decided as they are one by one', async t => {
+t.test('deciding case by case gives the same as deciding requests one by one', async t => {
   for (const { name, spec, policy } of examples) {
     const intends = intention(spec)
     let wanted = 0
@@ -147,7 +147,7 @@ t.test('a guarded policy that denies only implicitly is refused', async t => {
   t.match(prove(policy, spec), { ok: false, reason: /only implicitly/, counterexample: { wanted: false, got: { kind: 'implicit-deny' } } })
 })
 
-t.test('an entry is proven for itself: rights of one do not leak into another of the same bucket', async t => {
+t.test('each entry is proven separately: an entry does not get the rights of another one of the same bucket', async t => {
   const entries = [
     entry({ sid: 'In', bucket: 'data', prefix: 'in/' }),
     entry({ sid: 'Out', bucket: 'data', prefix: 'out/', level: 'write', list: false }),
@@ -161,7 +161,7 @@ t.test('an entry is proven for itself: rights of one do not leak into another of
   }
 })
 
-t.test('a condition on a key that nobody asked for is seen', async t => {
+t.test('a condition on a key that the spec does not have is found', async t => {
   const spec = specOf({ layout: 'guide', entries: [entry({ sid: 'Data', bucket: 'data' })] })
   const Action = ['s3:GetObject', 's3:ListBucket']
   const policy = (Condition?: Statement['Condition']): PolicyDocument => ({ Version: '2012-10-17', Statement: [statement({ Action, Condition })] })
@@ -176,7 +176,7 @@ t.test('blocks at the ends of the address space', async t => {
   }
 })
 
-t.test('validate: the guide’s action is none, unless it is excused', async t => {
+t.test('validate: the guide’s action is unknown, unless it is allowed', async t => {
   const [example] = examples
   if (example === undefined) throw new Error('no example')
   t.same(validate(example.policy), ['"s3:CompleteMultipartUpload" is not an action'])
