@@ -13,7 +13,7 @@ import { grantActions, requestActions } from './schema.ts'
 const strict = { additionalProperties: false }
 const anyOf = <T extends string>(values: readonly T[]) => Type.Union(values.map(value => Type.Literal(value)))
 
-export const CallerSchema = Type.Object({
+const CallerSchema = Type.Object({
   id: Type.Optional(Type.String({ minLength: 1 })),
   kind: anyOf(['token', 'oidc'] as const),
   teams: Type.Array(Type.String({ minLength: 1 })),
@@ -46,7 +46,7 @@ const CasesSchema = Type.Object({
   requests: Type.Optional(Type.Record(Type.String(), Type.Object({}))),
   cases: Type.Array(CaseSchema, { minItems: 1 })
 }, strict)
-export type Cases = Static<typeof CasesSchema>
+type Cases = Static<typeof CasesSchema>
 
 /** A file of cases, a caller or a request that is not valid. */
 export class CasesError extends Error {

@@ -20,7 +20,7 @@ export interface CedarAnswer {
   faults: string[]
 }
 
-export interface Engine {
+interface Engine {
   mentions: Record<Action, Mentions>
   ask (request: CedarRequest): CedarAnswer
 }

@@ -2,7 +2,7 @@ import type { AccessSpec } from '../domain/access-spec.ts'
 import { checks, type At, type Caller, type Guardrails, type Step } from './guardrails.ts'
 import type { RequestAction } from './schema.ts'
 
-export interface DecisionExplanation {
+interface DecisionExplanation {
   lines: string[]
   allowed: boolean
 }

@@ -160,7 +160,7 @@ const naming = (message: string, ids: Array<string | undefined>): string => mess
 // --- the text of a file ---
 
 /** One policy of a policy text, as written. */
-export interface StatementText {
+interface StatementText {
   text: string
   /** Offset of its first character, in UTF-16 code units. */
   offset: number
@@ -194,7 +194,7 @@ export interface Place {
 }
 
 /** Where a byte of the UTF-8 form of `text` is: Cedar counts bytes, an editor counts characters. After the end: the end. */
-export const placeOfByte = (text: string, byte: number): Place => {
+const placeOfByte = (text: string, byte: number): Place => {
   let line = 1
   let column = 1
   let passed = 0

@@ -35,7 +35,7 @@ export interface At {
  * no policy mentions are left out (see Mentions). What the Cedar requests about one spec have in common is made once.
  */
 
-export interface SpecRequests {
+interface SpecRequests {
   job (action: RequestAction, source: string | null): CedarRequest
   access (action: AccessAction, entry: Entry, source: string | null): CedarRequest
 }

@@ -7,7 +7,7 @@ import type { Entry } from '../domain/access-spec.ts'
  * resource type says whether the action is checked against the bucket's ARN or an object's. KMS rows: the same reference for AWS KMS and
  * the S3 User Guide, "Protecting data with server-side encryption with AWS KMS".
  */
-export interface ActionRow {
+interface ActionRow {
   action: string
   /** The ARN that the action is checked against. */
   kind: 'bucket' | 'object' | 'key'
@@ -26,13 +26,13 @@ export const getBucketLocation: ActionRow = {
 export const listBucket: ActionRow = {
   action: 's3:ListBucket', kind: 'bucket', source: `${sar}: ListObjects, ListObjectsV2, HeadBucket; resource type bucket; s3:prefix`
 }
-export const putObject: ActionRow = {
+const putObject: ActionRow = {
   action: 's3:PutObject', kind: 'object', source: `${sar}: PutObject, and Create, Upload and Complete of multipart uploads; object`
 }
-export const abortMultipartUpload: ActionRow = {
+const abortMultipartUpload: ActionRow = {
   action: 's3:AbortMultipartUpload', kind: 'object', source: `${sar}: cleans up a failed multipart upload; resource type object`
 }
-export const listMultipartUploadParts: ActionRow = {
+const listMultipartUploadParts: ActionRow = {
   action: 's3:ListMultipartUploadParts', kind: 'object', source: `${sar}: ListParts, to resume an upload; resource type object`
 }
 export const putObjectAcl: ActionRow = {
@@ -46,17 +46,17 @@ export const decrypt: ActionRow = {
   kind: 'key',
   source: 'Service Authorization Reference, AWS KMS: reads of SSE-KMS objects, and parts of multipart uploads to them; key'
 }
-export const generateDataKey: ActionRow = {
+const generateDataKey: ActionRow = {
   action: 'kms:GenerateDataKey', kind: 'key', source: 'Service Authorization Reference, AWS KMS: writes of SSE-KMS objects; key'
 }
 
 /** The guide grants it, but it is not an IAM action: completing an upload is s3:PutObject. Only the `guide` layout renders it. */
 export const completeMultipartUpload = 's3:CompleteMultipartUpload'
 
-export const readObjects: readonly ActionRow[] = [getObject]
+const readObjects: readonly ActionRow[] = [getObject]
 export const writeObjects: readonly ActionRow[] = [putObject, abortMultipartUpload, listMultipartUploadParts]
-export const readKeys: readonly ActionRow[] = [decrypt]
-export const writeKeys: readonly ActionRow[] = [generateDataKey, decrypt]
+const readKeys: readonly ActionRow[] = [decrypt]
+const writeKeys: readonly ActionRow[] = [generateDataKey, decrypt]
 
 type What = Pick<Entry, 'level' | 'list' | 'acl' | 'delete'>
 

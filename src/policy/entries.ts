@@ -220,7 +220,7 @@ export const maxPrefixLength = 512
 
 const notAllowed = /[^A-Za-z0-9/!_.'()=+@,:-]/gu
 
-export type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
+type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
 
 /**
  * Reads a key prefix and ends it with a slash: without the slash, `runs/42` would also open `runs/420/`.

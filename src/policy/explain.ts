@@ -1,7 +1,7 @@
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 
 /** One statement in plain English, for a reader who does not know IAM. */
-export interface StatementExplanation { sid: string, effect: 'Allow' | 'Deny', text: string }
+interface StatementExplanation { sid: string, effect: 'Allow' | 'Deny', text: string }
 
 /** Explains a policy from its text alone, so that the words say what is issued, not what was intended. */
 export const explainPolicy = (policy: PolicyDocument): StatementExplanation[] => {

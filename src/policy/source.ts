@@ -98,7 +98,7 @@ export interface SourceIpRules {
   allowPrivate: boolean
 }
 
-export type SourceIpsResult = { ok: true, cidrs: string[] } | { ok: false, findings: Finding[] }
+type SourceIpsResult = { ok: true, cidrs: string[] } | { ok: false, findings: Finding[] }
 
 /** A CIDR: 4 or 16 bytes of address, most significant first, and the prefix length in bits. */
 interface Block { bytes: readonly number[], length: number }

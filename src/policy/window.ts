@@ -114,7 +114,7 @@ const show = (epochMs: number): string => epochMs > lastInstant ? 'no four-digit
  * Source: RFC 3339 section 5.6; IAM User Guide, "Date condition operators".
  */
 
-export type InstantResult =
+type InstantResult =
   | { ok: true, iso: string, epochMs: number }
   | { ok: false, why: string, hint: string }
 

@@ -119,7 +119,7 @@ const fold = (context: IamRequest['context']): Context => {
 }
 
 /** A request in the form that compiled statements take. */
-export interface CompiledRequest {
+interface CompiledRequest {
   action: string
   resource: string
   lookup: Lookup

@@ -12,7 +12,7 @@ declare const proven: unique symbol
 export type Proven<T> = T & { readonly [proven]: true }
 
 /** A request on which policy and spec disagree. */
-export interface Counterexample {
+interface Counterexample {
   request: IamRequest
   /** Whether the policy should allow it. */
   wanted: boolean
