@@ -3,10 +3,11 @@ import { availableParallelism, loadavg } from 'node:os'
 import { openCedar } from '../src/guardrails/cedar.ts'
 import { buildEngine } from '../src/guardrails/engine.ts'
 import { loadGuardrails } from '../src/guardrails/guardrails.ts'
-import type { Mentions } from '../src/guardrails/mentions.ts'
-import { questionsOf, type Caller } from '../src/guardrails/questions.ts'
+import type { Mentions } from '../src/guardrails/engine.ts'
+import { requestsFor, type Caller } from '../src/guardrails/requests.ts'
 import { actions, type Action } from '../src/guardrails/schema.ts'
-import { admit, defaultLimits } from '../src/policy/admit.ts'
+import { defaultLimits } from '../src/policy/limits.ts'
+import { normalise } from '../src/policy/normalise.ts'
 import { guideRequest } from '../src/request.ts'
 
 /**
@@ -20,9 +21,9 @@ const text = readFileSync(new URL('../guardrails/example.cedar', import.meta.url
 const now = new Date('2025-07-16T00:00:00Z')
 const caller: Caller = { id: 'token:nlp', kind: 'token', teams: ['nlp'], attributes: {} }
 const output = { bucket: 'acmeco-finetuned-models', prefix: 'nlp/wiki-finetune-42/' }
-const admission = admit({ ...guideRequest, output }, defaultLimits, now)
-if (!admission.ok) throw new Error('the bench asks for what cannot be admitted')
-const { spec } = admission
+const normalised = normalise({ ...guideRequest, output }, defaultLimits, now)
+if (!normalised.ok) throw new Error('the request of this benchmark has findings')
+const { spec } = normalised
 
 const guardrails = loadGuardrails(text, 'example.cedar')
 const engine = buildEngine([...guardrails.policies])
@@ -32,11 +33,11 @@ const unpruned = Object.fromEntries(actions.map(action => [action, everything]))
 
 /** The question about one entry of the request; what its questions share is made anew with each request, as decide() does. */
 const asker = (mentions: Record<Action, Mentions>) => {
-  let questions = questionsOf(mentions, caller, spec, { now })
+  let questions = requestsFor(mentions, caller, spec, { now })
   return (index: number) => {
     const entry = spec.entries[index % spec.entries.length]
     if (!entry) throw new Error('the bench asks for nothing')
-    if (entry === spec.entries[0]) questions = questionsOf(mentions, caller, spec, { now })
+    if (entry === spec.entries[0]) questions = requestsFor(mentions, caller, spec, { now })
     return questions.access(entry.level === 'read' ? 'read' : 'write', entry, '203.0.113.42/32')
   }
 }

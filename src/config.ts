@@ -1,10 +1,10 @@
 import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
-import type { DialectName } from './iam/dialects/dialect.ts'
+import type { DialectName } from './policy/dialect.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
-import { defaultLimits, type Limits } from './policy/admit.ts'
+import { defaultLimits, type Limits } from './policy/limits.ts'
 
 /**
  * The service's configuration from environment variables: read and checked once, at start. Nothing else reads the environment.

@@ -17,7 +17,7 @@ export const problems = {
   forbidden: [403, 'The guardrails do not allow this.', 'Ask for less, or ask who owns the guardrails; the detail names the policy that decided.'],
   'rate-limited': [429, 'Too many requests from this identity.', 'Wait for Retry-After.'],
   'too-many-grants': [429, 'Too many outstanding grants.', 'Complete the grants of jobs that have ended.'],
-  // what is asked: findings of policy/admit.ts
+  // what is asked: findings of policy/normalise.ts
   'access-missing': [422, 'The request asks for no bucket.', 'Name at least one dataset, base model, output or access entry.'],
   'bucket-invalid': [422, 'Not a bucket name by S3’s rules.', 'Give the bucket’s name alone: no ARN, no wildcard, no variable.'],
   'bucket-refused': [422, 'This service does not grant access to that bucket.', 'Ask for a bucket within the ceilings of this service, or have its owner lift them.'],

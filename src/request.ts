@@ -2,7 +2,7 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 
 /**
  * The job-access request: the one source of its type, its validation, its OpenAPI and its documentation.
- * What a schema can say is said here; what needs thought (calendar, CIDRs, overlaps, ceilings) is policy/admit.ts.
+ * What a schema can say is said here; what needs thought (calendar, CIDRs, overlaps, ceilings) is policy/normalise.ts.
  */
 
 const strict = { additionalProperties: false }
@@ -43,7 +43,7 @@ export const JobSchema = Type.Object({
   labels: Type.Optional(LabelsSchema)
 }, strict)
 
-// Plain strings, so that admit() can answer with the S3 rule that was broken instead of a regular expression.
+// Plain strings, so that normalise() can answer with the S3 rule that was broken instead of a regular expression.
 const bucket = Type.String({ description: 'Bucket name, by S3’s naming rules.', maxLength: 255, examples: ['acmeco-base-models'] })
 const prefix = Type.String({
   description: 'Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.',

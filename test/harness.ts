@@ -14,10 +14,10 @@ import { mintToken } from '../src/identity/tokens.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
 import type { Caller, Deployment, GrantDeps, Log } from '../src/lifecycle/deps.ts'
-import { normalise, proveAccess, renderAccess, type Normalised, type ProvenAccess } from '../src/lifecycle/access.ts'
+import { normaliseRequest, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from '../src/lifecycle/access.ts'
 import type { Authorised } from '../src/domain/access-spec.ts'
 import type { Metrics } from '../src/metrics/metrics.ts'
-import { defaultLimits, type Limits } from '../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../src/policy/limits.ts'
 import { guideRequest, type GrantRequest, type PolicyRequest } from '../src/request.ts'
 import { holdToDocument } from './http/documented.ts'
 
@@ -122,7 +122,7 @@ export const deploymentWith = (limits: Partial<Limits> = {}, profiles: Record<st
 
 /** The access of a request that nobody was asked to permit. */
 export const accessOf = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): ProvenAccess =>
-  proveAccess(renderAccess(deployment, normalise(deployment, request, now) as Normalised<Authorised>, now))
+  proveAccess(renderAccess(deployment, normaliseRequest(deployment, request, now) as NormalisedRequest<Authorised>, now))
 
 export const callerNamed = (id: string, teams: string[], requestId = 'req-1'): Caller =>
   ({ id, kind: 'token', teams, attributes: {}, requestId, ip: '192.0.2.1' })

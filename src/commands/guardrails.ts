@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { profileNameOf } from '../iam/role-profile.ts'
-import { admit, defaultLimits } from '../policy/admit.ts'
+import { defaultLimits } from '../policy/limits.ts'
+import { normalise } from '../policy/normalise.ts'
 import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
-import { explain } from '../guardrails/explain.ts'
+import { explainDecision } from '../guardrails/explain.ts'
 import { GuardrailsError } from '../guardrails/guardrails.ts'
 import { formatFinding } from '../guardrails/policies.ts'
 import { loadGuardrailsFile } from '../guardrails/reload.ts'
@@ -51,14 +52,14 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
   const guardrails = await loadGuardrailsFile(file)
   const caller = parseCaller(await json(values.caller), values.caller)
   const request = parseRequest(await json(requestFile), requestFile)
-  const admission = admit(request, defaultLimits, now)
-  if (!admission.ok) {
-    for (const { pointer, code, detail, hint } of admission.findings) console.log(`${pointer || '/'}: ${code}: ${detail} ${hint}`)
-    console.log('Refused before any guardrail.')
+  const normalised = normalise(request, defaultLimits, now)
+  if (!normalised.ok) {
+    for (const { pointer, code, detail, hint } of normalised.findings) console.log(`${pointer || '/'}: ${code}: ${detail} ${hint}`)
+    console.log('Refused before the guardrails are asked.')
     return 1
   }
   const profile = profileNameOf(request)
-  const { lines, allowed } = explain(guardrails, caller, admission.spec, action,
+  const { lines, allowed } = explainDecision(guardrails, caller, normalised.spec, action,
     { now, owner: values.owner ?? caller.id, ...(profile !== undefined && { profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1

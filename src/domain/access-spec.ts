@@ -1,6 +1,6 @@
 /**
- * A job-access request after every guardrail: canonical, complete, and safe to put into a policy.
- * Made by admit() alone; render() and prove() both start from it and share nothing else.
+ * What a job may access: a request within the deployment's ceilings, complete, in canonical form, and safe to put into a policy.
+ * Only normalise() makes one. render() and prove() both start from it and share nothing else.
  */
 export interface AccessSpec {
   partition: Partition
@@ -20,13 +20,13 @@ export type Authorised = AccessSpec & { readonly [authorised]: true }
 
 export type Partition = 'aws' | 'aws-cn' | 'aws-us-gov'
 export type Layout = 'guide' | 'everywhere' | 'guarded'
-/** How a policy reaches its principal: on the user itself, as a managed policy, or as the policy of a role session. */
+/** How a policy is attached to its principal: inline in the user, as a managed policy, or as the policy of a role session. */
 export type PolicyAttachment = 'inline' | 'managed' | 'session'
-/** What a request may ask for; `auto` takes the first that the policy fits into. */
+/** What a request may ask for; `auto` takes the first attachment in which the policy has room. */
 export type AttachmentChoice = 'auto' | PolicyAttachment
 export type Level = 'read' | 'write' | 'read-write'
 
-/** One bucket, or one prefix of it, and what the job may do there. */
+/** One bucket or one prefix of it, and what the job may do there. */
 export interface Entry {
   /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
   pointer: string
@@ -45,8 +45,10 @@ export interface Entry {
   kmsKeyArns: string[]
 }
 
-/** Instants are ISO 8601 UTC to the second: `2025-07-16T01:00:00Z`. Start inclusive, ends exclusive
- * (except in the `guide` layout, whose operators are strict at both ends). */
+/**
+ * Instants are ISO 8601 UTC to the second: `2025-07-16T01:00:00Z`. The start is inclusive and the ends are exclusive; only in the
+ * `guide` layout the start is exclusive, too.
+ */
 export interface Window {
   notBefore: string
   /** End of what the job reads. */

@@ -1,6 +1,6 @@
 /**
  * The IAM policy document as AWS writes it.
- * Key order matters: documents are compared and stored as JSON text.
+ * The order of keys matters: documents are compared and stored as JSON text.
  * Source: IAM User Guide, "IAM JSON policy element reference".
  */
 export interface PolicyDocument {
@@ -19,8 +19,5 @@ export interface Statement {
 
 export type OneOrMany = string | string[]
 
-/** operator -> condition key -> value(s): operators and keys are ANDed, the values of one key ORed. */
+/** Operator -> condition key -> value(s). All operators and keys must match; of a key, one value must match. */
 export type ConditionBlock = Record<string, Record<string, OneOrMany>>
-
-export const many = (value: OneOrMany | undefined): string[] =>
-  value === undefined ? [] : typeof value === 'string' ? [value] : value

@@ -2,18 +2,18 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import { LineCounter, parseDocument, type Document } from 'yaml'
 import { profileNameOf } from '../iam/role-profile.ts'
-import { admit, defaultLimits, type Limits } from '../policy/admit.ts'
+import { defaultLimits, type Limits } from '../policy/limits.ts'
+import { normalise } from '../policy/normalise.ts'
 import { GrantRequestSchema, type GrantRequest } from '../request.ts'
-import type { Decision, Guardrails } from './guardrails.ts'
-import type { Caller } from './questions.ts'
+import type { Caller, GuardrailDecision, Guardrails } from './guardrails.ts'
 import { grantActions, requestActions } from './schema.ts'
 
-/** A user's own tests of a policy file: who asks for what, and what must come of it. */
+/* An operator's own tests of a policy file: who asks for what, and what the decision must be. */
 
 const strict = { additionalProperties: false }
 const anyOf = <T extends string>(values: readonly T[]) => Type.Union(values.map(value => Type.Literal(value)))
 
-export const CallerSchema = Type.Object({
+const CallerSchema = Type.Object({
   id: Type.Optional(Type.String({ minLength: 1 })),
   kind: anyOf(['token', 'oidc'] as const),
   teams: Type.Array(Type.String({ minLength: 1 })),
@@ -22,7 +22,7 @@ export const CallerSchema = Type.Object({
 
 const CaseSchema = Type.Object({
   name: Type.String({ minLength: 1 }),
-  // A name under `callers`, or spelled out; the same for `request`.
+  // Either a name under `callers`, or the caller itself; the same for `request`.
   caller: Type.Union([Type.String(), CallerSchema]),
   action: Type.Optional(anyOf([...requestActions, ...grantActions, 'list'] as const)),
   request: Type.Optional(Type.Union([Type.String(), Type.Object({})])),
@@ -46,16 +46,16 @@ const CasesSchema = Type.Object({
   requests: Type.Optional(Type.Record(Type.String(), Type.Object({}))),
   cases: Type.Array(CaseSchema, { minItems: 1 })
 }, strict)
-export type Cases = Static<typeof CasesSchema>
+type Cases = Static<typeof CasesSchema>
 
-/** A file of cases, a caller or a request that does not have the form it needs. */
+/** A file of cases, a caller or a request that is not valid. */
 export class CasesError extends Error {
   override name = 'CasesError'
 }
 
 export interface Outcome {
   name: string
-  /** What was not as expected; null: all was. */
+  /** What was not as expected; null: everything was. */
   wrong: string | null
 }
 
@@ -65,9 +65,9 @@ const validCaller = ajv.compile<Static<typeof CallerSchema>>(CallerSchema)
 const validRequest = ajv.compile<GrantRequest>(GrantRequestSchema)
 
 /**
- * Reads a file of cases (docs/guardrails.md has the format). YAML merge keys work, so that one request can be the base of many.
+ * Reads a file of cases (the format is in docs/guardrails.md). YAML merge keys work, so that many requests can extend one.
  *
- * @throws CasesError with the line where YAML is at fault, else with a pointer
+ * @throws CasesError with the line when it is not YAML, else with a pointer
  */
 export const parseCases = (text: string, fileName: string): Cases => {
   const lineCounter = new LineCounter()
@@ -87,7 +87,7 @@ export const parseCases = (text: string, fileName: string): Cases => {
 
 const plain = (document: Document, fileName: string): unknown => {
   try {
-    // One base request for a hundred cases is what merge keys are for; the limit is against files of strangers.
+    // Hundreds of cases may refer to one base request. The limit protects against files of strangers; this file is the operator's.
     return document.toJS({ maxAliasCount: -1 })
   } catch (error) {
     throw new CasesError(`${fileName}: ${error instanceof Error ? error.message : String(error)}`)
@@ -106,7 +106,7 @@ export const parseRequest = (value: unknown, where: string): GrantRequest => {
   return value
 }
 
-/** Runs the cases in order. A case that cannot be run is wrong. */
+/** Runs the cases in order. A case that cannot be run counts as wrong. */
 export const runCases = (guardrails: Guardrails, cases: Cases): Outcome[] => cases.cases.map(test => {
   try {
     const decision = decideCase(guardrails, cases, test)
@@ -117,7 +117,7 @@ export const runCases = (guardrails: Guardrails, cases: Cases): Outcome[] => cas
   }
 })
 
-const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision => {
+const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): GuardrailDecision => {
   const at = { now: new Date(cases.now) }
   const caller = typeof test.caller === 'string' ? callerOf(named(cases.callers, test.caller, 'caller')) : callerOf(test.caller)
   const action = test.action ?? 'issue'
@@ -131,17 +131,17 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Decision 
   }
   if (test.request === undefined) throw new CasesError(`${action} needs a request`)
   const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
-  const admission = admit(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
-  if (!admission.ok) {
-    const why = admission.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
-    throw new CasesError(`the request is refused before any guardrail: ${why.join('; ')}`)
+  const normalised = normalise(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
+  if (!normalised.ok) {
+    const why = normalised.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
+    throw new CasesError(`the request is refused before the guardrails are asked: ${why.join('; ')}`)
   }
   const profile = profileNameOf(request)
   const owner = test.grant?.owner ?? caller.id
-  return guardrails.decide(caller, admission.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
+  return guardrails.decide(caller, normalised.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
 }
 
-const difference = ({ expect, by, at }: Case, decision: Decision): string | null => {
+const difference = ({ expect, by, at }: Case, decision: GuardrailDecision): string | null => {
   const got = decision.allowed ? 'allow' : 'deny'
   const pointers = decision.allowed ? [] : decision.findings.map(({ pointer }) => pointer)
   const same = got === expect &&

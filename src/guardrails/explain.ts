@@ -2,17 +2,19 @@ import type { AccessSpec } from '../domain/access-spec.ts'
 import { checks, type At, type Caller, type Guardrails, type Step } from './guardrails.ts'
 import type { RequestAction } from './schema.ts'
 
-export interface Explanation {
+interface DecisionExplanation {
   lines: string[]
   allowed: boolean
 }
 
-/** Says, for every question of a decision, which policies answered it, with their lines: for the author of the policies. */
-export const explain = (guardrails: Guardrails, caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Explanation => {
+/** For the author of the policies: for every question of a decision, which policies answered it, and on which lines they are. */
+export const explainDecision = (
+  guardrails: Guardrails, caller: Caller, spec: AccessSpec, action: RequestAction, at: At
+): DecisionExplanation => {
   const decision = guardrails.decide(caller, spec, action, at)
-  // Refused beneath the policies: none was asked.
-  const unasked = !decision.allowed && decision.decidedBy.some(decider => decider === checks.team || decider === checks.questions)
-  const lines = unasked
+  // One of the service's own checks refused it, so no policy was evaluated.
+  const unevaluated = !decision.allowed && decision.decidedBy.some(decider => decider === checks.team || decider === checks.questions)
+  const lines = unevaluated
     ? decision.findings.map(({ pointer, detail }) => `${pointer || '/'}: ${detail}`)
     : guardrails.trace(caller, spec, action, at).map(step => `${step.pointer}: ${sentence(guardrails.fileName, step)}`)
   return { lines: [...lines, decision.allowed ? 'Allowed.' : 'Refused.'], allowed: decision.allowed }

@@ -3,16 +3,16 @@ import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
 import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
 import { openCedar } from './cedar.ts'
-import { buildEngine, type Answer, type Question } from './engine.ts'
+import { denialFinding, subjectOf } from './denial.ts'
+import { buildEngine, type CedarAnswer, type CedarRequest } from './engine.ts'
 import { GuardrailsError, parsePolicies, type Policy } from './policies.ts'
-import { grantQuestion, questionsOf, teamQuestion, type At, type Caller, type GrantRef } from './questions.ts'
+import { grantRequest, requestsFor, teamRequest, type At, type Caller, type GrantRef } from './requests.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
-import { subjectOf, wordDenial } from './words.ts'
 
-export type { At, Caller, GrantRef } from './questions.ts'
+export type { At, Caller, GrantRef } from './requests.ts'
 export { GuardrailsError }
 
-export type Decision = Allowed | Denied
+export type GuardrailDecision = Allowed | Denied
 
 export interface Allowed {
   allowed: true
@@ -22,15 +22,15 @@ export interface Allowed {
 
 export interface Denied {
   allowed: false
-  /** One per refused access entry, or one for the whole; code `forbidden`. */
+  /** One per refused access entry, or one for the whole request; code `forbidden`. */
   findings: Finding[]
-  /** Ids of the policies that forbade, and of `checks` that no policy made; each once. */
+  /** Ids of the policies that forbade, and names of `checks`; each once. */
   decidedBy: string[]
-  /** Why Cedar could not evaluate, for the log and never for the caller; empty in an ordinary denial. */
+  /** Why Cedar could not evaluate, for the log and never for the caller. Empty: it could. */
   faults: string[]
 }
 
-/** What else can deny. A space is no part of a policy's id. */
+/** What can deny besides a policy. Each name has a space, which the id of a policy cannot have. */
 export const checks = {
   noPolicy: 'no policy',
   team: 'team isolation',
@@ -38,43 +38,46 @@ export const checks = {
   fault: 'evaluation failed'
 } as const
 
-/** One question of a decision and its answer. */
+/** One question of a decision, and Cedar's answer. */
 export interface Step {
   /** JSON pointer of the access entry; `/job` for the request itself. */
   pointer: string
   action: Action
   /** In words, e.g. `writing to "acmeco-finetuned-models/nlp/"`. */
   subject: string
-  /** The source range it was asked for; null where no policy looks at it, or there is none. */
+  /** The source range that it was asked for; null when no policy looks at the range, or the request has none. */
   source: string | null
-  answer: Answer
+  answer: CedarAnswer
 }
 
 export interface Guardrails {
   readonly fileName: string
-  /** Of the policy text, hex: which rules were in force. */
+  /** Of the policy text, in hexadecimal: it says which policies were in force. */
   readonly sha256: string
   readonly policies: readonly Policy[]
   /**
-   * Decides a whole request: the action on the job, then for every access entry each of read, write, delete and setAcl that it
-   * needs, once per source range. All must be allowed. The team is checked before, whatever the policies say.
+   * Decides on a whole request. The questions are the action on the job, then for every access entry each of read, write, delete and
+   * setAcl that it needs, once per source range; every answer must allow. The team is checked first, whatever the policies say.
    */
-  decide (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Decision
-  /** Decides on a grant that exists. A caller of another team is refused whatever the policies say. */
-  decideOnGrant (caller: Caller, grant: GrantRef, action: GrantAction, at: At): Decision
-  /** Whether the caller may list the grants of a team; `*` is all of them. */
-  decideOnTeam (caller: Caller, team: string, at: At): Decision
-  /** Every question that decide() would have to ask, with its answer: no short cuts, no check of the team or of their number. */
+  decide (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): GuardrailDecision
+  /** Decides on an existing grant. A caller of another team is refused, whatever the policies say. */
+  decideOnGrant (caller: Caller, grant: GrantRef, action: GrantAction, at: At): GuardrailDecision
+  /** Whether the caller may list the grants of a team; `*` stands for all teams. */
+  decideOnTeam (caller: Caller, team: string, at: At): GuardrailDecision
+  /** All questions of decide() and their answers, also those after a refusal. Checks neither the team nor their number. */
   trace (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Step[]
 }
 
-/** Beyond it a request is refused unasked: some 0.2 s of a thread that serves everyone. 2,000 is 40 entries from 50 ranges. */
+/**
+ * A request with more questions is refused: this many take about 0.2 s of the one thread that serves all callers. 40 entries from
+ * 50 source ranges are 2,000 questions.
+ */
 export const maxQuestions = 2000
 
 /**
- * Parses and validates a policy text once. No policies: nothing is allowed.
+ * Parses and validates a policy text. Without policies nothing is allowed.
  *
- * @param fileName for findings only; nothing is read
+ * @param fileName the name that findings give; no file is read
  * @throws GuardrailsError
  */
 export const loadGuardrails = (text: string, fileName: string): Guardrails => {
@@ -87,42 +90,42 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
   }
 
   const plan = (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Planned[] => {
-    const questions = questionsOf(engine.mentions, caller, spec, at)
+    const requests = requestsFor(engine.mentions, caller, spec, at)
     const job: Planned = {
       pointer: '/job',
       action,
       subject: () => subjectOf[action](spec.job.id, spec.job.team),
       sources: sourcesFor(action, spec.source),
-      question: source => questions.request(action, source)
+      request: source => requests.job(action, source)
     }
     return [job, ...spec.entries.flatMap(entry => actionsOf(entry, spec.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
       subject: () => subjectOf[action](entry.bucket, entry.prefix),
       sources: sourcesFor(action, spec.source),
-      question: source => questions.access(action, entry, source)
+      request: source => requests.access(action, entry, source)
     })))]
   }
 
-  // Entries that differ only in what no policy looks at are one question.
-  const asker = (): (question: Question) => Answer => {
-    const answers = new Map<Context, Map<string, Answer>>()
-    return question => {
-      // Of one request, the caller is the same and a context is one object; it belongs to one action.
-      const about = answers.get(question.context) ?? new Map<string, Answer>()
-      answers.set(question.context, about)
-      const resource = JSON.stringify(question.entities[1])
-      const answer = about.get(resource) ?? engine.ask(question)
+  // Entries that differ only in what no policy looks at make the same Cedar request, which is evaluated once.
+  const asker = (): (request: CedarRequest) => CedarAnswer => {
+    const answers = new Map<Context, Map<string, CedarAnswer>>()
+    return request => {
+      // In one decision the caller is always the same, and each context object belongs to one action.
+      const about = answers.get(request.context) ?? new Map<string, CedarAnswer>()
+      answers.set(request.context, about)
+      const resource = JSON.stringify(request.entities[1])
+      const answer = about.get(resource) ?? engine.ask(request)
       about.set(resource, answer)
       return answer
     }
   }
 
-  const single = (caller: Caller, team: string, subject: string, question: () => Question): Decision => {
-    if (!belongsTo(caller, team)) return foreign(team, '')
-    const answer = engine.ask(question())
+  const single = (caller: Caller, team: string, subject: string, request: () => CedarRequest): GuardrailDecision => {
+    if (!belongsTo(caller, team)) return otherTeam(team, '')
+    const answer = engine.ask(request())
     if (answer.allowed) return { allowed: true, decidedBy: decidersOf([answer]) }
-    return { allowed: false, findings: [wordDenial('', subject, null, answer)], decidedBy: decidersOf([answer]), faults: answer.faults }
+    return { allowed: false, findings: [denialFinding('', subject, null, answer)], decidedBy: decidersOf([answer]), faults: answer.faults }
   }
 
   return {
@@ -130,21 +133,21 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     sha256: createHash('sha256').update(text).digest('hex'),
     policies,
     decide: (caller, spec, action, at) => {
-      if (!belongsTo(caller, spec.job.team)) return foreign(spec.job.team, '/job/team')
+      if (!belongsTo(caller, spec.job.team)) return otherTeam(spec.job.team, '/job/team')
       const planned = plan(caller, spec, action, at)
       const count = planned.reduce((sum, { sources }) => sum + sources.length, 0)
-      if (count > maxQuestions) return tooMany(count)
+      if (count > maxQuestions) return tooManyQuestions(count)
       const ask = asker()
-      const refused = new Map<string, { finding: Finding, answer: Answer }>()
-      const permits: Answer[] = []
-      for (const { pointer, subject, sources, question } of planned) {
-        // What the whole request may not, no part of it may.
+      const refused = new Map<string, { finding: Finding, answer: CedarAnswer }>()
+      const permits: CedarAnswer[] = []
+      for (const { pointer, subject, sources, request } of planned) {
+        // When the job itself is refused, its entries are not decided.
         if (refused.has('/job')) break
         for (const source of sources) {
           if (refused.has(pointer)) break
-          const answer = ask(question(source))
+          const answer = ask(request(source))
           if (answer.allowed) permits.push(answer)
-          else refused.set(pointer, { finding: wordDenial(pointer, subject(), source, answer), answer })
+          else refused.set(pointer, { finding: denialFinding(pointer, subject(), source, answer), answer })
         }
       }
       if (refused.size === 0) return { allowed: true, decidedBy: decidersOf(permits) }
@@ -157,13 +160,13 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
       }
     },
     decideOnGrant: (caller, grant, action, at) => single(caller, grant.team, subjectOf[action](grant.jobId, grant.team),
-      () => grantQuestion(engine.mentions[action], caller, grant, action, at)),
+      () => grantRequest(engine.mentions[action], caller, grant, action, at)),
     decideOnTeam: (caller, team, at) => single(caller, team, subjectOf.list(team, ''),
-      () => teamQuestion(engine.mentions.list, caller, team, at)),
+      () => teamRequest(engine.mentions.list, caller, team, at)),
     trace: (caller, spec, action, at) => {
       const ask = asker()
-      return plan(caller, spec, action, at).flatMap(({ pointer, action, subject, sources, question }) =>
-        sources.map(source => ({ pointer, action, subject: subject(), source, answer: ask(question(source)) })))
+      return plan(caller, spec, action, at).flatMap(({ pointer, action, subject, sources, request }) =>
+        sources.map(source => ({ pointer, action, subject: subject(), source, answer: ask(request(source)) })))
     }
   }
 }
@@ -173,7 +176,7 @@ interface Planned {
   action: Action
   subject: () => string
   sources: Array<string | null>
-  question: (source: string | null) => Question
+  request: (source: string | null) => CedarRequest
 }
 
 const parsed = (text: string, fileName: string): Policy[] => {
@@ -181,17 +184,17 @@ const parsed = (text: string, fileName: string): Policy[] => {
     return parsePolicies(openCedar(), text, fileName)
   } catch (error) {
     if (error instanceof GuardrailsError) throw error
-    // Cedar's parser is recursive, and its stack is small: see cedar.ts.
+    // Cedar's parser is recursive and its stack is small: see cedar.ts.
     const why = error instanceof Error ? error.message : String(error)
     const message = `Cedar cannot parse this; is an expression nested too deeply? (${why})`
     throw new GuardrailsError([{ file: fileName, line: 1, column: 1, message }])
   }
 }
 
-/** Beneath Cedar: a permissive policy cannot cross teams. */
+/** Checked without Cedar, so that no policy can give access to another team. */
 const belongsTo = ({ teams }: Caller, team: string): boolean => teams.includes(team) || teams.includes('*')
 
-const foreign = (team: string, pointer: string): Denied => ({
+const otherTeam = (team: string, pointer: string): Denied => ({
   allowed: false,
   findings: [{
     code: 'forbidden',
@@ -203,19 +206,19 @@ const foreign = (team: string, pointer: string): Denied => ({
   faults: []
 })
 
-const tooMany = (count: number): Denied => ({
+const tooManyQuestions = (count: number): Denied => ({
   allowed: false,
   findings: [{
     code: 'forbidden',
     pointer: '',
-    detail: `${count} decisions would be needed, one per access entry and source range; ${maxQuestions} are made.`,
+    detail: `${count} decisions would be needed, one per access entry and source range; the limit is ${maxQuestions}.`,
     hint: 'Name a CIDR instead of its addresses, a prefix above several, or split the request.'
   }],
   decidedBy: [checks.questions],
   faults: []
 })
 
-/** The guide's policy reads where it writes, whatever level was asked for. */
+/** In the guide's layout a job can read where it writes, whatever the level. */
 const actionsOf = ({ level, acl, delete: del }: Entry, layout: Layout): AccessAction[] => [
   ...(level === 'write' && layout !== 'guide' ? [] : ['read' as const]),
   ...(level === 'read' ? [] : ['write' as const]),
@@ -223,7 +226,7 @@ const actionsOf = ({ level, acl, delete: del }: Entry, layout: Layout): AccessAc
   ...(acl ? ['setAcl' as const] : [])
 ]
 
-const decidersOf = (answers: Answer[]): string[] => [...new Set(answers.flatMap(({ policies, faults }) => {
+const decidersOf = (answers: CedarAnswer[]): string[] => [...new Set(answers.flatMap(({ policies, faults }) => {
   if (faults.length > 0) return [checks.fault]
   return policies.length === 0 ? [checks.noPolicy] : policies.map(({ id }) => id)
 }))]

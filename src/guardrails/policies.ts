@@ -1,8 +1,6 @@
 import type { DetailedError, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Cedar } from './cedar.ts'
-import { placeOfByte, type Place } from './locate.ts'
 import { schemaText } from './schema.ts'
-import { splitStatements, type StatementText } from './statements.ts'
 
 /** One thing wrong with a policy file. */
 export interface PolicyFinding extends Place {
@@ -10,7 +8,7 @@ export interface PolicyFinding extends Place {
   message: string
 }
 
-/** A policy file that cannot be used; `findings` in the order of the file, never empty. */
+/** A policy file that cannot be used. `findings` are in the order of the file and never empty. */
 export class GuardrailsError extends Error {
   override name = 'GuardrailsError'
   readonly findings: PolicyFinding[]
@@ -21,13 +19,13 @@ export class GuardrailsError extends Error {
   }
 }
 
-/** `file:line:column: message`, as compilers and editors have it. */
+/** `file:line:column: message`, the form that compilers and editors use. */
 export const formatFinding = ({ file, line, column, message }: PolicyFinding): string => `${file}:${line}:${column}: ${message}`
 
 export interface Policy {
   /** Its `@id`, unique in the file. */
   id: string
-  /** Its `@hint`: what a refused caller can do about it. */
+  /** Its `@hint`: what a refused caller can do. */
   hint: string | null
   effect: 'permit' | 'forbid'
   /** Where it begins, from 1. */
@@ -37,10 +35,10 @@ export interface Policy {
 }
 
 /**
- * Reads and validates a policy file: Cedar's syntax, the schema of schema.ts, and that every policy can be named.
+ * Reads and validates a policy file: Cedar's syntax, the schema of schema.ts, and that every policy has an id.
  *
- * @throws GuardrailsError with every finding, warnings of Cedar included: a rule that can never apply, or one with
- *   look-alike letters, is not what its author meant.
+ * @throws GuardrailsError with every finding, Cedar's warnings included: a policy that can never apply, or one with letters that
+ *   look like others, is not what its author meant.
  */
 export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[] => {
   const answer = cedar.validate({ validationSettings: { mode: 'strict' }, schema: schemaText, policies: { staticPolicies: text } })
@@ -61,7 +59,7 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
       return message === undefined ? [] : [{ start, message }]
     }),
     ...answer.validationErrors.flatMap(({ error }) => flatten(error, ids)),
-    // A policy with an error is called impossible too.
+    // Cedar also warns that a policy with an error can never apply.
     ...answer.validationWarnings
       .filter(({ policyId }) => !answer.validationErrors.some(error => error.policyId === policyId))
       .flatMap(({ error }) => flatten(error, ids)),
@@ -78,18 +76,18 @@ export const parsePolicies = (cedar: Cedar, text: string, file: string): Policy[
   }))
 }
 
-// A policy that got lost between two ways of splitting a file might be a forbid.
+// Cedar splits the file, too. Both must find the same policies: one that was lost might be a forbid.
 const agreeOnPolicies = (cedar: Cedar, text: string, ours: StatementText[]): void => {
   const theirs = cedar.policySetTextToParts(text)
   const isSame = theirs.type === 'success' && theirs.policy_templates.length === 0 &&
     JSON.stringify(theirs.policies.toSorted()) === JSON.stringify(ours.map(statement => statement.text).sort())
-  if (!isSame) throw new Error('Cedar sees other policies in the file than were found')
+  if (!isSame) throw new Error('Cedar finds other policies in the file than this service does')
 }
 
 const jsonOf = (cedar: Cedar, statement: string): PolicyJson => {
   const answer = cedar.policyToJson(statement)
   if (answer.type === 'success') return answer.json
-  throw new Error(`Cedar took the file but not a policy of it: ${answer.errors.map(error => error.message).join('; ')}`)
+  throw new Error(`Cedar accepts the file but refuses a policy of it: ${answer.errors.map(error => error.message).join('; ')}`)
 }
 
 interface Diagnosis {
@@ -100,10 +98,10 @@ interface Diagnosis {
 
 const idShape = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
-// Both are sent to callers as they are.
+// Callers get id and hint unchanged.
 const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined => {
   const { id, hint }: Record<string, string | null> = annotations
-  // Cedar gives null for an annotation without a value, whatever its types say.
+  // Cedar gives null for an annotation without a value, though its types do not say so.
   if (id === undefined || id === null) return 'a policy needs an @id("…"), so that a denial can name it'
   if (!idShape.test(id)) return '@id takes 1 to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
   if (hint !== undefined && (!hint || hint.length > 500 || /\p{Cc}/u.test(hint))) {
@@ -112,7 +110,7 @@ const annotationProblem = ({ annotations = {} }: PolicyJson): string | undefined
   return undefined
 }
 
-/** Cedar's parser takes a chain of a thousand `||`; evaluating one of 400 overflows its stack, and nothing would be allowed. */
+/** Cedar parses a chain of a thousand `||`, but evaluating one of 400 overflows its stack, and then nothing would be allowed. */
 const maxNesting = 200
 
 const nestingProblem = ({ conditions }: PolicyJson): string | undefined => {
@@ -122,14 +120,14 @@ const nestingProblem = ({ conditions }: PolicyJson): string | undefined => {
     'write `a == "x" || a == "y" || …` as `["x", "y", …].contains(a)`'
 }
 
-/** An expression is an object `{ operator: operands }`, so that every other object is one. */
+/** An expression is `{ operator: operands }` and operands are objects, too: only every other object counts as a level. */
 const nestingOf = (node: unknown, objects = 0): number => {
   if (node === null || typeof node !== 'object') return Math.ceil(objects / 2)
   const deeper = objects + (Array.isArray(node) ? 0 : 1)
   return Object.values(node).reduce<number>((most, child) => Math.max(most, nestingOf(child, deeper)), Math.ceil(deeper / 2))
 }
 
-/** Cedar repeats a finding for every action of the scope: one finding that lists the actions says it too. */
+/** Cedar repeats a finding for every action of the scope. They become one finding that lists the actions. */
 const oncePerActions = (problems: Diagnosis[]): Diagnosis[] => {
   const merged = new Map<string, Diagnosis & { actions: string[] }>()
   for (const { start, message } of problems) {
@@ -143,7 +141,7 @@ const oncePerActions = (problems: Diagnosis[]): Diagnosis[] => {
     ({ start, message: actions.length > 1 ? message.replace(/JobAccess::Action::"\w+"/, actions.sort().join(', ')) : message }))
 }
 
-/** An error of Cedar and those below it, each with its place. */
+/** An error of Cedar and its related errors, each with its place. */
 const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Diagnosis[] => {
   const at = error.sourceLocations?.[0]
   const parts = [error.message, at?.label, error.help].filter(part => part !== null && part !== undefined)
@@ -151,10 +149,64 @@ const flatten = (error: DetailedError, ids: Array<string | undefined> = []): Dia
   return [{ start: at?.start ?? 0, message }, ...(error.related ?? []).flatMap(related => flatten(related, ids))]
 }
 
-/** Cedar counts: `policy3`. The author knows the fourth policy by its @id. */
+/** Cedar numbers the policies: `policy3` is the fourth. The author knows it by its @id. */
 const naming = (message: string, ids: Array<string | undefined>): string => message
   .replace(/^failed to parse policies from string: /, '')
   .replace(/^for policy `policy(\d+)`, /, (_, index) => {
     const id = ids[Number(index)]
     return id === undefined ? '' : `policy "${id}": `
   })
+
+// --- the text of a file ---
+
+/** One policy of a policy text, as written. */
+interface StatementText {
+  text: string
+  /** Offset of its first character, in UTF-16 code units. */
+  offset: number
+}
+
+/**
+ * Splits a policy text that Cedar has parsed into its policies, in order. Cedar can split a text, too, but without places and sorted
+ * by id, so that policy10 comes before policy2. In Cedar `;` ends a policy; elsewhere it occurs only in strings, which have `\`
+ * escapes, and in `//` comments.
+ */
+export const splitStatements = (text: string): StatementText[] => {
+  const token = /\/\/[^\n\r]*|"(?:\\.|[^"\\])*"|;|[^\s;"/]+|\//gsu
+  const statements: StatementText[] = []
+  let start: number | undefined
+  for (const match of text.matchAll(token)) {
+    const isComment = match[0].startsWith('//')
+    if (start === undefined && !isComment) start = match.index
+    if (match[0] !== ';' || start === undefined) continue
+    const end = match.index + 1
+    statements.push({ text: text.slice(start, end), offset: start })
+    start = undefined
+  }
+  return statements
+}
+
+export interface Place {
+  /** From 1. */
+  line: number
+  /** From 1, in code points. */
+  column: number
+}
+
+/** Where a byte of the UTF-8 form of `text` is: Cedar counts bytes, an editor counts characters. After the end: the end. */
+const placeOfByte = (text: string, byte: number): Place => {
+  let line = 1
+  let column = 1
+  let passed = 0
+  for (const character of text) {
+    if (passed >= byte) break
+    passed += Buffer.byteLength(character)
+    if (character === '\n') {
+      line += 1
+      column = 1
+    } else {
+      column += 1
+    }
+  }
+  return { line, column }
+}

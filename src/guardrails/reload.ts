@@ -4,46 +4,46 @@ import type { PolicyFinding } from './policies.ts'
 
 export type Reload =
   | { ok: true, guardrails: Guardrails, changed: boolean }
-  /** The set in force stays; `findings` says why, never empty. */
+  /** The set in force stays in force; `findings` say why and are never empty. */
   | { ok: false, guardrails: Guardrails, findings: PolicyFinding[] }
 
 export interface GuardrailsInForce {
-  /** Take it anew for every request: a decision begun under one set ends under it. */
+  /** Read it once per request, so that the whole request is decided under one set. */
   readonly current: Guardrails
-  /** Reads the file again. Calls in quick succession run one after another, so the last file read is the one in force. */
+  /** Reads the file again. Calls run one after the other, so that the file that was read last is in force. */
   reload (): Promise<Reload>
 }
 
 /**
- * Reads the policy file and keeps it in force until a reload finds a good one.
+ * Reads the policy file and keeps its policies in force until a reload reads a good file.
  *
  * @param load for tests
- * @throws GuardrailsError when the file cannot be read or used: there is no older set to fall back to
+ * @throws GuardrailsError when the file cannot be read or used, as there is no older set
  */
 export const openGuardrails = async (fileName: string, load = loadGuardrailsFile): Promise<GuardrailsInForce> => {
-  let inForce = await load(fileName)
   let last: Promise<unknown> = Promise.resolve()
 
   const replace = async (): Promise<Reload> => {
     try {
       const next = await load(fileName)
-      const changed = next.sha256 !== inForce.sha256
-      if (changed) inForce = next
-      return { ok: true, guardrails: inForce, changed }
+      const changed = next.sha256 !== inForce.current.sha256
+      if (changed) inForce.current = next
+      return { ok: true, guardrails: inForce.current, changed }
     } catch (error) {
       if (!(error instanceof GuardrailsError)) throw error
-      return { ok: false, guardrails: inForce, findings: error.findings }
+      return { ok: false, guardrails: inForce.current, findings: error.findings }
     }
   }
 
-  return {
-    get current () { return inForce },
-    reload: () => {
+  const inForce = {
+    current: await load(fileName),
+    reload: (): Promise<Reload> => {
       const run = last.then(replace)
       last = run.catch(() => {})
       return run
     }
   }
+  return inForce
 }
 
 /** @throws GuardrailsError, also when the file cannot be read or is not UTF-8 */

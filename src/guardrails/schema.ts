@@ -9,7 +9,7 @@ export type AccessAction = 'read' | 'write' | 'delete' | 'setAcl'
 export type RequestAction = 'issue' | 'extend' | 'render'
 /** Touches a grant that exists. */
 export type GrantAction = 'collect' | 'rotate' | 'revoke' | 'view'
-export type TeamAction = 'list'
+type TeamAction = 'list'
 export type Action = AccessAction | RequestAction | GrantAction | TeamAction
 
 export const requestActions = ['issue', 'extend', 'render'] as const satisfies readonly RequestAction[]

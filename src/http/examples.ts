@@ -3,10 +3,11 @@ import { dialects } from '../iam/dialects/index.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import type { Credentials } from '../iam/principal.ts'
 import type { Grant } from '../domain/grant.ts'
-import { limitsOf, normalise, renderAccess } from '../lifecycle/access.ts'
+import { limitsOf, normaliseRequest, renderAccess } from '../lifecycle/access.ts'
 import type { Deployment } from '../lifecycle/deps.ts'
-import { defaultLimits, readmit } from '../policy/admit.ts'
-import { explain } from '../policy/explain.ts'
+import { defaultLimits } from '../policy/limits.ts'
+import { normaliseChange } from '../policy/normalise.ts'
+import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { guideRequest } from '../request.ts'
 import { deliver, mediaTypes, type S3Target } from './delivery.ts'
@@ -103,7 +104,7 @@ type Answers = Record<string, Record<string, unknown>>
 
 /** By operation, status and media type. */
 export const answers = (): Record<OperationId, Answers> => {
-  const rendered = renderAccess(exampleRules, normalise(exampleRules, guideRequest, exampleIssuedAt), exampleIssuedAt)
+  const rendered = renderAccess(exampleRules, normaliseRequest(exampleRules, guideRequest, exampleIssuedAt), exampleIssuedAt)
   const { spec, policy, measure, warnings } = rendered
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const issued: Grant = {
@@ -138,7 +139,7 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const changedAt = exampleIssuedAt + 30 * minute
-  const admission = readmit(spec, longer, limitsOf(exampleRules), new Date(changedAt))
+  const admission = normaliseChange(spec, longer, limitsOf(exampleRules), new Date(changedAt))
   if (!admission.ok) throw new Error('the example’s change is refused')
   const change = renderAccess(exampleRules, { ...admission, profileName: undefined }, changedAt)
   const changed: Grant = {
@@ -179,7 +180,7 @@ export const answers = (): Record<OperationId, Answers> => {
         ]
       })
     },
-    explainGrant: { 200: answer({ explanation: explain(policy) }) },
+    explainGrant: { 200: answer({ explanation: explainPolicy(policy) }) },
     getBlastRadius: { 200: answer({ at: iso(exampleIssuedAt), ...blastRadius(policy, now) }) },
     checkGrant: { 200: answer(verdict(policy, questions.output, now, '')) },
     changeGrant: { 200: answer(grantView(changed)) },

@@ -9,7 +9,7 @@ import { extend } from '../lifecycle/extend.ts'
 import { issue } from '../lifecycle/issue.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
-import { explain } from '../policy/explain.ts'
+import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { ProblemError, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
@@ -97,7 +97,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       params: IdParamsSchema,
       response: { 200: ref(PolicyExplanationSchema) }
     }
-  }, async request => ({ explanation: explain((await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')).policy) }))
+  }, async request => ({ explanation: explainPolicy((await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')).policy) }))
 
   app.get('/v1/grants/:id/blast-radius', {
     ...identity,

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { normalise, proveAccess, renderAccess, type Rendered } from '../lifecycle/access.ts'
+import { normaliseRequest, proveAccess, renderAccess, type Rendered } from '../lifecycle/access.ts'
 import { authorise } from '../lifecycle/authorise.ts'
 import { PolicyRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
@@ -31,7 +31,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     }
   }, async request => {
     const now = deps.now()
-    const normalised = normalise(deployment, request.body, now)
+    const normalised = normaliseRequest(deployment, request.body, now)
     const view = (rendered: Rendered & { probes?: number }) => renderedView(rendered, deployment.dialect.sizes)
     if (!request.query.preflight) return view(renderAccess(deployment, normalised, now))
     const authorised = authorise(deps, callerOf(request), 'render', normalised)
@@ -47,7 +47,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     }
   }, async request => {
     const now = deps.now()
-    const { policy } = renderAccess(deployment, normalise(deployment, request.body.request, now), now)
+    const { policy } = renderAccess(deployment, normaliseRequest(deployment, request.body.request, now), now)
     return verdict(policy, request.body.question, new Date(now), '/question')
   })
 }

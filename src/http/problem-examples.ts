@@ -1,5 +1,5 @@
 import { unauthenticated } from '../identity/identity.ts'
-import { normalise, renderAccess } from '../lifecycle/access.ts'
+import { normaliseRequest, renderAccess } from '../lifecycle/access.ts'
 import { ProblemError, problems, type ProblemCode } from '../problems.ts'
 import { guideRequest, type PolicyRequest } from '../request.ts'
 import { problemBody } from './errors.ts'
@@ -45,7 +45,7 @@ export const problemExample = (code: ProblemCode) => {
 
 const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
   try {
-    renderAccess(exampleRules, normalise(exampleRules, { ...guideRequest, ...mistake } as PolicyRequest, exampleIssuedAt), exampleIssuedAt)
+    renderAccess(exampleRules, normaliseRequest(exampleRules, { ...guideRequest, ...mistake } as PolicyRequest, exampleIssuedAt), exampleIssuedAt)
   } catch (problem) {
     if (problem instanceof ProblemError) return problem
     throw problem

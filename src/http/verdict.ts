@@ -1,8 +1,7 @@
 import type { Static } from '@sinclair/typebox'
 import type { PolicyDocument } from '../domain/policy-document.ts'
-import { parseInstant } from '../policy/instants.ts'
-import { check } from '../policy/prove/check.ts'
-import { UnknownElementError } from '../policy/prove/unknown-element.ts'
+import { parseInstant } from '../policy/window.ts'
+import { QuestionError, check } from '../policy/prove/check.ts'
 import { ProblemError } from '../problems.ts'
 import type { QuestionSchema } from './schemas.ts'
 
@@ -14,7 +13,7 @@ export const verdict = (policy: PolicyDocument, question: Static<typeof Question
   try {
     return check(policy, { ...rest, at: new Date(instant.epochMs) })
   } catch (error) {
-    if (!(error instanceof UnknownElementError) || error.field === undefined) throw error
+    if (!(error instanceof QuestionError)) throw error
     throw new ProblemError('question-invalid', { detail: error.message, pointer: `${pointer}/${error.field}` })
   }
 }

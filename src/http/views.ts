@@ -2,8 +2,8 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { Rendered } from '../lifecycle/access.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
-import { explain } from '../policy/explain.ts'
-import type { Warning } from '../policy/warnings.ts'
+import { explainPolicy } from '../policy/explain.ts'
+import type { Warning } from '../policy/normalise.ts'
 import { endOf, isoSeconds } from './delivery.ts'
 import type { GrantView } from './schemas.ts'
 
@@ -60,7 +60,7 @@ export const renderedView = (
   attach: attachment,
   window: spec.window,
   proof: probes === undefined ? null : { probes },
-  explanation: explain(policy),
+  explanation: explainPolicy(policy),
   warnings
 })
 

@@ -1,11 +1,11 @@
-import { many, type PolicyDocument } from '../domain/policy-document.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 
 /** The latest instant at which a policy of ours, as IAM returns it, still allows anything. Epoch ms; undefined: it states none. */
 export const policyEnd = (text: string): number | undefined => {
   const { Statement } = JSON.parse(text) as PolicyDocument
   const time = (sid: string | undefined, operator: string) => Statement
     .filter(statement => sid === undefined ? statement.Effect === 'Allow' : statement.Sid === sid)
-    .flatMap(statement => many(statement.Condition?.[operator]?.['aws:CurrentTime']))
+    .flatMap(statement => statement.Condition?.[operator]?.['aws:CurrentTime'] ?? [])
     .map(instant => Date.parse(instant))
   const ends = [...time('DenyAfterEnd', 'DateGreaterThanEquals')]
   if (ends.length === 0) ends.push(...time(undefined, 'DateLessThan'))

@@ -1,14 +1,14 @@
 import type { AccessSpec, Authorised, PolicyAttachment } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
-import { attachmentsOf, hasAction, unfit, type Dialect } from '../iam/dialects/dialect.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
-import { admit, type Limits } from '../policy/admit.ts'
+import { attachmentsOf, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
+import type { Limits } from '../policy/limits.ts'
 import { chooseAttachment, measure, tooLarge, type Measure } from '../policy/measure.ts'
+import { normalise, type Warning } from '../policy/normalise.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render, sidsOf } from '../policy/render.ts'
-import type { Warning } from '../policy/warnings.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Deployment } from './deps.ts'
@@ -16,14 +16,14 @@ import type { Deployment } from './deps.ts'
 /** The stages of a request that need neither ledger nor IAM: normalise, render, prove. Authorise stands between the first two. */
 
 /** A request within the ceilings of the deployment, in canonical form. Nobody has been asked yet whether the caller may have it. */
-export interface Normalised<Spec extends AccessSpec = AccessSpec> {
+export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   spec: Spec
   warnings: Warning[]
   /** Name of the role profile, with attach `session`. */
   profileName: string | undefined
 }
 
-export interface Rendered<Spec extends AccessSpec = AccessSpec> extends Normalised<Spec> {
+export interface Rendered<Spec extends AccessSpec = AccessSpec> extends NormalisedRequest<Spec> {
   policy: PolicyDocument
   measure: Measure
   attachment: PolicyAttachment
@@ -38,11 +38,11 @@ export interface ProvenAccess extends Rendered<Authorised> {
 }
 
 /** @throws ProblemError with every finding */
-export const normalise = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): Normalised => {
+export const normaliseRequest = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): NormalisedRequest => {
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
-  const admission = admit(request, limitsOf(deployment), new Date(now))
+  const admission = normalise(request, limitsOf(deployment), new Date(now))
   if (!admission.ok) throw ProblemError.of(admission.findings)
   return { spec: admission.spec, warnings: admission.warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined }
 }
@@ -52,7 +52,7 @@ export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
   ({ ...limits, noBucketLocation: !hasAction(dialect, getBucketLocation.action) })
 
 /** Renders the policy and finds the attachment that provider and size allow. @throws ProblemError with every finding */
-export const renderAccess = <Spec extends AccessSpec>(deployment: Deployment, normalised: Normalised<Spec>, now: number): Rendered<Spec> => {
+export const renderAccess = <Spec extends AccessSpec>(deployment: Deployment, normalised: NormalisedRequest<Spec>, now: number): Rendered<Spec> => {
   const { spec, profileName } = normalised
   const policy = render(spec)
   const entryOf = (sid: string) => spec.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''

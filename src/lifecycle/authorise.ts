@@ -2,7 +2,7 @@ import type { AccessSpec, Authorised } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
 import { checks, type At } from '../guardrails/guardrails.ts'
 import { ProblemError } from '../problems.ts'
-import type { Normalised } from './access.ts'
+import type { NormalisedRequest } from './access.ts'
 import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
 
 /** Who may do what: the guardrails decide, the audit is told, and only what was permitted goes on. */
@@ -14,8 +14,8 @@ import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
  * @throws ProblemError `forbidden` with a finding per refused entry
  */
 export const authorise = (
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: Normalised, owner?: string
-): Normalised<Authorised> => {
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
+): NormalisedRequest<Authorised> => {
   const { spec, profileName } = normalised
   const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
   const decision = deps.guardrails.current.decide(caller, spec, action, at)

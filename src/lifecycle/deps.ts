@@ -1,13 +1,13 @@
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
-import type { Decision, Guardrails } from '../guardrails/guardrails.ts'
-import type { Dialect } from '../iam/dialects/dialect.ts'
+import type { GuardrailDecision, Guardrails } from '../guardrails/guardrails.ts'
 import type { PrincipalProvisioner } from '../iam/principal.ts'
 import type { RoleProfile } from '../iam/role-profile.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Ledger } from '../ledger/ledger.ts'
-import type { Limits } from '../policy/admit.ts'
+import type { Dialect } from '../policy/dialect.ts'
+import type { Limits } from '../policy/limits.ts'
 
 /**
  * Everything that the operations on a grant work with. It is passed in, so that a test states the clock, the ids, IAM and the
@@ -46,7 +46,7 @@ export interface Deployment {
 /** What the operations tell the audit. */
 export interface AuditPort {
   /** A decision of the guardrails, or of the team check before them. */
-  decided: (caller: Caller, action: AuthorisedAction, decision: Decision, about: { team: string, jobId?: string, grantId?: string }) => void
+  decided: (caller: Caller, action: AuthorisedAction, decision: GuardrailDecision, about: { team: string, jobId?: string, grantId?: string }) => void
   /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
   changed: (grant: Grant, event: NewGrantEvent) => Promise<void>
 }

@@ -2,9 +2,9 @@ import type { AccessSpec } from '../domain/access-spec.ts'
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
-import { readmit, type Change } from '../policy/admit.ts'
+import { normaliseChange, type Change } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
-import { limitsOf, proveAccess, renderAccess, type Normalised, type ProvenAccess } from './access.ts'
+import { limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { authorise, grantOfTeam } from './authorise.ts'
 import { commit, dueAfter, event } from './commit.ts'
 import { compensate } from './compensate.ts'
@@ -72,13 +72,13 @@ const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, ch
 
 /** The stages of issue(), for the spec of the grant with the change in it. */
 const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
-  const normalised = normaliseChange(deps, grant, change)
+  const normalised = normalisedChange(deps, grant, change)
   const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
   const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
   return { ...access, spec: { ...access.spec, attach: grant.spec.attach } }
 }
 
-const normaliseChange = (deps: GrantDeps, grant: Grant, change: Change): Normalised => {
+const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
   if (grant.attach === 'session') {
     throw new ProblemError('session-unfit', {
       detail: 'A role session cannot be changed.',
@@ -86,7 +86,7 @@ const normaliseChange = (deps: GrantDeps, grant: Grant, change: Change): Normali
     })
   }
   // The attachment stays what it is: a policy that outgrew it is refused, not moved.
-  const admission = readmit({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
+  const admission = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
   if (!admission.ok) throw ProblemError.of(admission.findings)
   return { spec: admission.spec, warnings: admission.warnings, profileName: undefined }
 }

@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto'
 import type { Grant } from '../domain/grant.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import type { NewGrant } from '../ledger/ledger.ts'
-import { parseInstant } from '../policy/instants.ts'
 import { canonicalJson } from '../policy/measure.ts'
-import type { Warning } from '../policy/warnings.ts'
+import type { Warning } from '../policy/normalise.ts'
+import { parseInstant } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
-import { normalise, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
+import { normaliseRequest, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
 import { authorise } from './authorise.ts'
 import { commit, event } from './commit.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
@@ -37,7 +37,7 @@ export interface Issued extends Delivery {
  */
 export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
   const issueAt = issueAtOf(order.request)
-  const normalised = normalise(deps.deployment, order.request, deps.now())
+  const normalised = normaliseRequest(deps.deployment, order.request, deps.now())
   const authorised = authorise(deps, caller, 'issue', normalised)
   const rendered = renderAccess(deps.deployment, authorised, deps.now())
   const access = proveAccess(rendered)

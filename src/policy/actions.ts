@@ -1,17 +1,17 @@
 import type { Entry } from '../domain/access-spec.ts'
 
 /**
- * What a level and its options mean in IAM: the one table of actions.
+ * Which IAM actions a level and its options stand for: the only table of them.
  *
- * Source of every S3 row: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"; its resource
- * type says whether the action is checked against the bucket's ARN or an object's. KMS rows: the same reference for AWS KMS and
+ * Source of every S3 row: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"; the
+ * resource type says whether the action is checked against the bucket's ARN or an object's. KMS rows: the same reference for AWS KMS and
  * the S3 User Guide, "Protecting data with server-side encryption with AWS KMS".
  */
-export interface ActionRow {
+interface ActionRow {
   action: string
   /** The ARN that the action is checked against. */
   kind: 'bucket' | 'object' | 'key'
-  /** Why it is here, by its source. */
+  /** Where it is documented, and what it is needed for. */
   source: string
 }
 
@@ -26,13 +26,13 @@ export const getBucketLocation: ActionRow = {
 export const listBucket: ActionRow = {
   action: 's3:ListBucket', kind: 'bucket', source: `${sar}: ListObjects, ListObjectsV2, HeadBucket; resource type bucket; s3:prefix`
 }
-export const putObject: ActionRow = {
+const putObject: ActionRow = {
   action: 's3:PutObject', kind: 'object', source: `${sar}: PutObject, and Create, Upload and Complete of multipart uploads; object`
 }
-export const abortMultipartUpload: ActionRow = {
+const abortMultipartUpload: ActionRow = {
   action: 's3:AbortMultipartUpload', kind: 'object', source: `${sar}: cleans up a failed multipart upload; resource type object`
 }
-export const listMultipartUploadParts: ActionRow = {
+const listMultipartUploadParts: ActionRow = {
   action: 's3:ListMultipartUploadParts', kind: 'object', source: `${sar}: ListParts, to resume an upload; resource type object`
 }
 export const putObjectAcl: ActionRow = {
@@ -46,17 +46,17 @@ export const decrypt: ActionRow = {
   kind: 'key',
   source: 'Service Authorization Reference, AWS KMS: reads of SSE-KMS objects, and parts of multipart uploads to them; key'
 }
-export const generateDataKey: ActionRow = {
+const generateDataKey: ActionRow = {
   action: 'kms:GenerateDataKey', kind: 'key', source: 'Service Authorization Reference, AWS KMS: writes of SSE-KMS objects; key'
 }
 
-/** The guide grants it and no service knows it: completing an upload is s3:PutObject. Only the `guide` layout renders it. */
+/** The guide grants it, but it is not an IAM action: completing an upload is s3:PutObject. Only the `guide` layout renders it. */
 export const completeMultipartUpload = 's3:CompleteMultipartUpload'
 
-export const readObjects: readonly ActionRow[] = [getObject]
+const readObjects: readonly ActionRow[] = [getObject]
 export const writeObjects: readonly ActionRow[] = [putObject, abortMultipartUpload, listMultipartUploadParts]
-export const readKeys: readonly ActionRow[] = [decrypt]
-export const writeKeys: readonly ActionRow[] = [generateDataKey, decrypt]
+const readKeys: readonly ActionRow[] = [decrypt]
+const writeKeys: readonly ActionRow[] = [generateDataKey, decrypt]
 
 type What = Pick<Entry, 'level' | 'list' | 'acl' | 'delete'>
 
@@ -71,7 +71,7 @@ export const objectActions = (entry: What): string[] => names([
   ...(entry.delete ? [deleteObject] : [])
 ])
 
-/** Actions on the bucket itself, other than listing, which alone can be bound to a prefix. */
+/** Actions on the bucket itself, except listing, the only one that can be restricted to a prefix. */
 export const bucketActions = (): string[] => names([getBucketLocation])
 
 export const listActions = (entry: What): string[] => entry.list ? names([listBucket]) : []
@@ -80,7 +80,7 @@ export const keyActions = (entry: What): string[] => names(writes(entry) ? write
 
 const names = (rows: readonly ActionRow[]): string[] => rows.map(row => row.action)
 
-/** Every row, for the check against the published action list. */
+/** Every row; a test compares them with the published list of actions. */
 export const actionTable: readonly ActionRow[] = [
   getObject, getBucketLocation, listBucket, putObject, abortMultipartUpload, listMultipartUploadParts, putObjectAcl, deleteObject,
   decrypt, generateDataKey

@@ -1,11 +1,10 @@
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
-import { many } from '../domain/policy-document.ts'
 
-/** One statement in plain English, for someone who does not read IAM. */
-export interface Explanation { sid: string, effect: 'Allow' | 'Deny', text: string }
+/** One statement in plain English, for a reader who does not know IAM. */
+interface StatementExplanation { sid: string, effect: 'Allow' | 'Deny', text: string }
 
-/** Explains a policy from its text alone, so that the explanation is of what is issued and not of what was meant. */
-export const explain = (policy: PolicyDocument): Explanation[] => {
+/** Explains a policy from its text alone, so that the words say what is issued, not what was intended. */
+export const explainPolicy = (policy: PolicyDocument): StatementExplanation[] => {
   const unbound = policy.Statement.some(statement => statement.Effect === 'Deny')
     ? 'except where a Deny of this policy forbids it'
     : 'at any time and from anywhere'
@@ -17,13 +16,13 @@ export const explain = (policy: PolicyDocument): Explanation[] => {
 }
 
 const allowed = (statement: Statement, unbound: string): string => {
-  const actions = many(statement.Action)
+  const actions = [statement.Action].flat()
   const when = conditions(statement, allowPhrases)
   return `The job may ${listed(deeds(actions))} ${where(statement)}${when === '' ? `, ${unbound}` : when}.${remark(actions)}`
 }
 
 const denied = (statement: Statement): string =>
-  `Whatever else allows it, the job may not ${listed(deeds(many(statement.Action)), 'or')} ${where(statement)}` +
+  `Whatever else allows it, the job may not ${listed(deeds([statement.Action].flat()), 'or')} ${where(statement)}` +
   `${conditions(statement, denyPhrases)}.`
 
 // --- what ---
@@ -56,8 +55,8 @@ const remark = (actions: readonly string[]): string =>
 // --- where ---
 
 const where = (statement: Statement): string => {
-  if (statement.NotResource !== undefined) return `outside of ${listed(places(many(statement.NotResource)))}`
-  const resources = many(statement.Resource)
+  if (statement.NotResource !== undefined) return `outside of ${listed(places([statement.NotResource].flat()))}`
+  const resources = [statement.Resource ?? []].flat()
   if (resources.includes('*')) return 'anywhere'
   if (resources.every(resource => resource.split(':', 3)[2] === 'kms')) {
     return `with the encryption ${resources.length === 1 ? 'key' : 'keys'} ${listed(resources)}`
@@ -65,7 +64,7 @@ const where = (statement: Statement): string => {
   return `in ${listed(places(resources))}`
 }
 
-/** A bucket’s ARN beside those of its objects carries the bucket’s own actions: which part of it is meant, the objects say. */
+/** A bucket’s ARN next to one of its objects is there for the actions on the bucket: the objects’ ARN says which part is meant. */
 const places = (arns: readonly string[]): string[] => {
   const names = arns.map(arn => arn.slice(arn.indexOf(':::') + 3))
   return names.flatMap(name => {
@@ -106,13 +105,13 @@ const denyPhrases: Record<string, Phrase> = {
   'StringNotEquals aws:SourceVpce': values => `unless the request comes through the VPC endpoint ${either(values)}`
 }
 
-/** Each condition after a comma, as all of them must hold; a condition that has no phrase is named as IAM names it. */
+/** Every condition, each after a comma, as all of them must hold. A condition without a phrase has the name that IAM gives it. */
 const conditions = (statement: Statement, phrases: Record<string, Phrase>): string => {
   let said = ''
   for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
     for (const [key, value] of Object.entries(keys)) {
       const name = `${operator} ${key}`
-      const values = many(value)
+      const values = [value].flat()
       said += `, ${phrases[name]?.(values) ?? `if ${name} ${either(values)}`}`
     }
   }

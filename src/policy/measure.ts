@@ -1,19 +1,18 @@
 import { hash } from 'node:crypto'
+import canonicalize from 'canonicalize'
 import type { Finding } from '../problems.ts'
 import type { AccessSpec, AttachmentChoice, Layout, PolicyAttachment } from '../domain/access-spec.ts'
 import type { ConditionBlock, PolicyDocument, Statement } from '../domain/policy-document.ts'
 import { render } from './render.ts'
 
-export { canonicalJson } from './canonical-json.ts'
+/** The longest policy that a provider takes, per attachment, in characters without white space. The provider lacks the others. */
+export type Sizes = Partial<Record<PolicyAttachment, number>>
 
 /**
- * Characters of a policy that IAM takes. Source: IAM User Guide, "IAM and AWS STS quotas": inline policies of a user 2,048 in all,
- * a managed policy 6,144, white space not counted; a session policy 2,048 (STS API, AssumeRole, Policy).
+ * Source: IAM User Guide, "IAM and AWS STS quotas": 2,048 for the inline policies of a user together, 6,144 for a managed policy,
+ * white space not counted. STS API, AssumeRole, Policy: 2,048 for a session policy.
  */
-export const limits = { inline: 2048, managed: 6144, session: 2048 } as const
-
-/** Characters without white space that a provider takes, per way of attaching; one that is not here does not exist there. */
-export type Sizes = Partial<Record<PolicyAttachment, number>>
+export const awsSizes = { inline: 2048, managed: 6144, session: 2048 } as const satisfies Sizes
 
 export interface Measure {
   /** Characters without white space, as IAM counts them. */
@@ -29,13 +28,24 @@ export const measure = (policy: PolicyDocument): Measure => {
   return {
     characters,
     sha256: hash('sha256', text, 'hex'),
-    fits: { inline: characters <= limits.inline, managed: characters <= limits.managed }
+    fits: { inline: characters <= awsSizes.inline, managed: characters <= awsSizes.managed }
   }
 }
 
 /**
- * canonicalJson() of a policy, at a third of its time: every render is measured. Keys are named here in their order; those of a
- * condition are sorted.
+ * JSON with sorted keys and no white space (RFC 8785), so that equal values have equal text and equal hashes.
+ *
+ * @throws TypeError when the value has no JSON form
+ */
+export const canonicalJson = (value: unknown): string => {
+  const text = canonicalize(value)
+  if (text === undefined) throw new TypeError('The value has no JSON form.')
+  return text
+}
+
+/**
+ * The same as canonicalJson() of a policy, in a third of the time, as every rendered policy is measured. The keys of a statement
+ * are listed here in sorted order; those of a condition are sorted each time.
  */
 export const canonicalPolicy = ({ Version, Statement }: PolicyDocument): string =>
   JSON.stringify({ Statement: Statement.map(canonicalStatement), Version })
@@ -53,39 +63,39 @@ const sortKeys = <T>(object: Record<string, T>, each: (value: T) => T = value =>
 
 const charactersOf = (json: string): number => json.replace(/\s/g, '').length
 
-/** How a policy of that size is attached: `auto` tries inline, then managed. undefined: it fits nowhere that was asked for. */
-export const chooseAttachment = (attach: AttachmentChoice, characters: number, sizes: Sizes = limits): PolicyAttachment | undefined =>
+/** How a policy of that size is attached: `auto` tries inline, then managed. Undefined: it is too long for what was requested. */
+export const chooseAttachment = (attach: AttachmentChoice, characters: number, sizes: Sizes = awsSizes): PolicyAttachment | undefined =>
   tried(attach).find(mode => characters <= (sizes[mode] ?? -1))
 
 const tried = (attach: AttachmentChoice): PolicyAttachment[] => attach === 'auto' ? ['inline', 'managed'] : [attach]
 
-/** The finding for a policy that chooseAttachment() cannot place: used, limit, and which other layout or attach would do. */
-export const tooLarge = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes = limits): Finding => {
+/** The finding for a policy that is too long: its size, the limit, and which other layout or attach would fit. */
+export const tooLarge = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes = awsSizes): Finding => {
   const used = charactersOf(JSON.stringify(render(spec)))
   const largest = tried(attach).filter(mode => sizes[mode] !== undefined).at(-1) ?? 'managed'
   return {
     code: 'policy-too-large',
     pointer: '',
-    detail: `The policy has ${used} characters; ${wayOf[largest]} has at most ${sizes[largest] ?? 0}.`,
-    hint: waysOut(spec, attach, used, sizes).join(' ')
+    detail: `The policy has ${used} characters; ${nameOf[largest]} has at most ${sizes[largest] ?? 0}.`,
+    hint: hints(spec, attach, used, sizes).join(' ')
   }
 }
 
-const wayOf: Record<PolicyAttachment, string> = {
+const nameOf: Record<PolicyAttachment, string> = {
   inline: 'an inline policy', managed: 'a managed policy', session: 'a session policy'
 }
 
-// `guide` is never offered: it fits because it binds less.
+// `guide` is never suggested: it is shorter because it restricts less.
 const alternatives: readonly Layout[] = ['everywhere', 'guarded']
 
-const waysOut = (spec: AccessSpec, attach: AttachmentChoice, used: number, sizes: Sizes): string[] => {
+const hints = (spec: AccessSpec, attach: AttachmentChoice, used: number, sizes: Sizes): string[] => {
   const layouts = alternatives
     .filter(layout => layout !== spec.layout)
     .map(layout => ({ layout, characters: charactersOf(JSON.stringify(render({ ...spec, layout }))) }))
   const fitting = layouts.filter(({ characters }) => chooseAttachment(attach, characters, sizes) !== undefined)
-  const ways = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
+  const found = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
   const managed = chooseAttachment('managed', used, sizes) !== undefined
-  if (attach === 'inline' && managed) ways.push('Attach `managed` or `auto` would fit.')
-  if (attach === 'session' && managed) ways.push('A user would fit: attach `managed` or `auto`.')
-  return ways.length > 0 ? ways : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']
+  if (attach === 'inline' && managed) found.push('Attach `managed` or `auto` would fit.')
+  if (attach === 'session' && managed) found.push('A user would fit: attach `managed` or `auto`.')
+  return found.length > 0 ? found : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']
 }

@@ -6,11 +6,11 @@ import type { AccessSpec, Entry, Partition, Source } from '../domain/access-spec
 import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../domain/policy-document.ts'
 
 /**
- * Renders what was admitted as an IAM policy. Pure and total: the same admitted request gives the same text, and every
- * admitted request has a policy. Admitted values are safe in a Resource; nothing is escaped here, as nothing needs to be.
+ * Renders a spec as an IAM policy. The same spec always gives the same text, and every spec has a policy. The values of a spec are
+ * safe in a Resource, so nothing is escaped here.
  *
- * What the document means, which prove/ checks by itself: an entry covers its actions on its bucket and prefix, from notBefore on,
- * until notAfter where it only reads and until outputNotAfter where it writes, from the source alone.
+ * What the policy means, which prove/ checks independently: an entry allows its actions on its bucket and prefix, from the source
+ * alone, from notBefore on, until notAfter when it only reads and until outputNotAfter when it writes.
  */
 export const render = (spec: AccessSpec): PolicyDocument => ({
   Version: '2012-10-17',
@@ -23,8 +23,8 @@ const everywhere = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry
 ])
 
 /**
- * The window and the source in Denies, which count whatever allows: a bucket policy, too. Negated operators match when the key
- * is missing from the request, so a request without a source address is denied.
+ * Window and source in Denies, which win over every Allow, that of a bucket policy included. A negated operator matches when the
+ * key is missing from the request, so a request without a source address is denied.
  */
 const guarded = (spec: AccessSpec): Statement[] => [
   ...spec.entries.flatMap(entry => [
@@ -37,7 +37,7 @@ const guarded = (spec: AccessSpec): Statement[] => [
   ...otherSources(spec.source)
 ]
 
-/** The published guide to the letter: the reads are bound to nothing, the writes with strict operators, and the actions are its own. */
+/** The published guide, word for word: reads without conditions, writes with strict operators, and the guide's own actions. */
 const guide = (spec: AccessSpec): Statement[] => spec.entries.map(entry => {
   const reading = [getObject.action, listBucket.action]
   if (!writes(entry)) return allow(spec, entry, reading)
@@ -55,7 +55,7 @@ const guide = (spec: AccessSpec): Statement[] => spec.entries.map(entry => {
 
 const layouts = { everywhere, guarded, guide }
 
-/** Sids of the statements that the `guarded` layout adds; no entry may be named so. */
+/** Sids of the statements that the `guarded` layout adds; no entry may have one of them. */
 export const denySids = {
   beforeStart: 'DenyBeforeStart',
   readsAfterEnd: 'DenyReadsAfterEnd',
@@ -67,7 +67,7 @@ export const denySids = {
 
 const suffixes = { list: 'List', keys: 'Keys' } as const
 
-/** Sids of the statements that an entry becomes. */
+/** Sids of the statements that an entry is rendered as. */
 export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>): string[] => [
   entry.sid,
   ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : []),
@@ -80,10 +80,10 @@ const allows = (spec: AccessSpec, entry: Entry, condition: ConditionBlock): Stat
   const list = listActions(entry)
   const onBucket = [...(spec.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
   const own = allow(spec, entry, [...objectActions(entry), ...onBucket], condition)
-  // A bucket's ARN that no action of the statement is checked against would only wait for one.
+  // Without an action on the bucket, the bucket's ARN allows nothing, but it would if an action were added later.
   if (onBucket.length === 0) own.Resource = arnsOf(spec.partition, entry).slice(1)
   if (entry.prefix === '') return [own]
-  // s3:prefix exists in listings only: GetBucketLocation under that condition would never be allowed.
+  // Only listings have s3:prefix: under that condition GetBucketLocation would never be allowed.
   const listing: Statement[] = list.length === 0
     ? []
     : [{
@@ -105,9 +105,9 @@ const allow = (spec: AccessSpec, entry: Entry, actions: string[], condition: Con
 })
 
 /**
- * KMS sees the request from S3, not from the job: aws:SourceIp and the VPC keys are unreliable there (AWS documents both answers
- * for forward access sessions), and S3's own check binds the source. The window is bound here, since a Deny of s3:* does not reach it.
- * One statement per region, so that a key is used through S3 of its own region alone.
+ * KMS gets the request from S3, not from the job, so aws:SourceIp and the VPC keys are unreliable here (for forward access sessions
+ * AWS documents both that they are kept and that they are not); S3 itself checks the source. The window is here, since a Deny of
+ * s3:* does not apply to KMS. One statement per region, so that a key is used through S3 of its own region alone.
  */
 const keys = (spec: AccessSpec, entry: Entry): Statement[] => regionsOf(entry).map((region, index) => ({
   Sid: keysSid(entry, index),
@@ -150,8 +150,8 @@ const lastEnd = (spec: AccessSpec): string =>
 const hasGrace = (spec: AccessSpec): boolean => lastEnd(spec) !== spec.window.notAfter
 
 /**
- * In the grace of the output nothing is open but what is written to. A read entry of the same bucket shares its bucket ARN, and
- * perhaps its keys, with NotResource: its Allows carry the end themselves (outlived).
+ * During the output's grace only the places that the job writes to stay open. A read entry of the same bucket has its bucket ARN,
+ * and perhaps its objects, in this NotResource, so its Allows have the end themselves (see outlived).
  */
 const readsAfterEnd = (spec: AccessSpec): Statement => ({
   Sid: denySids.readsAfterEnd,
@@ -179,7 +179,7 @@ const from = (source: Source): ConditionBlock => {
   }
 }
 
-// One Deny per key: the keys of one condition are ANDed, and any single mismatch must deny.
+// One Deny per key: in one condition all keys must match, but here each mismatch alone must deny.
 const otherSources = (source: Source): Statement[] => {
   if (source.kind === 'any') return []
   if (source.kind === 'ip') return [deny(denySids.otherSources, { NotIpAddress: { 'aws:SourceIp': oneOrMany(source.cidrs) } })]

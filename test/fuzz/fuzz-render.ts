@@ -1,4 +1,4 @@
-import { admit } from '../../src/policy/admit.ts'
+import { normalise } from '../../src/policy/normalise.ts'
 import { compile, decide } from '../../src/policy/prove/evaluate.ts'
 import { intention } from '../../src/policy/prove/intent.ts'
 import { prove } from '../../src/policy/prove/prove.ts'
@@ -49,12 +49,12 @@ export const fuzzRender = (seed: number, requests: number, progress: (done: numb
     const draw = seeded(seed * 1_000_003 + n)
     const { request, limits, now } = randomPolicyRequest(draw)
     const fail = (what: string, detail: unknown) => findings.failures.push(`seed ${seed}, request ${n}: ${what}: ${JSON.stringify({ request, detail })}`)
-    const admission = admit(request, limits, now)
-    if (!admission.ok) {
-      for (const code of new Set(admission.findings.map(finding => finding.code))) count(findings.refused, code)
+    const normalised = normalise(request, limits, now)
+    if (!normalised.ok) {
+      for (const code of new Set(normalised.findings.map(finding => finding.code))) count(findings.refused, code)
       continue
     }
-    const { spec } = admission
+    const { spec } = normalised
     findings.spec++
     count(findings.layouts, spec.layout)
     const policy = render(spec)

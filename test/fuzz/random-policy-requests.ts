@@ -1,5 +1,5 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
-import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
 import type { Partition } from '../../src/domain/access-spec.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 import type { Draw } from '../policy/prove/seeded.ts'

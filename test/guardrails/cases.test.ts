@@ -21,7 +21,7 @@ cases:
 `
 const outcome = (test: string) => runCases(guardrails, parseCases(`${head}  - { name: one, ${test} }`, 'cases.yaml'))[0]?.wrong
 
-t.test('a case is as expected, or says what came instead', async t => {
+t.test('a case is as expected, or says what was decided instead', async t => {
   const grant = 'grant: { team: nlp, jobId: j1, owner: x }'
   const outcomes: Array<[test: string, wrong: RegExp | null]> = [
     ['caller: nlp, request: data, expect: allow', null],
@@ -47,7 +47,7 @@ t.test('a case is as expected, or says what came instead', async t => {
     ['caller: nlp, action: list, expect: deny', /^list needs a team$/],
     ['caller: nlp, request: { <<: *data, layuot: guide }, expect: deny', /^request: \/ must NOT have additional properties \(layuot\)$/],
     ['caller: nlp, request: { <<: *data, sourceIps: [203.0.113.42/24] }, expect: deny',
-      /^the request is refused before any guardrail: ip-host-bits at \/sourceIps\/0/]
+      /^the request is refused before the guardrails are asked: ip-host-bits at \/sourceIps\/0/]
   ]
   for (const [test, wrong] of outcomes) {
     if (wrong === null) t.equal(outcome(test), null, test)
@@ -55,7 +55,7 @@ t.test('a case is as expected, or says what came instead', async t => {
   }
 })
 
-t.test('a file that does not have the form is refused, not half read', async t => {
+t.test('a file that is not valid is refused as a whole', async t => {
   const refused: Array<[text: string, message: RegExp]> = [
     [`${head}  - { name: one, caller: nlp, request: data, expects: deny }`, /^cases\.yaml: \/cases\/0 must/],
     [`${head}  - { name: one, caller: nlp, request: data, expect: denied }`, /^cases\.yaml: \/cases\/0\/expect must/],
@@ -74,7 +74,7 @@ t.test('a file that does not have the form is refused, not half read', async t =
   for (const [text, message] of refused) t.throws(() => parseCases(text, 'cases.yaml'), { name: 'CasesError', message }, String(message))
 })
 
-t.test('limits are those of the file', async t => {
+t.test('a file’s limits apply', async t => {
   const text = `limits: { maxWindowSeconds: 600 }${head}  - { name: one, caller: nlp, request: data, expect: allow }`
   t.match(runCases(guardrails, parseCases(text, 'cases.yaml'))[0]?.wrong, /window-too-long/)
 })

@@ -68,7 +68,7 @@ t.test('explain', async t => {
   t.match(await explain('good', 'nlp', '--action', 'render', '--now', '2025-07-16T00:00:00Z'),
     { code: 0, out: /rendering a policy for[^]*\nAllowed\.\n$/ })
   t.match(await explain('good', 'vision'), { code: 1, out: '/job/team: This identity does not belong to team "nlp".\nRefused.\n' })
-  t.match(await explain('bad', 'nlp'), { code: 1, out: /^\/sourceIps\/0: ip-private: [^\n]+\nRefused before any guardrail\.\n$/ })
+  t.match(await explain('bad', 'nlp'), { code: 1, out: /^\/sourceIps\/0: ip-private: [^\n]+\nRefused before the guardrails are asked\.\n$/ })
   t.match(await explain('typo', 'nlp'), { code: 1, err: /typo\.json: \/ must NOT have additional properties \(laoyut\)/ })
   t.match(await explain('no', 'nlp'), { code: 1, err: /no\.json: .*JSON/ })
   t.match(await explain('good', 'good'), { code: 1, err: /good\.json: \// })

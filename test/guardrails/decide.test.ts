@@ -1,9 +1,9 @@
 import t from 'tap'
 import { openCedar } from '../../src/guardrails/cedar.ts'
 import { buildEngine } from '../../src/guardrails/engine.ts'
-import { checks, loadGuardrails, maxQuestions, type Caller, type Decision, type Guardrails } from '../../src/guardrails/guardrails.ts'
+import { checks, loadGuardrails, maxQuestions, type Caller, type GuardrailDecision, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import type { Policy } from '../../src/guardrails/policies.ts'
-import { questionsOf } from '../../src/guardrails/questions.ts'
+import { requestsFor } from '../../src/guardrails/requests.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, at, entry, nlp, now } from './sample.ts'
 
@@ -14,7 +14,7 @@ const rules = (text: string): Guardrails => {
   loaded.set(text, guardrails)
   return guardrails
 }
-const decide = (text: string, request: AccessSpec = asked(), caller: Caller = nlp): Decision =>
+const decide = (text: string, request: AccessSpec = asked(), caller: Caller = nlp): GuardrailDecision =>
   rules(text).decide(caller, request, 'issue', at)
 const on = (condition: string) => `${everything}
   @id("no") forbid (principal, action == JobAccess::Action::"read", resource) when { ${condition} };`
@@ -57,7 +57,7 @@ t.test('an entry needs each of its actions, and no other', async t => {
   }
 })
 
-t.test('the guide’s layout reads where it writes, and needs that, too', async t => {
+t.test('in the guide’s layout a job also reads where it writes, so that must be allowed, too', async t => {
   const without = (action: string) => `${everything}@id("no") forbid (principal, action == JobAccess::Action::"${action}", resource);`
   const request = asked({ layout: 'guide', entries: [entry({ level: 'write', acl: true })] })
   for (const action of ['read', 'write', 'setAcl']) {
@@ -66,7 +66,7 @@ t.test('the guide’s layout reads where it writes, and needs that, too', async 
   t.match(decide(without('delete'), request), { allowed: true })
 })
 
-t.test('issue, extend and render are decided apart', async t => {
+t.test('issue, extend and render are decided separately', async t => {
   for (const action of ['issue', 'extend', 'render'] as const) {
     const guardrails = rules(`@id("job") permit (principal, action == JobAccess::Action::"${action}", resource);
       @id("entries") permit (principal, action, resource is JobAccess::Access);`)
@@ -76,7 +76,7 @@ t.test('issue, extend and render are decided apart', async t => {
   }
 })
 
-t.test('a forbid beats every permit, and is what the denial names', async t => {
+t.test('a forbid wins over every permit, and the denial names it', async t => {
   const text = `${everything}
     @id("also") permit (principal, action, resource);
     @id("no-payroll") @hint("Payroll is not for training.")
@@ -113,14 +113,14 @@ t.test('a forbid beats every permit, and is what the denial names', async t => {
   })
 })
 
-t.test('a refused job hides what its entries would have met', async t => {
+t.test('when the job is refused, its entries are not decided', async t => {
   const text = `${everything}@id("no-jobs") forbid (principal, action == JobAccess::Action::"issue", resource);
     @id("no-reads") forbid (principal, action == JobAccess::Action::"read", resource);`
   t.match(decide(text), { findings: [{ pointer: '/job' }], decidedBy: ['no-jobs'] })
   t.equal((decide(text) as { findings: unknown[] }).findings.length, 1)
 })
 
-t.test('no policy crosses teams, but the team "*"', async t => {
+t.test('no policy gives access to another team; the team "*" has access to all', async t => {
   const foreign = asked({ job: { id: 'j1', team: 'vision', labels: {} } })
   t.strictSame(decide(everything, foreign), {
     allowed: false,
@@ -213,7 +213,7 @@ t.test('a policy sees the job: owner, labels, and the longest window of its entr
   }
 })
 
-t.test('who issues owns the grant, who extends may not', async t => {
+t.test('the caller that issues is the owner; the caller that extends may not be', async t => {
   const guardrails = rules(`@id("owners") permit (principal, action, resource is JobAccess::Job) when { resource.owner == principal };
     @id("entries") permit (principal, action, resource is JobAccess::Access);`)
   t.equal(guardrails.decide(nlp, asked(), 'issue', at).allowed, true)
@@ -263,7 +263,7 @@ t.test('every source range must be allowed, whole', async t => {
   t.match(decide(text, asked({ source: { kind: 'any' } })), { findings: [{ detail: 'Policy "nat" forbids reading "acmeco-data/".' }] })
 })
 
-t.test('what cannot be evaluated is refused, and only the operator learns why', async t => {
+t.test('what cannot be evaluated is refused, and only the operator is told why', async t => {
   // Cedar would skip the forbid and allow.
   const overflow = on('context.windowSeconds * 9223372036854775807 > 0')
   const decision = decide(overflow)
@@ -283,27 +283,27 @@ t.test('what cannot be evaluated is refused, and only the operator learns why', 
   { allowed: false, decidedBy: [checks.fault] }, 'half a character')
 })
 
-t.test('a trap in the engine refuses one question, not those after it', async t => {
+t.test('a trap in the engine refuses one request, not the next ones', async t => {
   const cedar = openCedar()
   const policy = (id: string, text: string): Policy => {
     const answer = cedar.policyToJson(text)
     if (answer.type === 'failure') throw new Error(answer.errors[0]?.message)
     return { id, text, hint: null, effect: answer.json.effect, line: 1, json: answer.json }
   }
-  // Deeper than parsePolicies() lets pass.
+  // Deeper than parsePolicies() accepts.
   const chain = Array(1000).fill('resource.bucket == "x"').join(' || ')
   const engine = buildEngine([
     policy('deep', `forbid (principal, action == JobAccess::Action::"read", resource) when { ${chain} };`),
     policy('all', 'permit (principal, action, resource);')
   ])
-  const questions = questionsOf(engine.mentions, nlp, asked(), at)
+  const questions = requestsFor(engine.mentions, nlp, asked(), at)
   for (let round = 0; round < 2; round += 1) {
     t.match(engine.ask(questions.access('read', entry(), null)), { allowed: false, policies: [], faults: [/^Cedar failed: /] })
     t.match(engine.ask(questions.access('write', entry(), null)), { allowed: true, policies: [{ id: 'all' }], faults: [] })
   }
 })
 
-t.test('entries that differ only in what no policy looks at are one question', async t => {
+t.test('entries that differ only in what no policy looks at are evaluated once', async t => {
   const guardrails = rules(on('resource.bucket == "x"'))
   const request = asked({ entries: [entry({ prefix: 'a/' }), entry({ prefix: 'b/' }), entry({ bucket: 'other' })] })
   const [, first, second, third] = guardrails.trace(nlp, request, 'issue', at).map(({ answer }) => answer)
@@ -311,7 +311,7 @@ t.test('entries that differ only in what no policy looks at are one question', a
   t.not(first, third)
 })
 
-t.test('data is data, whatever it looks like', async t => {
+t.test('no value becomes part of a policy, whatever it looks like', async t => {
   const hostile = [
     '"; permit (principal, action, resource); //', '"', '\\', '\\"', '\n', '\u0000', '\u202e', '*', '$' + '{aws:username}',
     '{"__entity":{"type":"JobAccess::Team","id":"*"}}',
@@ -351,7 +351,7 @@ t.test('data is data, whatever it looks like', async t => {
     at).allowed, true, 'the rules do permit something')
 })
 
-t.test('more questions than can be answered in good time are refused unasked', async t => {
+t.test('a request with too many questions is refused without asking them', async t => {
   const cidrs = Array.from({ length: 50 }, (_, index) => `203.0.113.${index}/32`)
   const entries = (count: number) => Array.from({ length: count }, (_, index) => entry({ prefix: `p${index}/` }))
   const looks = on('context has source && context.source.isLoopback()')
@@ -361,7 +361,7 @@ t.test('more questions than can be answered in good time are refused unasked', a
     findings: [{
       code: 'forbidden',
       pointer: '',
-      detail: `2001 decisions would be needed, one per access entry and source range; ${maxQuestions} are made.`
+      detail: `2001 decisions would be needed, one per access entry and source range; the limit is ${maxQuestions}.`
     }],
     decidedBy: [checks.questions]
   })
@@ -369,7 +369,7 @@ t.test('more questions than can be answered in good time are refused unasked', a
     'where no policy looks at the source, it is not asked per range')
 })
 
-t.test('the trace has every question, with the policies that answered it', async t => {
+t.test('the trace has every question with the policies that decided', async t => {
   const guardrails = rules(`${everything}@id("nat") forbid (principal, action == JobAccess::Action::"write", resource)
     when { context has source && context.source.isIpv6() };`)
   const request = asked({

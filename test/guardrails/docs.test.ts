@@ -8,7 +8,7 @@ import { actions } from '../../src/guardrails/schema.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const docs = await readFile(join(root, 'docs/guardrails.md'), 'utf8')
 
-t.test('the policy is the example’s', async t => {
+t.test('the policy in the docs is that of the example', async t => {
   const [, policy = ''] = /^```cedar\n(.*?)^```$/ms.exec(docs) ?? []
   t.ok(policy)
   t.ok((await readFile(join(root, 'guardrails/example.cedar'), 'utf8')).includes(policy))

@@ -6,7 +6,7 @@ import { at, nlp } from './sample.ts'
 const grant = { team: 'nlp', jobId: 'j1', owner: 'token:nlp', labels: { tier: 'gold' } }
 const everything = '@id("everything") permit (principal, action, resource);\n'
 
-t.test('each action on a grant is decided apart', async t => {
+t.test('each action on a grant is decided separately', async t => {
   const empty = loadGuardrails('', 'rules.cedar')
   for (const permitted of grantActions) {
     const guardrails = loadGuardrails(`@id("one") permit (principal, action == JobAccess::Action::"${permitted}", resource);`,
@@ -59,7 +59,7 @@ t.test('a policy sees the grant: team, job, owner, labels, and the clock', async
   }
 })
 
-t.test('no policy crosses teams, but the team "*"', async t => {
+t.test('no policy gives access to another team; the team "*" has access to all', async t => {
   const guardrails = loadGuardrails(everything, 'rules.cedar')
   const callers: Array<[Caller, boolean]> = [
     [nlp, true],

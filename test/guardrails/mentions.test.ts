@@ -4,9 +4,9 @@ import type { EntityJson } from '@cedar-policy/cedar-wasm/nodejs'
 import { openCedar } from '../../src/guardrails/cedar.ts'
 import { buildEngine } from '../../src/guardrails/engine.ts'
 import type { Caller } from '../../src/guardrails/guardrails.ts'
-import { mentionsOf, type Mentions } from '../../src/guardrails/mentions.ts'
+import { mentionsOf, type Mentions } from '../../src/guardrails/engine.ts'
 import { parsePolicies } from '../../src/guardrails/policies.ts'
-import { grantQuestion, questionsOf, teamQuestion } from '../../src/guardrails/questions.ts'
+import { grantRequest, requestsFor, teamRequest } from '../../src/guardrails/requests.ts'
 import { actions, schemaText, type AccessAction, type Action } from '../../src/guardrails/schema.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, entry } from './sample.ts'
@@ -121,7 +121,7 @@ t.test('what is left out changes no decision, and every request fits the schema'
     try {
       policies = parsePolicies(cedar, text, 'p')
     } catch (error) {
-      // Two conditions that exclude each other are refused at load.
+      // A policy with two conditions that exclude each other is refused.
       fc.pre(!/impossible/.test(String(error)))
       throw error
     }
@@ -129,15 +129,15 @@ t.test('what is left out changes no decision, and every request fits the schema'
     cedar.preparsePolicySet('all', { staticPolicies: Object.fromEntries(policies.map(policy => [policy.id, policy.text])) })
     for (const [who, what, when] of cases) {
       const source = what.source.kind === 'any' ? null : what.source.cidrs[0] ?? null
-      const pruned = questionsOf(engine.mentions, who, what, when)
-      const full = questionsOf(allWhole, who, what, when)
+      const pruned = requestsFor(engine.mentions, who, what, when)
+      const full = requestsFor(allWhole, who, what, when)
       const grant = { team: what.job.team, jobId: what.job.id, owner: 'u', labels: what.job.labels }
       const pairs = [
         ...accessActions.flatMap(action => what.entries.map(item => [pruned.access(action, item, source),
           full.access(action, item, source)] as const)),
-        ...(['issue', 'render'] as const).map(action => [pruned.request(action, source), full.request(action, source)] as const),
-        [grantQuestion(engine.mentions.view, who, grant, 'view', when), grantQuestion(whole, who, grant, 'view', when)] as const,
-        [teamQuestion(engine.mentions.list, who, 'nlp', when), teamQuestion(whole, who, 'nlp', when)] as const
+        ...(['issue', 'render'] as const).map(action => [pruned.job(action, source), full.job(action, source)] as const),
+        [grantRequest(engine.mentions.view, who, grant, 'view', when), grantRequest(whole, who, grant, 'view', when)] as const,
+        [teamRequest(engine.mentions.list, who, 'nlp', when), teamRequest(whole, who, 'nlp', when)] as const
       ]
       for (const [question, inFull] of pairs) {
         const answer = cedar.statefulIsAuthorized({
@@ -162,13 +162,13 @@ t.test('what is left out changes no decision, and every request fits the schema'
   t.ok(allowed > asking / 50 && allowed < asking * 49 / 50, `${allowed} of ${asking} were allowed`)
 })
 
-t.test('what no policy mentions stays out', async t => {
+t.test('what no policy mentions is left out', async t => {
   const cedar = openCedar()
   const engine = buildEngine(parsePolicies(cedar,
     '@id("a") permit (principal, action == JobAccess::Action::"read", resource is JobAccess::Access) when { resource.bucket == "a" };',
     'p'))
   const who = { id: 'u', kind: 'token' as const, teams: ['nlp'], attributes: { namespace: 'n', x: 'y' } }
-  const question = questionsOf(engine.mentions, who, asked(), { now: new Date(0) }).access('read', entry({ bucket: 'a' }), '10.0.0.0/8')
+  const question = requestsFor(engine.mentions, who, asked(), { now: new Date(0) }).access('read', entry({ bucket: 'a' }), '10.0.0.0/8')
   t.strictSame(question.context, {})
   t.strictSame(question.entities, [
     { uid: { type: 'JobAccess::Caller', id: 'u' }, attrs: {}, parents: [] },
@@ -176,7 +176,7 @@ t.test('what no policy mentions stays out', async t => {
   ] satisfies EntityJson[])
 })
 
-t.test('context taken whole mentions everything', async t => {
+t.test('a policy that uses the whole context mentions everything', async t => {
   const policy = (body: string) => {
     const answer = openCedar().policyToJson(`permit (principal, action, resource) when { ${body} };`)
     if (answer.type === 'failure') throw new Error(answer.errors[0]?.message)

@@ -68,12 +68,12 @@ t.test('columns are characters, not bytes', async t => {
     [new RegExp(`^rules\\.cedar:1:${[...text.slice(0, text.indexOf('resource.x'))].length + 1}: policy "a": attribute`)])
 })
 
-t.test('the eleventh policy is named, not the third by the alphabet', async t => {
+t.test('the eleventh policy is named, not the third in alphabetical order', async t => {
   const many = Array.from({ length: 12 }, (_, index) => `@id("p${index}") ${read}${index === 10 ? ' when { resource.x == 1 }' : ''};`)
   t.match(findingsOf(many.join('\n')), [/^rules\.cedar:11:\d+: policy "p10": /])
 })
 
-t.test('nesting beyond the engine’s stack is a finding, and harms nothing else', async t => {
+t.test('nesting too deep for the engine’s stack is a finding, and other files still work', async t => {
   const good = loadGuardrails('@id("a") permit (principal, action, resource);', 'good.cedar')
   for (const depth of [300, 20_000]) {
     t.match(findingsOf(`@id("a") ${read} when { ${'('.repeat(depth)}true${')'.repeat(depth)} };`),
@@ -92,7 +92,7 @@ t.test('a chain that could not be evaluated is a finding', async t => {
   }
 })
 
-t.test('what is not a policy is passed over', async t => {
+t.test('text that is not a policy is skipped', async t => {
   const text = `// ";" in a comment; permit (principal, action, resource);
     @id("a") // in between ; "
     @hint("a \\"quoted; hint\\" // no comment")

@@ -10,7 +10,7 @@ import { asked, at, nlp } from './sample.ts'
 
 const permit = (id: string) => `@id("${id}") permit (principal, action, resource);\n`
 
-t.test('a good file takes over whole, and a decision begun before ends under the old', async t => {
+t.test('a good file replaces the whole set; a decision that has begun ends under the old one', async t => {
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, permit('one'))
   const inForce = await openGuardrails(file)
@@ -51,7 +51,7 @@ t.test('a bad file changes nothing, and is reported', async t => {
   t.strictSame(inForce.current.policies.map(({ id }) => id), ['two'])
 })
 
-t.test('there is no start without a good file', async t => {
+t.test('without a good file the service does not start', async t => {
   const dir = t.testdir({ 'bad.cedar': 'permit (principal, action, resource);' })
   await t.rejects(openGuardrails(join(dir, 'bad.cedar')), new GuardrailsError([
     { file: join(dir, 'bad.cedar'), line: 1, column: 1, message: 'a policy needs an @id("…"), so that a denial can name it' }
@@ -61,13 +61,13 @@ t.test('there is no start without a good file', async t => {
   await t.rejects(openGuardrails(dir), { name: 'GuardrailsError', message: /cannot be read: EISDIR/ })
 })
 
-t.test('a byte order mark is no part of the policies', async t => {
+t.test('a byte order mark is not part of the policies', async t => {
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, `\ufeff${permit('one')}`)
   t.match((await openGuardrails(file)).current.policies, [{ id: 'one', line: 1 }])
 })
 
-t.test('signals in quick succession end with the last file', async t => {
+t.test('after several signals at once the last file is in force', async t => {
   const file = join(t.testdir(), 'rules.cedar')
   await writeFile(file, permit('p0'))
   const inForce = await openGuardrails(file)
@@ -83,7 +83,7 @@ t.test('signals in quick succession end with the last file', async t => {
   t.strictSame(inForce.current.policies.map(({ id }) => id), ['p10'])
 })
 
-t.test('a reload waits for the one before', async t => {
+t.test('a reload waits for the one before it', async t => {
   const loads: Array<(guardrails: Guardrails) => void> = []
   const opening = openGuardrails('rules.cedar', () => new Promise(resolve => { loads.push(resolve) }))
   const finish = (index: number, id: string) => loads[index]?.(loadGuardrails(permit(id), 'rules.cedar'))

@@ -7,7 +7,7 @@ import { openSet } from '../harness.ts'
 
 /** The signal, at a real process: what reload() does with the file is reload.test.ts's. */
 
-t.test('SIGHUP takes over a good file and keeps the set in force for a bad one; the service goes on', async t => {
+t.test('SIGHUP puts a good file in force and keeps the old set when the file is bad; the service goes on', async t => {
   const file = join(t.testdir(), 'guardrails.cedar')
   writeFileSync(file, openSet)
   const service = await startService(t, { JOB_ACCESS_GUARDRAILS: file, JOB_ACCESS_RATE_PER_MINUTE: '100000' })

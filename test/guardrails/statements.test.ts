@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { openCedar } from '../../src/guardrails/cedar.ts'
-import { splitStatements } from '../../src/guardrails/statements.ts'
+import { splitStatements } from '../../src/guardrails/policies.ts'
 
 t.test('a file is split as Cedar splits it', async t => {
   const cedar = openCedar()

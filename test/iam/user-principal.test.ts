@@ -7,7 +7,7 @@ import { principalName, principalPath } from '../../src/iam/names.ts'
 import type { PrincipalPlan } from '../../src/iam/principal.ts'
 import { twinOf } from '../../src/iam/twin-policies.ts'
 import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
-import { defaultLimits } from '../../src/policy/admit.ts'
+import { defaultLimits } from '../../src/policy/limits.ts'
 import { guideRequest } from '../../src/request.ts'
 import { accessOf } from '../harness.ts'
 

@@ -16,7 +16,7 @@ import type { Order } from '../../src/lifecycle/issue.ts'
 import { reconcile, type ReconcileOptions, type ReconcileReport } from '../../src/lifecycle/reconcile.ts'
 import { sweep, type SweepOptions, type SweepReport } from '../../src/lifecycle/sweep.ts'
 import { logOptions } from '../../src/log.ts'
-import type { Limits } from '../../src/policy/admit.ts'
+import type { Limits } from '../../src/policy/limits.ts'
 import { guideRequest, type GrantRequest } from '../../src/request.ts'
 import { callerNamed, countedIds, deploymentWith, inForce } from '../harness.ts'
 

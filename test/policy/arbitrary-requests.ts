@@ -1,5 +1,6 @@
 import fc from 'fast-check'
-import { admit, defaultLimits, type Limits } from '../../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
+import { normalise } from '../../src/policy/normalise.ts'
 import type { AccessSpec, Layout } from '../../src/domain/access-spec.ts'
 import type { AccessRequest, OutputRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 
@@ -63,7 +64,7 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
   source,
   fc.constantFrom({}, { a: 'b' }, { z: '1', a: '2' })
 ).map(([entries, window, source, labels]) => ({ job: { id: 'job-42', team: 'nlp', labels }, ...entries, window, ...source, layout }))
-  // The guide's layout has no place for these; without this next to nothing of it would be admitted.
+  // The layout guide takes none of these; without this nearly every request with it would be refused.
   .map(request => layout === 'guide' ? plain(request) : request)
 
 const plain = (request: PolicyRequest): PolicyRequest => {
@@ -79,11 +80,11 @@ const plain = (request: PolicyRequest): PolicyRequest => {
   }
 }
 
-/** Requests of every layout that are admitted, and what was admitted. */
-export const admissible: fc.Arbitrary<{ request: PolicyRequest, spec: AccessSpec }> = fc.constantFrom(...layouts).chain(request)
-  .map(request => ({ request, admission: admit(request, openLimits, now) }))
-  .filter(({ admission }) => admission.ok)
-  .map(({ request, admission }) => {
-    if (!admission.ok) throw new TypeError('filtered')
-    return { request, spec: admission.spec }
+/** Requests of every layout that have no finding, each with its spec. */
+export const acceptable: fc.Arbitrary<{ request: PolicyRequest, spec: AccessSpec }> = fc.constantFrom(...layouts).chain(request)
+  .map(request => ({ request, normalised: normalise(request, openLimits, now) }))
+  .filter(({ normalised }) => normalised.ok)
+  .map(({ request, normalised }) => {
+    if (!normalised.ok) throw new TypeError('filtered')
+    return { request, spec: normalised.spec }
   })

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { defaultLimits, type Limits } from '../../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import t from 'tap'
 import type { AccessSpec, Entry } from '../../src/domain/access-spec.ts'
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
-import { canonicalJson, chooseAttachment, limits, measure, tooLarge } from '../../src/policy/measure.ts'
+import { awsSizes, canonicalJson, chooseAttachment, measure, tooLarge } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
 import { goldenCases } from './golden-cases.ts'
 
@@ -40,7 +40,7 @@ t.test('canonicalJson: RFC 8785', async t => {
   t.throws(() => canonicalJson(NaN))
 })
 
-t.test('sizes of the edge', async t => {
+t.test('sizes at the limit', async t => {
   const sized = (characters: number): PolicyDocument => {
     const policy = {
       Version: '2012-10-17' as const, Statement: [{ Sid: '', Effect: 'Allow' as const, Action: 's3:GetObject', Resource: 'x' }]
@@ -86,7 +86,7 @@ const spec = (
   attach
 })
 
-t.test('too large: what was used, what there is, and what would do', async t => {
+t.test('too large: the size, the limit, and what would fit', async t => {
   const inline = /an inline policy has at most 2048/
   const managed = /a managed policy has at most 6144/
   const guarded = /^Layout `guarded` would fit, with \d+ characters\.$/
@@ -114,12 +114,12 @@ t.test('too large: what was used, what there is, and what would do', async t => 
   }
 })
 
-t.test('the guide’s layout is never offered, though it would be smaller', async t => {
+t.test('the guide’s layout is never suggested, though it would be shorter', async t => {
   const one = spec(12, 'everywhere', 'inline', '')
   t.ok(measure(render({ ...one, layout: 'guide' })).characters < measure(render({ ...one, layout: 'guarded' })).characters)
   t.notMatch(tooLarge(one, 'inline').hint, /guide/)
 })
 
-t.test('limits are those that AWS publishes', async t => {
-  t.strictSame(limits, { inline: 2048, managed: 6144, session: 2048 })
+t.test('the sizes are those that AWS publishes', async t => {
+  t.strictSame(awsSizes, { inline: 2048, managed: 6144, session: 2048 })
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { bucketAllowed, bucketFaults, maxPrefixLength, readPrefix } from '../../src/policy/names.ts'
+import { bucketAllowed, bucketFaults, maxPrefixLength, readPrefix } from '../../src/policy/entries.ts'
 
 t.test('bucket names', async t => {
   const good = ['abc', 'a'.repeat(63), 'acmeco-base-models', 'my.bucket.1', '1bucket', 'a-.-b', '1.2.3', '1.2.3.4.5', '1.2.3.x',
@@ -98,7 +98,7 @@ t.test('prefixes', async t => {
   }
 })
 
-t.test('whatever is written, a prefix that is read has only allowed characters, ends with one slash and reads as itself', async t => {
+t.test('an accepted prefix has only allowed characters, ends with one slash, and stays the same when it is read again', async t => {
   const pieces = fc.constantFrom('a', 'Z', '9', '/', '.', '-', '_', '*', '?', '$', '{', '}', ' ', '\\', '\n', 'é', '!', '(', ')', '@', ':')
   fc.assert(fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.array(pieces).map(parts => parts.join(''))), text => {
     const read = readPrefix(text)

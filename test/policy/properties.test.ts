@@ -1,34 +1,34 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { admit, readmit, restate } from '../../src/policy/admit.ts'
+import { normalise, normaliseChange, restate } from '../../src/policy/normalise.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
-import { many, type PolicyDocument, type Statement } from '../../src/domain/policy-document.ts'
-import { explain } from '../../src/policy/explain.ts'
+import type { PolicyDocument, Statement } from '../../src/domain/policy-document.ts'
+import { explainPolicy } from '../../src/policy/explain.ts'
 import { canonicalJson, canonicalPolicy, measure } from '../../src/policy/measure.ts'
 import { render } from '../../src/policy/render.ts'
 import type { PolicyRequest } from '../../src/request.ts'
-import { access, admissible, layouts, now, openLimits, request } from './arbitrary-requests.ts'
+import { access, acceptable, layouts, now, openLimits, request } from './arbitrary-requests.ts'
 
 const runs = { numRuns: 400 }
 const text = (value: unknown): string => JSON.stringify(value)
 const must = (condition: boolean, what: () => string): void => { if (!condition) throw new Error(what()) }
 
-t.test('every layout is drawn often enough to mean something', async t => {
+t.test('every layout is drawn often enough for the tests below', async t => {
   for (const layout of layouts) {
     const drawn = fc.sample(request(layout), { numRuns: 200, seed: 1 })
-    const spec = drawn.filter(one => admit(one, openLimits, now).ok)
+    const spec = drawn.filter(one => normalise(one, openLimits, now).ok)
     t.ok(spec.length > 40, `${layout}: ${spec.length} of 200 are spec`)
   }
 })
 
-t.test('every ARN names a requested bucket, and no more of it than was asked for', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+t.test('every ARN names a requested bucket, and no more of it than was requested', async t => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     const buckets = new Set(spec.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
     const objects = new Set(spec.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
     const keys = new Set(spec.entries.flatMap(entry => entry.kmsKeyArns))
     for (const statement of policy.Statement) {
-      for (const arn of [...many(statement.Resource), ...many(statement.NotResource)]) {
+      for (const arn of [...[statement.Resource ?? []].flat(), ...[statement.NotResource ?? []].flat()]) {
         if (statement.Effect === 'Deny' && arn === '*') continue
         must(buckets.has(arn) || objects.has(arn) || keys.has(arn), () => `${arn} in ${text(spec)}`)
       }
@@ -36,18 +36,18 @@ t.test('every ARN names a requested bucket, and no more of it than was asked for
   }), runs)
 })
 
-t.test('a further entry widens no other statement', async t => {
-  fc.assert(fc.property(admissible, access, ({ request, spec }, more) => {
+t.test('another entry widens no other statement', async t => {
+  fc.assert(fc.property(acceptable, access, ({ request, spec }, more) => {
     // Explicit Sids keep the statements of the others under their names.
     const asked = restate(spec)
     const extended: PolicyRequest = { ...asked, access: [...asked.access ?? [], { ...more, sid: 'Added' }] }
-    const admission = admit(extended, openLimits, now)
-    if (!admission.ok) return
+    const normalised = normalise(extended, openLimits, now)
+    if (!normalised.ok) return
     const before = render(spec)
-    const after = new Map(render(admission.spec).Statement.map(statement => [statement.Sid, statement]))
+    const after = new Map(render(normalised.spec).Statement.map(statement => [statement.Sid, statement]))
     for (const statement of before.Statement) {
       const other = after.get(statement.Sid)
-      must(other !== undefined && narrowerOrSame(statement, other, admission.spec), () =>
+      must(other !== undefined && narrowerOrSame(statement, other, normalised.spec), () =>
         `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
     }
     const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
@@ -62,43 +62,43 @@ const narrowerOrSame = (before: Statement, after: Statement, spec: AccessSpec): 
   if (text(rest) !== text(others)) return false
   if (before.Effect === 'Deny') {
     const added = spec.entries.find(entry => entry.sid === 'Added')
-    const arns = new Set([...many(wasNot), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}*`])
-    return text(was) === text(is) && many(isNot).every(arn => arns.has(arn)) && (added?.level !== 'read' || text(wasNot) === text(isNot))
+    const arns = new Set([...[wasNot ?? []].flat(), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}*`])
+    return text(was) === text(is) && [isNot ?? []].flat().every(arn => arns.has(arn)) && (added?.level !== 'read' || text(wasNot) === text(isNot))
   }
   return wasNot === undefined && isNot === undefined &&
     Object.entries(was ?? {}).every(([operator, keys]) => text(is?.[operator]) === text(keys))
 }
 
 t.test('rendering is deterministic, changes nothing, and does not depend on the order of keys', async t => {
-  fc.assert(fc.property(admissible, ({ request, spec }) => {
+  fc.assert(fc.property(acceptable, ({ request, spec }) => {
     const first = text(render(freeze(spec)))
     must(first === text(render(structuredClone(spec))), () => first)
-    const again = admit(reversed(request), openLimits, now)
+    const again = normalise(reversed(request), openLimits, now)
     must(again.ok && text(render(again.spec)) === first, () => text(request))
   }), runs)
 })
 
-t.test('what was admitted is admitted again as it is', async t => {
-  fc.assert(fc.property(admissible, ({ request, spec }) => {
-    const again = admit(restate(spec), openLimits, now)
+t.test('normalising a restated spec changes nothing', async t => {
+  fc.assert(fc.property(acceptable, ({ request, spec }) => {
+    const again = normalise(restate(spec), openLimits, now)
     must(again.ok, () => text(again))
     if (!again.ok) return
     const entries = again.spec.entries.map((entry, index) => ({ ...entry, pointer: spec.entries[index]?.pointer }))
     must(text({ ...again.spec, entries }) === text(spec), () => `${text(again.spec)} is not ${text(spec)}`)
     must(text(render(again.spec)) === text(render(spec)), () => text(request))
-    const unchanged = readmit(spec, {}, openLimits, now)
+    const unchanged = normaliseChange(spec, {}, openLimits, now)
     must(unchanged.ok && text(unchanged.spec) === text(spec), () => text(unchanged))
   }), runs)
 })
 
-t.test('keys of documents and statements stand in one order', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+t.test('the keys of documents and statements always have the same order', async t => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     must(Object.keys(policy).join() === 'Version,Statement', () => text(policy))
     for (const statement of policy.Statement) {
       must(/^Sid,Effect,Action,(Not)?Resource(,Condition)?$/.test(Object.keys(statement).join()), () => text(statement))
       must(statement.Condition === undefined || Object.keys(statement.Condition).length > 0, () => 'an empty condition')
-      must(Array.isArray(statement.Action) === (statement.Effect === 'Allow') && many(statement.Action).length > 0, () => text(statement))
+      must(Array.isArray(statement.Action) === (statement.Effect === 'Allow') && [statement.Action].flat().length > 0, () => text(statement))
       for (const values of Object.values(statement.Condition ?? {}).flatMap(Object.values)) {
         must(typeof values === 'string' || values.length > 1, () => `a list of one: ${text(statement)}`)
       }
@@ -108,14 +108,14 @@ t.test('keys of documents and statements stand in one order', async t => {
   }), runs)
 })
 
-t.test('every Allow of `everywhere` is bound in time and source; `guarded` denies for all what it does not bind', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+t.test('every Allow of `everywhere` has window and source; the Denies of `guarded` cover what its Allows leave open', async t => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const { Statement } = render(spec)
     const has = (statement: Statement | undefined, ...operators: string[]): boolean =>
       operators.every(operator => statement?.Condition?.[operator] !== undefined)
     const unsourced = spec.source.kind === 'any'
     for (const statement of Statement.filter(({ Effect }) => Effect === 'Allow')) {
-      const kms = many(statement.Action).some(action => action.startsWith('kms:'))
+      const kms = [statement.Action].flat().some(action => action.startsWith('kms:'))
       const timed = has(statement, 'DateGreaterThanEquals', 'DateLessThan')
       if (kms) must(timed && has(statement, 'StringEquals') && !has(statement, 'IpAddress'), () => text(statement))
       if (spec.layout !== 'everywhere') continue
@@ -171,10 +171,10 @@ t.test('`*`, `?` and `${` of a request never reach the policy, whatever field th
       fc.assert(fc.property(hostile, text => {
         const request: PolicyRequest = { ...place(field.startsWith('vpc') ? 'vpc' : 'sourceIps'), layout }
         set(request, path, text)
-        const admission = admit(request, openLimits, now)
-        if (!admission.ok) return
+        const normalised = normalise(request, openLimits, now)
+        if (!normalised.ok) return
         spec++
-        checkSafe(render(admission.spec))
+        checkSafe(render(normalised.spec))
       }), { numRuns: 100, examples: fragments.map(fragment => [fragment]) })
     }
   }
@@ -187,11 +187,11 @@ const safeKey = /^arn:aws:kms:[a-z0-9-]+:\d{12}:key\/[0-9a-z-]+$/
 const checkSafe = (policy: PolicyDocument): void => {
   must(!/[?$\\]/.test(text(policy)), () => text(policy))
   for (const statement of policy.Statement) {
-    for (const arn of [...many(statement.Resource), ...many(statement.NotResource)]) {
+    for (const arn of [...[statement.Resource ?? []].flat(), ...[statement.NotResource ?? []].flat()]) {
       must(safeS3.test(arn) || safeKey.test(arn) || (statement.Effect === 'Deny' && arn === '*'), () => arn)
     }
     for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
-      for (const value of Object.values(keys).flatMap(many)) {
+      for (const value of Object.values(keys).flat()) {
         must(operator === 'StringLike' ? /^[^*]+\/\*$/.test(value) : !value.includes('*'), () => value)
       }
     }
@@ -199,7 +199,7 @@ const checkSafe = (policy: PolicyDocument): void => {
 }
 
 t.test('measure: the canonical text, the count and the hash of any policy', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     must(canonicalPolicy(policy) === canonicalJson(policy), () => canonicalPolicy(policy))
     must(measure(policy).characters === text(policy).length, () => text(policy))
@@ -208,9 +208,9 @@ t.test('measure: the canonical text, the count and the hash of any policy', asyn
 })
 
 t.test('explain: a sentence per statement that names its buckets, times and sources', async t => {
-  fc.assert(fc.property(admissible, ({ spec }) => {
+  fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
-    const sentences = explain(policy)
+    const sentences = explainPolicy(policy)
     must(sentences.length === policy.Statement.length, () => text(sentences))
     for (const [index, { sid, effect, text: sentence }] of sentences.entries()) {
       const statement = policy.Statement[index]
@@ -218,7 +218,7 @@ t.test('explain: a sentence per statement that names its buckets, times and sour
       must(!/aws:|s3:prefix|kms:ViaService|\b(Date|Ip|String|NotIp)[A-Z]|arn:aws:s3/
         .test(sentence.replace(/arn:aws:kms:\S+/g, '')), () => `words of IAM: ${sentence}`)
       for (const [key, value] of Object.values(statement?.Condition ?? {}).flatMap(Object.entries)) {
-        const values = many(value as string | string[])
+        const values = [value as string | string[]].flat()
         const shown = key === 's3:prefix' ? values.map(one => one.slice(0, -1)) : values.map(one => one.replace(/\/(32|128)$/, ''))
         must(shown.every(one => sentence.includes(one)), () => `${text(shown)} in ${sentence}`)
       }

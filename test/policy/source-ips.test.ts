@@ -2,7 +2,7 @@ import { BlockList } from 'node:net'
 import fc from 'fast-check'
 import ipaddr from 'ipaddr.js'
 import t from 'tap'
-import { readSourceIps, type SourceIpRules } from '../../src/policy/source-ips.ts'
+import { readSourceIps, type SourceIpRules } from '../../src/policy/source.ts'
 
 const strict: SourceIpRules = { minPrefixV4: 16, minPrefixV6: 48, allowPrivate: false }
 const loose: SourceIpRules = { minPrefixV4: 1, minPrefixV6: 1, allowPrivate: true }
@@ -39,7 +39,7 @@ t.test('canonical form', async t => {
   for (const [text, canonical] of Object.entries(table)) t.strictSame(cidrs([text]), [canonical], text)
 })
 
-t.test('merged and sorted: IPv4 first, by address, contained ones gone', async t => {
+t.test('merged and sorted: IPv4 first, by address, without those inside another', async t => {
   const table: [string[], string[]][] = [
     [['203.0.113.42', '203.0.113.42'], ['203.0.113.42/32']],
     [['203.0.113.42', '203.0.113.0/24', '203.0.113.0/28'], ['203.0.113.0/24']],
@@ -52,7 +52,7 @@ t.test('merged and sorted: IPv4 first, by address, contained ones gone', async t
   for (const [texts, merged] of table) t.strictSame(cidrs(texts), merged, texts.join(' '))
 })
 
-t.test('what is no address', async t => {
+t.test('what is not an address', async t => {
   const texts = [
     '', ' ', '203.0.113', '203.0.113.42.1', '203.0.113.256', '203.0.113.042', '0xcb.0.113.42', '3405803818', '203.113.42', '203.0.113.42 ',
     ' 203.0.113.42', '203.0.113.42/', '203.0.113.42/33', '203.0.113.42/-1', '203.0.113.42/08', '203.0.113.42/+8', '203.0.113.42/8.0',
@@ -112,7 +112,7 @@ t.test('private addresses', async t => {
   t.match(readSourceIps(['10.0.0.1'], '/sourceIps', strict), { findings: [{ hint: /`vpc`/ }] })
 })
 
-t.test('every finding at once, each at its place', async t => {
+t.test('all findings at once, each with its pointer', async t => {
   t.strictSame(codes(['203.0.113.42', 'x', '10.1.2.3/8', '0.0.0.0/0', '10.0.0.0/12']), [
     'ip-invalid /sourceIps/1',
     'ip-host-bits /sourceIps/2', 'ip-too-wide /sourceIps/2', 'ip-private /sourceIps/2',
@@ -129,7 +129,7 @@ const network = (text: string): string => {
   return `${kind.networkAddressFromCIDR(text).toString()}/${text.split('/')[1]}`
 }
 
-t.test('the merged list holds exactly the addresses of the given one, no one twice, and reads as itself', async t => {
+t.test('the merged list has exactly the addresses of the given list, none twice, and stays the same when it is read again', async t => {
   const lists = fc.array(fc.oneof(v4, v6), { minLength: 1, maxLength: 8 })
   fc.assert(fc.property(lists, fc.array(fc.oneof(fc.ipV4(), fc.ipV6()), { maxLength: 8 }), (texts, probes) => {
     const read = readSourceIps(texts, '/sourceIps', loose)

@@ -1,6 +1,7 @@
 import t from 'tap'
-import { admit, defaultLimits, type Limits } from '../../src/policy/admit.ts'
-import type { WarningCode } from '../../src/policy/warnings.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
+import { normalise } from '../../src/policy/normalise.ts'
+import type { WarningCode } from '../../src/policy/normalise.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
 const now = new Date('2025-07-16T00:30:00Z')
@@ -35,15 +36,15 @@ const cases: [string, PolicyRequest, string[], Partial<Limits>?][] = [
   ['no GetBucketLocation, which the guide has not', { ...readOnly, layout: 'guide' }, ['guide-reads-unbound'], { noBucketLocation: true }]
 ]
 
-t.test('warnings: what is granted and worth a second look', async t => {
+t.test('warnings about what is granted', async t => {
   for (const [name, request, codes, limits] of cases) {
-    const admission = admit(request, { ...defaultLimits, allowAnySource: true, ...limits }, now)
-    if (!admission.ok) {
-      t.fail(name, { findings: admission.findings })
+    const normalised = normalise(request, { ...defaultLimits, allowAnySource: true, ...limits }, now)
+    if (!normalised.ok) {
+      t.fail(name, { findings: normalised.findings })
       continue
     }
-    t.strictSame(admission.warnings.map(warning => warning.code), codes, name)
-    for (const { detail } of admission.warnings) t.match(detail, /^\S.*\.$/, `${name}: a sentence`)
+    t.strictSame(normalised.warnings.map(warning => warning.code), codes, name)
+    for (const { detail } of normalised.warnings) t.match(detail, /^\S.*\.$/, `${name}: a sentence`)
   }
 })
 

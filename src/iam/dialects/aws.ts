@@ -1,5 +1,5 @@
-import { limits } from '../../policy/measure.ts'
-import type { Dialect } from './dialect.ts'
+import { awsSizes } from '../../policy/measure.ts'
+import type { Dialect } from '../../policy/dialect.ts'
 
 /** AWS itself, and what the others are compared with. */
 export const aws: Dialect = {
@@ -7,7 +7,7 @@ export const aws: Dialect = {
   principals: 'users',
   paths: true,
   tagged: true,
-  sizes: limits,
+  sizes: awsSizes,
   policyVersions: true,
   actions: 'any',
   operators: 'any',

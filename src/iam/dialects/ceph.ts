@@ -1,4 +1,4 @@
-import { usualActions, usualConditionKeys, usualOperators, type Dialect } from './dialect.ts'
+import { usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * Ceph RGW. From Squid (19) on: accounts with IAM users and inline policies, as the account's root user (docs.ceph.com,

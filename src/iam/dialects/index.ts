@@ -1,6 +1,6 @@
 import { aws } from './aws.ts'
 import { ceph } from './ceph.ts'
-import type { Dialect, DialectName } from './dialect.ts'
+import type { Dialect, DialectName } from '../../policy/dialect.ts'
 import { localstack } from './localstack.ts'
 import { seaweedfs } from './seaweedfs.ts'
 import { tigris } from './tigris.ts'

@@ -1,5 +1,5 @@
 import { aws } from './aws.ts'
-import type { Dialect } from './dialect.ts'
+import type { Dialect } from '../../policy/dialect.ts'
 
 /**
  * LocalStack 4.14: AWS's calls, nothing enforced, neither policies nor sizes nor secrets. Its GetCallerIdentity takes every key, and

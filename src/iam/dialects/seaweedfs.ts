@@ -1,5 +1,5 @@
 import { completeMultipartUpload } from '../../policy/actions.ts'
-import { usualActions, usualConditionKeys, usualOperators, type Dialect } from './dialect.ts'
+import { usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * SeaweedFS 4.48: the IAM API of `weed s3`, with -s3.iam.readOnly=false and without an STS configuration: with one, another engine

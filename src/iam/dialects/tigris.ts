@@ -1,4 +1,4 @@
-import { usualActions, type Dialect } from './dialect.ts'
+import { usualActions, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * Tigris: no users; a policy attaches to an access key. Sources: tigrisdata/tigris-os-docs, iam/policies (grammar: "IpAddress", dates,
@@ -12,7 +12,7 @@ export const tigris: Dialect = {
   tagged: false,
   sizes: { managed: 6144 },
   policyVersions: false,
-  // GetBucketLocation is not among its actions: admission then asks for none, and says so.
+  // GetBucketLocation is not among its actions: no entry gets it then, and a warning says so.
   actions: new Set(usualActions.filter(action => action !== 's3:GetBucketLocation')),
   operators: new Set([
     'IpAddress', 'NotIpAddress', 'DateEquals', 'DateNotEquals', 'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan',

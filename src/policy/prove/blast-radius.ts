@@ -1,26 +1,24 @@
-import { many, type PolicyDocument } from '../../domain/policy-document.ts'
-import { inWords } from './blast-radius-words.ts'
-import { readInstant } from './conditions/date.ts'
-import { readBlock, writeAddress } from './conditions/ip.ts'
-import { compile, decide, type AccessRequest, type CompiledStatement } from './evaluate.ts'
+import type { PolicyDocument } from '../../domain/policy-document.ts'
+import { readBlock, readInstant, writeAddress } from './conditions.ts'
+import { compile, decide, type CompiledStatement, type IamRequest } from './evaluate.ts'
 import { actionsOn, kindOfResource } from './known-actions.ts'
 
 /**
- * What a thief of a key could do with it: asked of the policy alone, by putting requests to it, from the source that it is
- * bound to and from elsewhere, now and at every instant at which its answer may change.
+ * What a thief of a key could do with it. Found out from the policy alone: requests are tried against it, from its source and from
+ * elsewhere, now and at every instant when the answer may change.
  */
 export interface BlastRadius {
   data: {
     at: string
-    /** What the policy binds requests to; empty when it binds none. */
+    /** The sources from which the policy allows requests; empty: it does not look at the source. */
     source: { key: string, values: string[] }[]
-    /** Condition keys of the requests that were tried; those from elsewhere stand side by side. */
+    /** Condition keys of the requests that were tried. From elsewhere, each request has one of several sets of keys. */
     tried: Record<Place, Record<string, string>[]>
     areas: Area[]
     keys: Key[]
-    /** Look-alikes and neighbours of what is granted, and whether anything at all may be done there from the source. */
+    /** Places with a name similar to a granted one, or next to it: denied when nothing is allowed there, at any time. */
     neighbours: { arn: string, denied: boolean }[]
-    /** How many actions of S3, KMS, IAM and STS are allowed on no area of the policy at any time, of those tried. */
+    /** Of the actions of S3, KMS, IAM and STS that were tried, how many are allowed on no area of the policy at any time. */
     actionsDenied: number
     /** The others. */
     actionsAllowed: string[]
@@ -44,7 +42,10 @@ export type Rights = Record<Right, Open>
 
 export interface Key { arn: string, decrypt: Open, encrypt: Open }
 
-/** When it is open next, or now if `from` is the instant asked about; `until` is null when it never ends. Null: never again. */
+/**
+ * The next period in which something is allowed. `from` is the instant of the theft when it is allowed then; `until` is null when
+ * the period has no end. Null: it is never allowed again.
+ */
 export type Open = { from: string, until: string | null } | null
 
 const rightActions: Record<Right, string> = {
@@ -57,16 +58,16 @@ const unique = <T>(values: Iterable<T>): T[] => [...new Set(values)]
 /** `2025-07-16T01:00:00Z` where nothing is finer than a second. */
 const iso = (epochMs: number): string => new Date(epochMs).toISOString().replace('.000Z', 'Z')
 
-/** Every value that the policy asks of a context key. */
-const asked = (statements: CompiledStatement[], key: string): string[] =>
+/** Every value with which the policy compares a context key. */
+const comparedWith = (statements: CompiledStatement[], key: string): string[] =>
   unique(statements.flatMap(({ tests }) => tests.flatMap(test => test.key === key ? test.values : [])))
 
 const sourceKeys = ['aws:SourceIp', 'aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceVpce']
 
-// RFC 5737 documentation addresses and two well-known ones: one of them lies outside whatever a job is bound to.
+// Addresses of the documentation networks (RFC 5737) and two well-known ones: nearly always one of them is not in the job's source.
 const strangers = ['198.51.100.23', '192.0.2.23', '203.0.113.23', '1.1.1.1', '8.8.8.8']
 
-/** The thief's own address, and, as private addresses are not unique, the same one in a VPC of the thief's. */
+/** The thief's own address; and the job's private address in a VPC of the thief, as private addresses are not unique. */
 const contextsElsewhere = (atSource: Record<string, string>, blocks: string[]): Record<string, string>[] => {
   const ranges = blocks.map(readBlock)
   const stranger = strangers.find(text => {
@@ -78,22 +79,22 @@ const contextsElsewhere = (atSource: Record<string, string>, blocks: string[]): 
   return [{ 'aws:SourceIp': stranger ?? '::' }, ...(throughVpc ? [{ 'aws:VpcSourceIp': '10.0.0.1', ...atSource, ...vpc }] : [])]
 }
 
-/** The place the policy is bound to: of each key that it asks for, the first value. */
+/** A request from the source that the policy allows: the first value of each source key that it tests. */
 const contextAtSource = (statements: CompiledStatement[]): Record<string, string> => Object.fromEntries(sourceKeys.flatMap(name => {
-  const [value] = asked(statements, name.toLowerCase())
+  const [value] = comparedWith(statements, name.toLowerCase())
   if (value === undefined) return []
   if (!name.endsWith('SourceIp')) return [[name, value]]
   const { family, low } = readBlock(value)
   return [[name, writeAddress(family, low)]]
 }))
 
-/** When a request that is right but for its time is allowed from one of the contexts, at an instant and after it. */
-const openings = (statements: CompiledStatement[], request: AccessRequest, contexts: Record<string, string>[], at: number): Open => {
+/** When a request is next allowed from one of the contexts, at an instant or after it. */
+const openings = (statements: CompiledStatement[], request: IamRequest, contexts: Record<string, string>[], at: number): Open => {
   const allowedAt = (instant: number) => contexts.some(context => decide(statements, {
     ...request, context: { 'aws:CurrentTime': new Date(instant).toISOString(), ...request.context, ...context }
   }).allowed)
-  // Between two dates of the policy its answer is one and the same.
-  const turns = asked(statements, 'aws:currenttime').map(readInstant).filter(turn => turn > at).sort((a, b) => a - b)
+  // Between two dates of the policy its answer does not change.
+  const turns = comparedWith(statements, 'aws:currenttime').map(readInstant).filter(turn => turn > at).sort((a, b) => a - b)
   const from = allowedAt(at) ? at : turns.find(turn => allowedAt(turn + 1))
   if (from === undefined) return null
   const until = turns.find(turn => turn > from && !allowedAt(turn + 1))
@@ -105,9 +106,9 @@ const areasOf = (policy: PolicyDocument): { bucket: string, prefix: string, arn:
   const found = new Map<string, { bucket: string, prefix: string, arn: string }>()
   for (const statement of policy.Statement) {
     if (statement.Effect !== 'Allow') continue
-    for (const resource of many(statement.Resource)) {
+    for (const resource of [statement.Resource ?? []].flat()) {
       const [, arn = '', bucket = '', prefix] = /^(arn:[^:]+:s3:::([^/*]+))(?:\/(.*?)\*?)?$/s.exec(resource) ?? []
-      const listed = Object.values(statement.Condition ?? {}).flatMap(keys => many(keys['s3:prefix'])).map(text => text.replace(/\*$/, ''))
+      const listed = Object.values(statement.Condition ?? {}).flatMap(keys => keys['s3:prefix'] ?? []).map(text => text.replace(/\*$/, ''))
       for (const each of prefix === undefined ? listed : [prefix]) if (bucket !== '') found.set(`${bucket}/${each}`, { bucket, prefix: each, arn })
     }
   }
@@ -126,11 +127,11 @@ const neighboursOf = (areas: ReturnType<typeof areasOf>): string[] => {
 const listing = (prefix: string): Record<string, string> => prefix === '' ? {} : { 's3:prefix': prefix }
 
 /** The request for a right on an area: an object below its prefix, or a listing of it. */
-const requestFor = (right: Right, { arn, prefix }: { arn: string, prefix: string }): AccessRequest => right === 'list'
+const requestFor = (right: Right, { arn, prefix }: { arn: string, prefix: string }): IamRequest => right === 'list'
   ? { action: rightActions.list, resource: arn, context: listing(prefix) }
   : { action: rightActions[right], resource: `${arn}/${prefix}object`, context: {} }
 
-const viaS3 = (keyArn: string, action: string): AccessRequest => {
+const viaS3 = (keyArn: string, action: string): IamRequest => {
   const [, partition, , region] = keyArn.split(':')
   return { action, resource: keyArn, context: { 'kms:ViaService': `s3.${region}.amazonaws.com${partition === 'aws-cn' ? '.cn' : ''}` } }
 }
@@ -142,7 +143,7 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
   const allows = statements.filter(({ effect }) => effect === 'Allow')
   const now = at.getTime()
   const atSource = contextAtSource(statements)
-  const blocks = [...asked(statements, 'aws:sourceip'), ...asked(statements, 'aws:vpcsourceip')]
+  const blocks = [...comparedWith(statements, 'aws:sourceip'), ...comparedWith(statements, 'aws:vpcsourceip')]
   const tried = { source: [atSource], elsewhere: thief === undefined ? contextsElsewhere(atSource, blocks) : [thief] }
   const places = areasOf(policy)
 
@@ -154,13 +155,13 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
     openings(statements, { action, resource, context }, [...tried.source, ...tried.elsewhere], 0) !== null
   const actionsAllowed = tryAll.filter(action => places.some(({ arn, prefix }) =>
     [arn, `${arn}/${prefix}object`, '*'].some(resource => ever(action, resource, listing(prefix)))))
-  const keyArns = unique(policy.Statement.flatMap(statement => statement.Effect === 'Allow' ? many(statement.Resource) : [])
+  const keyArns = unique(policy.Statement.flatMap(statement => statement.Effect === 'Allow' ? statement.Resource ?? [] : [])
     .filter(arn => kindOfResource(arn) === 'key'))
 
   return {
     at: iso(now),
     source: sourceKeys.flatMap(key => {
-      const values = asked(statements, key.toLowerCase())
+      const values = comparedWith(statements, key.toLowerCase())
       return values.length === 0 ? [] : [{ key, values }]
     }),
     tried,
@@ -178,12 +179,74 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
   }
 }
 
+// --- in words ---
+
+const listed = (texts: string[]): string => texts.length < 2 ? texts.join('') : `${texts.slice(0, -1).join(', ')} and ${texts.at(-1)}`
+
+const verbs: Record<Right, string> = {
+  read: 'read', list: 'list', write: 'write', delete: 'delete', acl: 'change the ACLs of'
+}
+
+const periodOf = (open: NonNullable<Open>, at: string): string => {
+  const end = open.until === null ? 'without end' : `until ${open.until}`
+  return open.from === at ? `now and ${end}` : `from ${open.from} ${end}`
+}
+
+/** One phrase per period: what is allowed in it, area by area. */
+const deeds = (areas: Area[], place: Place, at: string): string[] => {
+  const byPeriod = new Map<string, Map<string, Right[]>>()
+  for (const area of areas) {
+    for (const right of Object.keys(verbs) as Right[]) {
+      const open = area[place][right]
+      if (open === null) continue
+      const period = periodOf(open, at)
+      const name = `${area.bucket}/${area.prefix}`
+      const areasOfPeriod = byPeriod.get(period) ?? new Map<string, Right[]>()
+      areasOfPeriod.set(name, [...areasOfPeriod.get(name) ?? [], right])
+      byPeriod.set(period, areasOfPeriod)
+    }
+  }
+  return [...byPeriod].map(([period, names]) =>
+    `${period}: ${[...names].map(([name, granted]) => `${listed(granted.map(right => verbs[right]))} ${name}`).join('; ')}`)
+}
+
+/** The data of a blast radius in words, for a reader who does not know IAM. */
+const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRadius['data']): string[] => {
+  const bound = source.map(({ key, values }) => key === 'aws:SourceVpc' || key === 'aws:SourceVpce' ? `through ${listed(values)}` : listed(values)).join(' ')
+  const inside = deeds(areas, 'source', at)
+  const outside = deeds(areas, 'elsewhere', at)
+  const everywhere = inside.join() === outside.join()
+  const sentences = (start: string, phrases: string[]) => phrases.map(phrase => `${start}, ${phrase}.`)
+  const open = keys.filter(key => key.decrypt !== null || key.encrypt !== null)
+  const leaks = neighbours.filter(({ denied }) => !denied)
+  return [
+    ...(inside.length === 0 && outside.length === 0
+      ? ['Nothing, now or later, from anywhere.']
+      : everywhere
+        ? sentences('From anywhere', inside)
+        : [
+            ...(inside.length === 0 ? [`From ${bound}: nothing.`] : sentences(`From ${bound}`, inside)),
+            ...(outside.length === 0 ? [`From outside ${bound}: nothing.`] : sentences(`From outside ${bound}, too`, outside))
+          ]),
+    ...(open.length === 0 ? [] : [`KMS keys, through S3 alone: ${listed(open.map(key => key.arn))}.`]),
+    ...(leaks.length === 0
+      ? neighbours.length === 0 ? [] : [`Never: any other bucket or prefix, such as ${neighbours[0]?.arn.replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, '')}.`]
+      : [`Beside what is listed: ${listed(leaks.map(({ arn }) => arn))}.`]),
+    `Never: any of ${actionsDenied} other actions of S3, KMS, IAM and STS, such as ${listed(neverOf(areas))}.`
+  ]
+}
+
+const neverOf = (areas: Area[]): string[] => {
+  const never = (right: Right) => areas.every(area => area.source[right] === null && area.elsewhere[right] === null)
+  return [...(never('delete') ? ['deleting objects'] : []), ...(never('acl') ? ['changing ACLs'] : []), 'changing bucket policies', 'making access keys']
+}
+
 /**
  * The blast radius of a key that carries this policy, as data and in plain words.
  * @param at the instant at which it is stolen
- * @param source condition keys of the thief's requests, such as `{ 'aws:SourceIp': '198.51.100.7' }`; absent: an address that the
- *   policy does not name
- * @throws UnknownElementError when the policy is one this evaluator does not know
+ * @param source condition keys of the thief's requests, such as `{ 'aws:SourceIp': '198.51.100.7' }`; absent: an address outside
+ *   the policy's source
+ * @throws UnknownElementError when the policy has something that the evaluator does not know
  */
 export const blastRadius = (policy: PolicyDocument, at: Date, source?: Record<string, string>): BlastRadius => {
   const data = measure(policy, at, source)

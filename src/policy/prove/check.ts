@@ -1,10 +1,10 @@
-import { many, type PolicyDocument } from '../../domain/policy-document.ts'
-import { readBlock } from './conditions/ip.ts'
-import { asking, compile, decide, type AccessRequest, type CompiledStatement, type CompiledTest, type Decision } from './evaluate.ts'
+import type { PolicyDocument } from '../../domain/policy-document.ts'
+import { readBlock } from './conditions.ts'
+import { compile, compileRequest, decide, type CompiledStatement, type CompiledTest, type IamRequest, type PolicyDecision } from './evaluate.ts'
 import { kindOfAction } from './known-actions.ts'
-import { UnknownElementError } from './unknown-element.ts'
+import { UnknownElementError } from './wildcard.ts'
 
-/** Would this request be allowed? One of a job, in the words of S3. */
+/** Would the job be allowed to do this? A request to S3, in S3's words. */
 export interface Question {
   /** `s3:PutObject` */
   action: string
@@ -22,15 +22,26 @@ export interface Question {
   at: Date
 }
 
+/** A question that is not one about S3; `field` is the field of the Question that is wrong. */
+export class QuestionError extends Error {
+  override name = 'QuestionError'
+  readonly field: keyof Question
+
+  constructor (message: string, field: keyof Question) {
+    super(message)
+    this.field = field
+  }
+}
+
 export interface Verdict {
   allowed: boolean
-  decision: Decision['kind']
-  /** The statements that decided; `#2` is the second of a policy without Sids. */
+  decision: PolicyDecision['kind']
+  /** The statements that decided. The second statement is `#2` when it has no Sid. */
   statements: { sid: string, effect: 'Allow' | 'Deny' }[]
   because: string
 }
 
-// Service Authorization Reference, Amazon S3: what S3 checks for operations that are not named like their action.
+// Source: Service Authorization Reference, Amazon S3. What S3 checks for operations that have another name than their action.
 const actionOfOperation = new Map(Object.entries({
   headobject: 's3:GetObject',
   headbucket: 's3:ListBucket',
@@ -48,36 +59,36 @@ const actionOfOperation = new Map(Object.entries({
 
 const listings = new Set(['s3:listbucket', 's3:listbucketversions', 's3:listbucketmultipartuploads'])
 
-/** The partition that the policy speaks of. */
+/** The partition of the policy's resources. */
 const partitionOf = (policy: PolicyDocument): string =>
-  policy.Statement.flatMap(statement => many(statement.Resource)).map(arn => /^arn:([^:*]+):/.exec(arn)?.[1]).find(Boolean) ?? 'aws'
+  policy.Statement.flatMap(statement => statement.Resource ?? []).map(arn => /^arn:([^:*]+):/.exec(arn)?.[1]).find(Boolean) ?? 'aws'
 
-/** @throws UnknownElementError with its field, when the question does not make a request to S3 */
+/** @throws QuestionError when the question does not make a request to S3 */
 const resourceOf = ({ action, bucket, key, prefix }: Question, partition: string): string => {
   const kind = kindOfAction(action)
   if (kind === undefined) {
     const instead = actionOfOperation.get(action.replace(/^s3:/i, '').toLowerCase())
-    throw new UnknownElementError(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
+    throw new QuestionError(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
   }
-  if (kind === 'key') throw new UnknownElementError(`${action} is checked against a KMS key, not a bucket`, 'action')
-  if (kind === 'object' && key === undefined) throw new UnknownElementError(`${action} is checked against an object: it needs a key`, 'key')
-  if (kind !== 'object' && key !== undefined) throw new UnknownElementError(`${action} is not checked against an object: it takes no key`, 'key')
-  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new UnknownElementError(`${action} takes no prefix`, 'prefix')
+  if (kind === 'key') throw new QuestionError(`${action} is checked against a KMS key, not a bucket`, 'action')
+  if (kind === 'object' && key === undefined) throw new QuestionError(`${action} is checked against an object: it needs a key`, 'key')
+  if (kind !== 'object' && key !== undefined) throw new QuestionError(`${action} is not checked against an object: it takes no key`, 'key')
+  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new QuestionError(`${action} takes no prefix`, 'prefix')
   if (kind === 'other') return '*'
   return `arn:${partition}:s3:::${bucket}${kind === 'object' ? `/${key}` : ''}`
 }
 
-const readAddress = (field: string, text: string): string => {
+const readAddress = (field: keyof Question, text: string): string => {
   try {
     const { low, high } = readBlock(text)
     if (low === high && !text.includes('/')) return text
   } catch (error) {
     if (!(error instanceof UnknownElementError)) throw error
   }
-  throw new UnknownElementError('not an IP address', field)
+  throw new QuestionError('not an IP address', field)
 }
 
-const requestOf = (question: Question, partition: string): AccessRequest => {
+const requestOf = (question: Question, partition: string): IamRequest => {
   const { prefix, sourceIp, vpcId, vpcEndpointId, vpcSourceIp, at } = question
   return {
     action: question.action,
@@ -97,14 +108,14 @@ const sidOf = ({ sid, index }: { sid: string | undefined, index: number }): stri
 
 const listed = (texts: string[]): string => texts.length < 2 ? texts.join('') : `${texts.slice(0, -1).join(', ')} and ${texts.at(-1)}`
 
-const inWords = ({ operator, name, key, values }: CompiledTest, { context }: AccessRequest): string => {
+const inWords = ({ operator, name, key, values }: CompiledTest, { context }: IamRequest): string => {
   const [, actual] = Object.entries(context).find(([other]) => other.toLowerCase() === key) ?? []
   return `${operator} ${name} ${values.join(', ')} (the request has ${actual === undefined ? 'none' : actual})`
 }
 
-/** The nearest a request came to being allowed. */
-const nearMiss = (statements: CompiledStatement[], request: AccessRequest): string => {
-  const { action, resource, lookup, holds } = asking(request)
+/** Why no statement allows a request: what is missing in the Allows that come nearest. */
+const reasonOfImplicitDeny = (statements: CompiledStatement[], request: IamRequest): string => {
+  const { action, resource, lookup, holds } = compileRequest(request)
   const allows = statements.filter(statement => statement.effect === 'Allow' && statement.action(action))
   if (allows.length === 0) return `No statement allows ${request.action}.`
   const there = allows.filter(statement => statement.resource(resource, lookup))
@@ -115,7 +126,7 @@ const nearMiss = (statements: CompiledStatement[], request: AccessRequest): stri
   }).join(' ')
 }
 
-const verdictOf = (statements: CompiledStatement[], { allowed, statements: decisive }: Decision, request: AccessRequest): string => {
+const reasonOf = (statements: CompiledStatement[], { allowed, statements: decisive }: PolicyDecision, request: IamRequest): string => {
   const said = `${listed(decisive.map(sidOf))} ${allowed ? 'allow' : 'forbid'}${decisive.length === 1 ? 's' : ''} ${request.action} on ${request.resource}`
   if (allowed) return `${said}.`
   const tests = decisive.flatMap(({ index }) => statements[index]?.tests ?? []).map(test => inWords(test, request))
@@ -123,16 +134,17 @@ const verdictOf = (statements: CompiledStatement[], { allowed, statements: decis
 }
 
 /**
- * Whether a policy allows a request of the job, which statements decide, and why in plain words. It asks the policy alone:
+ * Whether a policy allows a request of the job, which statements decide, and why in plain words. It looks at the policy alone:
  * a bucket policy, a permissions boundary or the state of the grant may decide otherwise.
- * @throws UnknownElementError with `field` when the question is not one about S3; without, when the policy is one this evaluator does not know
+ * @throws QuestionError when the question is not one about S3
+ * @throws UnknownElementError when the policy has something that the evaluator does not know
  */
 export const check = (policy: PolicyDocument, question: Question): Verdict => {
   const statements = compile(policy)
   const request = requestOf(question, partitionOf(policy))
   const decision = decide(statements, request)
   const sids = decision.statements.map(sidOf)
-  const because = decision.kind === 'implicit-deny' ? nearMiss(statements, request) : verdictOf(statements, decision, request)
+  const because = decision.kind === 'implicit-deny' ? reasonOfImplicitDeny(statements, request) : reasonOf(statements, decision, request)
   return {
     allowed: decision.allowed,
     decision: decision.kind,

@@ -1,26 +1,25 @@
-import { many, type OneOrMany, type PolicyDocument } from '../../domain/policy-document.ts'
-import { compileTest, type Test } from './conditions/operators.ts'
-import { UnknownElementError } from './unknown-element.ts'
-import { compileResource, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
+import type { PolicyDocument } from '../../domain/policy-document.ts'
+import { compileTest, type Test } from './conditions.ts'
+import { UnknownElementError, compileResource, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
 
-/** A request as IAM sees it. Times of `aws:CurrentTime` are ISO 8601 with a zone, or epoch seconds. */
-export interface AccessRequest {
+/** A request as IAM sees it. `aws:CurrentTime` is ISO 8601 with a zone, or epoch seconds. */
+export interface IamRequest {
   /** `s3:GetObject` */
   action: string
   /** `arn:aws:s3:::bucket/key`; `*` for an action that has no resource. */
   resource: string
-  /** Condition keys and their values; keys in any case. A key that is not here is missing from the request. */
+  /** Condition keys, in upper or lower case, and their values. A key that is not here is missing from the request. */
   context: Record<string, string | string[]>
 }
 
-export interface Decision {
+export interface PolicyDecision {
   allowed: boolean
   kind: 'allow' | 'explicit-deny' | 'implicit-deny'
-  /** The statements that decided, by their place in the document; none decide an implicit deny. */
+  /** The statements that decided, by their index in the document. Empty: no statement applies, an implicit deny. */
   statements: { index: number, sid: string | undefined }[]
 }
 
-/** A statement in parts that can be asked one by one; it applies when every part says yes. */
+/** A statement in parts that are checked one by one; the statement applies when every part does. */
 export interface CompiledStatement {
   index: number
   sid: string | undefined
@@ -45,20 +44,20 @@ export interface CompiledTest {
 const elements = new Set(['Sid', 'Effect', 'Action', 'NotAction', 'Resource', 'NotResource', 'Condition'])
 
 const texts = (value: unknown, element: string): string[] => {
-  const list = many(value as OneOrMany)
+  const list = typeof value === 'string' ? [value] : value
   if (!Array.isArray(list) || list.length === 0 || !list.every(item => typeof item === 'string')) {
     throw new UnknownElementError(`${element} that is not text or a list of it`)
   }
-  return list
+  return list as string[]
 }
 
-/** One of a pair of elements such as Action and NotAction, never both or none. */
+/** A statement has one of Action and NotAction, and one of Resource and NotResource: never both, never neither. */
 const oneOf = (statement: object, element: string, compile: (pattern: string) => Matcher): Matcher => {
   const { [element]: positive, [`Not${element}`]: negative } = statement as Record<string, unknown>
   if ((positive === undefined) === (negative === undefined)) throw new UnknownElementError(`statement without one ${element} or Not${element}`)
   const matchers = texts(positive ?? negative, element).map(compile)
   const inverted = positive === undefined
-  // AWS does not say whether such a statement then covers everything or nothing.
+  // AWS does not say what such a statement covers when the variable has no value: everything or nothing.
   if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) throw new UnknownElementError(`policy variable in Not${element}`)
   return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
 }
@@ -84,7 +83,7 @@ const compileConditions = (condition: unknown): CompiledTest[] => {
 }
 
 /**
- * Reads a policy once, for many questions.
+ * Compiles a policy, so that it can decide on many requests.
  * @throws UnknownElementError for an element, operator or value that this evaluator does not know
  */
 export const compile = (policy: PolicyDocument): CompiledStatement[] => {
@@ -108,8 +107,8 @@ export const compile = (policy: PolicyDocument): CompiledStatement[] => {
 
 type Context = Map<string, readonly string[]>
 
-/** The request's context by lower-case key; keys that differ in case only are one key given twice. */
-const fold = (context: AccessRequest['context']): Context => {
+/** The request's context by key in lower case; two keys that differ only in case are the same key, given twice. */
+const fold = (context: IamRequest['context']): Context => {
   const folded: Context = new Map()
   for (const [name, value] of Object.entries(context)) {
     const key = name.toLowerCase()
@@ -119,8 +118,8 @@ const fold = (context: AccessRequest['context']): Context => {
   return folded
 }
 
-/** A request in the form in which statements are asked. */
-export interface Asking {
+/** A request in the form that compiled statements take. */
+interface CompiledRequest {
   action: string
   resource: string
   lookup: Lookup
@@ -129,7 +128,7 @@ export interface Asking {
 }
 
 /** @throws UnknownElementError when a context key is given twice; `holds`, when an operator cannot read the request's value */
-export const asking = ({ action, resource, context }: AccessRequest): Asking => {
+export const compileRequest = ({ action, resource, context }: IamRequest): CompiledRequest => {
   const folded = fold(context)
   const lookup: Lookup = name => {
     const [value, another] = folded.get(name.toLowerCase()) ?? []
@@ -139,11 +138,11 @@ export const asking = ({ action, resource, context }: AccessRequest): Asking => 
 }
 
 /**
- * What compiled statements say to a request: an explicit Deny wins, then an Allow, else the request is denied implicitly.
- * @throws UnknownElementError when a value of the request's context is not what an operator can read
+ * What compiled statements decide on a request: an explicit Deny wins, then an Allow, else the request is denied implicitly.
+ * @throws UnknownElementError when an operator cannot read a value of the request's context
  */
-export const decide = (statements: CompiledStatement[], request: AccessRequest): Decision => {
-  const { action, resource, lookup, holds } = asking(request)
+export const decide = (statements: CompiledStatement[], request: IamRequest): PolicyDecision => {
+  const { action, resource, lookup, holds } = compileRequest(request)
   const applies = statements.filter(statement =>
     statement.action(action) && statement.resource(resource, lookup) && statement.tests.every(holds))
   const decisive = (effect: 'Allow' | 'Deny') =>
@@ -157,8 +156,8 @@ export const decide = (statements: CompiledStatement[], request: AccessRequest):
 }
 
 /**
- * Whether an identity policy, alone, allows a request, and which statements say so.
+ * Whether an identity policy alone allows a request, and which statements decide.
  * Source: IAM User Guide, "Policy evaluation logic".
- * @throws UnknownElementError for anything in policy or request that this evaluator does not know: never a pass
+ * @throws UnknownElementError for anything in policy or request that this evaluator does not know; it never allows what it does not know
  */
-export const evaluate = (policy: PolicyDocument, request: AccessRequest): Decision => decide(compile(policy), request)
+export const evaluate = (policy: PolicyDocument, request: IamRequest): PolicyDecision => decide(compile(policy), request)

@@ -1,20 +1,18 @@
 import ipaddr from 'ipaddr.js'
 import type { AccessSpec, Entry, Partition } from '../../domain/access-spec.ts'
-import type { AccessRequest } from './evaluate.ts'
+import type { IamRequest } from './evaluate.ts'
 
-/**
- * What was asked, as a question about single requests: said from the admitted request alone, in other words than the
- * renderer's, and with none of its code. Where the two differ, the policy is wrong and nothing is issued.
+/*
+ * What a policy must allow and deny, request by request. It is made from the spec alone, in other terms than the renderer's and
+ * with none of its code. Where the two differ, the policy is wrong and nothing is issued.
  */
 
-/** One thing the job asked to be able to do: a request is this wish when action, resource and every context key agree. */
-export interface Wish {
-  /** The request field it comes from. */
-  pointer: string
+/** Requests that a policy must allow, or must deny: those whose action, resource and context keys all match. */
+export interface Requirement {
   /** @param name in lower case */
   action: (name: string) => boolean
   resource: (arn: string) => boolean
-  /** By condition key in lower case; a key that is not here does not matter. */
+  /** By condition key in lower case; any value of another key matches. */
   context: Record<string, ContextTest>
 }
 
@@ -34,7 +32,7 @@ const objectActions = {
 const writes = ({ level }: Entry) => level !== 'read'
 const reads = ({ level }: Entry) => level !== 'write'
 
-/** The guide lets a job read where it writes, and lets it write object ACLs. */
+/** In the guide's layout a job can also read where it writes, and set ACLs there. */
 const objectActionsOf = (entry: Entry, guide: boolean): string[] => [
   ...(reads(entry) || guide ? objectActions.read : []),
   ...(writes(entry) ? objectActions.write : []),
@@ -42,7 +40,7 @@ const objectActionsOf = (entry: Entry, guide: boolean): string[] => [
   ...(entry.delete ? ['s3:DeleteObject'] : [])
 ]
 
-/** ISO 8601 or epoch seconds, as epoch milliseconds; NaN for no instant, which lies in no window. */
+/** ISO 8601 or epoch seconds, as epoch milliseconds; NaN when it is no instant, so that it is in no window. */
 const instant = (text = ''): number => /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : Date.parse(text)
 
 const during = (start: number, startIncluded: boolean, end: number): ContextTest => value => {
@@ -50,7 +48,7 @@ const during = (start: number, startIncluded: boolean, end: number): ContextTest
   return (startIncluded ? at >= start : at > start) && at < end
 }
 
-/** Start inclusive, end exclusive; strict at both ends in the guide. What may write lasts through the output grace. */
+/** The start is inclusive, but exclusive in the guide's layout; the end is exclusive. Writing ends after the output grace. */
 const windowsOf = ({ window, layout }: AccessSpec): { reading: ContextTest, writing: ContextTest } => {
   const until = (end: string) => during(Date.parse(window.notBefore), layout !== 'guide', Date.parse(end))
   return { reading: until(window.notAfter), writing: until(window.outputNotAfter) }
@@ -77,36 +75,33 @@ const sourceOf = ({ source }: AccessSpec): Record<string, ContextTest> => {
   }
 }
 
-/** KMS sees S3 calling on the job's behalf; only through S3 in the key's own region. */
+/** S3 calls KMS for the job. The key is used through S3 of the key's own region alone. */
 const viaS3 = (keyArn: string, partition: Partition): string =>
   `s3.${keyArn.split(':')[3] ?? ''}.amazonaws.com${partition === 'aws-cn' ? '.cn' : ''}`
 
-/** What all entries share. */
+/** What all entries have in common. */
 interface Bounds { windows: ReturnType<typeof windowsOf>, source: Record<string, ContextTest> }
 
 const boundsOf = (spec: AccessSpec): Bounds => ({ windows: windowsOf(spec), source: sourceOf(spec) })
 
-const wishesOf = (spec: AccessSpec, entry: Entry, { windows, source }: Bounds): Wish[] => {
+const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, source }: Bounds): Requirement[] => {
   const guide = spec.layout === 'guide'
   const bucketArn = `arn:${spec.partition}:s3:::${entry.bucket}`
-  const { pointer } = entry
-  // The guide leaves what is only read open at all times and from everywhere.
+  // In the guide's layout, what is only read is open at all times and from everywhere.
   const bound = !guide || writes(entry)
   const time: Record<string, ContextTest> = bound ? { 'aws:currenttime': writes(entry) ? windows.writing : windows.reading } : {}
   const context = { ...time, ...(bound && source) }
   const onBucket = (arn: string) => arn === bucketArn
 
-  const wishes: Wish[] = [{
-    pointer,
+  const required: Requirement[] = [{
     action: named(...objectActionsOf(entry, guide)),
     resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
     context
   }]
-  if (!guide && !spec.noBucketLocation) wishes.push({ pointer, action: named('s3:GetBucketLocation'), resource: onBucket, context })
+  if (!guide && !spec.noBucketLocation) required.push({ action: named('s3:GetBucketLocation'), resource: onBucket, context })
   if (guide || entry.list) {
     const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
-    wishes.push({
-      pointer,
+    required.push({
       action: named('s3:ListBucket'),
       resource: onBucket,
       context: entry.prefix === '' ? context : { ...context, 's3:prefix': below }
@@ -114,47 +109,46 @@ const wishesOf = (spec: AccessSpec, entry: Entry, { windows, source }: Bounds): 
   }
   for (const keyArn of entry.kmsKeyArns) {
     const via = viaS3(keyArn, spec.partition)
-    wishes.push({
-      pointer,
+    required.push({
       action: writes(entry) ? named('kms:Decrypt', 'kms:GenerateDataKey') : named('kms:Decrypt'),
       resource: arn => arn === keyArn,
-      // Whatever the source: AWS's pages disagree on what KMS sees as the caller's address when S3 calls it.
+      // Without the source: AWS's pages contradict each other about the source address that KMS sees when S3 calls it.
       context: { ...time, 'kms:viaservice': value => value === via }
     })
   }
-  return wishes
+  return required
 }
 
-export const wishes = (spec: AccessSpec): Wish[] => {
+/** Everything that the policy must allow; it must allow nothing else. */
+export const requiredAllows = (spec: AccessSpec): Requirement[] => {
   const bounds = boundsOf(spec)
-  return spec.entries.flatMap(entry => wishesOf(spec, entry, bounds))
+  return spec.entries.flatMap(entry => requiredAllowsOf(spec, entry, bounds))
 }
 
-/** As intends(), for many requests. */
-export const intention = (spec: AccessSpec): (request: AccessRequest) => boolean => {
-  const wanted = wishes(spec)
+/** intends() for many requests. */
+export const intention = (spec: AccessSpec): (request: IamRequest) => boolean => {
+  const required = requiredAllows(spec)
   return request => {
     const action = request.action.toLowerCase()
     const context = new Map(Object.entries(request.context).map(([key, value]) =>
       [key.toLowerCase(), typeof value === 'string' ? value : value.length === 1 ? value[0] : undefined]))
-    return wanted.some(wish => wish.action(action) && wish.resource(request.resource) &&
-      Object.entries(wish.context).every(([key, test]) => test(context.get(key))))
+    return required.some(allow => allow.action(action) && allow.resource(request.resource) &&
+      Object.entries(allow.context).every(([key, test]) => test(context.get(key))))
   }
 }
 
-/** Whether the job asked to be able to do this. A key with several values counts as none: S3 sends one. */
-export const intends = (spec: AccessSpec, request: AccessRequest): boolean => intention(spec)(request)
+/** Whether the policy must allow this request. A context key with several values counts as missing: S3 sends one value. */
+export const intends = (spec: AccessSpec, request: IamRequest): boolean => intention(spec)(request)
 
 /**
- * What the `guarded` layout must deny explicitly, so that no bucket policy can allow it either: S3 before the start, after
- * the last end, and from any other source. Empty in other layouts.
+ * What the policy must deny explicitly, so that no bucket policy can allow it: in the `guarded` layout, every action of S3 before
+ * the start, after the last end, and from any other source. Empty in the other layouts.
  */
-export const bars = (spec: AccessSpec): Wish[] => {
+export const requiredDenies = (spec: AccessSpec): Requirement[] => {
   if (spec.layout !== 'guarded') return []
   const { windows, source } = boundsOf(spec)
   const open = spec.entries.some(writes) ? windows.writing : windows.reading
   return Object.entries({ 'aws:currenttime': open, ...source }).map(([key, test]) => ({
-    pointer: '',
     action: name => name.startsWith('s3:'),
     resource: () => true,
     context: { [key]: value => !test(value) }

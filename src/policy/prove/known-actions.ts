@@ -1,8 +1,8 @@
 /**
- * Every action of S3 and KMS, by what it is checked against; and a few of other services, which no job policy may reach.
- * The prover tries all of them, so that nothing rides along unseen.
- * Source: Service Authorization Reference, "Actions, resources, and condition keys" for Amazon S3 and for AWS KMS; a test holds
- * the list against the published data.
+ * What an action is checked against: every action of S3 and KMS, and a few of other services, which no job's policy may allow.
+ * The prover tries them all, so that no policy allows one of them unseen.
+ * Source: Service Authorization Reference, "Actions, resources, and condition keys" for Amazon S3 and for AWS KMS; a test
+ * compares the list with the published data.
  */
 export type ResourceKind = 'bucket' | 'object' | 'key' | 'other'
 
@@ -80,5 +80,5 @@ export const kindOfResource = (arn: string): ResourceKind => {
   return 'other'
 }
 
-/** Not an action of any service, though the guide grants it: S3 checks s3:PutObject when an upload is completed. */
+/** The guide grants it, though it is not an action of any service: S3 checks s3:PutObject when an upload is completed. */
 export const guideOnlyAction = 's3:CompleteMultipartUpload'

@@ -1,21 +1,20 @@
 import type { AccessSpec } from '../../domain/access-spec.ts'
-import { many, type PolicyDocument } from '../../domain/policy-document.ts'
-import { readInstant } from './conditions/date.ts'
-import { lastOf, readBlock, writeAddress, type Block } from './conditions/ip.ts'
+import type { PolicyDocument } from '../../domain/policy-document.ts'
+import { lastOf, readBlock, readInstant, writeAddress, type Block } from './conditions.ts'
 import { kindOfResource, type ResourceKind } from './known-actions.ts'
 
-/**
- * The values that a request is built from: for each dimension, the boundaries that the policy or the admitted request draws
- * there, and what lies on both sides of each. A shape that shape.ts lets through draws no other boundary, so every
- * request there is falls together with one made of these.
+/*
+ * The values of which the prover builds its requests. For each dimension: the boundaries that policy or spec have there, and the
+ * values on both sides of each. A policy that is provable (validate.ts) has no other boundary, so every possible request is
+ * decided like one of these.
  */
 
-/** A character that no policy can contain (IAM takes U+0020 to U+00FF): text with it continues no literal of the policy. */
+/** A character that no policy can contain (IAM takes U+0020 to U+00FF), so that text with it is in no literal of the policy. */
 const more = '…'
 
 const unique = <T>(values: Iterable<T>): T[] => [...new Set(values)]
 
-/** Literals of a policy, without a `*` at their end, and the texts next to each. */
+/** Literals of a policy, without the `*` at their end, and the texts next to each. */
 const aroundText = (literals: string[]): string[] => unique(literals.flatMap(literal => {
   const shorter = literal.slice(0, -1)
   return [literal, literal + more, shorter, shorter + more, literal + literal.slice(-1), literal.toUpperCase()]
@@ -23,23 +22,23 @@ const aroundText = (literals: string[]): string[] => unique(literals.flatMap(lit
 
 const withoutStar = (pattern: string) => pattern.replace(/\*$/, '')
 
-/** Every value that the policy asks of a context key (lower case). */
-const asked = (policy: PolicyDocument, key: string): string[] => policy.Statement.flatMap(({ Condition = {} }) =>
-  Object.values(Condition).flatMap(keys => Object.entries(keys).flatMap(([name, value]) => name.toLowerCase() === key ? many(value) : [])))
+/** Every value with which the policy compares a context key (lower case). */
+const comparedWith = (policy: PolicyDocument, key: string): string[] => policy.Statement.flatMap(({ Condition = {} }) =>
+  Object.values(Condition).flatMap(keys => Object.entries(keys).flatMap(([name, value]) => name.toLowerCase() === key ? value : [])))
 
 const instants = (policy: PolicyDocument, { window }: AccessSpec): string[] => {
-  const bounds = [window.notBefore, window.notAfter, window.outputNotAfter, ...asked(policy, 'aws:currenttime')].map(readInstant)
+  const bounds = [window.notBefore, window.notAfter, window.outputNotAfter, ...comparedWith(policy, 'aws:currenttime')].map(readInstant)
   const start = Date.parse(window.notBefore)
   const middle = start + (Date.parse(window.notAfter) - start) / 2
   const around = bounds.flatMap(at => [at, at - 1000, at - 1, at + 1, at + 1000])
   return unique([middle, ...around, 0, Date.UTC(2999, 0)]).map(at => new Date(at).toISOString())
 }
 
-/** IPv4 as IPv6 writes it; no policy of IPv4 blocks covers it. */
+/** The IPv4-mapped IPv6 address, which no IPv4 block of a policy covers. */
 const mapped = ({ family, low }: Block): string[] => family === 4 ? [`::ffff:${writeAddress(4, low)}`] : []
 
 const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string): string[] => {
-  const blocks = [...(source.kind === 'any' ? [] : source.cidrs), ...asked(policy, key)].map(readBlock)
+  const blocks = [...(source.kind === 'any' ? [] : source.cidrs), ...comparedWith(policy, key)].map(readBlock)
   const around = blocks.flatMap(block => [block.low, block.high, block.low - 1n, block.high + 1n]
     .filter(number => number >= 0n && number <= lastOf(block.family))
     .map(number => writeAddress(block.family, number)))
@@ -50,16 +49,16 @@ const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string):
 export type Values = (string | undefined)[]
 
 /**
- * By context key, in lower case: the values to try, plain ones first, so that a counterexample reads plainly. A key that
- * neither the policy nor a wish asks for decides nothing; `asks` tells.
+ * By context key in lower case: the values to try, simple ones first, so that a counterexample is easy to read.
+ * @param isTested whether policy or spec test a key; the others change no decision and are left out
  */
-export const contextValues = (policy: PolicyDocument, spec: AccessSpec, asks: (key: string) => boolean): Map<string, Values> => {
+export const contextValues = (policy: PolicyDocument, spec: AccessSpec, isTested: (key: string) => boolean): Map<string, Values> => {
   const { source, entries, partition } = spec
   const vpcs = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   const regions = entries.flatMap(entry => entry.kmsKeyArns.map(arn => arn.split(':')[3] ?? ''))
   const services = unique(regions).flatMap(region => ['s3', 'ec2', 's3-outposts'].map(service => `${service}.${region}.amazonaws.com`))
   const text = (key: string, wanted: string[]): Values =>
-    [...aroundText(unique([...wanted, ...asked(policy, key).map(withoutStar), ...asked(policy, key)])), undefined]
+    [...aroundText(unique([...wanted, ...comparedWith(policy, key).map(withoutStar), ...comparedWith(policy, key)])), undefined]
 
   const dimensions: Record<string, () => Values> = {
     // AWS sends the time with every request.
@@ -71,7 +70,7 @@ export const contextValues = (policy: PolicyDocument, spec: AccessSpec, asks: (k
     's3:prefix': () => text('s3:prefix', entries.map(entry => entry.prefix)),
     'kms:viaservice': () => text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)
   }
-  return new Map(Object.entries(dimensions).flatMap(([key, values]): [string, Values][] => asks(key) ? [[key, values()]] : []))
+  return new Map(Object.entries(dimensions).flatMap(([key, values]): [string, Values][] => isTested(key) ? [[key, values()]] : []))
 }
 
 const lookAlikes = (bucket: string): string[] => [
@@ -79,23 +78,23 @@ const lookAlikes = (bucket: string): string[] => [
   bucket.toUpperCase()
 ]
 
-/** What a key or a list prefix near `runs/42/` may look like. */
+/** Object keys and list prefixes that resemble a prefix such as `runs/42/`. */
 const nearPrefix = (prefix: string): string[] => {
   const folder = prefix.slice(0, -1)
   const parent = folder.slice(0, folder.lastIndexOf('/') + 1)
   return [`${prefix}a`, prefix, folder, `${folder}x/a`, parent, `${parent}a`, `${prefix}${prefix}a`, `x/${prefix}a`, prefix.toUpperCase(), `/${prefix}a`]
 }
 
-/** Resources of each kind: requested ones, their neighbours, and both sides of every pattern in the policy. */
+/** Resources of each kind: those of the spec, their neighbours, and both sides of every pattern in the policy. */
 export const resources = (policy: PolicyDocument, { entries, partition }: AccessSpec): Record<ResourceKind, string[]> => {
   const buckets = unique(entries.map(entry => entry.bucket))
   const inBucket = (bucket: string) => unique(['a', '', ...entries.filter(entry => entry.bucket === bucket).flatMap(({ prefix }) => nearPrefix(prefix))])
   const arn = (bucket: string) => `arn:${partition}:s3:::${bucket}`
   const otherPartition = partition === 'aws' ? 'aws-cn' : 'aws'
   const keys = unique(entries.flatMap(entry => entry.kmsKeyArns))
-  // Where a pattern of the policy or a place that was asked for begins and ends.
+  // Where the patterns of the policy and the places of the spec begin and end.
   const literals = unique([
-    ...policy.Statement.flatMap(statement => [...many(statement.Resource), ...many(statement.NotResource)]).map(withoutStar),
+    ...policy.Statement.flatMap(statement => [statement.Resource ?? [], statement.NotResource ?? []].flat(2)).map(withoutStar),
     ...entries.flatMap(({ bucket, prefix }) => [arn(bucket), `${arn(bucket)}/${prefix}`])
   ])
 

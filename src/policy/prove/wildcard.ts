@@ -1,18 +1,24 @@
-import { UnknownElementError } from './unknown-element.ts'
-
-/**
+/*
  * The text patterns of IAM: `*` any run of characters, `?` one character, `${*}` `${?}` `${$}` those characters
  * themselves, `${key}` and `${key, 'default'}` a value of the request's context.
  * Source: IAM User Guide, "IAM policy elements: Variables and tags" and "String condition operators".
  */
 
-/** Value of a single-valued context key, undefined when the request has none or several. */
+/**
+ * The evaluator does not know or cannot read something in a policy or a request. It never guesses: the prover then calls the
+ * policy unproven.
+ */
+export class UnknownElementError extends Error {
+  override name = 'UnknownElementError'
+}
+
+/** The value of a context key; undefined when the request has none or several. */
 export type Lookup = (key: string) => string | undefined
 
-/** Whether a text fits a compiled pattern; `lookup` serves the pattern's variables. */
+/** Whether a text matches a compiled pattern; `lookup` gives the values of the pattern's variables. */
 export type Matcher = (text: string, lookup: Lookup) => boolean
 
-/** A wildcard takes one character or any run of them; a bounded one takes no colon. */
+/** A wildcard matches one character or any run of characters; a bounded one matches no colon. */
 interface Wildcard { run: boolean, bounded: boolean }
 interface Variable { variable: string, otherwise: string | undefined }
 /** Literal text is a plain string. */
@@ -26,7 +32,7 @@ const everything: Wildcard = { run: true, bounded: false }
 const variable = /^\s*([^,\s']+)\s*(?:,\s*'([^']*)'\s*)?$/
 
 /**
- * `wildcardAt` says what `*` or `?` at an index of the pattern is; undefined when it is a literal character.
+ * @param wildcardAt what the `*` or `?` at an index of the pattern is; undefined when it is a literal character
  * @throws UnknownElementError at a `${…}` that is not closed or not a variable
  */
 const tokenize = (pattern: string, wildcardAt: (index: number) => Wildcard | undefined): Token[] => {
@@ -58,7 +64,7 @@ const tokenize = (pattern: string, wildcardAt: (index: number) => Wildcard | und
   return tokens
 }
 
-/** Variables become literals; undefined when one has no value, for then the pattern matches nothing. */
+/** Variables become literals. Undefined when a variable has no value: then the pattern matches nothing. */
 const resolve = (tokens: Token[], lookup: Lookup): (string | Wildcard)[] | undefined => {
   const resolved: (string | Wildcard)[] = []
   for (const token of tokens) {
@@ -74,8 +80,8 @@ const resolve = (tokens: Token[], lookup: Lookup): (string | Wildcard)[] | undef
 }
 
 /**
- * All ways through the pattern side by side: reached[i] says that the text so far fits the first i units.
- * Length of text times length of pattern at worst, whatever the pattern; no regular expression is involved.
+ * Follows all ways through the pattern at the same time: reached[i] says that the text so far matches the first i units.
+ * At worst this takes the length of the text times that of the pattern; a regular expression could take exponential time.
  */
 const matchUnits = (units: (string | Wildcard)[], text: string): boolean => {
   const skipRuns = (reached: boolean[]) => {
@@ -105,7 +111,7 @@ const matchUnits = (units: (string | Wildcard)[], text: string): boolean => {
   return reached[units.length] === true
 }
 
-/** What is literal, or literal up to a `*` at the end, needs no search. */
+/** A literal, and a literal with a `*` at its end, are compared directly. */
 const matcherOf = (tokens: (string | Wildcard)[], fold: Fold): (text: string) => boolean => {
   const [first, second] = tokens
   if (first === undefined) return text => text === ''
@@ -141,8 +147,8 @@ export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>
   matcher(tokenize(pattern, () => undefined), ignoreCase ? lower : exactly)
 
 /**
- * A Resource: in the first five parts of the ARN a wildcard stays within its part, but a `*` that ends a part may run on
- * over the colon; in the last part it takes anything. Case counts.
+ * A Resource: in the first five parts of the ARN a wildcard matches within its part, but a `*` at the end of a part also matches
+ * beyond the colon; in the last part it matches anything. Case counts.
  * Source: IAM User Guide, "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
  * @throws UnknownElementError when it cannot be read
  */
@@ -171,7 +177,7 @@ export const compileArn = (pattern: string): Matcher => {
   }
 }
 
-/** Six parts, of which the last keeps its colons. Undefined when it is no ARN. */
+/** The six parts; the last one may have colons. Undefined when it is not an ARN. */
 const splitArn = (arn: string): string[] | undefined => {
   const parts = arn.split(':')
   if (parts.length < 6 || parts[0] !== 'arn') return undefined

@@ -59,7 +59,7 @@ t.test('in words', async t => {
   t.match(blastRadius(vpc, within).words[0], /^From 10\.0\.12\.0\/24 through vpc-0123456789abcdef0 through vpce-0123456789abcdef0 and vpce-0123456789abcdef1, now/)
 })
 
-t.test('the guide leaves its reads open to everyone, without end, and says so', async t => {
+t.test('the guide’s reads are open from everywhere, without end, and the words say so', async t => {
   const { data, words } = blastRadius(guide, over)
   t.match(data.areas[0]?.elsewhere, { read: { from: '2025-07-16T05:00:00Z', until: null }, write: null })
   t.match(data.areas[2], { bucket: 'acmeco-finetuned-models', source: { write: null }, elsewhere: { write: null } })
@@ -84,7 +84,7 @@ t.test('a thief whose address is known', async t => {
   t.match(elsewhere({ 'aws:SourceIp': '203.0.113.42' }), { until: '2025-07-16T04:00:00Z' }, 'a thief on the job’s own machine has its access')
 })
 
-t.test('the stranger lies outside whatever the job is bound to', async t => {
+t.test('the thief’s address is outside the job’s source', async t => {
   const bound = (...cidrs: string[]) => JSON.parse(JSON.stringify(guarded).replace('"203.0.113.42/32"', JSON.stringify(cidrs)))
   for (const cidrs of [['198.51.100.0/24'], ['198.51.100.0/24', '192.0.2.0/24'], ['128.0.0.0/1', '2001:db8::/32'], ['0.0.0.0/1', '128.0.0.0/1']]) {
     const { data } = blastRadius(bound(...cidrs), within)
@@ -94,12 +94,12 @@ t.test('the stranger lies outside whatever the job is bound to', async t => {
   t.equal(blastRadius(bound('2001:db8::/32'), within).data.tried.elsewhere[0]?.['aws:SourceIp'], '198.51.100.23', 'of the other family is outside')
 })
 
-t.test('a key that can only decrypt is told of', async t => {
+t.test('a key that can only decrypt is listed', async t => {
   t.match(blastRadius(everywhere, within).words.join('\n'), /KMS keys, through S3 alone: arn:aws:kms:eu-west-1\S+ and arn:aws:kms:us-east-2/)
   t.notMatch(blastRadius(everywhere, over).words.join('\n'), /KMS keys/)
 })
 
-t.test('a policy that leaks says so', async t => {
+t.test('the words say when a policy leaks', async t => {
   const leak = { ...guarded, Statement: [...guarded.Statement, { Effect: 'Allow' as const, Action: 's3:PutObject', Resource: 'arn:aws-cn:s3:::datasets-backup/*' }] }
   const { data } = blastRadius(leak, within)
   t.ok(data.areas.some(({ bucket, source }) => bucket === 'datasets-backup' && source.write !== null), 'as an area')
@@ -108,7 +108,7 @@ t.test('a policy that leaks says so', async t => {
   t.match(blastRadius(wide, within).words.join('\n'), /Beside what is listed: /)
 })
 
-t.test('it never says more or less than the evaluator', async t => {
+t.test('it agrees with the evaluator', async t => {
   for (const { name, policy } of examples) {
     for (const at of [before, within, grace, over]) {
       const { data } = blastRadius(policy, at)

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { check, type Question } from '../../../src/policy/prove/check.ts'
-import { UnknownElementError } from '../../../src/policy/prove/unknown-element.ts'
+import { QuestionError, check, type Question } from '../../../src/policy/prove/check.ts'
+import { UnknownElementError } from '../../../src/policy/prove/wildcard.ts'
 import { examples } from './examples.ts'
 
 const policyOf = (name: string) => {
@@ -43,7 +43,7 @@ t.test('denied, and why', async t => {
   for (const [name, ask, because] of table) t.same(ask(), { allowed: false, decision: 'implicit-deny', statements: [], because }, name)
 })
 
-t.test('an explicit Deny names itself; the partition is the policy’s', async t => {
+t.test('an explicit Deny is named; the partition is the policy’s', async t => {
   t.same(check(guarded, { action: 's3:PutObject', bucket: 'runs', key: '42/a', sourceIp: '198.51.100.7', at: new Date('2025-07-16T05:00:00Z') }), {
     allowed: false,
     decision: 'explicit-deny',
@@ -60,7 +60,7 @@ t.test('through a VPC endpoint', async t => {
   for (const change of [{ vpcId: 'vpc-1' }, { vpcEndpointId: 'vpce-1' }, { vpcSourceIp: '10.0.13.7' }]) t.equal(check(vpc, { ...read, ...change }).allowed, false)
 })
 
-t.test('questions that make no request are refused with their field', async t => {
+t.test('a question that is not about a request to S3 is refused, with its field', async t => {
   const { key, ...noKey } = write
   const table: [string, Question, RegExp][] = [
     ['action', { ...write, action: 's3:CompleteMultipartUpload' }, /not an IAM action: for that operation S3 checks s3:PutObject/],
@@ -78,9 +78,9 @@ t.test('questions that make no request are refused with their field', async t =>
   for (const [field, question, message] of table) {
     try {
       check(guide, question)
-      t.fail(`${field} is taken`)
+      t.fail(`${field} is accepted`)
     } catch (error) {
-      if (!(error instanceof UnknownElementError)) throw error
+      if (!(error instanceof QuestionError)) throw error
       t.equal(error.field, field, `${field}: ${error.message}`)
       t.match(error.message, message)
     }

@@ -1,18 +1,18 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
 import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
-import { UnknownElementError } from '../../../src/policy/prove/unknown-element.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
+import { UnknownElementError } from '../../../src/policy/prove/wildcard.ts'
 
 const policy = (...statements: object[]): PolicyDocument => ({
   Version: '2012-10-17',
   Statement: statements.map(statement => ({ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', ...statement })) as Statement[]
 })
 
-const request = (changes: Partial<AccessRequest> = {}): AccessRequest =>
+const request = (changes: Partial<IamRequest> = {}): IamRequest =>
   ({ action: 's3:GetObject', resource: 'arn:aws:s3:::data/runs/42/a.bin', context: {}, ...changes })
 
-const allows = (statement: object, changes: Partial<AccessRequest> = {}) => evaluate(policy(statement), request(changes)).allowed
+const allows = (statement: object, changes: Partial<IamRequest> = {}) => evaluate(policy(statement), request(changes)).allowed
 
 t.test('an explicit Deny wins, then an Allow, else nothing', async t => {
   const deny = { Sid: 'No', Effect: 'Deny' }
@@ -23,7 +23,7 @@ t.test('an explicit Deny wins, then an Allow, else nothing', async t => {
   t.same(evaluate(policy({ Action: 's3:PutObject' }), request()), { allowed: false, kind: 'implicit-deny', statements: [] })
 })
 
-t.test('actions fold case and take wildcards', async t => {
+t.test('actions ignore case and may have wildcards', async t => {
   const table: [string | string[], boolean][] = [
     ['s3:GetObject', true], ['S3:getobject', true], ['s3:Get*', true], ['s3:Get?bject', true], ['*', true], ['s3:*', true],
     ['s3:GetObject?', false], ['s3:GetObjectAcl', false], ['s3:Get', false], [['s3:PutObject', 's3:GetObject'], true]
@@ -84,7 +84,7 @@ const word = 'aws:UserAgent'
 const noon = '2025-07-16T12:00:00Z'
 
 t.test('conditions', async t => {
-  const table: [ConditionBlock, AccessRequest['context'], boolean][] = [
+  const table: [ConditionBlock, IamRequest['context'], boolean][] = [
     // dates
     [{ DateLessThan: { [time]: noon } }, { [time]: '2025-07-16T11:59:59.999Z' }, true],
     [{ DateLessThan: { [time]: noon } }, { [time]: noon }, false],
@@ -171,7 +171,7 @@ t.test('conditions', async t => {
   }
 })
 
-t.test('what it does not know is never a pass', async t => {
+t.test('what it does not know is never allowed', async t => {
   const statements: [string, object][] = [
     ['operator', { Condition: { StringMatches: { [word]: 'a' } } }],
     ['operator in another case', { Condition: { stringequals: { [word]: 'a' } } }],
@@ -210,7 +210,7 @@ t.test('what it does not know is never a pass', async t => {
   for (const [name, statement] of statements) t.throws(() => allows(statement), UnknownElementError, name)
   t.throws(() => evaluate({ ...policy({}), Version: '2008-10-17' } as unknown as PolicyDocument, request()), UnknownElementError, 'Version')
   t.throws(() => evaluate({ Version: '2012-10-17', Statement: {} } as unknown as PolicyDocument, request()), UnknownElementError, 'Statement')
-  const requests: [string, ConditionBlock, AccessRequest['context']][] = [
+  const requests: [string, ConditionBlock, IamRequest['context']][] = [
     ['instant', { DateLessThan: { [time]: noon } }, { [time]: 'now' }],
     ['address', { IpAddress: { [ip]: '10.0.0.0/8' } }, { [ip]: 'localhost' }],
     ['several values of one', { StringEquals: { [word]: 'a' } }, { [word]: ['a', 'b'] }],
@@ -219,7 +219,7 @@ t.test('what it does not know is never a pass', async t => {
   for (const [name, Condition, context] of requests) t.throws(() => allows({ Condition }, { context }), UnknownElementError, name)
 })
 
-t.test('a hostile pattern costs no more than its length times the text', async t => {
+t.test('a hostile pattern takes no longer than its length times that of the text', async t => {
   const Resource = `arn:aws:s3:::data/${'*a'.repeat(500)}b`
   t.notOk(allows({ Resource }, { resource: `arn:aws:s3:::data/${'a'.repeat(1024)}` }))
 })

@@ -7,7 +7,7 @@ export interface Example { name: string, spec: AccessSpec, policy: PolicyDocumen
 export const entry = (changes: Partial<Entry> & Pick<Entry, 'sid' | 'bucket'>): Entry =>
   ({ pointer: `/${changes.sid}`, prefix: '', level: 'read', list: true, acl: false, delete: false, kmsKeyArns: [], ...changes })
 
-export const admittedOf = (changes: Partial<AccessSpec> & Pick<AccessSpec, 'layout' | 'entries'>): AccessSpec => ({
+export const specOf = (changes: Partial<AccessSpec> & Pick<AccessSpec, 'layout' | 'entries'>): AccessSpec => ({
   partition: 'aws',
   job: { id: 'wiki-finetune-42', team: 'nlp', labels: {} },
   window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:10:00Z' },
@@ -36,7 +36,7 @@ const write = ['s3:PutObject', 's3:AbortMultipartUpload', 's3:ListMultipartUploa
 
 const guide: Example = {
   name: 'the guide',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'guide',
     entries: [
       entry({ sid: 'WikipediaReadOnly', bucket: 'acmeco-training-datasets-wikipedia-2025-07-01' }),
@@ -64,7 +64,7 @@ const from: ConditionBlock = { IpAddress: { 'aws:SourceIp': ['198.51.100.0/28', 
 const viaS3 = (region: string): ConditionBlock => ({ StringEquals: { 'kms:ViaService': `s3.${region}.amazonaws.com` } })
 const everywhere: Example = {
   name: 'window and source on every Allow',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'everywhere',
     source: { kind: 'ip', cidrs: ['198.51.100.0/28', '2001:db8:1::/48'] },
     entries: [
@@ -87,7 +87,7 @@ const everywhere: Example = {
 
 const guarded: Example = {
   name: 'window and source in Denies',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'guarded',
     partition: 'aws-cn',
     entries: [
@@ -110,7 +110,7 @@ const vpcEndpointIds = ['vpce-0123456789abcdef0', 'vpce-0123456789abcdef1']
 const vpcSource: AccessSpec['source'] = { kind: 'vpc', vpcIds, vpcEndpointIds, cidrs: ['10.0.12.0/24'] }
 const vpcEverywhere: Example = {
   name: 'a VPC on every Allow',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'everywhere', source: vpcSource, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets' })]
   }),
   policy: policyOf(allow('Wikipedia', read, arns('datasets'), {
@@ -122,7 +122,7 @@ const vpcEverywhere: Example = {
 
 const vpcGuarded: Example = {
   name: 'a VPC in Denies',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'guarded', source: vpcSource, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets' })]
   }),
   policy: policyOf(
@@ -136,7 +136,7 @@ const vpcGuarded: Example = {
 
 const anywhere: Example = {
   name: 'any source',
-  spec: admittedOf({
+  spec: specOf({
     layout: 'everywhere', source: { kind: 'any' }, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets', list: false })]
   }),
   policy: policyOf(allow('Wikipedia', ['s3:GetObject', 's3:GetBucketLocation'], arns('datasets'), untilEnd))

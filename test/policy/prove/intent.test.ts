@@ -1,8 +1,8 @@
 import t from 'tap'
 import type { AccessSpec } from '../../../src/domain/access-spec.ts'
-import type { AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import type { IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { intends } from '../../../src/policy/prove/intent.ts'
-import { admittedOf, entry } from './examples.ts'
+import { specOf, entry } from './examples.ts'
 
 const start = '2025-07-16T01:00:00Z'
 const end = '2025-07-16T04:00:00Z'
@@ -10,9 +10,9 @@ const outputEnd = '2025-07-16T04:10:00Z'
 const inside = '2025-07-16T02:00:00Z'
 const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
 
-type Row = [expected: boolean, action: string, resource: string, changes?: AccessRequest['context'] | undefined]
+type Row = [expected: boolean, action: string, resource: string, changes?: IamRequest['context'] | undefined]
 
-const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, spec: AccessSpec, rows: Row[], context: AccessRequest['context']) => {
+const ask = (t: { equal: (found: unknown, wanted: unknown, message: string) => unknown }, spec: AccessSpec, rows: Row[], context: IamRequest['context']) => {
   for (const [expected, action, resource, changes = {}] of rows) {
     const merged = Object.fromEntries(Object.entries({ ...context, ...changes }).filter(([, value]) => value !== ''))
     const arn = /^(\*|arn:)/.test(resource) ? resource : `arn:${spec.partition}:s3:::${resource}`
@@ -24,7 +24,7 @@ const at = (instant: string) => ({ 'aws:CurrentTime': instant })
 const here = { ...at(inside), 'aws:SourceIp': '203.0.113.42' }
 
 t.test('read, write, read-write and their options', async t => {
-  ask(t, admittedOf({
+  ask(t, specOf({
     layout: 'everywhere',
     entries: [
       entry({ sid: 'R', bucket: 'in', kmsKeyArns: [key] }),
@@ -51,8 +51,8 @@ t.test('read, write, read-write and their options', async t => {
   ], here)
 })
 
-t.test('windows: start inclusive, ends exclusive, what writes lasts through the grace', async t => {
-  ask(t, admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' }), entry({ sid: 'RW', bucket: 'out', level: 'read-write' })] }), [
+t.test('windows: start inclusive, ends exclusive, writing ends after the grace', async t => {
+  ask(t, specOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' }), entry({ sid: 'RW', bucket: 'out', level: 'read-write' })] }), [
     [false, 's3:GetObject', 'in/a', at('2025-07-16T00:59:59Z')], [true, 's3:GetObject', 'in/a', at(start)], [false, 's3:GetObject', 'in/a', at(end)],
     [true, 's3:GetObject', 'in/a', at('2025-07-16T03:59:59.999Z')], [true, 's3:GetObject', 'in/a', at('1752631200')], [false, 's3:GetObject', 'in/a', at('soon')],
     [false, 's3:GetObject', 'in/a', at('')], [true, 's3:PutObject', 'out/a', at(end)], [true, 's3:GetObject', 'out/a', at(end)], [true, 's3:ListBucket', 'out', at(end)],
@@ -64,28 +64,28 @@ t.test('sources', async t => {
   const entries = [entry({ sid: 'R', bucket: 'in' })]
   const from = (name: string) => (value: string) => ({ [name]: value })
   const [ip, privateIp, vpc, vpce] = [from('aws:SourceIp'), from('aws:VpcSourceIp'), from('aws:SourceVpc'), from('aws:SourceVpce')] as const
-  ask(t, admittedOf({ layout: 'everywhere', entries, source: { kind: 'ip', cidrs: ['203.0.113.0/28', '2001:db8::/48'] } }), [
+  ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'ip', cidrs: ['203.0.113.0/28', '2001:db8::/48'] } }), [
     [true, 's3:GetObject', 'in/a', ip('203.0.113.0')], [true, 's3:GetObject', 'in/a', ip('203.0.113.15')], [false, 's3:GetObject', 'in/a', ip('203.0.113.16')],
     [false, 's3:GetObject', 'in/a', ip('203.0.112.255')], [true, 's3:GetObject', 'in/a', ip('2001:db8:0:ffff::1')], [false, 's3:GetObject', 'in/a', ip('2001:db8:1::')],
     [false, 's3:GetObject', 'in/a', ip('::ffff:203.0.113.1')], [false, 's3:GetObject', 'in/a', ip('')], [false, 's3:GetObject', 'in/a', ip('elsewhere')],
     [false, 's3:GetObject', 'in/a', { ...ip(''), ...privateIp('203.0.113.1') }]
   ], here)
   const vpcHere = { ...at(inside), ...vpc('vpc-1'), ...vpce('vpce-2'), ...privateIp('10.0.0.9') }
-  ask(t, admittedOf({ layout: 'everywhere', entries, source: { kind: 'vpc', vpcIds: ['vpc-1'], vpcEndpointIds: ['vpce-1', 'vpce-2'], cidrs: ['10.0.0.0/24'] } }), [
+  ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'vpc', vpcIds: ['vpc-1'], vpcEndpointIds: ['vpce-1', 'vpce-2'], cidrs: ['10.0.0.0/24'] } }), [
     [true, 's3:GetObject', 'in/a'], [false, 's3:GetObject', 'in/a', vpc('vpc-2')], [false, 's3:GetObject', 'in/a', vpc('')], [false, 's3:GetObject', 'in/a', vpce('vpce-3')],
     [false, 's3:GetObject', 'in/a', vpce('')], [false, 's3:GetObject', 'in/a', privateIp('10.0.1.0')], [false, 's3:GetObject', 'in/a', privateIp('')]
   ], vpcHere)
-  ask(t, admittedOf({ layout: 'everywhere', entries, source: { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-2'], cidrs: [] } }), [
+  ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-2'], cidrs: [] } }), [
     [true, 's3:GetObject', 'in/a', { ...vpc('vpc-9'), ...privateIp('') }], [false, 's3:GetObject', 'in/a', vpce('vpce-1')]
   ], vpcHere)
-  ask(t, admittedOf({ layout: 'everywhere', entries, source: { kind: 'any' } }), [[true, 's3:GetObject', 'in/a', ip('')], [false, 's3:GetObject', 'in/a', at(end)]], here)
+  ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'any' } }), [[true, 's3:GetObject', 'in/a', ip('')], [false, 's3:GetObject', 'in/a', at(end)]], here)
 })
 
 t.test('KMS keys: only through S3 in their region, in the entry’s window, whatever the source', async t => {
   const writeKey = key.replace('eu-west-1', 'us-east-1')
   const via = (service: string) => ({ 'kms:ViaService': service })
   const s3 = via('s3.eu-west-1.amazonaws.com')
-  ask(t, admittedOf({
+  ask(t, specOf({
     layout: 'everywhere',
     entries: [entry({ sid: 'R', bucket: 'in', kmsKeyArns: [key] }), entry({ sid: 'W', bucket: 'out', level: 'write', kmsKeyArns: [writeKey] })]
   }), [
@@ -96,14 +96,14 @@ t.test('KMS keys: only through S3 in their region, in the entry’s window, what
     [false, 'kms:Decrypt', key, via('s3.eu-west-1.amazonaws.com.cn')], [false, 's3:GetObject', key, s3]
   ], here)
   const chinese = 'arn:aws-cn:kms:cn-north-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
-  ask(t, admittedOf({ layout: 'guarded', partition: 'aws-cn', entries: [entry({ sid: 'R', bucket: 'in', kmsKeyArns: [chinese] })] }), [
+  ask(t, specOf({ layout: 'guarded', partition: 'aws-cn', entries: [entry({ sid: 'R', bucket: 'in', kmsKeyArns: [chinese] })] }), [
     [true, 'kms:Decrypt', chinese, via('s3.cn-north-1.amazonaws.com.cn')], [false, 'kms:Decrypt', chinese, via('s3.cn-north-1.amazonaws.com')]
   ], here)
 })
 
-t.test('the guide: reads unbound, writes strict at both ends, no location', async t => {
+t.test('the guide: reads always, writes strict at both ends, no location', async t => {
   const entries = [entry({ sid: 'R', bucket: 'in' }), entry({ sid: 'W', bucket: 'out', level: 'write', list: false, delete: true })]
-  ask(t, admittedOf({ layout: 'guide', entries, window: { notBefore: start, notAfter: end, outputNotAfter: end } }), [
+  ask(t, specOf({ layout: 'guide', entries, window: { notBefore: start, notAfter: end, outputNotAfter: end } }), [
     [true, 's3:GetObject', 'in/a', { ...at('2031-01-01T00:00:00Z'), 'aws:SourceIp': '8.8.8.8' }], [true, 's3:ListBucket', 'in', { 'aws:SourceIp': '' }],
     [false, 's3:GetBucketLocation', 'in'], [false, 's3:GetBucketLocation', 'out'], [false, 's3:PutObject', 'in/a'],
     [true, 's3:GetObject', 'out/a'], [true, 's3:ListBucket', 'out'], [true, 's3:PutObject', 'out/a'], [true, 's3:PutObjectAcl', 'out/a'],
@@ -113,9 +113,9 @@ t.test('the guide: reads unbound, writes strict at both ends, no location', asyn
   ], here)
 })
 
-t.test('keys of the context fold case, and one with several values counts as none', async t => {
-  const spec = admittedOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
-  const request = (context: AccessRequest['context']): AccessRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
+t.test('context keys ignore case, and a key with several values counts as missing', async t => {
+  const spec = specOf({ layout: 'everywhere', entries: [entry({ sid: 'R', bucket: 'in' })] })
+  const request = (context: IamRequest['context']): IamRequest => ({ action: 's3:GetObject', resource: 'arn:aws:s3:::in/a', context })
   t.ok(intends(spec, request({ 'AWS:currenttime': [inside], 'aws:sourceip': '203.0.113.42' })))
   t.notOk(intends(spec, request({ 'AWS:currenttime': inside, 'aws:sourceip': ['203.0.113.42', '8.8.8.8'] })))
 })

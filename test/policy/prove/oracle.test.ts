@@ -1,7 +1,7 @@
 import { runUnsafeSimulation, type Simulation } from '@cloud-copilot/iam-simulate'
 import t from 'tap'
 import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { examples } from './examples.ts'
 import { randomRequest } from './random-requests.ts'
 import { seeded, type Draw } from './seeded.ts'
@@ -105,8 +105,8 @@ const statement = (): Statement => {
   } as Statement
 }
 
-const request = (draw: Draw): AccessRequest => {
-  const context: AccessRequest['context'] = {}
+const request = (draw: Draw): IamRequest => {
+  const context: IamRequest['context'] = {}
   const taken = new Set<string>()
   for (const { keys, texts, multivalued } of families) {
     for (const key of keys) {
@@ -121,7 +121,7 @@ const request = (draw: Draw): AccessRequest => {
 
 const kinds: Record<string, string> = { Allowed: 'allow', ExplicitlyDenied: 'explicit-deny', ImplicitlyDenied: 'implicit-deny' }
 
-const oracle = (policy: PolicyDocument, { action, resource, context }: AccessRequest): string | undefined => {
+const oracle = (policy: PolicyDocument, { action, resource, context }: IamRequest): string | undefined => {
   const simulation: Simulation = {
     request: {
       principal: 'arn:aws:iam::111122223333:user/job',
@@ -136,7 +136,7 @@ const oracle = (policy: PolicyDocument, { action, resource, context }: AccessReq
   return kinds[runUnsafeSimulation(simulation, {})]
 }
 
-t.test('random policies and requests: both evaluators say the same', async t => {
+t.test('random policies and requests: both evaluators decide alike', async t => {
   const decided: Record<string, number> = {}
   let disagreements = 0
   for (let i = 0; i < cases; i++) {
@@ -172,7 +172,7 @@ const noon = '2025-07-16T12:00:00Z'
 const noonEpoch = String(Date.parse(noon) / 1000)
 
 /** Where the oracle strays from AWS's documentation, or cannot be asked; kept out of the vocabularies above, and nothing else is. */
-const strays: [why: string, condition: ConditionBlock, context: AccessRequest['context'], ours: string][] = [
+const strays: [why: string, condition: ConditionBlock, context: IamRequest['context'], ours: string][] = [
   ['Date condition operators take epoch seconds as well as ISO 8601: the two can be compared',
     { DateLessThanEquals: { 'aws:CurrentTime': noonEpoch } }, { 'aws:CurrentTime': noon }, 'allow'],
   ['a block of all IPv4 addresses has them all', { IpAddress: { 'aws:SourceIp': '0.0.0.0/0' } }, { 'aws:SourceIp': '203.0.113.42' }, 'allow'],
@@ -185,7 +185,7 @@ const strays: [why: string, condition: ConditionBlock, context: AccessRequest['c
   ['an asterisk stands for any characters, a line feed included', { StringLike: { 's3:prefix': 'a*' } }, { 's3:prefix': 'a\nb' }, 'allow']
 ]
 
-t.test('the exceptions are still exceptions', async t => {
+t.test('the known differences still exist', async t => {
   for (const [why, Condition, context, ours] of strays) {
     const policy: PolicyDocument = { Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', Condition }] }
     const asked = { action: 's3:GetObject', resource: 'arn:aws:s3:::data/a', context }

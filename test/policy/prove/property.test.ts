@@ -2,7 +2,7 @@ import t from 'tap'
 import { fuzzRender } from '../../fuzz/fuzz-render.ts'
 
 // `npm run fuzz` does the same for 100,000.
-t.test('whatever is admitted renders to a policy that is proven', async t => {
+t.test('every spec renders to a policy that is proven', async t => {
   const findings = fuzzRender(42, 1500)
   t.same(findings.failures, [])
   t.ok(findings.spec > 700, `${findings.spec} spec`)
@@ -11,7 +11,7 @@ t.test('whatever is admitted renders to a policy that is proven', async t => {
   t.ok(findings.mutantsRefused > 30, `${findings.mutantsRefused} mutants refused`)
 })
 
-t.test('a seed repeats itself', async t => {
+t.test('the same seed gives the same requests', async t => {
   t.same(fuzzRender(3, 60), fuzzRender(3, 60))
   t.not(JSON.stringify(fuzzRender(3, 60)), JSON.stringify(fuzzRender(4, 60)))
 })

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js'
 import type { AccessSpec } from '../../../src/domain/access-spec.ts'
-import type { AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import type { IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import type { Draw } from './seeded.ts'
 
 /**
@@ -39,7 +39,7 @@ const instant = (draw: Draw, { window }: AccessSpec): string => {
   return draw.chance(0.2) ? String(at / 1000) : new Date(at).toISOString()
 }
 
-export const randomRequest = (draw: Draw, spec: AccessSpec): AccessRequest => {
+export const randomRequest = (draw: Draw, spec: AccessSpec): IamRequest => {
   const { source } = spec
   const entry = draw.of(spec.entries)
   const action = draw.of(actions)
@@ -50,7 +50,7 @@ export const randomRequest = (draw: Draw, spec: AccessSpec): AccessRequest => {
   const resource = action.startsWith('s3:')
     ? action === 's3:ListAllMyBuckets' ? '*' : bucketActions.test(action) ? bucketArn : `${bucketArn}/${key}`
     : action.startsWith('kms:') ? keyArn : '*'
-  const context: AccessRequest['context'] = { 'aws:CurrentTime': instant(draw, spec) }
+  const context: IamRequest['context'] = { 'aws:CurrentTime': instant(draw, spec) }
   const cidrs = source.kind === 'any' ? [] : source.cidrs
   const ids = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   if (draw.chance(0.8)) context['aws:SourceIp'] = address(draw, cidrs)

@@ -2,12 +2,13 @@ import { CreateBucketCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import fc from 'fast-check'
 import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
-import { unfit } from '../../../src/iam/dialects/dialect.ts'
+import { unfit } from '../../../src/policy/dialect.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import { inlinePolicyName } from '../../../src/iam/principal.ts'
-import { admit, defaultLimits } from '../../../src/policy/admit.ts'
+import { defaultLimits } from '../../../src/policy/limits.ts'
+import { normalise } from '../../../src/policy/normalise.ts'
 import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
-import { evaluate, type AccessRequest } from '../../../src/policy/prove/evaluate.ts'
+import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { render } from '../../../src/policy/render.ts'
 import type { PolicyRequest, WindowRequest } from '../../../src/request.ts'
 import { startRgw } from '../../servers/rgw.ts'
@@ -62,9 +63,9 @@ const rendered: fc.Arbitrary<PolicyDocument> = fc.record({
   const { outputGraceSeconds, ...graceless } = window
   const writes = access.some(({ level }) => level !== 'read')
   const request: PolicyRequest = { job: { id: 'job', team: 'nlp' }, access, window: writes ? window : graceless, ...rest }
-  const admission = admit(request, { ...defaultLimits, allowPrivateSourceIps: true }, new Date())
-  if (!admission.ok) throw new Error(JSON.stringify(admission.findings))
-  const policy = render(admission.spec)
+  const normalised = normalise(request, { ...defaultLimits, allowPrivateSourceIps: true }, new Date())
+  if (!normalised.ok) throw new Error(JSON.stringify(normalised.findings))
+  const policy = render(normalised.spec)
   if (unfit(policy, dialects.ceph).length > 0) throw new Error('unfit')
   return policy
 })
@@ -129,7 +130,7 @@ for (const [kind, arbitrary] of [['rendered', rendered], ['free', free]] as cons
       await iam.putUserPolicy('job', inlinePolicyName, JSON.stringify(policy), Date.now() + 10_000)
       for (const { action, resource, prefix, ask } of fc.sample(asked, { seed: seed + index, numRuns: requestsPerPolicy })) {
         for (const [ip, client] of clients) {
-          const context: AccessRequest['context'] = {
+          const context: IamRequest['context'] = {
             'aws:CurrentTime': new Date().toISOString(), 'aws:SourceIp': ip, ...(prefix !== undefined && { 's3:prefix': prefix })
           }
           const ours = evaluate(policy, { action, resource: `arn:aws:s3:::${resource}`, context }).allowed ? 'allowed' : 'denied'
@@ -146,9 +147,9 @@ for (const [kind, arbitrary] of [['rendered', rendered], ['free', free]] as cons
 
 t.test('a block that the server reads otherwise is refused', async t => {
   const request = { job: { id: 'job', team: 'nlp' }, datasets: [{ bucket: 'diff-a' }], window: { notBefore: ago, notAfter: ahead }, sourceIps: ['::/64'] }
-  const admission = admit(request, { ...defaultLimits, allowPrivateSourceIps: true }, new Date())
-  if (!admission.ok) return t.fail('not admitted')
-  const policy = render(admission.spec)
+  const normalised = normalise(request, { ...defaultLimits, allowPrivateSourceIps: true }, new Date())
+  if (!normalised.ok) return t.fail('has findings')
+  const policy = render(normalised.spec)
   await iam.putUserPolicy('job', inlinePolicyName, JSON.stringify(policy), Date.now() + 10_000)
   t.equal(await jobOf(clients[0][1]).read('diff-a', 'k'), 'allowed', '127.0.0.1 is none of ::/64, and is let in')
   t.match(unfit(policy, dialects.ceph), [{ code: 'dialect-unfit', pointer: '/sourceIps', detail: /has the source ::\/64/ }])

@@ -4,7 +4,8 @@ import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import { inlinePolicyName } from '../../../src/iam/principal.ts'
-import { admit, defaultLimits } from '../../../src/policy/admit.ts'
+import { defaultLimits } from '../../../src/policy/limits.ts'
+import { normalise } from '../../../src/policy/normalise.ts'
 import { render } from '../../../src/policy/render.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
 import { startRgw } from '../../servers/rgw.ts'
@@ -157,9 +158,9 @@ t.test('the guide’s layout, KMS keys and VPCs are refused before the server wo
   await rgw.createUser('refused')
   for (const [what, asked, pointer, detail] of cases) {
     t.throws(() => accessOf(rules, asked, Date.now()), { code: 'dialect-unfit', init: { findings: [{ pointer, detail }] } }, `${what}: 422`)
-    const admission = admit(asked, rules.limits, new Date())
-    if (!admission.ok) return t.fail('not admitted')
-    const document = JSON.stringify(render(admission.spec))
+    const normalised = normalise(asked, rules.limits, new Date())
+    if (!normalised.ok) return t.fail('has findings')
+    const document = JSON.stringify(render(normalised.spec))
     const refusal = await iam.putUserPolicy('refused', inlinePolicyName, document, soon()).catch((error: unknown) => error)
     t.match(refusal, { kind: 'malformed' }, `${what}: the server refuses it`)
   }

@@ -1,12 +1,12 @@
 import type { Finding } from '../problems.ts'
-import type { Answer } from './engine.ts'
+import type { CedarAnswer } from './engine.ts'
 import type { Action } from './schema.ts'
 
 const job = (verb: string) => (jobId: string, team: string): string =>
   `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
 const keys = (verb: string) => (bucket: string, prefix: string): string => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
 
-/** What was asked, as it follows "forbids". */
+/** What was asked for, in words that can follow "forbids". */
 export const subjectOf: Record<Action, (name: string, rest: string) => string> = {
   read: keys('reading'),
   write: keys('writing to'),
@@ -22,8 +22,8 @@ export const subjectOf: Record<Action, (name: string, rest: string) => string> =
   list: team => `listing the grants of ${team === '*' ? 'all teams' : `team ${JSON.stringify(team)}`}`
 }
 
-/** Names the policies that decided and no others. */
-export const wordDenial = (pointer: string, subject: string, source: string | null, { policies, faults }: Answer): Finding => {
+/** The finding for a denial. It names the policies that decided and no other policy. */
+export const denialFinding = (pointer: string, subject: string, source: string | null, { policies, faults }: CedarAnswer): Finding => {
   const what = source === null ? subject : `${subject} from ${source}`
   const finding = (detail: string, hint: string): Finding => ({ code: 'forbidden', pointer, detail, hint })
   if (faults.length > 0) {

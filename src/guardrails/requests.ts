@@ -1,10 +1,9 @@
 import type { CedarValueJson, Context, EntityJson, EntityUid, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs'
 import type { AccessSpec, Entry } from '../domain/access-spec.ts'
-import type { Question } from './engine.ts'
-import type { Mentions } from './mentions.ts'
+import type { CedarRequest, Mentions } from './engine.ts'
 import { callerAttributes, type AccessAction, type Action, type GrantAction, type RequestAction } from './schema.ts'
 
-/** Who asks; an Identity is one. */
+/** Who asks. An Identity is a Caller. */
 export interface Caller {
   id: string
   kind: 'token' | 'oidc'
@@ -13,7 +12,7 @@ export interface Caller {
   attributes: Record<string, string>
 }
 
-/** A job as its grant names it. */
+/** A grant, by the job that it is for. */
 export interface GrantRef {
   team: string
   jobId: string
@@ -22,26 +21,27 @@ export interface GrantRef {
   labels?: Record<string, string>
 }
 
-/** What a decision may depend on besides caller and request. */
+/** What else a decision may depend on, besides caller and request. */
 export interface At {
   now: Date
   /** Role profile, with attach `session`. */
   profile?: string
-  /** Who asked for the grant that `extend` changes. Left out, it is nobody: no policy then takes the caller for its owner. */
+  /** Who asked for the grant that `extend` changes. Absent: nobody, so that no policy sees the caller as the owner. */
   owner?: string
 }
 
 /*
- * Everything goes to Cedar as JSON data, never as policy text, so no name or prefix can become a rule. Attributes that no
- * policy mentions stay out (see mentions.ts), and what the questions about one request have in common is made once.
+ * Cedar gets everything as JSON data, never as policy text, so that no name or prefix can become part of a policy. Attributes that
+ * no policy mentions are left out (see Mentions). What the Cedar requests about one spec have in common is made once.
  */
 
-export interface RequestQuestions {
-  request (action: RequestAction, source: string | null): Question
-  access (action: AccessAction, entry: Entry, source: string | null): Question
+interface SpecRequests {
+  job (action: RequestAction, source: string | null): CedarRequest
+  access (action: AccessAction, entry: Entry, source: string | null): CedarRequest
 }
 
-export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, spec: AccessSpec, at: At): RequestQuestions => {
+/** The Cedar requests about a spec: about its job and about each of its entries. */
+export const requestsFor = (mentions: Record<Action, Mentions>, caller: Caller, spec: AccessSpec, at: At): SpecRequests => {
   const { job, window } = spec
   const principals = new Map<Action, EntityJson>()
   const principal = (action: Action): EntityJson => madeOnce(principals, action, () => callerEntity(mentions[action], caller))
@@ -51,24 +51,24 @@ export const questionsOf = (mentions: Record<Action, Mentions>, caller: Caller, 
   const writes = spec.entries.some(({ level }) => level !== 'read')
 
   return {
-    request: (action, source) => {
+    job: (action, source) => {
       const owner = action === 'extend' ? at.owner ?? '' : caller.id
-      return question(action, principal(action), jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner }),
+      return cedarRequest(action, principal(action), jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner }),
         context(action, writes ? window.outputNotAfter : window.notAfter, source))
     },
-    access: (action, entry, source) => question(action, principal(action), accessEntity(mentions[action], entry),
+    access: (action, entry, source) => cedarRequest(action, principal(action), accessEntity(mentions[action], entry),
       context(action, entry.level === 'read' ? window.notAfter : window.outputNotAfter, source))
   }
 }
 
-export const grantQuestion = (mentions: Mentions, caller: Caller, grant: GrantRef, action: GrantAction, at: At): Question =>
-  question(action, callerEntity(mentions, caller), jobEntity(mentions, grant), instantOnly(mentions, at))
+export const grantRequest = (mentions: Mentions, caller: Caller, grant: GrantRef, action: GrantAction, at: At): CedarRequest =>
+  cedarRequest(action, callerEntity(mentions, caller), jobEntity(mentions, grant), instantOnly(mentions, at))
 
-export const teamQuestion = (mentions: Mentions, caller: Caller, team: string, at: At): Question =>
-  question('list', callerEntity(mentions, caller), { uid: uid.team(team), attrs: only(mentions, { name: () => team }), parents: [] },
+export const teamRequest = (mentions: Mentions, caller: Caller, team: string, at: At): CedarRequest =>
+  cedarRequest('list', callerEntity(mentions, caller), { uid: uid.team(team), attrs: only(mentions, { name: () => team }), parents: [] },
     instantOnly(mentions, at))
 
-const question = (action: Action, principal: EntityJson, resource: EntityJson, context: Context): Question =>
+const cedarRequest = (action: Action, principal: EntityJson, resource: EntityJson, context: Context): CedarRequest =>
   ({ action, principal: principal.uid, resource: resource.uid, context, entities: [principal, resource] })
 
 const callerEntity = (mentions: Mentions, { id, kind, teams, attributes }: Caller): EntityJson => {
@@ -78,14 +78,14 @@ const callerEntity = (mentions: Mentions, { id, kind, teams, attributes }: Calle
     if (!isCallerAttribute(name)) tags.push([name, value])
     else if (mentions.has(name)) attrs[name] = value
   }
-  // Only `in` looks at parents, and not only at a team that it names: `principal in resource` is a team, too.
+  // Only `in` looks at parents. It need not name a team: `principal in resource` works with a team, too.
   return { uid: uid.caller(id), attrs, parents: mentions.has('in') ? teams.map(uid.team) : [], ...tagged(mentions, tags) }
 }
 
 const isCallerAttribute = (name: string): boolean => (callerAttributes as readonly string[]).includes(name)
 
 const accessEntity = (mentions: Mentions, { bucket, prefix, list, kmsKeyArns }: Entry): EntityJson => ({
-  // Two entries that differ in nothing else are one question, so the name is given only where a policy names an entry by it.
+  // Two entries that are otherwise equal become one Cedar request, so an entry has an id only where a policy names entries.
   uid: uid.access(mentions.has('JobAccess::Access') ? `${bucket}/${prefix}` : ''),
   attrs: only(mentions, {
     bucket: () => bucket,
@@ -126,7 +126,7 @@ const requestContext = (
 
 const instantOnly = (mentions: Mentions, { now }: At): Context => only(mentions, { now: () => datetime(now.toISOString()) })
 
-/** The mentioned ones; `undefined` is an optional attribute that is not there. */
+/** The mentioned attributes; `undefined` stands for an optional attribute that is missing. */
 const only = (mentions: Mentions, values: Record<string, () => CedarValueJson | undefined>): Record<string, CedarValueJson> => {
   const attributes: Record<string, CedarValueJson> = {}
   for (const name in values) {
@@ -137,7 +137,7 @@ const only = (mentions: Mentions, values: Record<string, () => CedarValueJson | 
   return attributes
 }
 
-// Object.fromEntries, since it makes an own property of `__proto__` too.
+// Object.fromEntries, because it makes an own property even of `__proto__`.
 const tagged = (mentions: Mentions, tags: Array<[string, string]>): { tags?: Record<string, string> } =>
   tags.length > 0 && (mentions.has('hasTag') || mentions.has('getTag')) ? { tags: Object.fromEntries(tags) } : {}
 

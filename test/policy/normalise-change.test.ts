@@ -1,5 +1,6 @@
 import t from 'tap'
-import { admit, defaultLimits, readmit, restate, type Change, type Limits } from '../../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
+import { normalise, normaliseChange, restate, type Change } from '../../src/policy/normalise.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
@@ -15,9 +16,9 @@ const base = {
 } satisfies PolicyRequest
 
 const spec = (request: PolicyRequest = base, limits: Limits = defaultLimits): AccessSpec => {
-  const admission = admit(request, limits, issued)
-  if (!admission.ok) throw new Error(JSON.stringify(admission.findings))
-  return admission.spec
+  const normalised = normalise(request, limits, issued)
+  if (!normalised.ok) throw new Error(JSON.stringify(normalised.findings))
+  return normalised.spec
 }
 
 const { sourceIps: _ips, ...sourceless } = base
@@ -43,22 +44,22 @@ t.test('changes that are made', async t => {
     ['from addresses to a VPC', { vpc }, { source: { kind: 'vpc', vpcIds: ['vpc-01234567'], vpcEndpointIds: [], cidrs: [] } }]
   ]
   for (const [name, change, expected] of cases) {
-    const admission = readmit(before, change, defaultLimits, later)
-    t.ok(admission.ok, name)
-    t.strictSame(admission.ok && admission.spec, { ...before, ...expected }, name)
+    const normalised = normaliseChange(before, change, defaultLimits, later)
+    t.ok(normalised.ok, name)
+    t.strictSame(normalised.ok && normalised.spec, { ...before, ...expected }, name)
   }
-  const fromVpc = readmit(spec({ ...sourceless, vpc }), { sourceIps: ['198.51.100.7'] }, defaultLimits, later)
+  const fromVpc = normaliseChange(spec({ ...sourceless, vpc }), { sourceIps: ['198.51.100.7'] }, defaultLimits, later)
   t.match(fromVpc, { ok: true, spec: { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } } }, 'from a VPC to addresses')
 })
 
-t.test('a kept source of each kind stays', async t => {
+t.test('a source of each kind is kept when the change has none', async t => {
   const limits = { ...defaultLimits, allowAnySource: true }
   const sources: PolicyRequest[] = [base, { ...sourceless, vpc: { ...vpc, sourceIps: ['10.0.0.0/24'] } }, sourceless]
   for (const request of sources) {
     const before = spec(request, limits)
-    const admission = readmit(before, { window: { durationSeconds: 5 * 3600 } }, limits, later)
-    t.ok(admission.ok)
-    t.strictSame(admission.ok && admission.spec.source, before.source)
+    const normalised = normaliseChange(before, { window: { durationSeconds: 5 * 3600 } }, limits, later)
+    t.ok(normalised.ok)
+    t.strictSame(normalised.ok && normalised.spec.source, before.source)
   }
 })
 
@@ -77,25 +78,25 @@ t.test('changes that are refused', async t => {
       ['bucket-refused ']]
   ]
   for (const [name, change, limits, findings] of cases) {
-    const admission = readmit(spec(), change, { ...defaultLimits, ...limits }, later)
-    t.strictSame(admission.ok ? [] : admission.findings.map(({ code, pointer }) => `${code} ${pointer}`), findings, name)
+    const normalised = normaliseChange(spec(), change, { ...defaultLimits, ...limits }, later)
+    t.strictSame(normalised.ok ? [] : normalised.findings.map(({ code, pointer }) => `${code} ${pointer}`), findings, name)
   }
   const anywhere = spec(sourceless, { ...defaultLimits, allowAnySource: true })
-  t.match(readmit(anywhere, { window: { durationSeconds: 4 * 3600 } }, defaultLimits, later),
+  t.match(normaliseChange(anywhere, { window: { durationSeconds: 4 * 3600 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'source-missing' }] })
 })
 
 t.test('the grace follows the rules of the entries and the layout', async t => {
   const { output: _output, window: { outputGraceSeconds: _grace, ...window }, ...rest } = base
   const reading = spec({ ...rest, window })
-  t.match(readmit(reading, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
+  t.match(normaliseChange(reading, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'option-without-write', pointer: '/window/outputGraceSeconds' }] })
   const guide = spec({ ...base, datasets: [{ bucket: 'acme-datasets' }], window, layout: 'guide' })
-  t.match(readmit(guide, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
+  t.match(normaliseChange(guide, { window: { durationSeconds: 4 * 3600, outputGraceSeconds: 1 } }, defaultLimits, later),
     { ok: false, findings: [{ code: 'layout-unfit', pointer: '/window/outputGraceSeconds' }] })
 })
 
-t.test('restate() asks for what was spec', async t => {
+t.test('restate() asks for exactly the spec', async t => {
   t.strictSame(restate(spec()), {
     job: { id: 'job-42', team: 'nlp', labels: { a: 'b' } },
     access: [

@@ -1,9 +1,91 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
+import type { Source } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
+import type { PolicyRequest, VpcRequest } from '../request.ts'
+import type { Limits } from './limits.ts'
 
-/**
- * Source addresses as IAM's IpAddress operator takes them: canonical CIDRs, sorted, the contained ones merged.
+type Report = (finding: Finding) => void
+
+/** @returns where the job's requests come from; undefined when the request does not say it, and then a finding says why */
+export const normaliseSource = (
+  request: Pick<PolicyRequest, 'sourceIps' | 'vpc'>, limits: Limits, report: Report
+): Source | undefined => {
+  const { sourceIps, vpc } = request
+  if (sourceIps !== undefined && vpc !== undefined) {
+    report({
+      code: 'source-ambiguous',
+      pointer: '/vpc',
+      detail: 'A request to S3 has a public source address or comes through a VPC endpoint, never both.',
+      hint: 'Give sourceIps or vpc; the private addresses in a VPC are `sourceIps` inside `vpc`.'
+    })
+  }
+  // Both are read even when only one is allowed, so that the answer has every finding.
+  const ip = sourceIps === undefined ? undefined : fromIps(sourceIps, limits, report)
+  const endpoint = vpc === undefined ? undefined : fromVpc(vpc, limits, report)
+  if (ip ?? endpoint) return ip ?? endpoint
+  if (sourceIps === undefined && vpc === undefined) {
+    if (limits.allowAnySource) return { kind: 'any' }
+    report({
+      code: 'source-missing',
+      pointer: '',
+      detail: 'The request names no source address.',
+      hint: 'Give sourceIps: the public addresses of the job’s nodes or of their NAT; or vpc.'
+    })
+  }
+  return undefined
+}
+
+const rulesOf = (limits: Limits, allowPrivate: boolean) =>
+  ({ minPrefixV4: limits.minPrefixV4, minPrefixV6: limits.minPrefixV6, allowPrivate })
+
+const fromIps = (texts: readonly string[], limits: Limits, report: Report): Source | undefined => {
+  if (texts.length === 0) {
+    report({ code: 'source-missing', pointer: '/sourceIps', detail: 'The list is empty.', hint: 'Name an address, or leave it out.' })
+    return undefined
+  }
+  const read = readSourceIps(texts, '/sourceIps', rulesOf(limits, limits.allowPrivateSourceIps))
+  if (read.ok) return { kind: 'ip', cidrs: read.cidrs }
+  read.findings.forEach(report)
+  return undefined
+}
+
+const fromVpc = (vpc: VpcRequest, limits: Limits, report: Report): Source | undefined => {
+  const vpcIds = [...new Set(vpc.vpcIds)].sort()
+  const vpcEndpointIds = [...new Set(vpc.vpcEndpointIds)].sort()
+  let sound = refuseIds(vpc.vpcIds ?? [], 'vpcIds', 'vpc', report)
+  sound = refuseIds(vpc.vpcEndpointIds ?? [], 'vpcEndpointIds', 'vpce', report) && sound
+  if (vpcIds.length === 0 && vpcEndpointIds.length === 0) {
+    sound = false
+    report({
+      code: 'vpc-incomplete',
+      pointer: '/vpc',
+      detail: 'Private addresses alone do not say which network is meant: every VPC may have them.',
+      hint: 'Add vpcIds or vpcEndpointIds.'
+    })
+  }
+  const read = readSourceIps(vpc.sourceIps ?? [], '/vpc/sourceIps', rulesOf(limits, true))
+  if (!read.ok) read.findings.forEach(report)
+  return sound && read.ok ? { kind: 'vpc', vpcIds, vpcEndpointIds, cidrs: read.cidrs } : undefined
+}
+
+const refuseIds = (ids: readonly string[], field: string, kind: string, report: Report): boolean => {
+  const shape = new RegExp(`^${kind}-[0-9a-f]{8,17}$`)
+  let sound = true
+  for (const [index, id] of ids.entries()) {
+    if (shape.test(id)) continue
+    sound = false
+    report({
+      code: 'request-invalid', pointer: `/vpc/${field}/${index}`, detail: `This is not a ${kind}- id.`, hint: 'Write it as AWS shows it.'
+    })
+  }
+  return sound
+}
+
+// --- addresses ---
+
+/*
+ * Source addresses as IAM's IpAddress operator takes them: canonical CIDRs, sorted, without those inside another.
  * Source: IAM User Guide, "IP address condition operators" and "aws:SourceIp"; RFC 4632, RFC 5952.
  */
 
@@ -16,15 +98,15 @@ export interface SourceIpRules {
   allowPrivate: boolean
 }
 
-export type SourceIpsResult = { ok: true, cidrs: string[] } | { ok: false, findings: Finding[] }
+type SourceIpsResult = { ok: true, cidrs: string[] } | { ok: false, findings: Finding[] }
 
-/** An address with a prefix length in bits; 4 or 16 bytes, most significant first. */
+/** A CIDR: 4 or 16 bytes of address, most significant first, and the prefix length in bits. */
 interface Block { bytes: readonly number[], length: number }
 
 /**
  * Reads addresses and CIDRs, IPv4 and IPv6.
  *
- * @param pointer of the list in the request; findings point at its elements
+ * @param pointer where the list is in the request; findings point at its elements
  * @returns canonical CIDRs, IPv4 first, then by address; or every finding
  */
 export const readSourceIps = (texts: readonly string[], pointer: string, rules: SourceIpRules): SourceIpsResult => {
@@ -62,14 +144,14 @@ const parse = (text: string): Block | undefined => {
   return unmap({ bytes, length: Number(length) })
 }
 
-// node:net is the gate, as it takes one spelling alone: ipaddr.js would also read 010.1, 0x7f.1 and a zone.
+// node:net decides what is an address, as it takes one spelling alone: ipaddr.js would also read 010.1, 0x7f.1 and a zone.
 const bytesOf = (address: string): number[] | undefined => {
   if (isIPv4(address)) return ipaddr.IPv4.parse(address).toByteArray()
   if (isIPv6(address) && !address.includes('%')) return ipaddr.IPv6.parse(address).toByteArray()
   return undefined
 }
 
-// ::ffff:203.0.113.42 is that IPv4 address, and IAM compares within one family only.
+// ::ffff:203.0.113.42 means the IPv4 address, and IAM compares addresses of one family only.
 const unmap = (block: Block): Block => block.bytes.length === 16 && block.length >= 96 && samePrefix(block.bytes, mapped, 96)
   ? { bytes: block.bytes.slice(12), length: block.length - 96 }
   : block
@@ -81,7 +163,7 @@ const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] =
     return [{
       code: 'ip-everyone',
       pointer,
-      detail: `A CIDR of length 0 is every IPv${familyOf(block)} address.`,
+      detail: `A CIDR of length 0 has every IPv${familyOf(block)} address.`,
       hint: 'Name the addresses that S3 sees the job come from.'
     }]
   }
@@ -89,7 +171,7 @@ const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] =
   const network = networkOf(block)
   if (!samePrefix(network.bytes, block.bytes, 8 * block.bytes.length)) {
     findings.push({
-      code: 'ip-host-bits', pointer, detail: 'Bits are set behind the CIDR’s length.', hint: `The CIDR is ${show(network)}.`
+      code: 'ip-host-bits', pointer, detail: 'The address has bits set after the CIDR’s prefix length.', hint: `The CIDR is ${show(network)}.`
     })
   }
   const shortest = familyOf(block) === 4 ? rules.minPrefixV4 : rules.minPrefixV6
@@ -105,14 +187,14 @@ const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] =
     findings.push({
       code: 'ip-private',
       pointer,
-      detail: `${show(network)} has addresses that the public internet does not route; aws:SourceIp never is one of them.`,
+      detail: `${show(network)} has addresses that the public internet does not route; aws:SourceIp is never one of them.`,
       hint: 'Give the public address, such as the NAT’s. A job that reaches S3 through a VPC endpoint uses `vpc` with `sourceIps` in it.'
     })
   }
   return findings
 }
 
-/** The bits of a byte that a prefix of `length` bits covers, where the byte begins at bit `start`. */
+/** Which bits of a byte a prefix of `length` bits covers; the byte begins at bit `start` of the address. */
 const maskAt = (length: number, start: number): number => 0xff << Math.max(0, 8 - Math.max(0, length - start)) & 0xff
 
 const samePrefix = (a: readonly number[], b: readonly number[], length: number): boolean => {
@@ -130,7 +212,7 @@ const contains = (outer: Block, inner: Block): boolean =>
 const merge = (blocks: readonly Block[]): Block[] => {
   const sorted = [...blocks].sort(byAddress)
   const kept: Block[] = []
-  // Sorted by address, then widest first: what contains a block comes before it, and is the last kept one.
+  // Sorted by address, then widest first: a block that contains another comes before it, and is the last one kept.
   for (const block of sorted) {
     const last = kept.at(-1)
     if (!last || !contains(last, block)) kept.push(block)
@@ -156,11 +238,11 @@ const cidr = (text: string): Block => {
 }
 
 // Source: IANA IPv4 Special-Purpose Address Registry (RFC 6890) and multicast and reserved space (RFC 5771, RFC 1112).
-// The documentation networks (RFC 5737, RFC 3849, RFC 9637) are not here: examples name them, and nobody sits there.
+// The documentation networks (RFC 5737, RFC 3849, RFC 9637) are left out: examples use them, and no host has such an address.
 const privateV4 = [
   '0.0.0.0/8', // this network
   '10.0.0.0/8', // private, RFC 1918
-  '100.64.0.0/10', // attachment-grade NAT, RFC 6598
+  '100.64.0.0/10', // carrier-grade NAT, RFC 6598
   '127.0.0.0/8', // loopback
   '169.254.0.0/16', // link-local
   '172.16.0.0/12', // private, RFC 1918
@@ -171,8 +253,8 @@ const privateV4 = [
   '240.0.0.0/4' // reserved, and broadcast
 ].map(cidr)
 
-// Source: RFC 4291 section 2.4 and the IANA IPv6 registries: global unicast is 2000::/3 alone; the rest of the space, unique local
-// (fc00::/7), link-local (fe80::/10), multicast (ff00::/8), loopback and unspecified included, is not routed.
+// Source: RFC 4291 section 2.4 and the IANA IPv6 registries: global unicast is 2000::/3 alone; the rest of the space is not routed:
+// unique local (fc00::/7), link-local (fe80::/10), multicast (ff00::/8), loopback, unspecified and what is reserved.
 const globalV6 = cidr('2000::/3')
 const privateV6 = ['2001:2::/48'].map(cidr) // benchmarking
 

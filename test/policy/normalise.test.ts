@@ -1,5 +1,6 @@
 import t from 'tap'
-import { admit, defaultLimits, type Limits } from '../../src/policy/admit.ts'
+import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
+import { normalise } from '../../src/policy/normalise.ts'
 import { problems, type ProblemCode } from '../../src/problems.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
@@ -249,10 +250,10 @@ const cases: Record<string, Case> = {
 
 t.test('findings: all at once, each with its pointer', async t => {
   for (const [name, { request, limits, findings }] of Object.entries(cases)) {
-    const admission = admit(request, { ...defaultLimits, ...limits }, now)
-    const found = admission.ok ? [] : admission.findings
+    const normalised = normalise(request, { ...defaultLimits, ...limits }, now)
+    const found = normalised.ok ? [] : normalised.findings
     t.strictSame(found.map(({ code, pointer }) => `${code} ${pointer}`), findings, name)
-    t.equal(admission.ok, findings.length === 0, `${name}: admitted only without a finding`)
+    t.equal(normalised.ok, findings.length === 0, `${name}: a spec only without a finding`)
     for (const { detail, hint, code } of found) {
       t.match(detail, /^\S.*\.$/, `${name}: a sentence`)
       t.match(hint, /^\S.*\.$/, `${name}: a hint`)
@@ -261,8 +262,8 @@ t.test('findings: all at once, each with its pointer', async t => {
   }
 })
 
-t.test('an alias is told from what is no ARN at all', async t => {
-  const alias = admit(kms('arn:aws:kms:eu-west-1:111122223333:alias/data'), defaultLimits, now)
+t.test('an alias has another finding than a text that is not an ARN', async t => {
+  const alias = normalise(kms('arn:aws:kms:eu-west-1:111122223333:alias/data'), defaultLimits, now)
   t.match(alias, { ok: false, findings: [{ detail: 'An alias can be pointed at another key.' }] })
 })
 
@@ -274,21 +275,21 @@ t.test('every finding of the table is reached by a case', async t => {
   t.strictSame(codes.filter(code => !reached.has(code)), [])
 })
 
-t.test('no finding repeats what was written, but for refused characters one by one', async t => {
+t.test('no finding repeats the request’s text, except for single refused characters', async t => {
   const poison = 'SECRET'
-  const admission = admit({
+  const normalised = normalise({
     job: { id: 'job', team: 'nlp' },
     datasets: [{ bucket: `${poison}\u001b[31m`, prefix: `${poison}\u001b*`, sid: `${poison} `, kmsKeyArns: [poison] }],
     window: { notBefore: poison, notAfter: poison },
     vpc: { vpcIds: [poison], sourceIps: [poison] }
   }, defaultLimits, now)
-  t.notOk(admission.ok)
-  t.notMatch(JSON.stringify(admission), poison)
-  t.notMatch(JSON.stringify(admission), /\\u001b/)
+  t.notOk(normalised.ok)
+  t.notMatch(JSON.stringify(normalised), poison)
+  t.notMatch(JSON.stringify(normalised), /\\u001b/)
 })
 
-t.test('what is admitted is complete and canonical', async t => {
-  const admission = admit({
+t.test('a spec is complete and canonical', async t => {
+  const normalised = normalise({
     job: { id: 'job-42', team: 'nlp', labels: { z: '1', a: '2' } },
     datasets: [{ bucket: 'acme-datasets', prefix: 'wiki' }],
     baseModels: [{ bucket: 'acme-models', list: false }],
@@ -300,9 +301,9 @@ t.test('what is admitted is complete and canonical', async t => {
     window: { durationSeconds: 60, outputGraceSeconds: 30 },
     sourceIps: ['203.0.113.42', '203.0.113.0/24']
   }, defaultLimits, new Date('2025-07-16T00:30:00.999Z'))
-  if (!admission.ok) return t.fail('admitted', { findings: admission.findings })
+  if (!normalised.ok) return t.fail('has findings', { findings: normalised.findings })
   const plain = { prefix: '', list: true, acl: false, delete: false, kmsKeyArns: [] }
-  t.strictSame(admission.spec, {
+  t.strictSame(normalised.spec, {
     partition: 'aws',
     job: { id: 'job-42', team: 'nlp', labels: { a: '2', z: '1' } },
     entries: [
@@ -325,15 +326,15 @@ t.test('what is admitted is complete and canonical', async t => {
     layout: 'everywhere',
     attach: 'auto'
   })
-  t.strictSame(Object.keys(admission.spec.job.labels), ['a', 'z'])
+  t.strictSame(Object.keys(normalised.spec.job.labels), ['a', 'z'])
 })
 
-t.test('admitted in the guide’s layout: what its statements give', async t => {
-  const admission = admit({ ...base, layout: 'guide' }, defaultLimits, now)
-  t.match(admission, { spec: { entries: [{ list: true, acl: false }, { level: 'write', list: true, acl: true }] } })
+t.test('a spec of the guide’s layout says what its statements grant', async t => {
+  const normalised = normalise({ ...base, layout: 'guide' }, defaultLimits, now)
+  t.match(normalised, { spec: { entries: [{ list: true, acl: false }, { level: 'write', list: true, acl: true }] } })
 })
 
-t.test('the request is left as it was', async t => {
+t.test('the request is not changed', async t => {
   const freeze = <T>(value: T): T => {
     if (typeof value === 'object' && value !== null) {
       Object.freeze(value)
@@ -341,5 +342,5 @@ t.test('the request is left as it was', async t => {
     }
     return value
   }
-  t.doesNotThrow(() => admit(freeze(structuredClone({ ...kms(key), job: { ...base.job, labels: { b: '', a: '' } } })), defaultLimits, now))
+  t.doesNotThrow(() => normalise(freeze(structuredClone({ ...kms(key), job: { ...base.job, labels: { b: '', a: '' } } })), defaultLimits, now))
 })

@@ -1,48 +1,48 @@
-import type { PolicyAttachment } from '../../domain/access-spec.ts'
-import { many, type PolicyDocument, type Statement } from '../../domain/policy-document.ts'
-import type { Sizes } from '../../policy/measure.ts'
-import type { Finding } from '../../problems.ts'
+import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
+import type { Finding } from '../problems.ts'
+import type { Sizes } from './measure.ts'
 
-/** How one provider differs from AWS. A request that it cannot express is refused, never weakened. */
+/** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
   name: DialectName
-  /** `users`: CreateUser and all that; `keys`: no users, a policy attaches to an access key. */
+  /** `users`: policies are attached to IAM users; `keys`: there are no users, a policy is attached to an access key. */
   principals: 'users' | 'keys'
-  /** Whether users and policies keep their path, and lists can be narrowed by it. Without, the name tells whose they are. */
+  /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
   /** Whether CreateUser takes Tags and PermissionsBoundary. */
   tagged: boolean
-  /** The ways to attach a policy that it has, and the characters without white space that each takes. */
+  /** Which attachments it has, and how long a policy each takes. */
   sizes: Sizes
-  /** Whether CreatePolicyVersion takes what CreatePolicy takes; without, a second policy takes over. */
+  /** Whether CreatePolicyVersion takes every policy that CreatePolicy takes. Without it, a change attaches a second policy. */
   policyVersions: boolean
-  /** Actions that a policy may name; others are refused by the provider when the policy is made, or mean nothing there. */
+  /** Actions that a policy may name. The provider refuses a policy with another action, or ignores that action. */
   actions: 'any' | ReadonlySet<string>
   /** Condition operators that it evaluates. */
   operators: 'any' | ReadonlySet<string>
   /** Condition keys that it evaluates. */
   conditionKeys: 'any' | ReadonlySet<string>
-  /** Source blocks that mean something else to it. */
+  /** Whether it reads this source CIDR as something else. */
   misreads?: (cidr: string) => boolean
   denies: boolean
   notResource: boolean
-  /** What a fresh key can ask to learn whose it is, for `waitUntilReady`: GetCallerIdentity, or GetUser of itself. */
+  /** The call that tells a new key whose it is, for `waitUntilReady`: GetCallerIdentity, or GetUser of itself. */
   identityProbe: 'sts' | 'iam' | null
-  /** Whether policies hold with an STS beside the IAM; without, see without-sts.ts. */
+  /** Whether policies are enforced when the server also has an STS; if not, see iam/without-sts.ts. */
   holdsWithSts: boolean
-  /** A key may make its user further keys, whatever its policy says: a rotation must look for them. */
+  /** Whether a key can make more keys of its user, whatever its policy says: a rotation must look for them. */
   selfService: boolean
 }
 
 export type DialectName = 'aws' | 'localstack' | 'ceph' | 'seaweedfs' | 'tigris'
 
-/** Every action that an entry without KMS keys can render, but those that only some options or layouts name. */
+/** Every action that an entry without KMS keys can have in the layouts `everywhere` and `guarded`. */
 export const usualActions = [
   's3:GetObject', 's3:ListBucket', 's3:GetBucketLocation', 's3:PutObject', 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts',
   's3:PutObjectAcl', 's3:DeleteObject'
 ]
 
-/** The conditions of window, source and prefix; what is left out are those of VPCs and of KMS. */
+/** The conditions of window, source and prefix, without those of VPCs and of KMS. */
 export const usualOperators = [
   'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan', 'IpAddress', 'NotIpAddress', 'StringLike'
 ]
@@ -54,15 +54,15 @@ export const attachmentsOf = ({ sizes }: Dialect): PolicyAttachment[] =>
 export const hasAction = ({ actions }: Dialect, action: string): boolean => actions === 'any' || actions.has(action)
 
 /**
- * What of a rendered policy the provider cannot express, once per request field.
- * @param entryOf the pointer of the request's entry that a statement comes from, by its Sid
+ * What the provider cannot express of a policy: one finding per request field.
+ * @param entryOf from the Sid of a statement, the pointer of the request's entry that it belongs to
  */
 export const unfit = (policy: PolicyDocument, dialect: Dialect, entryOf: (sid: string) => string = () => ''): Finding[] => {
   const found = policy.Statement.flatMap(statement => unfitIn(statement, dialect).map(what => refusal(dialect, statement, what, entryOf)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
 
-/** What of a statement is unfit: `name` is what the table of remedies knows it by. */
+/** Something of a statement that the provider cannot express; `name` is its key in `remedies`. */
 interface Unfit { what: string, name: string }
 
 const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
@@ -70,14 +70,14 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   return [
     ...(dialect.denies || statement.Effect === 'Allow' ? [] : [{ what: 'is a Deny', name: 'Deny' }]),
     ...(dialect.notResource || !statement.NotResource ? [] : [{ what: 'has NotResource', name: 'NotResource' }]),
-    ...many(statement.Action)
+    ...[statement.Action].flat()
       .filter(action => action !== 's3:*' && !hasAction(dialect, action))
       .map(action => ({ what: `names ${action}`, name: action })),
     ...Object.entries(statement.Condition ?? {}).flatMap(([operator, keys]) => Object.keys(keys)
       .filter(key => !(operators === 'any' || operators.has(operator)) || !(conditionKeys === 'any' || conditionKeys.has(key)))
       .map(key => ({ what: `has the condition ${operator} ${key}`, name: key }))),
     ...Object.entries(statement.Condition ?? {}).filter(([operator]) => operator.includes('IpAddress')).flatMap(([, keys]) => Object.values(keys)
-      .flatMap(many)
+      .flat()
       .filter(cidr => dialect.misreads?.(cidr))
       .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
   ]
@@ -96,11 +96,11 @@ const refusal = (dialect: Dialect, statement: Statement, { what, name }: Unfit, 
 const kms = { pointer: './kmsKeyArns', hint: 'Leave kmsKeyArns out: the provider has no AWS KMS.' }
 const vpc = { pointer: '/vpc', hint: 'Give sourceIps instead: the provider knows no VPC.' }
 
-/** By what is unfit: the field to change, below the entry where it begins with a dot. */
+/** The request field to change. A pointer that begins with a dot is relative to the entry. */
 const remedies: Record<string, { pointer: string, hint: string }> = {
   Deny: { pointer: '/layout', hint: 'Use layout everywhere.' },
   NotResource: { pointer: '/window/outputGraceSeconds', hint: 'Leave the grace out, or use layout everywhere.' },
-  source: { pointer: '/sourceIps', hint: 'Leave that block out: the provider takes addresses of the other family for its own.' },
+  source: { pointer: '/sourceIps', hint: 'Leave that CIDR out: the provider confuses IPv4 and IPv6 addresses there.' },
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },

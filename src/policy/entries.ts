@@ -1,0 +1,314 @@
+import type { Entry, Layout, Level, Partition } from '../domain/access-spec.ts'
+import type { Finding } from '../problems.ts'
+import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
+import { reads, writes } from './actions.ts'
+import type { Limits } from './limits.ts'
+import { denySids, sidsOf } from './render.ts'
+
+/** One entry as it was requested, whichever field it came from. */
+interface Requested {
+  pointer: string
+  sid: string
+  level: Level
+  request: ReadRequest & Pick<AccessRequest, 'acl' | 'delete'>
+}
+
+type Report = (finding: Finding) => void
+
+/**
+ * The entries in the order datasets, base models, output, access. Entries with a finding are left out; the result is used only
+ * when there is no finding.
+ *
+ * @returns the canonical entries, and whether any requested entry writes
+ */
+export const normaliseEntries = (
+  request: PolicyRequest, layout: Layout, limits: Limits, report: Report
+): { entries: Entry[], writes: boolean } => {
+  const requested = collect(request)
+  if (requested.length === 0) {
+    report({
+      code: 'access-missing',
+      pointer: '',
+      detail: 'The request names no dataset, base model, output or access.',
+      hint: 'Add at least one entry with a bucket.'
+    })
+  }
+  const entries = requested.flatMap(one => normaliseEntry(one, layout, limits, report) ?? [])
+  refuseDuplicates(entries, report)
+  refuseSids(requested, entries, report)
+  return { entries, writes: requested.some(writes) }
+}
+
+const collect = (request: PolicyRequest): Requested[] => [
+  ...(request.datasets ?? []).map((entry, index) => requested(`/datasets/${index}`, `Dataset${index + 1}`, 'read', entry)),
+  ...(request.baseModels ?? []).map((entry, index) => requested(`/baseModels/${index}`, `BaseModel${index + 1}`, 'read', entry)),
+  ...(request.output ? [requested('/output', 'Output', request.output.level ?? 'write', request.output)] : []),
+  ...(request.access ?? []).map((entry, index) => requested(`/access/${index}`, `Access${index + 1}`, entry.level, entry))
+]
+
+const requested = (pointer: string, sid: string, level: Level, request: Requested['request']): Requested =>
+  ({ pointer, sid: request.sid ?? sid, level, request })
+
+const normaliseEntry = (
+  { pointer, sid, level, request }: Requested, layout: Layout, limits: Limits, report: Report
+): Entry | undefined => {
+  let sound = true
+  const refuse: Report = finding => {
+    sound = false
+    report(finding)
+  }
+  for (const fault of bucketFaults(request.bucket)) refuse({ code: 'bucket-invalid', pointer: `${pointer}/bucket`, ...fault })
+  if (sound && !bucketAllowed(request.bucket, limits.allowedBuckets)) {
+    refuse({
+      code: 'bucket-refused',
+      pointer: `${pointer}/bucket`,
+      detail: 'The bucket is none of those that this service grants access to.',
+      hint: 'Ask the operator of this service to allow it.'
+    })
+  }
+  const prefix = request.prefix === undefined ? { ok: true, prefix: '' } as const : readPrefix(request.prefix)
+  if (!prefix.ok) for (const fault of prefix.faults) refuse({ code: 'prefix-invalid', pointer: `${pointer}/prefix`, ...fault })
+  if (!/^[A-Za-z0-9]+$/.test(sid)) {
+    refuse({ code: 'request-invalid', pointer: `${pointer}/sid`, detail: 'A Sid has letters and digits only.', hint: 'Rename it.' })
+  }
+  for (const option of ['acl', 'delete'] as const) {
+    if (request[option] === true && !writes({ level })) {
+      refuse({
+        code: 'option-without-write',
+        pointer: `${pointer}/${option}`,
+        detail: `\`${option}\` changes objects, and this entry only reads.`,
+        hint: 'Remove the option, or ask for level `write` or `read-write`.'
+      })
+    }
+  }
+  for (const [index, arn] of (request.kmsKeyArns ?? []).entries()) {
+    const fault = kmsKeyFault(arn, limits.partition)
+    if (fault) refuse({ code: 'kms-key-invalid', pointer: `${pointer}/kmsKeyArns/${index}`, ...fault })
+  }
+  if (layout === 'guide') {
+    for (const unfit of guideUnfits(request)) refuse({ code: 'layout-unfit', ...unfit, pointer: pointer + unfit.pointer })
+  }
+  if (!sound || !prefix.ok) return undefined
+  const guide = layout === 'guide'
+  return {
+    pointer,
+    sid,
+    bucket: request.bucket,
+    prefix: prefix.prefix,
+    level,
+    list: request.list ?? (guide || reads({ level })),
+    // The guide's write statement always has s3:PutObjectAcl; the spec says what the policy will give.
+    acl: (request.acl ?? false) || (guide && writes({ level })),
+    delete: request.delete ?? false,
+    kmsKeyArns: [...new Set(request.kmsKeyArns)].sort()
+  }
+}
+
+const guideUnfits = (request: Requested['request']): { pointer: string, detail: string, hint: string }[] => {
+  const hint = 'Use layout `everywhere` or `guarded`.'
+  return [
+    ...(request.prefix === undefined
+      ? []
+      : [{ pointer: '/prefix', detail: 'The guide’s one statement per bucket cannot bind listing to a prefix.', hint }]),
+    ...(request.kmsKeyArns === undefined
+      ? []
+      : [{ pointer: '/kmsKeyArns', detail: 'The guide’s policy has no statement for KMS keys.', hint }]),
+    ...(request.list === false
+      ? [{ pointer: '/list', detail: 'Every statement of the guide’s policy lists its bucket.', hint }]
+      : [])
+  ]
+}
+
+const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
+  const seen = new Map<string, string>()
+  for (const { bucket, prefix, pointer } of entries) {
+    const place = `${bucket}/${prefix}`
+    const first = seen.get(place)
+    if (first === undefined) {
+      seen.set(place, pointer)
+      continue
+    }
+    report({
+      code: 'access-duplicate',
+      pointer,
+      detail: `${first} asks for the same bucket and prefix.`,
+      hint: 'Ask once, with the level that covers both.'
+    })
+  }
+}
+
+const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], report: Report): void => {
+  const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
+  const byPointer = new Map(entries.map(entry => [entry.pointer, entry]))
+  for (const one of requested) {
+    const entry = byPointer.get(one.pointer)
+    for (const sid of entry ? sidsOf(entry) : [one.sid]) {
+      const holder = taken.get(sid)
+      if (holder === undefined) {
+        taken.set(sid, one.pointer)
+        continue
+      }
+      report({
+        code: 'sid-duplicate',
+        pointer: one.request.sid === undefined ? one.pointer : `${one.pointer}/sid`,
+        detail: `The Sid ${sid} is that of ${holder}.`,
+        hint: 'Give another `sid`; `List` and `Keys` are appended for the statements of prefixes and KMS keys.'
+      })
+    }
+  }
+}
+
+// --- buckets and prefixes ---
+
+/*
+ * Names that become part of a Resource: buckets follow S3's rules, prefixes a list of allowed characters.
+ * Neither may have a character that means something to IAM in a Resource or in StringLike (`*`, `?`, `${`).
+ */
+
+interface Fault { detail: string, hint: string }
+
+interface BucketRule { broken: (name: string) => boolean, detail: string, hint: string }
+
+// Source: Amazon S3 User Guide, "General purpose bucket naming rules".
+const reservedPrefixes = ['xn--', 'sthree-', 'amzn-s3-demo-']
+const reservedSuffixes = ['-s3alias', '--ol-s3', '.mrap', '--x-s3', '--table-s3']
+
+const bucketRules: readonly BucketRule[] = [
+  {
+    broken: name => name.length < 3 || name.length > 63,
+    detail: 'A bucket name has 3 to 63 characters.',
+    hint: 'Give the bucket’s name alone, without s3:// and without a key.'
+  },
+  {
+    broken: name => /[^a-z0-9.-]/.test(name),
+    detail: 'A bucket name has only lower-case letters, digits, dots and hyphens.',
+    hint: 'Give the bucket’s name alone; wildcards are not names, and a key prefix belongs in `prefix`.'
+  },
+  {
+    broken: name => /^[.-]|[.-]$/.test(name),
+    detail: 'A bucket name begins and ends with a letter or a digit.',
+    hint: 'Remove the dot or hyphen at the end.'
+  },
+  {
+    broken: name => name.includes('..'),
+    detail: 'A bucket name has no two dots in a row.',
+    hint: 'Remove one of the dots.'
+  },
+  {
+    broken: name => /^\d+(\.\d+){3}$/.test(name),
+    detail: 'A bucket name is not shaped like an IP address.',
+    hint: 'Give the bucket’s name, not the address of its server.'
+  },
+  ...reservedPrefixes.map(prefix => ({
+    broken: (name: string) => name.startsWith(prefix),
+    detail: `A bucket name does not begin with ${prefix}, which S3 reserves.`,
+    hint: 'Use a general purpose bucket.'
+  })),
+  ...reservedSuffixes.map(suffix => ({
+    broken: (name: string) => name.endsWith(suffix),
+    detail: `A bucket name does not end with ${suffix}, which S3 reserves for other resources.`,
+    hint: 'Use a general purpose bucket; access points, directory and table buckets have other ARNs.'
+  }))
+]
+
+/** Every rule of S3 that the name breaks. Empty: it is a bucket name. */
+export const bucketFaults = (name: string): Fault[] =>
+  bucketRules.filter(rule => rule.broken(name)).map(({ detail, hint }) => ({ detail, hint }))
+
+/** Longest prefix, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */
+export const maxPrefixLength = 512
+
+const notAllowed = /[^A-Za-z0-9/!_.'()=+@,:-]/gu
+
+type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
+
+/**
+ * Reads a key prefix and ends it with a slash: without the slash, `runs/42` would also open `runs/420/`.
+ *
+ * @returns the canonical prefix, or every fault
+ */
+export const readPrefix = (text: string): PrefixResult => {
+  const prefix = text.endsWith('/') ? text : `${text}/`
+  const faults: Fault[] = []
+  const refused = [...new Set(text.match(notAllowed))]
+  if (text === '') faults.push({ detail: 'The prefix is empty.', hint: 'Leave `prefix` out for the whole bucket.' })
+  if (refused.length > 0) {
+    faults.push({
+      detail: `The prefix has ${refused.map(show).join(', ')}.`,
+      hint: 'Letters, digits and / ! - _ . \' ( ) = + @ , : are allowed; wildcards and variables of IAM are not.'
+    })
+  }
+  if (text.startsWith('/')) {
+    faults.push({ detail: 'The prefix begins with a slash.', hint: 'Keys of S3 begin without one.' })
+  }
+  if (prefix.includes('//')) {
+    faults.push({ detail: 'The prefix has an empty segment.', hint: 'Write one slash between segments.' })
+  }
+  if (prefix.split('/').some(segment => segment === '.' || segment === '..')) {
+    faults.push({ detail: 'The prefix has a segment `.` or `..`.', hint: 'Leave it out: S3 takes it literally, but clients resolve it.' })
+  }
+  if (prefix.length > maxPrefixLength) {
+    faults.push({
+      detail: `The prefix has ${prefix.length} characters with its last slash.`, hint: `At most ${maxPrefixLength} are allowed.`
+    })
+  }
+  return faults.length > 0 ? { ok: false, faults } : { ok: true, prefix }
+}
+
+// Printable ASCII as it is, everything else by its code point: a finding may end up on a terminal.
+const show = (character: string): string => /^[!-~]$/.test(character)
+  ? `\`${character}\``
+  : `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}`
+
+/** Whether a name fits one of the patterns, in which `*` alone is special. Without patterns every name fits. */
+export const bucketAllowed = (name: string, patterns: readonly string[]): boolean =>
+  patterns.length === 0 || patterns.some(pattern => globMatches(pattern, name))
+
+// Finds the pieces between the stars one after the other, each as far left as possible. This takes linear time; a regular
+// expression made from the pattern could take exponential time.
+const globMatches = (pattern: string, text: string): boolean => {
+  const pieces = pattern.split('*')
+  const first = pieces[0] ?? ''
+  if (pieces.length === 1) return text === first
+  const last = pieces.at(-1) ?? ''
+  if (!text.startsWith(first) || !text.endsWith(last) || text.length < first.length + last.length) return false
+  const end = text.length - last.length
+  let at = first.length
+  for (const piece of pieces.slice(1, -1)) {
+    const found = text.indexOf(piece, at)
+    if (found === -1 || found + piece.length > end) return false
+    at = found + piece.length
+  }
+  return true
+}
+
+// --- KMS keys ---
+
+// Source: AWS KMS Developer Guide, "Key identifiers": key ARN; the ids of multi-Region keys begin with mrk-.
+const keyArn = /^arn:(aws|aws-cn|aws-us-gov):kms:([a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}):\d{12}:key\/([0-9a-z-]+)$/
+const keyId = /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$/
+
+const regionOf: Record<Partition, (region: string) => boolean> = {
+  aws: region => !/^(cn|us-gov|us-iso|us-isob|eu-isoe)-/.test(region),
+  'aws-cn': region => region.startsWith('cn-'),
+  'aws-us-gov': region => region.startsWith('us-gov-')
+}
+
+/** Why a text is not the ARN of a KMS key in the partition; undefined when it is one. */
+const kmsKeyFault = (arn: string, partition: Partition): Fault | undefined => {
+  if (arn.includes(':alias/')) {
+    return { detail: 'An alias can be pointed at another key.', hint: 'Give the key’s own ARN, with key/ and its id.' }
+  }
+  const parts = keyArn.exec(arn)
+  if (!parts || !keyId.test(parts[3] ?? '')) {
+    return {
+      detail: 'This is not the ARN of a KMS key.',
+      hint: `Write arn:${partition}:kms:<region>:<account>:key/<id>, in lower case and without wildcards.`
+    }
+  }
+  const [, itsPartition, region] = parts
+  if (itsPartition !== partition || !regionOf[partition](region ?? '')) {
+    return { detail: `The key is not in the partition ${partition}.`, hint: `This service grants access in ${partition} only.` }
+  }
+  return undefined
+}

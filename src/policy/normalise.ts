@@ -1,0 +1,194 @@
+import type { AccessSpec, Entry } from '../domain/access-spec.ts'
+import { pointerTo, type Finding } from '../problems.ts'
+import type { PolicyRequest, VpcRequest, WindowRequest } from '../request.ts'
+import { writes } from './actions.ts'
+import { normaliseEntries } from './entries.ts'
+import type { Limits } from './limits.ts'
+import { normaliseSource } from './source.ts'
+import { normaliseWindow } from './window.ts'
+
+export type Normalisation =
+  | { ok: true, spec: AccessSpec, warnings: Warning[] }
+  | { ok: false, findings: Finding[] }
+
+/**
+ * Checks a request that fits its schema against the deployment's ceilings, and makes the access spec of it: every default filled
+ * in, every value in its one canonical form. The guardrails are asked later, about the spec.
+ *
+ * @param now the instant against which the window is checked; also its start when the request gives none
+ * @returns the spec with its warnings, or every finding
+ */
+export const normalise = (request: PolicyRequest, limits: Limits, now: Date): Normalisation => {
+  const findings: Finding[] = []
+  const report = (finding: Finding): void => { findings.push(finding) }
+  const layout = request.layout ?? 'everywhere'
+  const entries = normaliseEntries(request, layout, limits, report)
+  const labels = normaliseLabels(request.job.labels ?? {}, report)
+  const window = normaliseWindow(request.window, { layout, writes: entries.writes }, limits, now, report)
+  const source = normaliseSource(request, limits, report)
+  if (findings.length > 0 || !window || !source) return { ok: false, findings }
+  const spec: AccessSpec = {
+    partition: limits.partition,
+    job: { id: request.job.id, team: request.job.team, labels },
+    entries: entries.entries,
+    window,
+    source,
+    layout,
+    attach: request.attach ?? 'auto',
+    ...(limits.noBucketLocation && { noBucketLocation: true as const })
+  }
+  return { ok: true, spec, warnings: warningsOf(spec, request.window.notBefore === undefined) }
+}
+
+/** What PATCH changes of a grant: the body of that request. */
+export interface Change {
+  window?: WindowRequest
+  sourceIps?: string[]
+  vpc?: VpcRequest
+}
+
+/**
+ * Changes the window or the source of a spec. The whole request is checked against the ceilings of today, not against those of
+ * the day when the grant was issued. A window without notBefore keeps its start; one without outputGraceSeconds keeps its grace.
+ *
+ * @returns as normalise(); the pointers of findings are those of the change
+ */
+export const normaliseChange = (spec: AccessSpec, change: Change, limits: Limits, now: Date): Normalisation => {
+  const original = restate(spec)
+  const { sourceIps, vpc, ...rest } = original
+  const source = change.sourceIps === undefined && change.vpc === undefined
+    ? { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
+    : { ...(change.sourceIps && { sourceIps: change.sourceIps }), ...(change.vpc && { vpc: change.vpc }) }
+  const { notBefore, outputGraceSeconds } = original.window
+  const window: WindowRequest = change.window
+    ? { ...(notBefore !== undefined && { notBefore }), ...(outputGraceSeconds !== undefined && { outputGraceSeconds }), ...change.window }
+    : original.window
+  const changed = normalise({ ...rest, ...source, window }, limits, now)
+  if (!changed.ok) {
+    // A finding about anything else points at the whole body, which does not have that field.
+    const findings = changed.findings.map(finding => /^\/(window|sourceIps|vpc)(\/|$)/.test(finding.pointer)
+      ? finding
+      : { ...finding, pointer: '' })
+    return { ok: false, findings }
+  }
+  const entries: Entry[] = changed.spec.entries.map((entry, index) => ({
+    ...entry, pointer: spec.entries[index]?.pointer ?? entry.pointer
+  }))
+  return { ...changed, spec: { ...changed.spec, entries } }
+}
+
+/** The request that asks for exactly this spec: normalise() of it gives the spec again, except for the entries' pointers. */
+export const restate = (spec: AccessSpec): PolicyRequest => {
+  const { job, entries, window, source, layout, attach } = spec
+  const graceSeconds = (Date.parse(window.outputNotAfter) - Date.parse(window.notAfter)) / 1000
+  return {
+    job: { id: job.id, team: job.team, ...(Object.keys(job.labels).length > 0 && { labels: job.labels }) },
+    access: entries.map(({ bucket, prefix, level, sid, list, acl, delete: del, kmsKeyArns }) => ({
+      bucket,
+      ...(prefix !== '' && { prefix }),
+      level,
+      sid,
+      list,
+      acl,
+      delete: del,
+      ...(kmsKeyArns.length > 0 && { kmsKeyArns })
+    })),
+    window: {
+      notBefore: window.notBefore,
+      notAfter: window.notAfter,
+      ...(graceSeconds > 0 && { outputGraceSeconds: graceSeconds })
+    },
+    ...(source.kind === 'ip' && { sourceIps: source.cidrs }),
+    ...(source.kind === 'vpc' && {
+      vpc: {
+        ...(source.vpcIds.length > 0 && { vpcIds: source.vpcIds }),
+        ...(source.vpcEndpointIds.length > 0 && { vpcEndpointIds: source.vpcEndpointIds }),
+        ...(source.cidrs.length > 0 && { sourceIps: source.cidrs })
+      }
+    }),
+    layout,
+    attach
+  }
+}
+
+// --- labels ---
+
+/** How the names begin of the tags that the service itself puts on an IAM user. */
+const ownTagPrefix = 'job-access:'
+
+/**
+ * Labels become tags of the IAM user. Source: IAM User Guide, "Tags for IAM resources": keys that begin with aws: are reserved in
+ * upper and lower case alike, and two keys that differ only in case are one key.
+ *
+ * @returns the labels sorted by name
+ */
+const normaliseLabels = (labels: Record<string, string>, report: (finding: Finding) => void): Record<string, string> => {
+  const seen = new Map<string, string>()
+  const names = Object.keys(labels).sort()
+  for (const name of names) {
+    const pointer = pointerTo('/job/labels', name)
+    const folded = name.toLowerCase()
+    const reserved = ['aws:', ownTagPrefix].find(prefix => folded.startsWith(prefix))
+    if (reserved !== undefined) {
+      report({ code: 'label-invalid', pointer, detail: `Tags that begin with ${reserved} are reserved.`, hint: 'Rename the label.' })
+    }
+    const other = seen.get(folded)
+    if (other !== undefined) {
+      report({
+        code: 'label-invalid', pointer, detail: `To IAM this is the same tag as ${other}: case does not count.`, hint: 'Keep one of them.'
+      })
+    }
+    seen.set(folded, name)
+  }
+  return Object.fromEntries(names.map(name => [name, labels[name] ?? '']))
+}
+
+// --- warnings ---
+
+/** Something that is granted as requested, and that the requester should know. */
+export interface Warning { code: WarningCode, detail: string }
+
+export type WarningCode =
+  | 'guide-reads-unbound'
+  | 'guide-grants-acl'
+  | 'guide-unknown-action'
+  | 'acl-granted'
+  | 'delete-granted'
+  | 'source-any'
+  | 'write-whole-bucket'
+  | 'no-bucket-location'
+  | 'window-starts-now'
+  | 'window-long'
+
+const longSeconds = 12 * 3600
+
+/** @param startDefaulted whether the request left notBefore out */
+const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {
+  const { entries, window, source, layout } = spec
+  const writing = entries.filter(writes)
+  const guide = layout === 'guide'
+  const warnings: Warning[] = []
+  const warn = (when: boolean, code: WarningCode, detail: string): void => { if (when) warnings.push({ code, detail }) }
+  const seconds = (Date.parse(window.outputNotAfter) - Date.parse(window.notBefore)) / 1000
+
+  warn(guide && writing.length < entries.length, 'guide-reads-unbound',
+    'The guide\'s layout puts neither window nor source on what is only read: those reads work until the key is deleted.')
+  warn(guide && writing.length > 0, 'guide-grants-acl',
+    'The guide\'s layout grants s3:PutObjectAcl, which can publish objects of a bucket with ACLs enabled.')
+  warn(guide && writing.length > 0, 'guide-unknown-action',
+    'The guide names s3:CompleteMultipartUpload, which is no IAM action: AWS ignores it, other providers refuse the policy.')
+  for (const entry of entries) {
+    const place = `${entry.bucket}/${entry.prefix}`
+    warn(entry.acl && !guide, 'acl-granted', `${entry.sid}: s3:PutObjectAcl on ${place} can publish objects of a bucket with ACLs enabled.`)
+    warn(entry.delete, 'delete-granted', `${entry.sid}: the job may delete objects in ${place}.`)
+    warn(writes(entry) && entry.prefix === '', 'write-whole-bucket',
+      `${entry.sid}: the job may overwrite every object of ${entry.bucket}; a prefix of its own would protect the objects of others.`)
+  }
+  warn(spec.noBucketLocation === true && !guide, 'no-bucket-location',
+    'The provider has no s3:GetBucketLocation, so it is not granted: give the job\'s S3 client its region.')
+  warn(source.kind === 'any', 'source-any', 'The access works from every address: whoever has the key has the access.')
+  warn(startDefaulted, 'window-starts-now', `The window starts at ${window.notBefore}, by this service's clock.`)
+  warn(seconds > longSeconds, 'window-long',
+    `The window has ${seconds} seconds. With a shorter one, extended while the job runs, a leaked key does less harm.`)
+  return warnings
+}
