@@ -10,7 +10,7 @@ import { recorder } from '../src/audit/recorder.ts'
 import type { Service } from '../src/http/service.ts'
 import { createIam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
-import { userPrincipals } from '../src/iam/user-principal.ts'
+import { userProvisioner } from '../src/iam/user-provisioner.ts'
 import { loadIdentity } from '../src/identity/config.ts'
 import { openLedger } from '../src/ledger/open.ts'
 import { defaultLimits } from '../src/policy/admit.ts'
@@ -31,7 +31,7 @@ const startService = async (latencyMs: number) => {
   const iam = await startEmbeddedIam({ latencyMs, maxUsers: 200_000 })
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin })
   const ledger = await openLedger({ url: ':memory:' })
-  const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
+  const users = userProvisioner({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
   const records = recorder(null, silent)
   const guardrails = loadGuardrails('@id("open") permit (principal, action, resource);', 'bench.cedar')
   const rules = { limits: defaultLimits, dialect: dialects.aws, profiles: {} }

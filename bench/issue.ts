@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { ulid } from 'ulid'
 import { createIam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
-import { userPrincipals } from '../src/iam/user-principal.ts'
+import { userProvisioner } from '../src/iam/user-provisioner.ts'
 import type { Grant } from '../src/domain/grant.ts'
 import type { GrantChange, Ledger, NewGrant } from '../src/ledger/ledger.ts'
 import { openLedger } from '../src/ledger/open.ts'
@@ -45,7 +45,7 @@ const noLedger = (): Ledger => ({
 }) as unknown as Ledger
 
 const depsOn = (client: ReturnType<typeof createIam>, ledger: Ledger): GrantDeps => {
-  const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
+  const users = userProvisioner({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })
   return {
     now: Date.now,
     newId: () => ulid().toLowerCase(),

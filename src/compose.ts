@@ -16,10 +16,10 @@ import { recorder } from './audit/recorder.ts'
 import type { Service } from './http/service.ts'
 import { createIam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
-import { keyPrincipals } from './iam/key-principal.ts'
-import type { PrincipalProvisioner } from './iam/principal.ts'
-import { sessionPrincipals } from './iam/session-principal.ts'
-import { userPrincipals } from './iam/user-principal.ts'
+import { keyProvisioner } from './iam/key-provisioner.ts'
+import type { PrincipalProvisioner } from './iam/provisioner.ts'
+import { sessionProvisioner } from './iam/session-provisioner.ts'
+import { userProvisioner } from './iam/user-provisioner.ts'
 import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity, type IdentityConfig } from './identity/config.ts'
 import { mintToken } from './identity/tokens.ts'
@@ -90,8 +90,8 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
     const epoch = () => Date.now()
     const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = rules.dialect
     const plain = principals === 'keys'
-      ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
-      : userPrincipals({
+      ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
+      : userProvisioner({
         iam,
         ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
         tagged,
@@ -101,8 +101,8 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
         now: epoch,
         ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
       })
-    const users = holdsWithSts ? plain : withoutSts(plain, iam, epoch)
-    const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
+    const users = holdsWithSts ? plain : withoutSts(plain, iam)
+    const sessions = sessionProvisioner({ iam, profiles: rules.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now: epoch })
 
     const recorded = recorder(audit, log)
     const records = metrics ? metrics.counted(recorded) : recorded

@@ -7,8 +7,8 @@ import type { Service } from '../src/http/service.ts'
 import { createIam, type Iam } from '../src/iam/client.ts'
 import { dialects } from '../src/iam/dialects/index.ts'
 import type { RoleProfile } from '../src/iam/role-profile.ts'
-import { sessionPrincipals } from '../src/iam/session-principal.ts'
-import { userPrincipals } from '../src/iam/user-principal.ts'
+import { sessionProvisioner } from '../src/iam/session-provisioner.ts'
+import { userProvisioner } from '../src/iam/user-provisioner.ts'
 import { loadIdentity } from '../src/identity/config.ts'
 import { mintToken } from '../src/identity/tokens.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
@@ -64,8 +64,8 @@ export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench>
   const ledger = options.ledger ? options.ledger(stored) : stored
   const log = options.log ?? silent
   const rules = { limits: { ...defaultLimits, ...options.limits }, dialect: dialects.aws, profiles: options.profiles ?? {} }
-  const users = userPrincipals({ iam: client, pathBase: '/job-access/', tagged: true, now, ...(options.boundary && { permissionsBoundary: options.boundary }) })
-  const sessions = sessionPrincipals({ iam: client, profiles: rules.profiles, prefix: 'ja', now })
+  const users = userProvisioner({ iam: client, pathBase: '/job-access/', tagged: true, now, ...(options.boundary && { permissionsBoundary: options.boundary }) })
+  const sessions = sessionProvisioner({ iam: client, profiles: rules.profiles, prefix: 'ja', now })
   const records = recorder(null, log)
   let ids = 0
   const deps: GrantDeps = {

@@ -1,7 +1,7 @@
 import { parse } from 'yaml'
 import { dialects } from '../iam/dialects/index.ts'
 import { principalName, principalPath } from '../iam/names.ts'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import { limitsOf, prepare, renderOnly, settle, type Rules } from '../lifecycle/prepare.ts'
 import { defaultLimits, readmit } from '../policy/admit.ts'

@@ -1,4 +1,4 @@
-import type { PrincipalProvisioner, PrincipalPlan } from '../iam/principal.ts'
+import type { PrincipalProvisioner, PrincipalPlan } from '../iam/provisioner.ts'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
 import { StaleGrantError, type Ledger, type NewEvent } from '../ledger/ledger.ts'

@@ -1,5 +1,5 @@
 import { principalName, principalPath } from '../iam/names.ts'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { NewEvent, NewGrant } from '../ledger/ledger.ts'
 import { ProblemError } from '../problems.ts'

@@ -1,5 +1,5 @@
 import { IamError, isIamError } from '../iam/errors.ts'
-import type { Credentials, PrincipalProvisioner } from '../iam/principal.ts'
+import type { Credentials, PrincipalProvisioner } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
 import { commit, dueAfter, event, planOf, release, type Actor, type GrantDeps } from './deps.ts'

@@ -5,11 +5,11 @@ import type { Test } from 'tap'
 import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
-import type { Credentials, PrincipalProvisioner } from '../../src/iam/principal.ts'
+import type { Credentials, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
-import { sessionPrincipals } from '../../src/iam/session-principal.ts'
-import type { Waiting } from '../../src/iam/settling.ts'
-import { userPrincipals } from '../../src/iam/user-principal.ts'
+import { sessionProvisioner } from '../../src/iam/session-provisioner.ts'
+import type { Clock } from '../../src/retry.ts'
+import { userProvisioner } from '../../src/iam/user-provisioner.ts'
 import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger, NewEvent } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
@@ -110,7 +110,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         if (dead) await never()
       }
     }
-    const waiting: Waiting = {
+    const waiting: Clock = {
       now: () => clock.now,
       pause: ms => living(async () => {
         clock.advance(ms)
@@ -133,8 +133,8 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       if (isKey(answer)) secrets.add(answer.secretAccessKey)
       return answer
     }), ['close'])
-    const users = userPrincipals({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, waiting })
-    const sessions = sessionPrincipals({ iam: calling, profiles, prefix: 'ja', now: waiting.now })
+    const users = userProvisioner({ iam: calling, pathBase: '/job-access/', tagged: true, now: waiting.now, clock: waiting })
+    const sessions = sessionProvisioner({ iam: calling, profiles, prefix: 'ja', now: waiting.now })
     const heard = async <T>(name: string, effect: () => Promise<T>): Promise<T> => living(async () => {
       it.calls.push(name)
       return it.intercept ? await it.intercept(name, effect) as T : effect()

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { recorder } from '../../src/audit/recorder.ts'
 import { createIam } from '../../src/iam/client.ts'
-import { userPrincipals } from '../../src/iam/user-principal.ts'
+import { userProvisioner } from '../../src/iam/user-provisioner.ts'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import { reconcile } from '../../src/lifecycle/reconcile.ts'
@@ -24,7 +24,7 @@ const measured = async (t: Test, guardrails?: string) => {
   const b = await bench(t, { now: () => now, ledger: () => metrics.timed(stored), ...(guardrails && { guardrails }) })
   const iam = createIam({ region: 'us-east-1', endpoint: b.iam.url, stsEndpoint: b.iam.url, credentials: b.iam.admin, onCall: metrics.iamCall })
   t.teardown(() => iam.close())
-  const users = userPrincipals({ iam, pathBase: '/job-access/', tagged: true, now: () => now })
+  const users = userProvisioner({ iam, pathBase: '/job-access/', tagged: true, now: () => now })
   const records = metrics.counted(recorder(null, silent))
   const deps = { ...b.deps, log: metrics.heard(silent), principals: () => users, record: (...args: Parameters<typeof records.changed>) => records.changed(...args) }
   const service = { ...b.service, deps, recorder: records, pingIam: () => users.ping(Date.now() + 2_000) }

@@ -4,9 +4,9 @@ import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
 import { createIam, type Iam } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { principalName, principalPath } from '../../src/iam/names.ts'
-import type { PrincipalPlan } from '../../src/iam/principal.ts'
-import { twinOf } from '../../src/iam/twin-policies.ts'
-import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
+import type { PrincipalPlan } from '../../src/iam/provisioner.ts'
+import { otherNameOf } from '../../src/iam/policy-swap.ts'
+import { userProvisioner, type UserProvisionerOptions } from '../../src/iam/user-provisioner.ts'
 import { prepare } from '../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
 import { guideRequest } from '../../src/request.ts'
@@ -21,10 +21,10 @@ const longer = { window: { durationSeconds: 18_000 } }
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
 const soon = () => Date.now() + 5_000
 
-const onNames: Partial<UserPrincipalOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
+const onNames: Partial<UserProvisionerOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
 
 const bench = async (
-  t: { teardown: (end: () => unknown) => void }, change: Partial<UserPrincipalOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
+  t: { teardown: (end: () => unknown) => void }, change: Partial<UserProvisionerOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
 ) => {
   const server = await startEmbeddedIam()
   const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin })
@@ -35,8 +35,8 @@ const bench = async (
     await server.stop()
   })
   const shared = { iam: wrap(iam), tagged: false, now: () => now, ...change }
-  const byName = userPrincipals({ ...shared, prefix: 'ja' } as UserPrincipalOptions)
-  const byPath = userPrincipals({ ...shared, pathBase: '/job-access/' } as UserPrincipalOptions)
+  const byName = userProvisioner({ ...shared, prefix: 'ja' } as UserProvisionerOptions)
+  const byPath = userProvisioner({ ...shared, pathBase: '/job-access/' } as UserProvisionerOptions)
   return { server, iam, sdk, byName, byPath }
 }
 const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
@@ -66,8 +66,8 @@ t.test('without policy versions a second policy takes over', async t => {
   const { ref, credentials } = await byName.create(planOf(), soon())
   const policies = () => server.state.policies.filter(policy => policy.name.startsWith('ja-')).map(policy => [policy.name, policy.attachedTo])
   const second = await byName.replacePolicy(ref, 'managed', policyFor(longer), soon())
-  t.strictSame(policies(), [[twinOf(name), [name]]])
-  t.equal(second.policyArn, twinOf(ref.policyArn ?? ''))
+  t.strictSame(policies(), [[otherNameOf(name), [name]]])
+  t.equal(second.policyArn, otherNameOf(ref.policyArn ?? ''))
   t.equal(await byName.policyEnd(second, soon()), now + 18_000_000)
   t.strictSame(server.state.user(name)?.keys.map(key => key.id), [credentials?.accessKeyId], 'the key stays')
   const third = await byName.replacePolicy(second, 'managed', policyFor(), soon())
@@ -81,7 +81,7 @@ t.test('a change that was cut short leaves two policies; the teardown removes bo
   for (const attach of [true, false]) {
     const { server, sdk, byName } = await bench(t)
     const { ref, credentials } = await byName.create(planOf(), soon())
-    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: twinOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
     t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
@@ -91,7 +91,7 @@ t.test('a change that was cut short leaves two policies; the teardown removes bo
 
 t.test('a policy of a creation that was cut short is found by its name', async t => {
   for (const [what, attach] of [['never attached', false], ['attached', true]] as const) {
-    for (const policy of [name, twinOf(name)]) {
+    for (const policy of [name, otherNameOf(name)]) {
       const { server, sdk, byName } = await bench(t)
       await sdk.send(new CreateUserCommand({ UserName: name }))
       const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: policy, PolicyDocument: JSON.stringify(policyFor()) }))

@@ -1,7 +1,7 @@
 import { CreateRoleCommand, IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { longestSession, sessionEnd, sessionSeconds, type RoleProfile } from '../../src/iam/role-profile.ts'
-import { revocation } from '../../src/iam/session-principal.ts'
+import { revocation } from '../../src/iam/session-provisioner.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 import { appOf, bearer, bench, guideJob, startOfTime, type Bench, type BenchOptions } from '../harness.ts'

@@ -1,9 +1,9 @@
 import t from 'tap'
 import { createIam } from '../../src/iam/client.ts'
-import { keyPrincipals } from '../../src/iam/key-principal.ts'
+import { keyProvisioner } from '../../src/iam/key-provisioner.ts'
 import { principalName } from '../../src/iam/names.ts'
-import { settleMs, type PrincipalPlan } from '../../src/iam/principal.ts'
-import { twinOf } from '../../src/iam/twin-policies.ts'
+import { settleMs, type PrincipalPlan } from '../../src/iam/provisioner.ts'
+import { otherNameOf } from '../../src/iam/policy-swap.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { prepare } from '../../src/lifecycle/prepare.ts'
 import { defaultLimits } from '../../src/policy/admit.ts'
@@ -39,7 +39,7 @@ const bench = async (t: Parameters<typeof startService>[0]) => {
     await tigris.stop()
   })
   const clock = { now }
-  const principals = keyPrincipals({ iam, prefix: 'ja', now: () => clock.now })
+  const principals = keyProvisioner({ iam, prefix: 'ja', now: () => clock.now })
   return { tigris, clock, principals, iam }
 }
 const soon = () => Date.now() + 5_000
@@ -128,9 +128,9 @@ t.test('a changed policy: a second one takes over, and the key stays', async t =
   const key = first.credentials?.accessKeyId
   const before = tigris.calls.length
   const second = await principals.replacePolicy(first.ref, 'managed', policyFor(later), soon())
-  t.strictSame([...tigris.policies.keys()], [twinOf(name)])
-  t.strictSame(attachedTo(tigris, twinOf(name)), [key])
-  t.strictSame(JSON.parse(tigris.policies.get(twinOf(name))?.document ?? ''), policyFor(later))
+  t.strictSame([...tigris.policies.keys()], [otherNameOf(name)])
+  t.strictSame(attachedTo(tigris, otherNameOf(name)), [key])
+  t.strictSame(JSON.parse(tigris.policies.get(otherNameOf(name))?.document ?? ''), policyFor(later))
   const steps = actionsOf(tigris, before).filter(action => !action.startsWith('List'))
   t.strictSame(steps, ['CreatePolicy', 'AttachUserPolicy', 'DetachUserPolicy', 'DeletePolicy'], 'never without a policy')
   t.equal(await principals.policyEnd(second, soon()), expiresAt + 2 * 3_600_000)
@@ -166,7 +166,7 @@ t.test('a change that was cut short at any call is made good by the next', async
 t.test('a teardown after a change that was cut short removes both', async t => {
   const { tigris, principals, iam } = await bench(t)
   const { ref, credentials } = await principals.create(planOf(), soon())
-  const arn = await iam.createPolicy({ name: twinOf(name), document: JSON.stringify(policyFor(later)) }, soon())
+  const arn = await iam.createPolicy({ name: otherNameOf(name), document: JSON.stringify(policyFor(later)) }, soon())
   await iam.attachUserPolicy(credentials?.accessKeyId ?? '', arn, soon())
   t.equal(await principals.policyEnd(ref, soon()), expiresAt + 2 * 3_600_000, 'the later of both ends')
   await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon())
@@ -200,12 +200,12 @@ t.test('the service on it: issue, extend, rotate, complete, expire, reconcile', 
   const path = `/v1/grants/${grant.id}`
 
   t.match(await service.call('PATCH', path, { sourceIps: ['198.51.100.7'] }), { status: 200 })
-  t.match(tigris.policies.get(twinOf(grant.user.name))?.document, /198\.51\.100\.7/)
-  t.strictSame(attachedTo(tigris, twinOf(grant.user.name)), [credentials.accessKeyId], 'the key stays')
+  t.match(tigris.policies.get(otherNameOf(grant.user.name))?.document, /198\.51\.100\.7/)
+  t.strictSame(attachedTo(tigris, otherNameOf(grant.user.name)), [credentials.accessKeyId], 'the key stays')
 
   const rotated = await service.call<Delivery>('POST', `${path}/rotate`, {})
   t.strictSame([...tigris.keys], [rotated.body.credentials.accessKeyId], 'the old key is dead')
-  t.strictSame(attachedTo(tigris, twinOf(grant.user.name)), [...tigris.keys])
+  t.strictSame(attachedTo(tigris, otherNameOf(grant.user.name)), [...tigris.keys])
   const retried = await service.call<Delivery>('POST', '/v1/grants', body)
   t.match(retried, { status: 200, body: { grant: { id: grant.id } } })
   t.strictSame([...tigris.keys], [retried.body.credentials.accessKeyId], 'a retry leaves one key')
