@@ -4,7 +4,7 @@ import autocannon from 'autocannon'
 import fastify from 'fastify'
 import { ulid } from 'ulid'
 import { buildApp } from '../src/http/app.ts'
-import { startEmbeddedIam } from '../src/embedded-iam/server.ts'
+import { startTestIam } from '../test/embedded-iam/levers/start.ts'
 import { loadGuardrails } from '../src/guardrails/guardrails.ts'
 import { recorder } from '../src/audit/recorder.ts'
 import type { Service } from '../src/http/service.ts'
@@ -28,7 +28,7 @@ const token = 'jat_bench_0123456789012345678901234567890123456789012'
 const silent = { info () {}, warn () {}, error () {} }
 
 const startService = async (latencyMs: number) => {
-  const iam = await startEmbeddedIam({ latencyMs, maxUsers: 200_000 })
+  const iam = await startTestIam({ latencyMs, maxUsers: 200_000 })
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin })
   const ledger = await openLedger({ url: ':memory:' })
   const users = userProvisioner({ iam: client, pathBase: '/job-access/', tagged: true, now: Date.now })

@@ -30,7 +30,7 @@ const rules = { limits: defaultLimits, dialect: dialects.aws, profiles: {} }
 const actor = { id: 'token:bench', requestId: null }
 
 const startIam = async (latencyMs: number) => {
-  const child = spawn(process.execPath, ['src/embedded-iam/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
+  const child = spawn(process.execPath, ['test/embedded-iam/levers/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
     { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = await once(child.stdout, 'data')
   const { url, admin } = JSON.parse(String(line))

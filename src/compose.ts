@@ -75,7 +75,7 @@ export const compose = async (config: Config, { log, metrics }: ComposeOptions):
     const audit = await auditOf(config, log)
     if (audit) closers.push(() => audit.close())
     if (audit) metrics?.watchAudit(audit)
-    const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam({ keepCalls: 0 }) : null
+    const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam() : null
     if (embedded) closers.push(() => embedded.stop())
 
     const iam = createIam({

@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import { buildApp } from '../src/http/app.ts'
-import { startEmbeddedIam, type EmbeddedIam } from '../src/embedded-iam/server.ts'
+import { startTestIam, type TestIam } from './embedded-iam/levers/start.ts'
 import { loadGuardrails, type Guardrails } from '../src/guardrails/guardrails.ts'
 import { recorder } from '../src/audit/recorder.ts'
 import type { Service } from '../src/http/service.ts'
@@ -28,7 +28,7 @@ export interface BenchOptions {
   limits?: Partial<Limits>
   ledger?: (ledger: Ledger) => Ledger
   ledgerUrl?: string
-  iam?: EmbeddedIam
+  iam?: TestIam
   profiles?: Record<string, RoleProfile>
   outstanding?: GrantDeps['outstanding']
   ratePerMinute?: number
@@ -41,7 +41,7 @@ export interface BenchOptions {
 }
 
 export interface Bench {
-  iam: EmbeddedIam
+  iam: TestIam
   client: Iam
   ledger: Ledger
   deps: GrantDeps
@@ -55,7 +55,7 @@ export const silent: Log = { info () {}, warn () {}, error () {} }
 export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench> => {
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
   const now = options.now ?? (() => clock.now)
-  const iam = options.iam ?? await startEmbeddedIam()
+  const iam = options.iam ?? await startTestIam()
   if (!options.iam) t.teardown(() => iam.stop())
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, attemptMs: options.deadlineMs ? options.deadlineMs / 2 : 5_000 })
   t.teardown(() => client.close())

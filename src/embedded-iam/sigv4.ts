@@ -8,11 +8,6 @@ import { Refusal } from './refusal.ts'
 const tolerance = 15 * 60_000
 const header = /^AWS4-HMAC-SHA256 +Credential=([^,\s]+)\s*, *SignedHeaders=([^,\s]+)\s*, *Signature=([0-9a-f]{64})$/
 
-/** The access key id that a request names, verified or not. */
-export function claimedKeyId (headers: IncomingHttpHeaders): string | null {
-  return /Credential=(\w+)\//.exec(headers.authorization ?? '')?.[1] ?? null
-}
-
 export interface Claim {
   accessKeyId: string
   scope: { date: string, region: string, service: string }

@@ -1,6 +1,6 @@
 import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient } from '@aws-sdk/client-iam'
 import t from 'tap'
-import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { startTestIam } from '../embedded-iam/levers/start.ts'
 import { createIam, type Iam } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { principalName, principalPath } from '../../src/iam/names.ts'
@@ -26,7 +26,7 @@ const onNames: Partial<UserProvisionerOptions> = { policyVersions: false, identi
 const bench = async (
   t: { teardown: (end: () => unknown) => void }, change: Partial<UserProvisionerOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
 ) => {
-  const server = await startEmbeddedIam()
+  const server = await startTestIam()
   const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin })
   const sdk = new IAMClient({ endpoint: server.url, region: 'us-east-1', credentials: server.admin })
   t.teardown(async () => {

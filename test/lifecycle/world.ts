@@ -2,7 +2,7 @@ import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import { createHash } from 'node:crypto'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
+import { startTestIam, type TestIam, type TestIamOptions } from '../embedded-iam/levers/start.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import type { Credentials, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
@@ -30,7 +30,7 @@ import { guideRequest, type GrantRequest } from '../../src/request.ts'
  * always longer.
  */
 export interface World {
-  iam: EmbeddedIam
+  iam: TestIam
   store: Ledger
   /** The provider as a bystander asks it. */
   ask: Iam
@@ -66,12 +66,12 @@ export interface ReplicaOptions {
   outstanding?: GrantDeps['outstanding']
 }
 
-export interface WorldOptions extends EmbeddedIamOptions {
+export interface WorldOptions extends TestIamOptions {
   limits?: Partial<Limits>
   profiles?: Record<string, RoleProfile>
   ledgerUrl?: string
   /** A provider that another world stopped working on. */
-  on?: EmbeddedIam
+  on?: TestIam
 }
 
 export const deadlineMs = 15_000
@@ -84,7 +84,7 @@ export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
   const { limits, profiles = {}, ledgerUrl = ':memory:', on, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
-  const iam = on ?? await startEmbeddedIam(iamOptions)
+  const iam = on ?? await startTestIam(iamOptions)
   const store = await openLedger({ url: ledgerUrl })
   const log: string[] = []
   const secrets = new Set<string>()
@@ -202,7 +202,7 @@ const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && 
 
 export const never = <T>(): Promise<T> => new Promise(() => {})
 
-const makeRole = async (iam: EmbeddedIam): Promise<void> => {
+const makeRole = async (iam: TestIam): Promise<void> => {
   const Principal = { AWS: `arn:aws:iam::${iam.accountId}:root` }
   const trust = { Effect: 'Allow', Principal, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
   await byHand({ iam }, client => client.send(new CreateRoleCommand({
