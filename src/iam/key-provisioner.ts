@@ -5,6 +5,7 @@ import { createOneKey } from './eventual-consistency.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
+import { systemClock, type Clock } from '../retry.ts'
 import { grantNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
 export interface KeyProvisionerOptions {
@@ -13,15 +14,17 @@ export interface KeyProvisionerOptions {
   prefix: string
   /** Tells how old a principal is, epoch ms. */
   now: () => number
+  /** Clock of the deadlines. Default: the real one. */
+  clock?: Clock
 }
 
 /**
  * Providers without users (Tigris): the policy has the grant's name and is attached to access keys. A key without a policy allows
  * nothing, so that a key whose answer was lost is harmless. A key that was lost later is found through the policy.
  */
-export const keyProvisioner = ({ iam, prefix, now }: KeyProvisionerOptions): PrincipalProvisioner => {
+export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyProvisionerOptions): PrincipalProvisioner => {
   const mint = async (until: number): Promise<Credentials> =>
-    ({ ...await createOneKey(() => iam.createAccessKey(undefined, until), async () => [], until), expiresAt: null })
+    ({ ...await createOneKey(() => iam.createAccessKey(undefined, until), async () => [], until, clock), expiresAt: null })
 
   async function * policies (until: () => number) {
     let marker: string | undefined
