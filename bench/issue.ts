@@ -27,7 +27,7 @@ const config = readConfig({ JOB_ACCESS_MAX_GRANTS: '1000000', JOB_ACCESS_MAX_GRA
 const caller: Caller = { id: 'token:bench', kind: 'token', teams: ['*'], attributes: {}, requestId: 'bench', ip: '127.0.0.1' }
 
 const startIam = async (latencyMs: number) => {
-  const child = spawn(process.execPath, ['src/embedded-iam/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
+  const child = spawn(process.execPath, ['test/embedded-iam/levers/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
     { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = await once(child.stdout, 'data')
   const { url, admin } = JSON.parse(String(line))

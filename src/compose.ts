@@ -15,11 +15,10 @@ import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
-import { keyPrincipals } from './iam/key-principal.ts'
-import type { PrincipalProvisioner } from './iam/principal.ts'
-import { sessionPrincipals } from './iam/session-principal.ts'
-import type { Waiting } from './iam/settling.ts'
-import { userPrincipals } from './iam/user-principal.ts'
+import { keyProvisioner } from './iam/key-provisioner.ts'
+import type { PrincipalProvisioner } from './iam/provisioner.ts'
+import { sessionProvisioner } from './iam/session-provisioner.ts'
+import { userProvisioner } from './iam/user-provisioner.ts'
 import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity } from './identity/authenticator.ts'
 import { IdentityConfigSchema, type IdentityConfig } from './identity/config.ts'
@@ -28,6 +27,7 @@ import { mintToken } from './identity/tokens.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
 import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
+import { systemClock, type Clock } from './retry.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
 /** The parts of a running service, put together from its configuration. Server, commands, tests and benches all start here. */
@@ -55,7 +55,7 @@ export interface Overrides {
   /** The clock of windows and leases, epoch ms. */
   now?: () => number
   /** The clock by which waiting is measured, and the pause between two tries. */
-  waiting?: Waiting
+  clock?: Clock
   newId?: () => string
   embedded?: EmbeddedIam
   iam?: Iam
@@ -84,7 +84,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
   }
 
   const wire = async (): Promise<Composed> => {
-    const { now = Date.now, waiting = realWaiting } = overrides
+    const { now = Date.now, clock = systemClock } = overrides
     const guardrails = overrides.guardrails ?? await openGuardrails(config.JOB_ACCESS_GUARDRAILS ?? openSet)
     const deployment = { ...deploymentOf(config), ...overrides.deployment }
     const { dialect } = deployment
@@ -98,18 +98,18 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     if (audit && !overrides.audit) opened(audit, log => log.close())
     if (audit) metrics?.watchAudit(audit)
     const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
-      ? opened(await startEmbeddedIam({ keepCalls: 0 }), iam => iam.stop())
+      ? opened(await startEmbeddedIam(), iam => iam.stop())
       : null)
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
-    const users = userProvisioner(config, deployment, iam, now, waiting)
-    const sessions = sessionPrincipals({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    const users = usersOrKeys(config, deployment, iam, now, clock)
+    const sessions = sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }
     const deps: GrantDeps = {
       now,
-      waitingNow: waiting.now,
+      waitingNow: clock.now,
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
       newId: overrides.newId ?? ulid,
@@ -156,8 +156,6 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
   }
 }
 
-const realWaiting: Waiting = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
-
 const deploymentOf = (config: Config): Deployment => {
   return {
     limits: config.limits,
@@ -176,11 +174,11 @@ const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | 
 })
 
 /** Users with their keys, or, where the provider has no users, keys alone. */
-const userProvisioner = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, waiting: Waiting): PrincipalProvisioner => {
+const usersOrKeys = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, clock: Clock): PrincipalProvisioner => {
   const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
   const provisioner = principals === 'keys'
-    ? keyPrincipals({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now })
-    : userPrincipals({
+    ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    : userProvisioner({
       iam,
       ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
       tagged,
@@ -188,10 +186,10 @@ const userProvisioner = (config: Config, { dialect }: Deployment, iam: Iam, now:
       identityProbe,
       selfService,
       now,
-      waiting,
+      clock,
       ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
     })
-  return holdsWithSts ? provisioner : withoutSts(provisioner, iam, waiting.now)
+  return holdsWithSts ? provisioner : withoutSts(provisioner, iam, clock)
 }
 
 const authenticatorOf = (config: Config, now: () => number): { authenticator: Authenticator, generatedToken: string | null } => {

@@ -2,7 +2,7 @@ import type { Test } from 'tap'
 import type { Audit } from '../src/audit/log.ts'
 import { compose, type Composed, type ComposeOptions } from '../src/compose.ts'
 import { readConfig } from '../src/config.ts'
-import { startEmbeddedIam, type EmbeddedIam } from '../src/embedded-iam/server.ts'
+import { startTestIam, type TestIam } from './embedded-iam/levers/start.ts'
 import { loadGuardrails } from '../src/guardrails/guardrails.ts'
 import type { GuardrailsInForce } from '../src/guardrails/reload.ts'
 import { buildApp } from '../src/http/app.ts'
@@ -31,7 +31,7 @@ export interface BenchOptions {
   limits?: Partial<Limits>
   ledger?: (ledger: Ledger) => Ledger
   ledgerUrl?: string
-  iam?: EmbeddedIam
+  iam?: TestIam
   profiles?: Record<string, RoleProfile>
   outstanding?: GrantDeps['outstanding']
   ratePerMinute?: number
@@ -47,7 +47,7 @@ export interface BenchOptions {
 }
 
 export interface Bench extends Pick<Composed, 'service' | 'deps'> {
-  iam: EmbeddedIam
+  iam: TestIam
   client: Iam
   ledger: Ledger
   clock: { now: number, advance: (ms: number) => void }
@@ -59,7 +59,7 @@ export const silent: Log = { info () {}, warn () {}, error () {} }
 export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench> => {
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
   const now = options.now ?? (() => clock.now)
-  const iam = options.iam ?? await startEmbeddedIam()
+  const iam = options.iam ?? await startTestIam()
   if (!options.iam) t.teardown(() => iam.stop())
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, attemptMs: options.deadlineMs ? options.deadlineMs / 2 : 5_000, ...(options.onCall && { onCall: options.onCall }) })
   t.teardown(() => client.close())

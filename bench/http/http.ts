@@ -5,7 +5,7 @@ import fastify from 'fastify'
 import { buildApp } from '../../src/http/app.ts'
 import { compose } from '../../src/compose.ts'
 import { readConfig } from '../../src/config.ts'
-import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { startTestIam } from '../../test/embedded-iam/levers/start.ts'
 import { loadIdentity } from '../../src/identity/authenticator.ts'
 import { PolicyRequestSchema, guideRequest, type PolicyRequest } from '../../src/request.ts'
 
@@ -22,7 +22,7 @@ const config = readConfig({ JOB_ACCESS_RATE_PER_MINUTE: '10000000' })
 const silent = { info () {}, warn () {}, error () {} }
 
 const startService = async (latencyMs: number) => {
-  const embedded = await startEmbeddedIam({ latencyMs, maxUsers: 200_000 })
+  const embedded = await startTestIam({ latencyMs, maxUsers: 200_000 })
   const sha256 = createHash('sha256').update(token).digest('hex')
   const { service, close } = await compose(config, {
     log: silent,

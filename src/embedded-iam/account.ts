@@ -4,7 +4,7 @@ import { Refusal } from './refusal.ts'
 import { SortedMap } from './sorted.ts'
 import { element } from './xml.ts'
 
-/** The one account this server keeps, in memory. Names are unique without regard to case. */
+/** The account of this server, in memory. Names are unique without regard to case. */
 export interface Account {
   readonly id: string
   readonly quotas: Quotas
@@ -41,7 +41,7 @@ export const fixedQuotas = {
   trustSize: 2048
 } as const
 
-/** What inline policies, attached policies and a boundary hang on. */
+/** A user or a role: has inline policies, attached policies and a boundary. */
 export interface Entity {
   kind: 'user' | 'role'
   name: string
@@ -93,13 +93,13 @@ export interface PolicyVersion {
   createdAt: Date
 }
 
-/** An access key of a user, of the admin, or of a role session. Holds the secret: never leaves this folder. */
+/** An access key of a user, of the admin, or of a role session. Holds the secret. */
 export interface Key {
   id: string
   secret: string
   active: boolean
   createdAt: Date
-  /** Epoch ms from which the key is known to the authenticating side. */
+  /** Epoch ms from which the server accepts the key. */
   knownFrom: number
   lastUsed: { at: Date, service: string, region: string } | null
   owner: Owner

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Account, Action, Caller } from './account.ts'
 import { accountActions } from './account.ts'
-import type { Call, Effect } from './faults.ts'
 import { inlinePolicyActions } from './inline-policies.ts'
 import { keyActions } from './keys.ts'
 import { policyActions } from './policies.ts'
-import { Refusal, statusOf } from './refusal.ts'
+import type { Params } from './params.ts'
+import { Refusal } from './refusal.ts'
 import { roleActions } from './roles.ts'
-import { authenticate, claimedKeyId, claimOf } from './sigv4.ts'
+import { authenticate, claimOf } from './sigv4.ts'
 import { stsActions } from './sts.ts'
 import { userActions } from './users.ts'
 import { errorResponse, response } from './xml.ts'
@@ -37,8 +37,9 @@ export const servedActions: Record<'iam' | 'sts', readonly string[]> = { iam: [.
 /** A policy document of IAM's longest, form-encoded three times over, is about 400 kB. */
 export const maxBody = 512 * 1024
 
-export interface Received { service: Service | undefined, call: Call, req: IncomingMessage, body: Buffer }
-export interface Reply { status: number, code: string | null, xml: string, requestId: string }
+/** `params`: the form's fields but Action and Version: `UserName`, `Tags.member.1.Key`, ... They hold no secret. */
+export interface Received { service: Service | undefined, call: { action: string, params: Params }, req: IncomingMessage, body: Buffer }
+export interface Reply { status: number, code: string | null, type: string, body: string, requestId: string }
 
 /**
  * Authenticates, authorizes and does one call, in one turn of the event loop: calls never interleave.
@@ -56,11 +57,11 @@ export function serve (account: Account, { service, call, req, body }: Received,
     if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version ${service.version}.`)
     authorize(caller, service, call.action)
     const xml = response(call.action, service.namespace, requestId, action(account, call.params, caller))
-    return { status: 200, code: null, xml, requestId }
+    return { status: 200, code: null, type: 'text/xml', body: xml, requestId }
   } catch (error) {
-    // A defect of ours must not look like a flaky connection, which clients retry in silence.
+    // A bug of ours must not look like a lost connection, which clients retry without a word.
     if (!(error instanceof Refusal)) {
-      return errorReply(service, 500, 'InternalFailure', `Defect in the embedded IAM: ${String(error)}`, requestId)
+      return errorReply(service, 500, 'InternalFailure', `Bug in the embedded IAM: ${String(error)}`, requestId)
     }
     const refusal = error.missingUser && pathBound ? denied(`iam:${call.action}`, 'the caller') : error
     return errorReply(service, refusal.status, refusal.code, refusal.message, requestId)
@@ -68,7 +69,7 @@ export function serve (account: Account, { service, call, req, body }: Received,
 }
 
 function authorize (caller: Caller, service: Service, action: string): void {
-  // In STS everyone may ask who they are, and whom a role trusts is the role's to say.
+  // In STS everyone may ask who they are, and a role's trust policy says who may assume it.
   if (caller.owner.kind === 'admin' || service === sts) return
   throw denied(`${service.name}:${action}`, caller.arn)
 }
@@ -87,17 +88,12 @@ export function receive (req: IncomingMessage, body: Buffer): Received {
     else if (key === 'Version') version = value
     else params[key] = value
   }
-  const call: Call = { action, params, accessKeyId: claimedKeyId(req.headers), status: null, code: null }
-  return { service: services.get(version), call, req, body }
+  return { service: services.get(version), call: { action, params }, req, body }
 }
 
-/** The answer of a fault that takes the place of the real one. */
-export function injected (service: Service | undefined, fault: Effect & { kind: 'error' | 'errorAfter' | 'throttle' }): Reply {
-  if (fault.kind === 'throttle') return errorReply(service, 400, 'Throttling', 'Rate exceeded', randomUUID())
-  const code = fault.code ?? 'ServiceFailure'
-  return errorReply(service, fault.status ?? statusOf(code), code, fault.message ?? 'Injected by a fault.', randomUUID())
-}
-
-function errorReply (service: Service | undefined, status: number, code: string, message: string, requestId: string): Reply {
-  return { status, code, xml: errorResponse((service ?? iam).namespace, requestId, status, code, message), requestId }
+export function errorReply (
+  service: Service | undefined, status: number, code: string, message: string, requestId: string = randomUUID()
+): Reply {
+  const body = errorResponse((service ?? iam).namespace, requestId, status, code, message)
+  return { status, code, type: 'text/xml', body, requestId }
 }

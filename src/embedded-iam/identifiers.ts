@@ -10,7 +10,7 @@ export function uniqueId (kind: 'AIDA' | 'ANPA' | 'AROA'): string {
   return kind + letters(17)
 }
 
-/** Has AWS's form, and says what it is to whoever finds it: 40 random bits are enough for an id that is no secret. */
+/** Has AWS's form, and the word EMBEDDED in it. 40 random bits are enough, since an id is not secret. */
 export function accessKeyId (kind: 'AKIA' | 'ASIA', taken: (id: string) => boolean): string {
   for (;;) {
     const id = `${kind}EMBEDDED${letters(8)}`
@@ -18,7 +18,7 @@ export function accessKeyId (kind: 'AKIA' | 'ASIA', taken: (id: string) => boole
   }
 }
 
-/** 40 characters with 240 random bits, of the same alphabet as AWS's: `+` and `/` included, which trip up careless renderers. */
+/** 40 characters with 240 random bits, of the same alphabet as AWS's: it includes `+` and `/`, which must be escaped in some formats. */
 export function secretAccessKey (): string {
   return randomBytes(30).toString('base64')
 }

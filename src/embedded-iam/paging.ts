@@ -10,8 +10,8 @@ export interface Page<V> {
 }
 
 /**
- * One page of entries that come in key order. The marker is the last key seen, so that entries which come or go
- * between two pages neither repeat nor hide others.
+ * One page of entries in key order. The marker is the last key of the page: entries that are added or deleted between two
+ * pages neither repeat nor hide others.
  * @param from entries whose key is the given one or later
  * @param keep entries to leave out
  * @param past true for the first key that is beyond what is asked for

@@ -1,6 +1,6 @@
 import { Refusal } from './refusal.ts'
 
-/** What a policy is put on decides what it may say. */
+/** Each kind of policy may have other elements. */
 export type DocumentKind = 'identity' | 'trust'
 
 const topKeys = new Set(['Version', 'Id', 'Statement'])

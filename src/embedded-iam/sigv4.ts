@@ -8,11 +8,6 @@ import { Refusal } from './refusal.ts'
 const tolerance = 15 * 60_000
 const header = /^AWS4-HMAC-SHA256 +Credential=([^,\s]+)\s*, *SignedHeaders=([^,\s]+)\s*, *Signature=([0-9a-f]{64})$/
 
-/** The access key id that a request names, verified or not. */
-export function claimedKeyId (headers: IncomingHttpHeaders): string | null {
-  return /Credential=(\w+)\//.exec(headers.authorization ?? '')?.[1] ?? null
-}
-
 export interface Claim {
   accessKeyId: string
   scope: { date: string, region: string, service: string }
@@ -93,7 +88,7 @@ function checkScope ({ scope }: Claim, time: string, service: string, clock: Dat
 function signatureOf (key: Key, claim: Claim, time: string, headers: IncomingHttpHeaders, body: Buffer): string {
   const { date, region, service } = claim.scope
   const canonicalHeaders = claim.signedHeaders.map((name) => `${name}:${valueOf(headers[name])}\n`).join('')
-  // The body's own hash, never the client's x-amz-content-sha256: that header only has to agree with it to be signed rightly.
+  // The hash of the body itself, never the client's x-amz-content-sha256: a right signature then proves that both agree.
   const request = `POST\n/\n\n${canonicalHeaders}\n${claim.signedHeaders.join(';')}\n${sha256(body)}`
   const toSign = `AWS4-HMAC-SHA256\n${time}\n${date}/${region}/${service}/aws4_request\n${sha256(request)}`
   return createHmac('sha256', signingKey(key, date, region, service)).update(toSign).digest('hex')

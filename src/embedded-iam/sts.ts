@@ -26,7 +26,7 @@ export const stsActions: Record<string, Action> = {
     const given = tags(params)
 
     const role = Array.from(account.roles.values()).find((candidate) => candidate.arn === roleArn)
-    // AWS does not tell a role that is missing from one that does not trust the caller.
+    // AWS gives the same answer for a missing role and for one that does not trust the caller.
     const needs = ['sts:AssumeRole']
     if (given.length > 0) needs.push('sts:TagSession')
     if (sourceIdentity !== null) needs.push('sts:SetSourceIdentity')

@@ -1,5 +1,5 @@
 import { stringify } from 'yaml'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'

@@ -1,7 +1,7 @@
 import { parse } from 'yaml'
 import { dialects } from '../iam/dialects/index.ts'
 import { principalName, principalPath } from '../iam/names.ts'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import { limitsOf, normaliseRequest, renderAccess } from '../lifecycle/access.ts'
 import type { Deployment } from '../lifecycle/deps.ts'

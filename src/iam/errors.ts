@@ -1,11 +1,11 @@
-/** What a failed IAM or STS call means for us; the provider's own words stay in `cause`. */
+/** What a failed IAM or STS call means for us. The provider's own error stays in `cause`. */
 export type IamErrorKind =
   | 'throttled' // not done; again later
   | 'conflict' // not done: a concurrent change of the same entity; again at once
   | 'unavailable' // may have been done: 5xx, a lost connection, a timeout
   | 'gone' // the entity is not there, or not yet visible
   | 'exists'
-  | 'delete-conflict' // something still hangs on the entity
+  | 'delete-conflict' // the entity still has keys, policies or versions
   | 'limit'
   | 'denied' // also: a missing entity, when our own rights are bound to a path
   | 'malformed'
@@ -33,11 +33,40 @@ export class IamError extends Error {
 export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is IamError =>
   error instanceof IamError && (kinds.length === 0 || kinds.includes(error.kind))
 
-/** Whether the provider answered the failed call at all, by the SDK's error beneath ours: only an answer has a status. */
+/** Whether the provider answered the failed call at all: only then does the SDK's error, which is the cause of ours, have a status. */
 export const isAnswered = (error: unknown): boolean => error instanceof Error &&
   ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode !== undefined || isAnswered(error.cause))
 
-/** By the error's name first; Ceph 16 answers without one, so the HTTP status decides then. */
+/** The call's answer; undefined where it fails as `kind`. */
+export const ignoring = async <T>(kind: IamErrorKind, call: Promise<T>): Promise<T | undefined> => {
+  try {
+    return await call
+  } catch (error) {
+    if (isIamError(error, kind)) return undefined
+    throw error
+  }
+}
+
+/** Where the call fails as `kind`: removes the cause by `remedy`, and calls once more. */
+export const remedied = async (kind: IamErrorKind, call: () => Promise<void>, remedy: () => Promise<unknown>): Promise<void> => {
+  try {
+    await call()
+  } catch (error) {
+    if (!isIamError(error, kind)) throw error
+    await remedy()
+    await call()
+  }
+}
+
+/** Like Promise.all, but waits for the slower call also when the faster one failed: nothing is under way when it rejects. */
+export const both = async <A, B>(a: Promise<A>, b: Promise<B> | B): Promise<[A, B]> => {
+  const [first, second] = await Promise.allSettled([a, b])
+  if (first.status === 'rejected') throw first.reason
+  if (second.status === 'rejected') throw second.reason
+  return [first.value, second.value]
+}
+
+/** By the error's name first. Ceph 16 answers without a name; then the HTTP status decides. */
 export const kindOf = (name: string, status: number | undefined): IamErrorKind => byName[name] ?? byStatus(status)
 
 const byName: Record<string, IamErrorKind> = {

@@ -1,7 +1,6 @@
 import type { Grant } from '../domain/grant.ts'
 import type { AccessSpec } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
-import type { GrantRequest, PolicyRequest } from '../request.ts'
 
 /** A role that grants of attach `session` assume; the rendered policy is the session policy. */
 export interface RoleProfile {
@@ -16,11 +15,9 @@ export interface RoleProfile {
   externalId?: string
 }
 
-/** Name of the profile that a request is for; undefined: it asks for no session. */
-export const profileNameOf = (request: PolicyRequest | GrantRequest): string | undefined => {
-  const { attach, profile = 'default' } = request as GrantRequest
-  return attach === 'session' ? profile : undefined
-}
+/** Name of the profile that a request names; undefined: it asks for no session. */
+export const profileNameOf = ({ attach, profile = 'default' }: { attach?: string, profile?: string }): string | undefined =>
+  attach === 'session' ? profile : undefined
 
 /** STS's shortest session, seconds (STS API, AssumeRole, DurationSeconds). */
 export const minSessionSeconds = 900
@@ -34,8 +31,8 @@ export const sessionSeconds = (expiresAt: number, now: number): number =>
   Math.max(minSessionSeconds, Math.ceil((expiresAt - now) / 1000))
 
 /**
- * When the sessions of a grant are dead by themselves, epoch ms: its policy binds all it allows to the window, except in layout
- * `guide`, whose reads last as long as the session.
+ * When the sessions of a grant end by themselves, epoch ms: with the window, since the policy allows nothing outside it. Only in
+ * layout `guide` the reads last as long as the session.
  */
 export const sessionEnd = ({ spec, expiresAt, deliveredAt }: Pick<Grant, 'spec' | 'expiresAt' | 'deliveredAt'>): number =>
   spec.layout === 'guide' ? Math.max(expiresAt, (deliveredAt ?? 0) + minSessionSeconds * 1000) : expiresAt

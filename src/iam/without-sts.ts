@@ -1,50 +1,54 @@
+import { retry, systemClock, type Clock } from '../retry.ts'
 import type { Iam } from './client.ts'
 import { IamError, isAnswered, isIamError } from './errors.ts'
-import type { PrincipalProvisioner } from './principal.ts'
+import type { PrincipalProvisioner } from './provisioner.ts'
 
 /**
- * For SeaweedFS: with an STS configuration its policies are evaluated by an engine that knows no aws:CurrentTime (4.48), so that the
- * window of a `guarded` policy never closes. Whether there is one GetCallerIdentity tells: without, it is a 503. Nothing is issued
- * there, and the service is not ready.
+ * For SeaweedFS: with an STS configuration another engine evaluates its policies, which does not know aws:CurrentTime (4.48), so that
+ * the window of a `guarded` policy never closes. GetCallerIdentity tells whether there is an STS: without one, the answer is 503.
+ * With an STS nothing is issued, and the service is not ready.
  */
-export const withoutSts = (principals: PrincipalProvisioner, iam: Pick<Iam, 'callerIdentity'>, now: () => number): PrincipalProvisioner => {
+export const withoutSts = (
+  provisioner: PrincipalProvisioner, iam: Pick<Iam, 'callerIdentity'>, clock: Clock = systemClock
+): PrincipalProvisioner => {
   let absentUntil = 0
 
-  /** No answer proves nothing: it is asked again, with more patience, until there is one. */
-  const refuseSts = async (until: number): Promise<void> => {
-    let unanswered: unknown
-    for (let patience = probeMs; ; patience *= 2) {
+  /**
+   * No answer proves nothing: it is asked again, with more patience, until there is one. A probe's deadline is shorter than the
+   * caller's, so that no failure of a probe is final but a refusal.
+   */
+  const refuseSts = (until: number): Promise<void> => {
+    let patience = probeMs / 2
+    return retry(async () => {
+      patience *= 2
       try {
-        await iam.callerIdentity(undefined, Math.min(until, now() + patience))
+        await iam.callerIdentity(undefined, Math.min(until, clock.now() + patience))
       } catch (error) {
         if (isAbsence(error)) return
-        // Between two tries the deadline may pass, and then nothing is asked: what was not answered is the reason.
-        if (isIamError(error, 'throttled')) throw unanswered ?? error
-        unanswered = error
-        if (isIamError(error, 'unavailable') && now() < until) continue
         throw error
       }
       throw new IamError('unsupported', 'GetCallerIdentity', 'StsConfigured', undefined)
-    }
+    }, { until, clock, waitAfter: error => isIamError(error, 'unavailable', 'throttled', 'conflict') ? pauseMs : undefined })
   }
 
   return {
-    ...principals,
+    ...provisioner,
     async create (plan, until) {
-      if (now() >= absentUntil) await refuseSts(until)
-      const made = await principals.create(plan, until)
-      absentUntil = now() + believedMs
+      if (clock.now() >= absentUntil) await refuseSts(until)
+      const made = await provisioner.create(plan, until)
+      absentUntil = clock.now() + believedMs
       return made
     },
     async ping (until) {
       await refuseSts(until)
-      await principals.ping(until)
+      await provisioner.ping(until)
     }
   }
 }
 
-/** The server itself said that it has none. A refusal of our credentials is an STS's. */
+/** The server itself said that it has no STS. A refusal of our credentials comes from an STS. */
 const isAbsence = (error: unknown): boolean => isIamError(error, 'unsupported') || (isIamError(error, 'unavailable') && isAnswered(error))
 
 const probeMs = 300
+const pauseMs = 50
 const believedMs = 60_000

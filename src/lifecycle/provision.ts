@@ -1,7 +1,7 @@
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { IamError, isIamError } from '../iam/errors.ts'
-import type { Credentials, PrincipalPlan, PrincipalProvisioner } from '../iam/principal.ts'
+import type { Credentials, PrincipalPlan, PrincipalProvisioner } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 import { commit, event } from './commit.ts'
 import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'

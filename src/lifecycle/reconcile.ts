@@ -1,5 +1,5 @@
-import type { Listed, PrincipalProvisioner } from '../iam/principal.ts'
-import { settleMs } from '../iam/principal.ts'
+import type { Listed, PrincipalProvisioner } from '../iam/provisioner.ts'
+import { settleMs } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { finish, startEnding } from './end.ts'

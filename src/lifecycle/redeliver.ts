@@ -1,6 +1,6 @@
 import type { Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
 import { commit, dueAfter, event } from './commit.ts'

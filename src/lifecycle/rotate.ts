@@ -1,5 +1,5 @@
 import { isIamError } from '../iam/errors.ts'
-import type { Credentials } from '../iam/principal.ts'
+import type { Credentials } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'

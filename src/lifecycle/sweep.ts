@@ -1,5 +1,5 @@
 import { isIamError } from '../iam/errors.ts'
-import { settleMs } from '../iam/principal.ts'
+import { settleMs } from '../iam/provisioner.ts'
 import type { Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
 import { commit, dueOf, event } from './commit.ts'

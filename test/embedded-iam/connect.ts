@@ -1,13 +1,13 @@
 import { IAMClient } from '@aws-sdk/client-iam'
 import { STSClient } from '@aws-sdk/client-sts'
 import type { Test } from 'tap'
-import type { EmbeddedIam, EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
-import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import type { TestIam, TestIamOptions } from './levers/start.ts'
+import { startTestIam } from './levers/start.ts'
 
 export interface Credentials { accessKeyId: string, secretAccessKey: string, sessionToken?: string }
 
 export interface Connected {
-  server: EmbeddedIam
+  server: TestIam
   iam: IAMClient
   sts: STSClient
   /** Clients for other credentials; they end with the test. */
@@ -15,8 +15,8 @@ export interface Connected {
 }
 
 /** A server and admin clients that do not retry, both gone when the test ends. */
-export async function connect (t: Test, options: EmbeddedIamOptions = {}): Promise<Connected> {
-  const server = await startEmbeddedIam(options)
+export async function connect (t: Test, options: TestIamOptions = {}): Promise<Connected> {
+  const server = await startTestIam(options)
   t.teardown(() => server.stop())
   const as: Connected['as'] = (credentials) => clients(t, server.url, credentials)
   return { server, as, ...as(server.admin) }

@@ -1,8 +1,8 @@
 import { CreateUserCommand, DeleteUserCommand, GetUserCommand, IAMClient, ListUsersCommand } from '@aws-sdk/client-iam'
 import { GetCallerIdentityCommand } from '@aws-sdk/client-sts'
 import t from 'tap'
-import { createFaults } from '../../src/embedded-iam/faults.ts'
-import type { Call, Effect } from '../../src/embedded-iam/faults.ts'
+import { createFaults } from './levers/faults.ts'
+import type { Call, Effect } from './levers/faults.ts'
 import { connect, refused } from './connect.ts'
 import type { Connected, Refused } from './connect.ts'
 

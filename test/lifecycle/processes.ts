@@ -4,9 +4,9 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Call } from '../../src/embedded-iam/faults.ts'
+import type { Call } from '../embedded-iam/levers/faults.ts'
 import type { AdminKeys } from '../../src/embedded-iam/server.ts'
-import type { PolicyView, UserView } from '../../src/embedded-iam/view.ts'
+import type { PolicyView, UserView } from '../embedded-iam/levers/view.ts'
 import { mintToken } from '../../src/identity/tokens.ts'
 import { freePort, serverEnv } from '../servers/daemon.ts'
 
@@ -25,7 +25,7 @@ export interface IamProcess {
 
 /** It ends with this process, however that ends: its standard input closes. */
 export const startIam = async (latencyMs: number): Promise<IamProcess> => {
-  const args = [...flags, join(root, 'src/embedded-iam/main.ts'), '--control', '--exit-with-stdin', '--latency', `${latencyMs}`]
+  const args = [...flags, join(root, 'test/embedded-iam/levers/main.ts'), '--control', '--exit-with-stdin', '--latency', `${latencyMs}`]
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'], env: serverEnv() })
   const [line] = await once(createInterface(child.stdout), 'line') as [string]
   const { url, admin } = JSON.parse(line) as { url: string, admin: AdminKeys }

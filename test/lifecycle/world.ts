@@ -1,13 +1,13 @@
 import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { startEmbeddedIam, type EmbeddedIam, type EmbeddedIamOptions } from '../../src/embedded-iam/server.ts'
+import { startTestIam, type TestIam, type TestIamOptions } from '../embedded-iam/levers/start.ts'
 import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
 import { compose } from '../../src/compose.ts'
 import { readConfig } from '../../src/config.ts'
-import type { Credentials } from '../../src/iam/principal.ts'
+import type { Credentials } from '../../src/iam/provisioner.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
-import type { Waiting } from '../../src/iam/settling.ts'
+import type { Clock } from '../../src/retry.ts'
 import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger, NewEvent } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
@@ -26,7 +26,7 @@ import { callerNamed, countedIds, deploymentWith, inForce } from '../harness.ts'
  * always longer.
  */
 export interface World {
-  iam: EmbeddedIam
+  iam: TestIam
   store: Ledger
   /** The provider as a bystander asks it. */
   ask: Iam
@@ -61,12 +61,12 @@ export interface ReplicaOptions {
   outstanding?: GrantDeps['outstanding']
 }
 
-export interface WorldOptions extends EmbeddedIamOptions {
+export interface WorldOptions extends TestIamOptions {
   limits?: Partial<Limits>
   profiles?: Record<string, RoleProfile>
   ledgerUrl?: string
   /** A provider that another world stopped working on. */
-  on?: EmbeddedIam
+  on?: TestIam
 }
 
 export const deadlineMs = 15_000
@@ -79,7 +79,7 @@ export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
   const { limits, profiles = {}, ledgerUrl = ':memory:', on, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
-  const iam = on ?? await startEmbeddedIam(iamOptions)
+  const iam = on ?? await startTestIam(iamOptions)
   const store = await openLedger({ url: ledgerUrl })
   const log: string[] = []
   const secrets = new Set<string>()
@@ -105,7 +105,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         if (dead) await never()
       }
     }
-    const waiting: Waiting = {
+    const waiting: Clock = {
       now: () => clock.now,
       pause: ms => living(async () => {
         clock.advance(ms)
@@ -136,7 +136,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       log: pino(logOptions('trace'), { write (line: string) { log.push(line) } }),
       overrides: {
         now: waiting.now,
-        waiting,
+        clock: waiting,
         newId,
         embedded: iam,
         iam: calling,
@@ -202,7 +202,7 @@ const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && 
 
 export const never = <T>(): Promise<T> => new Promise(() => {})
 
-const makeRole = async (iam: EmbeddedIam): Promise<void> => {
+const makeRole = async (iam: TestIam): Promise<void> => {
   const Principal = { AWS: `arn:aws:iam::${iam.accountId}:root` }
   const trust = { Effect: 'Allow', Principal, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
   await byHand({ iam }, client => client.send(new CreateRoleCommand({

@@ -1,4 +1,4 @@
-import type { Effect } from '../../../src/embedded-iam/faults.ts'
+import type { Effect } from '../../embedded-iam/levers/faults.ts'
 import { LedgerUnavailableError } from '../../../src/ledger/ledger.ts'
 import { never, type Replica, type World } from '../world.ts'
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { startEmbeddedIam } from '../../../src/embedded-iam/server.ts'
+import { startTestIam } from '../../embedded-iam/levers/start.ts'
 import { guideJob } from '../../harness.ts'
 import { samples } from '../../metrics/scrape.ts'
 import { freePort } from '../../servers/daemon.ts'
@@ -19,7 +19,7 @@ t.test('two replicas on one PostgreSQL behind a load balancer are one service', 
   t.teardown(() => server.stop())
   const database = await freshDatabase(server.url)
   t.teardown(() => database.drop())
-  const iam = await startEmbeddedIam()
+  const iam = await startTestIam()
   t.teardown(() => iam.stop())
   const metricsPorts = [await freePort('127.0.0.1'), await freePort('127.0.0.1')]
   const replicas = await Promise.all(metricsPorts.map((port, index) => startService(t, {

@@ -6,7 +6,7 @@ import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import type { RoleProfile } from '../../../src/iam/role-profile.ts'
-import { sessionPrincipals } from '../../../src/iam/session-principal.ts'
+import { sessionProvisioner } from '../../../src/iam/session-provisioner.ts'
 import { defaultLimits } from '../../../src/policy/limits.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
 import { temporaryDir } from '../../servers/daemon.ts'
@@ -36,7 +36,7 @@ await sdk.send(new PutRolePolicyCommand({ RoleName: 'jobs', PolicyName: 'all', P
 
 const profile: RoleProfile = { name: 'default', roleArn: Role?.Arn ?? '', maxSessionSeconds: 3600, chained: false, revocable: false }
 const rules: Deployment = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: { default: profile } }
-const sessions = sessionPrincipals({ iam, profiles: rules.profiles, prefix: 'ja', now: Date.now })
+const sessions = sessionProvisioner({ iam, profiles: rules.profiles, prefix: 'ja', now: Date.now })
 
 let jobs = 0
 const hired = async (request: PolicyRequest) => {

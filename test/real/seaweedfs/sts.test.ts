@@ -3,7 +3,7 @@ import { AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, C
 import t from 'tap'
 import { createIam } from '../../../src/iam/client.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
-import { userPrincipals } from '../../../src/iam/user-principal.ts'
+import { userProvisioner } from '../../../src/iam/user-provisioner.ts'
 import { withoutSts } from '../../../src/iam/without-sts.ts'
 import { defaultLimits } from '../../../src/policy/limits.ts'
 import { startSeaweedfs } from '../../servers/seaweedfs.ts'
@@ -24,7 +24,7 @@ const setUp = async (sts: boolean) => {
   })
   const dialect = dialects.seaweedfs
   const { tagged, policyVersions, identityProbe, selfService } = dialect
-  const plain = userPrincipals({ iam, prefix: 'ja', tagged, policyVersions, identityProbe, selfService, now: Date.now })
+  const plain = userProvisioner({ iam, prefix: 'ja', tagged, policyVersions, identityProbe, selfService, now: Date.now })
   const rules = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect, profiles: {} }
   const request = { ...trainingJob('guarded'), window: { durationSeconds: 600 }, sourceIps: ['127.0.0.1'] }
   const plan = {
@@ -35,7 +35,7 @@ const setUp = async (sts: boolean) => {
     withKey: true
   }
   const users = async () => (await sdk.send(new ListUsersCommand({}))).Users?.map(({ UserName }) => UserName) ?? []
-  return { weed, sdk, principals: withoutSts(plain, iam, Date.now), plan, users }
+  return { weed, sdk, principals: withoutSts(plain, iam), plan, users }
 }
 
 t.test('with STS: not ready, and nothing is issued', async t => {

@@ -1,15 +1,15 @@
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam } from './client.ts'
-import { IamError, isIamError } from './errors.ts'
+import { IamError, ignoring, isIamError } from './errors.ts'
+import { poll } from './eventual-consistency.ts'
 import { expiryOfName } from './names.ts'
-import type { Credentials, PrincipalPlan, PrincipalProvisioner } from './principal.ts'
+import type { Credentials, PrincipalPlan, PrincipalProvisioner } from './provisioner.ts'
 import { minSessionSeconds, sessionSeconds, type RoleProfile } from './role-profile.ts'
-import { poll } from './settling.ts'
 
-export interface SessionPrincipalOptions {
+export interface SessionProvisionerOptions {
   iam: Iam
   profiles: Record<string, RoleProfile>
-  /** Of the session names, which are those of users. */
+  /** Start of every session name. */
   prefix: string
   /** Epoch ms. */
   now: () => number
@@ -19,7 +19,7 @@ export interface SessionPrincipalOptions {
  * A role session per grant: one call, no user to clean up. The grant's name is the session's name and source identity.
  * A session cannot be changed; it can be revoked only where the service may put a policy on the role.
  */
-export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincipalOptions): PrincipalProvisioner => {
+export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvisionerOptions): PrincipalProvisioner => {
   const assume = async ({ ref, policy, tags }: PrincipalPlan, until: number): Promise<Credentials> => {
     const profile = profileOf(ref.roleArn)
     const expiresAt = Number(tags['job-access:expires'] ? Date.parse(tags['job-access:expires']) : 0)
@@ -46,13 +46,13 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
     return profile
   }
 
-  const fixed = (operation: string) => { throw new IamError('unsupported', operation, 'SessionIsFixed', undefined) }
+  const unchangeable = (operation: string) => { throw new IamError('unsupported', operation, 'SessionIsFixed', undefined) }
 
   return {
     create: async (plan, until) => ({ ref: plan.ref, credentials: plan.withKey ? await assume(plan, until) : null }),
-    replacePolicy: async () => fixed('replacePolicy'),
+    replacePolicy: async () => unchangeable('replacePolicy'),
     mintKey: (plan, _keep, until) => assume(plan, until),
-    deleteKey: async () => fixed('deleteKey'),
+    deleteKey: async () => unchangeable('deleteKey'),
     pruneKeys: async () => [],
 
     async teardown ({ ref }, until) {
@@ -62,7 +62,7 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
       try {
         await iam.putRolePolicy(roleName(profile.roleArn), ref.name, document, until)
       } catch (error) {
-        // The role's inline policies are full (10,240 characters): no more sessions can be revoked until some have ended.
+        // The role's inline policies have no room left (10,240 characters): no more sessions can be revoked until some have ended.
         if (isIamError(error, 'limit')) return 'irrevocable'
         throw error
       }
@@ -70,25 +70,22 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
     },
 
     ready: (_ref, credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),
-    // A session leaves nothing behind; what revoked it does: a policy on the role, to be removed once the session is over.
+    // A session leaves nothing behind, but its revocation does: a policy on the role, to be removed once the session is over.
     async * list (until) {
       for (const { roleArn } of Object.values(profiles).filter(profile => profile.revocable)) {
         for (const name of await iam.listRolePolicies(roleName(roleArn), until())) {
           const windowEnds = expiryOfName(prefix, name)
-          // Whoever put another policy on the role put it there for a reason. A session may outlive its window, if not what it may do.
+          // Other policies of the role are not ours.
           if (windowEnds === undefined) continue
+          // A session of the shortest length may outlive its window.
           const expiresAt = windowEnds + minSessionSeconds * 1000
           yield { ref: { name, path: '/', policyArn: null, roleArn }, expiresAt, createdAt: null }
         }
       }
     },
     async discard (ref, until) {
-      try {
-        await iam.deleteRolePolicy(roleName(ref.roleArn ?? ''), ref.name, until)
-      } catch (error) {
-        // Another replica reconciles too.
-        if (!isIamError(error, 'gone')) throw error
-      }
+      // Another replica may reconcile at the same time.
+      await ignoring('gone', iam.deleteRolePolicy(roleName(ref.roleArn ?? ''), ref.name, until))
     },
     exists: async () => true,
     policyEnd: async () => undefined,
@@ -98,8 +95,8 @@ export const sessionPrincipals = ({ iam, profiles, prefix, now }: SessionPrincip
 
 /**
  * Denies this one session everything. AWS documents the statement by token issue time alone, which ends every session of the
- * role: IAM User Guide, "Revoke IAM role temporary security credentials". The source identity narrows it to the grant, which gets no
- * further session: so the instant can lie ahead, lest a session outlive it whose issue time STS took from a clock ahead of ours.
+ * role: IAM User Guide, "Revoke IAM role temporary security credentials". The source identity narrows it to this grant. The grant
+ * gets no further session, so the instant can lie ahead: STS's clock, which dates the sessions, may be ahead of ours.
  */
 export const revocation = (sessionName: string, at: number): PolicyDocument => ({
   Version: '2012-10-17',
@@ -114,7 +111,7 @@ export const revocation = (sessionName: string, at: number): PolicyDocument => (
   }]
 })
 
-/** With clocks further apart AWS takes no signature (IAM User Guide, "AWS Signature Version 4 for API requests"). */
+/** AWS refuses signatures when the clocks are further apart (IAM User Guide, "AWS Signature Version 4 for API requests"). */
 const mostSkewMs = 5 * 60_000
 
 export const roleName = (arn: string): string => arn.slice(arn.lastIndexOf('/') + 1)

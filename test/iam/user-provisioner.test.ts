@@ -1,17 +1,19 @@
 import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient } from '@aws-sdk/client-iam'
 import t from 'tap'
-import { startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { startTestIam } from '../embedded-iam/levers/start.ts'
 import { createIam, type Iam } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { principalName, principalPath } from '../../src/iam/names.ts'
-import type { PrincipalPlan } from '../../src/iam/principal.ts'
-import { twinOf } from '../../src/iam/twin-policies.ts'
-import { userPrincipals, type UserPrincipalOptions } from '../../src/iam/user-principal.ts'
+import type { PrincipalPlan } from '../../src/iam/provisioner.ts'
+import { otherNameOf } from '../../src/iam/policy-swap.ts'
+import { userProvisioner, type UserProvisionerOptions } from '../../src/iam/user-provisioner.ts'
 import { defaultLimits } from '../../src/policy/limits.ts'
 import { guideRequest } from '../../src/request.ts'
+import type { Clock } from '../../src/retry.ts'
 import { accessOf } from '../harness.ts'
 
-// Users as providers other than AWS have them: without paths, without policy versions, with keys that make keys.
+// Users at providers other than AWS: without paths, without policy versions, with keys that can create keys.
+// Time passes when the code under test waits.
 
 const now = Date.parse('2025-07-16T00:30:00Z')
 const expiresAt = Date.parse('2025-07-16T03:30:00Z')
@@ -19,24 +21,26 @@ const policyFor = (change: object = {}) =>
   accessOf({ limits: defaultLimits, dialect: dialects.aws, profiles: {} }, { ...guideRequest, ...change }, now).policy
 const longer = { window: { durationSeconds: 18_000 } }
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
-const soon = () => Date.now() + 5_000
+let passed = 0
+const waits: Clock = { now: () => now + passed, pause: async ms => { passed += Math.ceil(ms) } }
+const soon = () => waits.now() + 5_000
 
-const onNames: Partial<UserPrincipalOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
+const onNames: Partial<UserProvisionerOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
 
 const bench = async (
-  t: { teardown: (end: () => unknown) => void }, change: Partial<UserPrincipalOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
+  t: { teardown: (end: () => unknown) => void }, change: Partial<UserProvisionerOptions> = onNames, wrap: (iam: Iam) => Iam = iam => iam
 ) => {
-  const server = await startEmbeddedIam()
-  const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin })
+  const server = await startTestIam()
+  const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin, now: waits.now, sleep: waits.pause })
   const sdk = new IAMClient({ endpoint: server.url, region: 'us-east-1', credentials: server.admin })
   t.teardown(async () => {
     iam.close()
     sdk.destroy()
     await server.stop()
   })
-  const shared = { iam: wrap(iam), tagged: false, now: () => now, ...change }
-  const byName = userPrincipals({ ...shared, prefix: 'ja' } as UserPrincipalOptions)
-  const byPath = userPrincipals({ ...shared, pathBase: '/job-access/' } as UserPrincipalOptions)
+  const shared = { iam: wrap(iam), tagged: false, now: () => now, clock: waits, ...change }
+  const byName = userProvisioner({ ...shared, prefix: 'ja' } as UserProvisionerOptions)
+  const byPath = userProvisioner({ ...shared, pathBase: '/job-access/' } as UserProvisionerOptions)
   return { server, iam, sdk, byName, byPath }
 }
 const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
@@ -48,7 +52,7 @@ const listed = async (list: AsyncIterable<{ ref: { name: string }, expiresAt: nu
   return found
 }
 
-t.test('without paths the name tells whose a user is, and when it is over', async t => {
+t.test('without paths the name tells whether a user is ours, and when it ends', async t => {
   const { sdk, byName, byPath } = await bench(t)
   await byName.create(planOf(), soon())
   for (const [UserName, Path] of [['admin', '/'], ['ja-somebody', '/'], ['jane-20250716t033000z-01k0000000000000000000000b', '/'], ['odd', '/job-access/odd/']]) {
@@ -66,8 +70,8 @@ t.test('without policy versions a second policy takes over', async t => {
   const { ref, credentials } = await byName.create(planOf(), soon())
   const policies = () => server.state.policies.filter(policy => policy.name.startsWith('ja-')).map(policy => [policy.name, policy.attachedTo])
   const second = await byName.replacePolicy(ref, 'managed', policyFor(longer), soon())
-  t.strictSame(policies(), [[twinOf(name), [name]]])
-  t.equal(second.policyArn, twinOf(ref.policyArn ?? ''))
+  t.strictSame(policies(), [[otherNameOf(name), [name]]])
+  t.equal(second.policyArn, otherNameOf(ref.policyArn ?? ''))
   t.equal(await byName.policyEnd(second, soon()), now + 18_000_000)
   t.strictSame(server.state.user(name)?.keys.map(key => key.id), [credentials?.accessKeyId], 'the key stays')
   const third = await byName.replacePolicy(second, 'managed', policyFor(), soon())
@@ -77,11 +81,11 @@ t.test('without policy versions a second policy takes over', async t => {
   t.equal(server.state.userCount, 0)
 })
 
-t.test('a change that was cut short leaves two policies; the teardown removes both', async t => {
+t.test('an interrupted change leaves two policies; the teardown removes both', async t => {
   for (const attach of [true, false]) {
     const { server, sdk, byName } = await bench(t)
     const { ref, credentials } = await byName.create(planOf(), soon())
-    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: twinOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
     t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
@@ -89,9 +93,9 @@ t.test('a change that was cut short leaves two policies; the teardown removes bo
   }
 })
 
-t.test('a policy of a creation that was cut short is found by its name', async t => {
+t.test('a policy of an interrupted creation is found by its name', async t => {
   for (const [what, attach] of [['never attached', false], ['attached', true]] as const) {
-    for (const policy of [name, twinOf(name)]) {
+    for (const policy of [name, otherNameOf(name)]) {
       const { server, sdk, byName } = await bench(t)
       await sdk.send(new CreateUserCommand({ UserName: name }))
       const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: policy, PolicyDocument: JSON.stringify(policyFor()) }))
@@ -103,7 +107,7 @@ t.test('a policy of a creation that was cut short is found by its name', async t
   }
 })
 
-t.test('a creation that finds its policy there renews it', async t => {
+t.test('a creation that finds its policy already there replaces the text', async t => {
   for (const policyVersions of [true, false]) {
     const { server, byName, sdk } = await bench(t, { policyVersions })
     await sdk.send(new CreatePolicyCommand({ PolicyName: name, PolicyDocument: JSON.stringify(policyFor(longer)) }))
@@ -116,7 +120,7 @@ t.test('a creation that finds its policy there renews it', async t => {
   }
 })
 
-t.test('what somebody else attached is detached, and stays', async t => {
+t.test('a policy that somebody else attached is detached, and not deleted', async t => {
   const { server, sdk, byName } = await bench(t, { policyVersions: true })
   const { ref } = await byName.create(planOf({ attachment: 'inline' }), soon())
   const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: `x-${name}`, PolicyDocument: JSON.stringify(policyFor()) }))
@@ -125,7 +129,7 @@ t.test('what somebody else attached is detached, and stays', async t => {
   t.strictSame(server.state.policies.filter(policy => policy.name.endsWith(name)).map(policy => policy.name), [`x-${name}`])
 })
 
-t.test('keys that make keys are hunted until none is left', async t => {
+t.test('where a key can create keys, keys are deleted until none is left', async t => {
   let makes = 3
   const { server, byName, iam } = await bench(t, onNames, iam => ({
     ...iam,
@@ -142,7 +146,7 @@ t.test('keys that make keys are hunted until none is left', async t => {
   t.ok(makes < 0, 'three of them')
 })
 
-t.test('where a key cannot make keys, one call deletes it', async t => {
+t.test('where a key cannot create keys, one call deletes it', async t => {
   const { server, byName } = await bench(t, {})
   const { ref, credentials } = await byName.create(planOf(), soon())
   const before = server.calls.length
@@ -158,7 +162,7 @@ t.test('ready: the key is known, and is the user’s', async t => {
     const { ref, credentials } = await byName.create(planOf(), soon())
     if (!credentials) return t.fail('no key')
     t.equal(await byName.ready(ref, credentials, soon()), true, probe)
-    t.equal(await byName.ready({ ...ref, name: 'somebody-else' }, credentials, Date.now() + 400), false, 'another’s')
+    t.equal(await byName.ready({ ...ref, name: 'somebody-else' }, credentials, soon()), false, 'another’s')
     if (probe === 'sts') t.ok(server.calls.some(call => call.action === asked))
   }
   const { byName, server } = await bench(t, { identityProbe: null })
@@ -168,7 +172,7 @@ t.test('ready: the key is known, and is the user’s', async t => {
   t.equal(server.calls.length, before)
 })
 
-t.test('ping: one small answer', async t => {
+t.test('ping asks for one small answer', async t => {
   const { server, byName, byPath } = await bench(t)
   await byName.ping(soon())
   await byPath.ping(soon())
@@ -176,5 +180,5 @@ t.test('ping: one small answer', async t => {
     { action: 'GetUser', params: { UserName: 'ja-ping' }, status: 404 }, { action: 'ListUsers', params: { PathPrefix: '/job-access/0/' }, status: 200 }
   ])
   await server.stop()
-  t.match(await byName.ping(Date.now() + 500).catch((error: unknown) => error), { kind: 'unavailable' })
+  t.match(await byName.ping(soon()).catch((error: unknown) => error), { kind: 'unavailable' })
 })

@@ -1,5 +1,5 @@
-import type { Account, Key } from './account.ts'
-import { statusOf } from './keys.ts'
+import type { Account, Key } from '../../../src/embedded-iam/account.ts'
+import { statusOf } from '../../../src/embedded-iam/keys.ts'
 
 /** What the account holds, for tests: copies, and no secret. */
 export interface State {

@@ -1,4 +1,4 @@
-import type { Params } from './params.ts'
+import type { Params } from '../../../src/embedded-iam/params.ts'
 
 /** One request as the server saw it. */
 export interface Call {
@@ -7,7 +7,7 @@ export interface Call {
   params: Params
   /** As claimed, verified or not; null without a readable Authorization header. */
   accessKeyId: string | null
-  /** HTTP status of the answer; null while there is none, for ever when a fault swallowed it. */
+  /** HTTP status of the answer; null while there is none, and for ever where a fault leaves the call without an answer. */
   status: number | null
   /** Error code of the answer. */
   code: string | null
@@ -42,7 +42,7 @@ export type Effect =
   | { kind: 'dropAfter' }
   /** Answers Throttling this many times (default: as often as the match says) and does nothing. */
   | { kind: 'throttle', times?: number }
-  /** Not over HTTP. Runs test code before or after the call is done, e.g. to kill the process that made it. */
+  /** Not over HTTP. Runs code of the test before or after the call is done, e.g. to kill the process that made it. */
   | { kind: 'run', before?: (call: Call) => unknown, after?: (call: Call) => unknown }
 
 export interface Fault {

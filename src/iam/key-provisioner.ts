@@ -1,27 +1,30 @@
 import type { PrincipalRef } from '../domain/grant.ts'
 import type { Iam } from './client.ts'
-import { IamError, isIamError } from './errors.ts'
+import { both, IamError, ignoring, isIamError } from './errors.ts'
+import { createOneKey } from './eventual-consistency.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
-import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './principal.ts'
-import { mintOne } from './settling.ts'
-import { grantOf, replaceByTwin, type NamedPolicy } from './twin-policies.ts'
+import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
+import { systemClock, type Clock } from '../retry.ts'
+import { grantNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
-export interface KeyPrincipalOptions {
+export interface KeyProvisionerOptions {
   iam: Iam
   /** Start of every policy name. */
   prefix: string
-  /** Clock of the age rule, epoch ms. */
+  /** Tells how old a principal is, epoch ms. */
   now: () => number
+  /** Clock of the deadlines. Default: the real one. */
+  clock?: Clock
 }
 
 /**
- * Providers without users (Tigris): the grant's name is its policy's name, and the policy attaches to access keys. A key
- * opens nothing until then, so that a key lost before it was attached is harmless; one lost after is found through the policy.
+ * Providers without users (Tigris): the policy has the grant's name and is attached to access keys. A key without a policy allows
+ * nothing, so that a key whose answer was lost is harmless. A key that was lost later is found through the policy.
  */
-export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): PrincipalProvisioner => {
+export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyProvisionerOptions): PrincipalProvisioner => {
   const mint = async (until: number): Promise<Credentials> =>
-    ({ ...await mintOne(() => iam.createAccessKey(undefined, until), async () => [], until), expiresAt: null })
+    ({ ...await createOneKey(() => iam.createAccessKey(undefined, until), async () => [], until, clock), expiresAt: null })
 
   async function * policies (until: () => number) {
     let marker: string | undefined
@@ -32,10 +35,10 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
     } while (marker)
   }
 
-  /** The grant's policies: one, or two while a change was cut short. */
+  /** The grant's policies: one, or two after a swap that was interrupted. */
   const policiesOf = async ({ name }: PrincipalRef, until: number): Promise<NamedPolicy[]> => {
     const found: NamedPolicy[] = []
-    for await (const policy of policies(() => until)) if (grantOf(policy.name) === name) found.push(policy)
+    for await (const policy of policies(() => until)) if (grantNameOf(policy.name) === name) found.push(policy)
     return found
   }
 
@@ -46,14 +49,14 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
     try {
       return await iam.createPolicy({ name: ref.name, document: JSON.stringify(policy) }, until)
     } catch (error) {
-      // Only an earlier attempt of this very grant can hold this name.
+      // Only an earlier attempt for this grant can have made it.
       const arn = isIamError(error, 'exists') ? await arnOf({ ...ref, policyArn: null }, until) : undefined
       if (!arn) throw error
       return arn
     }
   }
 
-  const deleteKey = (id: string, until: number) => gone(iam.deleteAccessKey(undefined, id, until))
+  const deleteKey = (id: string, until: number) => ignoring('gone', iam.deleteAccessKey(undefined, id, until))
 
   const attach = async (keyId: string, arn: string, until: number): Promise<void> => {
     try {
@@ -66,12 +69,12 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
 
   /** Deletes the keys that a policy is attached to, but those in `keep`. */
   const pruneOf = async (arn: string, keep: string[], until: number): Promise<string[]> => {
-    const strangers = (await iam.listEntitiesForPolicy(arn, until)).filter(id => !keep.includes(id))
-    await Promise.all(strangers.map(async id => {
+    const unknown = (await iam.listEntitiesForPolicy(arn, until)).filter(id => !keep.includes(id))
+    await Promise.all(unknown.map(async id => {
       await deleteKey(id, until)
-      await gone(iam.detachUserPolicy(id, arn, until))
+      await ignoring('gone', iam.detachUserPolicy(id, arn, until))
     }))
-    return strangers
+    return unknown
   }
 
   const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
@@ -81,7 +84,7 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
 
   const removePolicy = async (arn: string, until: number) => {
     await pruneOf(arn, [], until)
-    await gone(iam.deletePolicy(arn, until))
+    await ignoring('gone', iam.deletePolicy(arn, until))
   }
 
   const remove = async (ref: PrincipalRef, keyIds: string[], until: number): Promise<boolean> => {
@@ -93,21 +96,22 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
 
   return {
     async create (plan, until) {
-      const [arn, minted] = await Promise.allSettled([policy(plan, until), plan.withKey ? mint(until) : null])
-      if (arn.status === 'rejected' || minted.status === 'rejected') {
-        // A key without a policy opens nothing; but nobody would ever find it again.
-        if (minted.status === 'fulfilled' && minted.value) await deleteKey(minted.value.accessKeyId, until)
-        throw arn.status === 'rejected' ? arn.reason : (minted as PromiseRejectedResult).reason
-      }
-      if (minted.value) await attach(minted.value.accessKeyId, arn.value, until)
-      return { ref: { ...plan.ref, policyArn: arn.value }, credentials: minted.value }
+      const minting = plan.withKey ? mint(until) : null
+      const [policyArn, credentials] = await both(policy(plan, until), minting).catch(async error => {
+        // A key without a policy allows nothing; but nobody could find it again.
+        const key = await minting?.catch(() => null)
+        if (key) await deleteKey(key.accessKeyId, until)
+        throw error
+      })
+      if (credentials) await attach(credentials.accessKeyId, policyArn, until)
+      return { ref: { ...plan.ref, policyArn }, credentials }
     },
 
     /** CreatePolicyVersion is not among the documented calls. */
-    async replacePolicy (ref, _carrier, changed, until) {
+    async replacePolicy (ref, _attachment, changed, until) {
       const document = JSON.stringify(changed)
       const entitiesOf = (arn: string) => iam.listEntitiesForPolicy(arn, until)
-      return { ...ref, policyArn: await replaceByTwin(iam, await policiesOf(ref, until), ref.policyArn, document, entitiesOf, until) }
+      return { ...ref, policyArn: await swapPolicy(iam, await policiesOf(ref, until), ref.policyArn, document, entitiesOf, until) }
     },
 
     async mintKey (plan, keep, until) {
@@ -129,14 +133,14 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
 
     async discard (ref, until) { await remove(ref, [], until) },
     exists: async (ref, until) => (await policiesOf(ref, until)).length > 0,
-    // Nothing answers for a key here without using it.
+    // No call tells whose a key is.
     ready: async () => false,
 
     async * list (until) {
       for await (const { name, path, arn } of policies(until)) {
-        const grant = grantOf(name)
-        const expiresAt = expiryOfName(prefix, grant)
-        if (expiresAt !== undefined) yield { ref: { name: grant, path, policyArn: arn, roleArn: null }, expiresAt, createdAt: null }
+        const grantName = grantNameOf(name)
+        const expiresAt = expiryOfName(prefix, grantName)
+        if (expiresAt !== undefined) yield { ref: { name: grantName, path, policyArn: arn, roleArn: null }, expiresAt, createdAt: null }
       }
     },
 
@@ -146,13 +150,5 @@ export const keyPrincipals = ({ iam, prefix, now }: KeyPrincipalOptions): Princi
     },
 
     async ping (until) { await iam.listPolicies('/', undefined, until) }
-  }
-}
-
-const gone = async (call: Promise<unknown>): Promise<void> => {
-  try {
-    await call
-  } catch (error) {
-    if (!isIamError(error, 'gone')) throw error
   }
 }

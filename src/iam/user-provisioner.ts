@@ -3,32 +3,33 @@ import type { PrincipalRef } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from '../policy/dialect.ts'
-import { IamError, isIamError } from './errors.ts'
+import { createOneKey, poll, retryUntilVisible } from './eventual-consistency.ts'
+import { both, IamError, ignoring, isIamError, remedied } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
-import { inlinePolicyName, settleMs, type Credentials, type PrincipalProvisioner } from './principal.ts'
+import { inlinePolicyName, settleMs, type Credentials, type PrincipalProvisioner } from './provisioner.ts'
 import { latest, policyEnd } from './policy-end.ts'
-import { mintOne, poll, realTime, settling, type Waiting } from './settling.ts'
-import { grantOf, replaceByTwin, twinOf, type NamedPolicy } from './twin-policies.ts'
+import { grantNameOf, otherNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
+import { systemClock, type Clock } from '../retry.ts'
 
-export type UserPrincipalOptions = Naming & {
+export type UserProvisionerOptions = Naming & {
   iam: Iam
   permissionsBoundary?: string
   /** Whether CreateUser takes Tags and PermissionsBoundary here. */
   tagged: boolean
-  /** Clock of the age rule, epoch ms. */
+  /** Tells how old a principal is, epoch ms. */
   now: () => number
   /** Clock of the deadlines. Default: the real one. */
-  waiting?: Waiting
+  clock?: Clock
 } & Partial<Pick<Dialect, 'policyVersions' | 'identityProbe' | 'selfService'>> // default: those of AWS
 
-/** What tells our users from others: the path below which they live, or, where paths are dropped, the start of their names. */
+/** How our users differ from others: by the path that they are under or, where the provider drops paths, by the start of their names. */
 type Naming = { pathBase: string, prefix?: undefined } | { prefix: string, pathBase?: undefined }
 
-/** AWS's own shape: an IAM user per grant. Create is two round trips deep, revoke kills the key with its first call. */
-export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisioner => {
-  const { iam, permissionsBoundary, tagged, now, waiting = realTime } = options
+/** An IAM user per grant, as at AWS. Create takes two round trips, one after the other; the first call of a teardown deletes the key. */
+export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvisioner => {
+  const { iam, permissionsBoundary, tagged, now, clock = systemClock } = options
   const { policyVersions = true, identityProbe = 'sts', selfService = false } = options
-  // The list is narrowed to the path by the provider; what it lists there and we cannot read is told as foreign.
+  // By path: the provider lists only what is under our path, and a name there that is not ours is reported as foreign.
   const ours: { listed: string, expiryOf: (user: ListedUser) => number | undefined, isOurs: (user: ListedUser) => boolean } =
     options.pathBase !== undefined
       ? { listed: options.pathBase, expiryOf: ({ path }) => expiryOfPath(options.pathBase, path), isOurs: () => true }
@@ -39,29 +40,29 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
         }
 
   const key = async (ref: PrincipalRef, keep: string[], until: number): Promise<Credentials> => {
-    const minted = await mintOne(() => iam.createAccessKey(ref.name, until), () => prune(ref, keep, until), until, waiting)
+    const minted = await createOneKey(() => iam.createAccessKey(ref.name, until), () => prune(ref, keep, until), until, clock)
     return { ...minted, expiresAt: null }
   }
 
   const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
     const pruned: string[] = []
     for (;;) {
-      const strangers = (await iam.listAccessKeys(ref.name, until)).filter(id => !keep.includes(id))
-      await Promise.all(strangers.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
-      pruned.push(...strangers)
-      // A stranger's key may have made another one before it was deleted.
-      if (!selfService || strangers.length === 0) return pruned
+      const unknown = (await iam.listAccessKeys(ref.name, until)).filter(id => !keep.includes(id))
+      await Promise.all(unknown.map(id => ignoring('gone', iam.deleteAccessKey(ref.name, id, until))))
+      pruned.push(...unknown)
+      // An unknown key may have made another one before it was deleted.
+      if (!selfService || unknown.length === 0) return pruned
     }
   }
 
   const put = async (ref: PrincipalRef, attachment: PolicyAttachment, policy: PolicyDocument, until: number): Promise<string | null> => {
     const document = JSON.stringify(policy)
     if (attachment === 'inline') {
-      await settling(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, waiting)
+      await retryUntilVisible(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, clock)
       return null
     }
     const arn = await managed(ref, document, until)
-    await settling(() => iam.attachUserPolicy(ref.name, arn, until), until, waiting)
+    await retryUntilVisible(() => iam.attachUserPolicy(ref.name, arn, until), until, clock)
     return arn
   }
 
@@ -69,7 +70,7 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     try {
       return await iam.createPolicy({ name: ref.name, path: ref.path, document }, until)
     } catch (error) {
-      // Only an earlier attempt of this very grant can hold this name. What it carried may differ: renew it.
+      // Only an earlier attempt for this grant can have made it, perhaps with another text.
       if (!isIamError(error, 'exists')) throw error
       return change({ ...ref, policyArn: null }, document, until)
     }
@@ -78,28 +79,18 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
   /** Gives the grant's managed policy another text. Returns its ARN, which may be another one then. */
   const change = async (ref: PrincipalRef, document: string, until: number): Promise<string> => {
     if (!policyVersions) {
-      return replaceByTwin(iam, await findPolicies(ref, until), ref.policyArn, document, async () => [ref.name], until)
+      return swapPolicy(iam, await findPolicies(ref, until), ref.policyArn, document, async () => [ref.name], until)
     }
     const arn = ref.policyArn ?? (await findPolicies(ref, until))[0]?.arn
     if (!arn) throw new IamError('gone', 'ListPolicies', 'NoSuchEntity', undefined)
-    await newVersion(arn, document, until)
+    // A managed policy has at most five versions (IAM quotas page).
+    await remedied('limit', () => iam.createPolicyVersion(arn, document, until), () => deleteOldVersions(arn, until))
     return arn
   }
 
-  const newVersion = async (arn: string, document: string, until: number): Promise<void> => {
-    try {
-      await iam.createPolicyVersion(arn, document, until)
-    } catch (error) {
-      // A managed policy keeps five versions (IAM quotas page).
-      if (!isIamError(error, 'limit')) throw error
-      await dropOldVersions(arn, until)
-      await iam.createPolicyVersion(arn, document, until)
-    }
-  }
-
-  const dropOldVersions = async (arn: string, until: number) => {
+  const deleteOldVersions = async (arn: string, until: number) => {
     const old = (await iam.listPolicyVersions(arn, until)).filter(version => !version.isDefault)
-    await Promise.all(old.map(version => ignoring('gone')(iam.deletePolicyVersion(arn, version.id, until))))
+    await Promise.all(old.map(version => ignoring('gone', iam.deletePolicyVersion(arn, version.id, until))))
   }
 
   const findPolicies = async (ref: PrincipalRef, until: number): Promise<NamedPolicy[]> => {
@@ -108,43 +99,36 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     let marker: string | undefined
     do {
       const page = await iam.listPolicies(ref.path, marker, until)
-      found.push(...page.policies.filter(policy => grantOf(policy.name) === ref.name))
+      found.push(...page.policies.filter(policy => grantNameOf(policy.name) === ref.name))
       marker = page.marker
     } while (marker && found.length < most)
     return found
   }
 
-  /** Without a known ARN it may still be there: a crash, or an answer that was lost. */
+  /** Without a known ARN there may still be a policy: after a crash, or when its answer was lost. */
   const policiesOf = async (ref: PrincipalRef, until: number): Promise<string[]> => {
     if (!ref.policyArn) return (await findPolicies(ref, until)).map(policy => policy.arn)
-    return policyVersions ? [ref.policyArn] : [ref.policyArn, twinOf(ref.policyArn)]
+    return policyVersions ? [ref.policyArn] : [ref.policyArn, otherNameOf(ref.policyArn)]
   }
 
   const removePolicy = async (name: string, arn: string, until: number) => {
-    await ignoring('gone')(iam.detachUserPolicy(name, arn, until))
-    await ignoring('gone')(deleteManaged(arn, until))
+    await ignoring('gone', iam.detachUserPolicy(name, arn, until))
+    await ignoring('gone', deleteManaged(arn, until))
   }
 
-  const deleteManaged = async (arn: string, until: number) => {
-    try {
-      await iam.deletePolicy(arn, until)
-    } catch (error) {
-      if (!isIamError(error, 'delete-conflict')) throw error
-      await dropOldVersions(arn, until)
-      await iam.deletePolicy(arn, until)
-    }
-  }
+  const deleteManaged = (arn: string, until: number) =>
+    remedied('delete-conflict', () => iam.deletePolicy(arn, until), () => deleteOldVersions(arn, until))
 
-  /** Everything that may hang on the user, whoever hung it there. */
+  /** Removes all keys and policies of the user, whoever gave them to it. */
   const strip = async (ref: PrincipalRef, until: number) => {
     await prune(ref, [], until)
     const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), iam.listAttachedUserPolicies(ref.name, until)])
     await Promise.all([
-      ...inline.map(name => ignoring('gone')(iam.deleteUserPolicy(ref.name, name, until))),
-      // The policy of our name is ours alone and goes; what somebody else attached is only detached.
+      ...inline.map(name => ignoring('gone', iam.deleteUserPolicy(ref.name, name, until))),
+      // A policy with the grant's name is ours: it is deleted. Any other policy is only detached.
       ...attached.map(arn => isPolicyOf(ref, arn)
         ? removePolicy(ref.name, arn, until)
-        : ignoring('gone')(iam.detachUserPolicy(ref.name, arn, until)))
+        : ignoring('gone', iam.detachUserPolicy(ref.name, arn, until)))
     ])
   }
 
@@ -160,13 +144,13 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
 
   return {
     async create ({ ref, attachment, policy, tags, withKey }, until) {
-      await ignoring('exists')(iam.createUser({
+      await ignoring('exists', iam.createUser({
         name: ref.name,
         path: ref.path,
         tags: tagged ? tags : {},
         ...(tagged && permissionsBoundary && { permissionsBoundary })
       }, until))
-      // Side by side: a key without a policy opens nothing. Both must have settled before a failure may be torn down.
+      // At the same time, since a key without a policy allows nothing. Both must have ended before a failure is torn down.
       const [policyArn, credentials] = await both(put(ref, attachment, policy, until), withKey ? key(ref, [], until) : null)
       return { ref: { ...ref, policyArn }, credentials }
     },
@@ -183,8 +167,8 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     mintKey: ({ ref }, keep, until) => key(ref, keep, until),
 
     async deleteKey (ref, accessKeyId, keep, until) {
-      await ignoring('gone')(iam.deleteAccessKey(ref.name, accessKeyId, until))
-      // Whoever had the key may have made others with it.
+      await ignoring('gone', iam.deleteAccessKey(ref.name, accessKeyId, until))
+      // The key may have made other keys.
       if (selfService) await prune(ref, keep, until)
     },
 
@@ -193,31 +177,31 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     async teardown ({ ref, attachment, keyIds, mintedAt }, until) {
       const old = now() - mintedAt >= settleMs
       try {
-        if (keyIds) await Promise.all(keyIds.map(id => ignoring('gone')(iam.deleteAccessKey(ref.name, id, until))))
+        if (keyIds) await Promise.all(keyIds.map(id => ignoring('gone', iam.deleteAccessKey(ref.name, id, until))))
         else await prune(ref, [], until)
         if (attachment === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
-        else await ignoring('gone')(iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
+        else await ignoring('gone', iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
         await deleteUser(ref, until)
         return 'gone'
       } catch (error) {
-        // Under rights bound to a path, a user that does not exist is "denied" instead: its ARN has no path. Ask the list.
+        // With rights that are bound to a path, IAM answers "denied" for a missing user, whose ARN has no path. So ask the list.
         const gone = isIamError(error, 'gone') || (isIamError(error, 'denied') && !(await listedAt(ref, until)))
         if (!gone) throw error
-        return old ? await withoutUser(ref, until) : 'unsure'
+        return old ? await deletePolicies(ref, until) : 'unsure'
       }
     },
 
     async discard (ref, until) {
-      await ignoring('gone')(prune(ref, [], until))
-      await ignoring('gone')(deleteUser(ref, until))
-      await withoutUser(ref, until)
+      await ignoring('gone', prune(ref, [], until))
+      await ignoring('gone', deleteUser(ref, until))
+      await deletePolicies(ref, until)
     },
 
     async exists (ref, until) {
       try {
-        return await optional(iam.getUser(ref.name, until)) !== undefined
+        return await ignoring('gone', iam.getUser(ref.name, until)) !== undefined
       } catch (error) {
-        // "Denied" may be a missing user, see teardown().
+        // "denied" may mean a missing user, see teardown().
         if (isIamError(error, 'denied')) return listedAt(ref, until)
         throw error
       }
@@ -228,9 +212,9 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
       const whose = identityProbe === 'sts' ? iam.callerIdentity : iam.ownUser
       return poll(async () => {
         const arn = await whose(credentials, until)
-        // LocalStack answers for a key that it does not know, too: with another identity.
+        // LocalStack also answers for a key that it does not know: with another identity.
         if (!arn.endsWith(`/${ref.name}`)) throw new IamError('credentials', 'ready', 'AnotherIdentity', undefined)
-      }, until, waiting)
+      }, until, clock)
     },
 
     async * list (until) {
@@ -246,7 +230,7 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     },
 
     async policyEnd (ref, until) {
-      const inline = await optional(iam.getUserPolicy(ref.name, inlinePolicyName, until))
+      const inline = await ignoring('gone', iam.getUserPolicy(ref.name, inlinePolicyName, until))
       if (inline !== undefined) return policyEnd(inline)
       const own = (await iam.listAttachedUserPolicies(ref.name, until)).filter(arn => isPolicyOf(ref, arn))
       const ends = await Promise.all(own.map(async arn => policyEnd(await iam.getPolicyDocument(arn, until))))
@@ -254,53 +238,22 @@ export const userPrincipals = (options: UserPrincipalOptions): PrincipalProvisio
     },
 
     async ping (until) {
-      // Neither is there; the shorter answer is asked for.
+      // Neither exists, so that the answer is short.
       if (options.pathBase !== undefined) await iam.listUsers(`${options.pathBase}0/`, undefined, until)
-      else await optional(iam.getUser(`${options.prefix}-ping`, until))
+      else await ignoring('gone', iam.getUser(`${options.prefix}-ping`, until))
     }
   }
 
   async function deleteUser (ref: PrincipalRef, until: number) {
-    try {
-      await iam.deleteUser(ref.name, until)
-    } catch (error) {
-      if (!isIamError(error, 'delete-conflict')) throw error
-      await strip(ref, until)
-      await iam.deleteUser(ref.name, until)
-    }
+    await remedied('delete-conflict', () => iam.deleteUser(ref.name, until), () => strip(ref, until))
   }
 
-  /** The user is gone; a managed policy that was never attached may not be. */
-  async function withoutUser (ref: PrincipalRef, until: number): Promise<'gone'> {
-    for (const arn of await policiesOf(ref, until)) await ignoring('gone')(deleteManaged(arn, until))
+  /** After the user is gone: deletes a managed policy that was never attached to it. */
+  async function deletePolicies (ref: PrincipalRef, until: number): Promise<'gone'> {
+    for (const arn of await policiesOf(ref, until)) await ignoring('gone', deleteManaged(arn, until))
     return 'gone'
   }
 }
 
-/** By its name, which no other policy has: providers differ in what they keep of a path. */
-const isPolicyOf = (ref: PrincipalRef, arn: string): boolean => grantOf(arn).endsWith(`/${ref.name}`)
-
-const ignoring = (...kinds: IamError['kind'][]) => async (call: Promise<unknown>): Promise<void> => {
-  try {
-    await call
-  } catch (error) {
-    if (!isIamError(error, ...kinds)) throw error
-  }
-}
-
-const optional = async <T>(call: Promise<T>): Promise<T | undefined> => {
-  try {
-    return await call
-  } catch (error) {
-    if (isIamError(error, 'gone')) return undefined
-    throw error
-  }
-}
-
-/** Promise.all that waits for the slower one also when the faster one failed. */
-const both = async <A, B>(a: Promise<A>, b: Promise<B> | B): Promise<[A, B]> => {
-  const [first, second] = await Promise.allSettled([a, b])
-  if (first.status === 'rejected') throw first.reason
-  if (second.status === 'rejected') throw second.reason
-  return [first.value, second.value]
-}
+/** By its name, which no other policy has: not every provider keeps the path. */
+const isPolicyOf = (ref: PrincipalRef, arn: string): boolean => grantNameOf(arn).endsWith(`/${ref.name}`)

@@ -1,7 +1,7 @@
 import { CreateRoleCommand, IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { longestSession, sessionEnd, sessionSeconds, type RoleProfile } from '../../src/iam/role-profile.ts'
-import { revocation } from '../../src/iam/session-principal.ts'
+import { revocation } from '../../src/iam/session-provisioner.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 import { appOf, bearer, bench, guideJob, startOfTime, type Bench, type BenchOptions } from '../harness.ts'
@@ -71,7 +71,7 @@ t.test('a short window gets STS’s shortest session, and ends by its policy', a
   const it = await withRole(t)
   const { credentials } = (await it.issue({ window: { durationSeconds: 300 } })).json()
   t.equal(assumed(it)[0]?.params.DurationSeconds, '900')
-  t.equal(credentials.expiration, '2025-07-16T00:35:00Z', 'what the job is told is when nothing is open any more')
+  t.equal(credentials.expiration, '2025-07-16T00:35:00Z', 'the job is told when its access ends')
   const guide = (await it.issue({ layout: 'guide', job: { id: 'guide', team: 'nlp' }, window: { durationSeconds: 300 } })).json()
   t.equal(guide.credentials.expiration, '2025-07-16T00:45:00Z', 'but for the guide’s reads')
 })
@@ -87,7 +87,7 @@ t.test('durations', async t => {
   t.equal(sessionEnd({ spec: { layout: 'guide' } as never, expiresAt: 1, deliveredAt: 0 }), 900_000)
 })
 
-t.test('a window that no session lasts is refused, never cut short', async t => {
+t.test('a window longer than any session is refused, and never shortened', async t => {
   const chained = { ...profile, name: 'chained', chained: true }
   const it = await withRole(t, [profile, chained])
   const cases: Array<[string, object, object]> = [
@@ -124,7 +124,7 @@ t.test('too large: the policy itself, or what STS makes of policy and tags', asy
   t.match(grants, [{ state: 'failed' }], 'nothing of it is left')
 })
 
-t.test('a profile is no ornament of a request for a user', async t => {
+t.test('a request for a user must not name a profile', async t => {
   const it = await withRole(t)
   for (const attach of [undefined, 'auto', 'inline', 'managed'] as const) {
     const response = await it.issue({ profile: 'default', attach })
@@ -143,7 +143,7 @@ t.test('guardrails see the profile that a request does not name', async t => {
   t.equal((await it.issue({ attach: 'auto' })).statusCode, 201)
 })
 
-t.test('a trust policy that lacks something is told to the operator', async t => {
+t.test('when the trust policy lacks an action, the answer tells the operator', async t => {
   for (const missing of every) {
     const it = await withRole(t, [profile], every.filter(action => action !== missing))
     const response = await it.issue()
@@ -170,7 +170,7 @@ t.test('revoked by a Deny for this session alone', async t => {
   t.equal(asked(grant.user.name, '2025-07-16T00:35:00Z'), 'implicit-deny', 'not a later one of its name')
 })
 
-t.test('what cannot be revoked says so, and ends by itself', async t => {
+t.test('a session that cannot be revoked: the answer says so, and it ends by itself', async t => {
   const it = await withRole(t, [{ ...profile, revocable: false }])
   const { grant } = (await it.issue()).json()
   const path = `/v1/grants/${grant.id}`
@@ -186,7 +186,7 @@ t.test('what cannot be revoked says so, and ends by itself', async t => {
   t.match((await it.send('GET', path)).json(), { state: 'revoked', notice: null })
 })
 
-t.test('a role that is full of revocations cannot take another', async t => {
+t.test('a role without room for another revocation: the session cannot be revoked', async t => {
   const it = await withRole(t)
   const { grant } = (await it.issue()).json()
   const statement = { Effect: 'Deny', Action: ['*'], Resource: [`arn:aws:s3:::${'a'.repeat(10_050)}`] }

@@ -1,4 +1,6 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type { Received, Reply } from '../../../src/embedded-iam/dispatch.ts'
 import type { Call, Effect, Faults, Match } from './faults.ts'
 import type { State } from './view.ts'
 
@@ -30,43 +32,37 @@ export function isControl (req: IncomingMessage): boolean {
  * Remote control for tests whose embedded IAM is another process:
  * `POST faults` {match, effect}, `GET faults`, `DELETE faults`, `GET state`, `GET calls`, `POST reset`.
  */
-export function answerControl (req: IncomingMessage, res: ServerResponse, body: Buffer, controlled: Controlled): void {
+export function answerControl ({ req, body }: Received, controlled: Controlled): Reply {
   const { state, calls, faults, reset } = controlled
-  // A web page in the developer's browser must not get here, not even by rebinding a name to 127.0.0.1.
+  // No web page in the developer's browser may use it, not even by rebinding a name to 127.0.0.1.
   const host = /^(?:127\.0\.0\.1|localhost)(?::\d+)?$/.test(req.headers.host ?? '')
-  if (!host || req.headers.origin !== undefined) { send(res, 403, { error: 'Not from a browser.' }); return }
+  if (!host || req.headers.origin !== undefined) return json(403, { error: 'Not from a browser.' })
   switch (`${req.method} ${req.url?.slice(prefix.length)}`) {
     case 'GET state':
-      send(res, 200, { users: state.users, policies: state.policies, roles: state.roles, calls: calls.length })
-      break
+      return json(200, { users: state.users, policies: state.policies, roles: state.roles, calls: calls.length })
     case 'GET calls':
-      send(res, 200, calls)
-      break
+      return json(200, calls)
     case 'GET faults':
-      send(res, 200, faults.list().map(({ id, match, effect, seen, hits }) => ({ id, match, effect, seen, hits })))
-      break
+      return json(200, faults.list().map(({ id, match, effect, seen, hits }) => ({ id, match, effect, seen, hits })))
     case 'DELETE faults':
       faults.clear()
-      send(res, 200, {})
-      break
+      return json(200, {})
     case 'POST faults':
       try {
         const { match, effect } = faultOf(JSON.parse(body.toString()))
-        send(res, 201, { id: faults.on(match, effect).id })
+        return json(201, { id: faults.on(match, effect).id })
       } catch (error) {
-        send(res, 400, { error: error instanceof Error ? error.message : 'Not a fault.' })
+        return json(400, { error: error instanceof Error ? error.message : 'Not a fault.' })
       }
-      break
     case 'POST reset':
       reset()
-      send(res, 200, {})
-      break
+      return json(200, {})
     default:
-      send(res, 404, { error: 'No such control.' })
+      return json(404, { error: 'No such control.' })
   }
 }
 
-/** A fault that is misspelt would never strike, and its test would pass: so nothing unknown gets in. */
+/** A misspelt fault would have no effect, and its test would pass. So unknown fields are refused. */
 function faultOf (value: unknown): { match: Match, effect: Effect } {
   const { match = {}, effect, ...rest } = fields(value, 'A fault')
   if (Object.keys(rest).length > 0) throw new TypeError('A fault has match and effect alone.')
@@ -99,7 +95,6 @@ function fields (value: unknown, what: string): Record<string, unknown> {
   return value as Record<string, unknown>
 }
 
-function send (res: ServerResponse, status: number, value: unknown): void {
-  res.writeHead(status, { 'content-type': 'application/json' })
-  res.end(JSON.stringify(value))
+function json (status: number, value: unknown): Reply {
+  return { status, code: null, type: 'application/json', body: JSON.stringify(value), requestId: randomUUID() }
 }

@@ -4,18 +4,18 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 
 /**
- * What carries a grant at the provider: a user, a bare key, or a role session. One interface, one file each.
- * Deadlines (`until`) are epoch ms of the real clock. Failures reject with IamError.
+ * Makes and removes the principal of a grant at the provider: a user, a key without a user, or a role session.
+ * Deadlines (`until`) are epoch ms. Failures reject with IamError.
  */
 export interface PrincipalProvisioner {
   /**
    * Makes the principal with its policy and one key. May be called again for the same ref (a retry, a resumed grant):
-   * it never makes a second principal. A rejection may leave parts behind: teardown() is the caller's duty.
+   * it never makes a second principal. A rejection may leave parts behind; the caller must then call teardown().
    */
   create(plan: PrincipalPlan, until: number): Promise<{ ref: PrincipalRef, credentials: Credentials | null }>
   /** Puts a changed policy on a live principal; the key stays. Returns the ref with what changed of it. */
   replacePolicy(ref: PrincipalRef, attach: PolicyAttachment, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
-  /** A fresh key beside those in `keep`; every other key of the principal is deleted when IAM's limit or a lost answer demands it. */
+  /** A new key beside those in `keep`. Every other key of the principal is deleted when IAM's limit or a lost answer requires it. */
   mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
   /** Also deletes keys that its holder may have made with it, where the provider lets a key do so: all but those in `keep`. */
   deleteKey(ref: PrincipalRef, accessKeyId: string, keep: string[], until: number): Promise<void>
@@ -23,7 +23,7 @@ export interface PrincipalProvisioner {
   pruneKeys(ref: PrincipalRef, keep: string[], until: number): Promise<string[]>
   /** Keys first, then the policy, then the principal. Idempotent. */
   teardown(target: TeardownTarget, until: number): Promise<TeardownResult>
-  /** Removes what list() found and no ledger knows; whatever hangs on it goes too. */
+  /** Removes what list() found and no ledger knows, with all its keys and policies. */
   discard(ref: PrincipalRef, until: number): Promise<void>
   /** False: the provider is certain that there is no such principal. */
   exists(ref: PrincipalRef, until: number): Promise<boolean>
@@ -72,8 +72,8 @@ export type TeardownResult = 'gone' | 'unsure' | 'irrevocable'
 
 export interface Listed { ref: PrincipalRef, expiresAt: number | undefined, createdAt: number | null }
 
-/** "NoSuchEntity" of a principal younger than this may only mean that it has not spread yet. Vault uses the same five minutes. */
+/** "NoSuchEntity" for a principal younger than this may mean that IAM does not show it everywhere yet. Vault waits five minutes, too. */
 export const settleMs = 5 * 60_000
 
-/** The one name of our inline policy. */
+/** The name of every inline policy of ours. */
 export const inlinePolicyName = 'job-access'

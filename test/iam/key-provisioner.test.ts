@@ -1,18 +1,19 @@
 import t from 'tap'
 import { createIam } from '../../src/iam/client.ts'
-import { keyPrincipals } from '../../src/iam/key-principal.ts'
+import { keyProvisioner } from '../../src/iam/key-provisioner.ts'
 import { principalName } from '../../src/iam/names.ts'
-import { settleMs, type PrincipalPlan } from '../../src/iam/principal.ts'
-import { twinOf } from '../../src/iam/twin-policies.ts'
+import { settleMs, type PrincipalPlan } from '../../src/iam/provisioner.ts'
+import { otherNameOf } from '../../src/iam/policy-swap.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { defaultLimits } from '../../src/policy/limits.ts'
 import type { GrantRequest } from '../../src/request.ts'
+import type { Clock } from '../../src/retry.ts'
 import { second } from '../real/job.ts'
 import { startService, type Delivery } from '../real/service.ts'
 import { startTigrisDouble, type TigrisDouble } from './tigris-double.ts'
 import { accessOf } from '../harness.ts'
 
-// Grants of a provider without users, on a double of Tigris's documented calls.
+// Grants of a provider without users, on a double of Tigris's documented calls. Time passes when the code under test waits.
 
 const rules = { limits: defaultLimits, dialect: dialects.tigris, profiles: {} }
 const now = Date.parse('2025-07-16T00:30:00Z')
@@ -31,22 +32,25 @@ const planOf = (change: Partial<PrincipalPlan> = {}): PrincipalPlan => ({
   ref: { name, path: '/', policyArn: null, roleArn: null }, attachment: 'managed', policy: policyFor(), tags: {}, withKey: true, ...change
 })
 
+let passed = 0
+const waits: Clock = { now: () => now + passed, pause: async ms => { passed += Math.ceil(ms) } }
+const soon = () => waits.now() + 5_000
+
 const bench = async (t: Parameters<typeof startService>[0]) => {
   const tigris = await startTigrisDouble()
-  const iam = createIam({ region: 'auto', endpoint: tigris.url, credentials: tigris.admin, sleep: async () => {} })
+  const iam = createIam({ region: 'auto', endpoint: tigris.url, credentials: tigris.admin, now: waits.now, sleep: waits.pause })
   t.teardown(async () => {
     iam.close()
     await tigris.stop()
   })
   const clock = { now }
-  const principals = keyPrincipals({ iam, prefix: 'ja', now: () => clock.now })
+  const principals = keyProvisioner({ iam, prefix: 'ja', now: () => clock.now, clock: waits })
   return { tigris, clock, principals, iam }
 }
-const soon = () => Date.now() + 5_000
 const actionsOf = ({ calls }: TigrisDouble, from = 0) => calls.slice(from).map(call => call.action)
 const attachedTo = ({ policies }: TigrisDouble, policy: string) => [...policies.get(policy)?.attached ?? []]
 
-t.test('a policy of its own, and a key that it is attached to', async t => {
+t.test('a grant has its own policy, which is attached to its key', async t => {
   const { tigris, principals } = await bench(t)
   const { ref, credentials } = await principals.create(planOf(), soon())
   t.equal(ref.policyArn, `arn:aws:iam::org_1:policy/${name}`)
@@ -61,7 +65,7 @@ t.test('a policy of its own, and a key that it is attached to', async t => {
   t.equal(await principals.exists(ref, soon()), false)
 })
 
-t.test('made again for the same grant: one policy', async t => {
+t.test('created twice for the same grant: one policy', async t => {
   const { tigris, principals } = await bench(t)
   await principals.create(planOf({ withKey: false }), soon())
   t.equal(tigris.keys.size, 0, 'scheduled: no key yet')
@@ -71,7 +75,7 @@ t.test('made again for the same grant: one policy', async t => {
   t.match(ref, { policyArn: /policy/ })
 })
 
-t.test('what goes wrong while it is made leaves no key', async t => {
+t.test('a failed creation leaves no key', async t => {
   for (const [failing, fault] of [
     ['CreatePolicy', { code: 'MalformedPolicyDocument', status: 400 }],
     ['CreatePolicy', { code: 'LimitExceeded', status: 409 }],
@@ -80,7 +84,7 @@ t.test('what goes wrong while it is made leaves no key', async t => {
   ] as const) {
     const { tigris, principals } = await bench(t)
     tigris.fault = action => action === failing ? fault : undefined
-    const refusal = await principals.create(planOf(), Date.now() + 1_500).catch((error: unknown) => error)
+    const refusal = await principals.create(planOf(), soon()).catch((error: unknown) => error)
     t.match(refusal, { operation: failing, providerCode: new RegExp(`^${fault.code}`) })
     t.equal(tigris.keys.size, 0, `${failing} ${fault.code}: no key`)
     tigris.fault = null
@@ -89,7 +93,7 @@ t.test('what goes wrong while it is made leaves no key', async t => {
   }
 })
 
-t.test('an answer that was lost: the key that it held opens nothing', async t => {
+t.test('a key whose answer was lost has no policy', async t => {
   const { tigris, principals } = await bench(t)
   let lost = 0
   tigris.fault = action => action === 'CreateAccessKey' && lost++ === 0 ? 'drop' : undefined
@@ -98,7 +102,7 @@ t.test('an answer that was lost: the key that it held opens nothing', async t =>
   t.strictSame(attachedTo(tigris, name), [credentials?.accessKeyId], 'it has no policy')
 })
 
-t.test('a teardown that comes too early is not believed', async t => {
+t.test('a teardown that finds nothing of a young grant is unsure', async t => {
   const { principals, clock } = await bench(t)
   const target = { ref: planOf().ref, attachment: 'managed' as const, keyIds: null, mintedAt: now }
   t.equal(await principals.teardown(target, soon()), 'unsure')
@@ -128,9 +132,9 @@ t.test('a changed policy: a second one takes over, and the key stays', async t =
   const key = first.credentials?.accessKeyId
   const before = tigris.calls.length
   const second = await principals.replacePolicy(first.ref, 'managed', policyFor(later), soon())
-  t.strictSame([...tigris.policies.keys()], [twinOf(name)])
-  t.strictSame(attachedTo(tigris, twinOf(name)), [key])
-  t.strictSame(JSON.parse(tigris.policies.get(twinOf(name))?.document ?? ''), policyFor(later))
+  t.strictSame([...tigris.policies.keys()], [otherNameOf(name)])
+  t.strictSame(attachedTo(tigris, otherNameOf(name)), [key])
+  t.strictSame(JSON.parse(tigris.policies.get(otherNameOf(name))?.document ?? ''), policyFor(later))
   const steps = actionsOf(tigris, before).filter(action => !action.startsWith('List'))
   t.strictSame(steps, ['CreatePolicy', 'AttachUserPolicy', 'DetachUserPolicy', 'DeletePolicy'], 'never without a policy')
   t.equal(await principals.policyEnd(second, soon()), expiresAt + 2 * 3_600_000)
@@ -141,7 +145,7 @@ t.test('a changed policy: a second one takes over, and the key stays', async t =
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 
-t.test('a change that was cut short at any call is made good by the next', async t => {
+t.test('a change that was interrupted at any call is completed by the next one', async t => {
   const replaced = async (cutAt: number) => {
     const { tigris, principals } = await bench(t)
     const { ref, credentials } = await principals.create(planOf(), soon())
@@ -163,17 +167,17 @@ t.test('a change that was cut short at any call is made good by the next', async
   t.ok(cutAt > 6, `${cutAt - 1} places`)
 })
 
-t.test('a teardown after a change that was cut short removes both', async t => {
+t.test('a teardown after an interrupted change removes both policies', async t => {
   const { tigris, principals, iam } = await bench(t)
   const { ref, credentials } = await principals.create(planOf(), soon())
-  const arn = await iam.createPolicy({ name: twinOf(name), document: JSON.stringify(policyFor(later)) }, soon())
+  const arn = await iam.createPolicy({ name: otherNameOf(name), document: JSON.stringify(policyFor(later)) }, soon())
   await iam.attachUserPolicy(credentials?.accessKeyId ?? '', arn, soon())
   t.equal(await principals.policyEnd(ref, soon()), expiresAt + 2 * 3_600_000, 'the later of both ends')
   await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon())
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 
-t.test('only what is named like ours is listed, page by page', async t => {
+t.test('only policies with names of ours are listed, page by page', async t => {
   const { tigris, principals, iam } = await bench(t)
   const document = JSON.stringify(policyFor())
   const own = Array.from({ length: 7 }, (_, index) => principalName('ja', `job-${index}`, expiresAt, `01k${String(index).padStart(23, '0')}`))
@@ -200,12 +204,12 @@ t.test('the service on it: issue, extend, rotate, complete, expire, reconcile', 
   const path = `/v1/grants/${grant.id}`
 
   t.match(await service.call('PATCH', path, { sourceIps: ['198.51.100.7'] }), { status: 200 })
-  t.match(tigris.policies.get(twinOf(grant.user.name))?.document, /198\.51\.100\.7/)
-  t.strictSame(attachedTo(tigris, twinOf(grant.user.name)), [credentials.accessKeyId], 'the key stays')
+  t.match(tigris.policies.get(otherNameOf(grant.user.name))?.document, /198\.51\.100\.7/)
+  t.strictSame(attachedTo(tigris, otherNameOf(grant.user.name)), [credentials.accessKeyId], 'the key stays')
 
   const rotated = await service.call<Delivery>('POST', `${path}/rotate`, {})
   t.strictSame([...tigris.keys], [rotated.body.credentials.accessKeyId], 'the old key is dead')
-  t.strictSame(attachedTo(tigris, twinOf(grant.user.name)), [...tigris.keys])
+  t.strictSame(attachedTo(tigris, otherNameOf(grant.user.name)), [...tigris.keys])
   const retried = await service.call<Delivery>('POST', '/v1/grants', body)
   t.match(retried, { status: 200, body: { grant: { id: grant.id } } })
   t.strictSame([...tigris.keys], [retried.body.credentials.accessKeyId], 'a retry leaves one key')

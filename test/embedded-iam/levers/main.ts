@@ -1,16 +1,16 @@
 import { parseArgs } from 'node:util'
-import type { EmbeddedIamOptions } from './server.ts'
-import { startEmbeddedIam } from './server.ts'
+import type { TestIamOptions } from './start.ts'
+import { startTestIam } from './start.ts'
 
 /*
  * The embedded IAM as a process of its own, for tests that kill the service and keep the IAM.
  *
- *   node src/embedded-iam/main.ts [--port 0] [--latency MS] [--max-users N] [--key-delay MS] [--account-id ID]
+ *   node test/embedded-iam/levers/main.ts [--port 0] [--latency MS] [--max-users N] [--key-delay MS] [--account-id ID]
  *     [--control] [--exit-with-stdin]
  *
  * Prints one JSON line: {"url": ..., "admin": {"accessKeyId": ...}}. The admin's keys come from
- * EMBEDDED_IAM_ACCESS_KEY_ID and EMBEDDED_IAM_SECRET_ACCESS_KEY; without them they are made up, and then alone the line
- * has admin.secretAccessKey too: it is how the parent process learns them, and they die with this process.
+ * EMBEDDED_IAM_ACCESS_KEY_ID and EMBEDDED_IAM_SECRET_ACCESS_KEY. Without these they are generated, and only then the
+ * line has admin.secretAccessKey too: so the parent process learns them. They are valid only as long as this process lives.
  */
 const { values } = parseArgs({
   options: {
@@ -27,7 +27,7 @@ const { values } = parseArgs({
 const { EMBEDDED_IAM_ACCESS_KEY_ID: accessKeyId, EMBEDDED_IAM_SECRET_ACCESS_KEY: secretAccessKey } = process.env
 const given = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : null
 
-const options: EmbeddedIamOptions = {
+const options: TestIamOptions = {
   port: count('port'),
   latencyMs: count('latency'),
   maxUsers: count('max-users'),
@@ -35,7 +35,7 @@ const options: EmbeddedIamOptions = {
   accountId: values['account-id'],
   control: values.control
 }
-const embedded = await startEmbeddedIam(given ? { ...options, adminKeys: given } : options)
+const embedded = await startTestIam(given ? { ...options, adminKeys: given } : options)
 console.log(JSON.stringify({ url: embedded.url, admin: given ? { accessKeyId } : embedded.admin }))
 
 const stop = (): void => { embedded.stop().then(() => process.exit(0), () => process.exit(1)) }
