@@ -363,6 +363,17 @@ export type BlastRadius = {
     data: unknown;
 };
 
+export type Health = {
+    status: string;
+};
+
+export type Readiness = {
+    status: 'ready' | 'not-ready';
+    checks: {
+        [key: string]: string;
+    };
+};
+
 /**
  * RFC 9457 problem details.
  */
@@ -390,17 +401,6 @@ export type Problem = {
         detail: string;
         hint: string;
     }>;
-};
-
-export type Health = {
-    status: string;
-};
-
-export type Readiness = {
-    status: 'ready' | 'not-ready';
-    checks: {
-        [key: string]: string;
-    };
 };
 
 export type GetHealthData = {
@@ -1357,7 +1357,7 @@ export type RevokeGrantResponses = {
      */
     200: Grant;
     /**
-     * Under way: the key goes first, and the service goes on by itself.
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
      */
     202: Grant;
 };
@@ -1990,7 +1990,7 @@ export type CompleteGrantResponses = {
      */
     200: Grant;
     /**
-     * Under way: the key goes first, and the service goes on by itself.
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
      */
     202: Grant;
 };

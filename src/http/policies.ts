@@ -4,7 +4,6 @@ import { profileNameOf } from '../iam/role-profile.ts'
 import { prepare, renderOnly, type Rendered } from '../lifecycle/prepare.ts'
 import { PolicyRequestSchema, type PolicyRequest } from '../request.ts'
 import { guardOf } from './authorization.ts'
-import { operation } from './openapi.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
@@ -25,7 +24,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   app.post('/v1/policies', {
     config,
     schema: {
-      ...operation('renderPolicy'),
+      operationId: 'renderPolicy',
       querystring: Type.Object({
         preflight: Type.Optional(Type.Boolean({
           description: 'Also ask the guardrails and prove the policy, as POST /v1/grants would: what it refuses, this refuses.',
@@ -45,7 +44,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   app.post('/v1/policies/check', {
     config,
     schema: {
-      ...operation('checkPolicy'),
+      operationId: 'checkPolicy',
       body: CheckRequestSchema,
       response: { 200: ref(VerdictSchema) }
     }

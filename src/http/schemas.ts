@@ -1,7 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { problems, type ProblemCode } from '../problems.ts'
 import {
-  AttachSchema, FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, guideRequest
+  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema
 } from '../request.ts'
 
 /**
@@ -176,20 +175,6 @@ export const BlastRadiusSchema = Type.Object({
   })
 }, { $id: 'BlastRadius' })
 
-export const ProblemSchema = Type.Object({
-  type: Type.String({ examples: ['urn:job-access:problem:bucket-invalid'] }),
-  title: Type.String(),
-  status: Type.Integer(),
-  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(problems), description: 'Stable; see docs/errors.md.' }),
-  detail: Type.String(),
-  hint: Type.Optional(Type.String({ description: 'What to do about it.' })),
-  pointer: Type.Optional(Type.String({ description: 'JSON pointer of the field.' })),
-  requestId: Type.String(),
-  errors: Type.Optional(Type.Array(Type.Object({
-    code: Type.String(), pointer: Type.String(), detail: Type.String(), hint: Type.String()
-  })))
-}, { $id: 'Problem', description: 'RFC 9457 problem details.' })
-
 export const HealthSchema = Type.Object({ status: Type.String() }, { $id: 'Health' })
 export const ReadinessSchema = Type.Object({
   status: Type.String({ enum: ['ready', 'not-ready'] }),
@@ -216,7 +201,5 @@ export const ListQuerySchema = Type.Object({
 
 export const shared = [
   PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, PolicyExplanationSchema, QuestionSchema,
-  VerdictSchema, BlastRadiusSchema, ProblemSchema, HealthSchema, ReadinessSchema
+  VerdictSchema, BlastRadiusSchema, HealthSchema, ReadinessSchema
 ]
-
-export { AttachSchema, guideRequest }

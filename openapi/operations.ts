@@ -1,4 +1,4 @@
-import { problems, type ProblemCode } from '../problems.ts'
+import { problems, type ProblemCode } from '../src/problems.ts'
 
 /** What /docs says of each operation: in words, and which problems are its own; openapi.ts adds those that follow from its shape. */
 

@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox'
-import { EnvSchema } from './config.ts'
-import { problems } from './problems.ts'
+import { EnvSchema } from '../../src/config.ts'
+import { problems } from '../../src/problems.ts'
 
 /** The pages of docs/ that are tables of the code. `npm run docs` writes them; a test holds them to it. */
 
