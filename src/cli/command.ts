@@ -38,7 +38,7 @@ export const report = (io: Io, error: unknown): number => {
     note(io, error.message)
     return exit.unavailable
   }
-  if (error instanceof Error && isUsage(error)) {
+  if (error instanceof Error && isUsageError(error)) {
     note(io, `${error.message}\n  job-access help shows what there is.`)
     return exit.usage
   }
@@ -46,5 +46,5 @@ export const report = (io: Io, error: unknown): number => {
   return exit.refused
 }
 
-const isUsage = (error: Error): boolean =>
+export const isUsageError = (error: Error): boolean =>
   error instanceof UsageError || ('code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))
