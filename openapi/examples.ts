@@ -14,8 +14,8 @@ import { guideRequest } from '../src/request.ts'
 import type { OperationId } from './operations.ts'
 
 /**
- * The examples of /docs. Requests run as they are against `npm start`. Answers are made by what makes the answers, of one job that
- * is issued, changed, rotated and completed; a test plays it against the service and compares.
+ * The examples of /docs. Each request works as it is against `npm start`. The functions of the service make the answers, for one job
+ * that is issued, changed, rotated and completed; a test sends the same requests to the service and compares.
  */
 
 interface Example { summary: string, value: unknown }
@@ -83,7 +83,7 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
   }
 }
 
-// The ceiling of buckets is there for the example of a request that exceeds it.
+// allowedBuckets is set so that one example can be refused for its bucket.
 export const exampleRules: Rules = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
 export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
 export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')

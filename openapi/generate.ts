@@ -18,14 +18,14 @@ import { ProblemSchema, problemExample } from './problems.ts'
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
 const description = `Issues each model-training job its own, minimal, self-expiring access to object storage. The window and the source
-address are part of the IAM policy, so a key is dead outside them by itself.
+address are part of the IAM policy, so outside them the key allows nothing.
 
-To try it here: **Authorize** with the token that \`npm start\` printed, execute \`POST /v1/grants\` with its example, and take
-\`grant.id\` of the answer wherever an \`id\` is asked for. Everything but \`/healthz\` and \`/readyz\` needs a token; a caller sees its
-own team’s grants only.
+To try it here: **Authorize** with the token that \`npm start\` printed, execute \`POST /v1/grants\` with its example, and give
+\`grant.id\` of the answer to each operation that takes an \`id\`. Every operation but \`/healthz\` and \`/readyz\` needs a token; a caller
+sees only the grants of its own teams.
 
-What is refused is \`application/problem+json\` (RFC 9457): \`code\` is for programs, \`detail\` and \`hint\` for people, \`pointer\` names
-the field. With \`Retry-After\` the same request may be sent again.`
+A refusal is \`application/problem+json\` (RFC 9457): \`code\` is for programs, \`detail\` and \`hint\` are for people, \`pointer\` names
+the field. With \`Retry-After\` you may send the same request again.`
 
 /** The document as text. It needs the routes only: no service behind them, and nothing is started. */
 export const openApiText = async (): Promise<string> => {
@@ -37,7 +37,7 @@ export const openApiText = async (): Promise<string> => {
       openapi: '3.1.0',
       info: { title: 'job-access', version, description, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
       tags: [
-        { name: 'policies', description: 'Render, prove and ask, without issuing.' },
+        { name: 'policies', description: 'Render and check a policy without issuing a grant.' },
         { name: 'grants', description: 'A job’s access, from issue to end.' },
         { name: 'service', description: 'Liveness and readiness.' }
       ],
@@ -149,12 +149,12 @@ const ofDelivery = {
   'Job-Access-Ready': header('string', '`true` or `false`, with `waitUntilReady`, for the forms that do not hold it.')
 }
 
-/** What follows from the operation's shape, and what operations.ts says besides. */
+/** The problems that follow from the operation's parameters, body and security, and those that operations.ts adds. */
 const problemsOf = (id: OperationId, { security, parameters, requestBody }: Operation, method: string, path: string): ProblemCode[] => {
   const words = operations[id]
   return [
     ...(requestBody || parameters ? ['request-invalid'] as const : []),
-    // Fastify reads the body of these, also where none is wanted.
+    // Fastify reads the body of these methods, even of an operation that takes none.
     ...(method !== 'get' ? ['request-malformed', 'request-too-large', 'media-type-unsupported'] as const : []),
     ...(security?.length ? ['unauthenticated', 'identity-unavailable'] as const : []),
     ...(path.includes('{id}') ? ['forbidden', 'grant-unknown', 'ledger-unavailable'] as const : []),

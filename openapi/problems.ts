@@ -72,10 +72,10 @@ const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
 const finding = (code: ProblemCode, pointer: string, detail: string = problems[code][1], hint: string = problems[code][2]) =>
   ProblemError.of([{ code, pointer, detail, hint }])
 
-/** Those of another place than the request's admission. */
+/** Problems that the check of the request does not find. */
 const said: Partial<Record<ProblemCode, ProblemError>> = {
   unauthenticated: unauthenticated(),
   'request-invalid': finding('request-invalid', '/windows',
-    'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),
+    'Unknown field in the body.', 'Remove it, or correct its name: the service ignores nothing.'),
   'dialect-unfit': finding('dialect-unfit', '/attach', 'tigris has no attach session.', 'Use one of: auto, managed.')
 }

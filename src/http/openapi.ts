@@ -18,11 +18,11 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
     await docs.register(swaggerUi, {
       routePrefix: '/docs',
       theme: { title: 'job-access API', js: [{ filename: 'scheme.js', content: followScheme }] },
-      // Without the bar on top, which loads documents of other places and has an inline style.
+      // Without the bar on top, which loads documents from other servers and needs an inline style.
       uiConfig: {
         layout: 'BaseLayout', persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0
       },
-      // The plugin's own would upgrade to HTTPS what a plain HTTP address serves, and lets styles and fonts come from anywhere.
+      // The plugin's own policy upgrades plain HTTP to HTTPS, and allows styles and fonts from every server.
       staticCSP: {
         'default-src': "'none'",
         'script-src': "'self'",
@@ -37,7 +37,7 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
   })
 }
 
-/** Swagger UI is dark by this class alone. */
+/** Swagger UI is dark when its page has this class. */
 const followScheme = `const dark = matchMedia('(prefers-color-scheme: dark)')
 const follow = () => document.documentElement.classList.toggle('dark-mode', dark.matches)
 dark.addEventListener('change', follow)
