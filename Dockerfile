@@ -19,6 +19,7 @@ COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY guardrails ./guardrails
+COPY openapi/openapi.json ./openapi/
 USER node
 # The ledger and the audit are written here, unless DATABASE_URL and JOB_ACCESS_AUDIT say otherwise.
 WORKDIR /data

@@ -1,8 +1,8 @@
-import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { Type, type Static } from '@sinclair/typebox'
 
 /**
- * The job-access request: the one source of its type, its validation, its OpenAPI and its documentation.
- * What a schema can say is said here; what needs thought (calendar, CIDRs, overlaps, ceilings) is policy/normalise.ts.
+ * The job-access request: the one source of its type, its validation, its OpenAPI schema and its documentation.
+ * policy/normalise.ts checks what a schema cannot: calendar, CIDRs, overlaps and limits.
  */
 
 const strict = { additionalProperties: false }
@@ -16,7 +16,7 @@ export const timestamp = (description: string) => Type.String({
 })
 
 // propertyNames, since OpenAPI has no patternProperties and @fastify/swagger would drop the pattern.
-export const LabelsSchema = Type.Unsafe<Record<string, string>>({
+const LabelsSchema = Type.Unsafe<Record<string, string>>({
   type: 'object',
   propertyNames: { type: 'string', pattern: '^[A-Za-z0-9_.:/=+@-]{1,100}$' },
   additionalProperties: { type: 'string', maxLength: 256, pattern: '^[A-Za-z0-9 _.:/=+@-]*$' },
@@ -34,7 +34,7 @@ export const JobSchema = Type.Object({
     examples: ['wiki-finetune-42']
   }),
   team: Type.String({
-    description: 'The team that owns the job; callers see and touch grants of their own team only.',
+    description: 'The team that owns the job; callers see and change only grants of their own teams.',
     minLength: 1,
     maxLength: 63,
     pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
@@ -65,11 +65,11 @@ const kmsKeyArns = Type.Array(Type.String({ maxLength: 256, examples: ['arn:aws:
   minItems: 1,
   maxItems: 10
 })
-const acl = Type.Boolean({ description: 'Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.', default: false })
+const acl = Type.Boolean({ description: 'Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.', default: false })
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
-export const ReadSchema = Type.Object({
+const ReadSchema = Type.Object({
   bucket,
   prefix: Type.Optional(prefix),
   sid: Type.Optional(sid),
@@ -77,7 +77,7 @@ export const ReadSchema = Type.Object({
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
-export const OutputSchema = Type.Object({
+const OutputSchema = Type.Object({
   bucket,
   prefix: Type.Optional(prefix),
   level: Type.Optional(oneOf(['write', 'read-write'], {
@@ -91,7 +91,7 @@ export const OutputSchema = Type.Object({
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
-export const AccessSchema = Type.Object({
+const AccessSchema = Type.Object({
   bucket,
   prefix: Type.Optional(prefix),
   level,
@@ -112,12 +112,12 @@ export const WindowSchema = Type.Object({
     examples: [10800]
   })),
   outputGraceSeconds: Type.Optional(Type.Integer({
-    description: 'Seconds for which what the job may write stays open after notAfter, for the last checkpoint.',
+    description: 'For how many seconds after notAfter the job may still write, for its last checkpoint.',
     minimum: 0,
     maximum: 86_400,
     default: 0
   }))
-}, { ...strict, description: 'When the access works. It is written into the policy, so the key is dead outside it by itself.' })
+}, { ...strict, description: 'When the access works. It is part of the policy, so outside it the key allows nothing.' })
 
 export const SourceIpsSchema = Type.Array(Type.String({ maxLength: 64, examples: ['203.0.113.42'] }), {
   description: 'Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. ' +
@@ -138,11 +138,11 @@ export const VpcSchema = Type.Object({
 
 export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {
   description: '`everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; ' +
-    'compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.',
+    'shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.',
   default: 'everywhere'
 })
 
-export const AttachSchema = oneOf(['auto', 'inline', 'managed', 'session'], {
+const AttachSchema = oneOf(['auto', 'inline', 'managed', 'session'], {
   description: '`inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. ' +
     '`session`: no user, a role session with this policy.',
   default: 'auto'
@@ -154,7 +154,7 @@ const policyFields = {
   datasets: Type.Optional(Type.Array(ReadSchema, { description: 'Read-only datasets.', minItems: 1, maxItems: 30 })),
   baseModels: Type.Optional(Type.Array(ReadSchema, { description: 'Read-only base models.', minItems: 1, maxItems: 30 })),
   output: Type.Optional(OutputSchema),
-  access: Type.Optional(Type.Array(AccessSchema, { description: 'Anything else, spelled out.', minItems: 1, maxItems: 50 })),
+  access: Type.Optional(Type.Array(AccessSchema, { description: 'Any other bucket, with its level.', minItems: 1, maxItems: 50 })),
   window: WindowSchema,
   sourceIps: Type.Optional(SourceIpsSchema),
   vpc: Type.Optional(VpcSchema),
@@ -166,7 +166,7 @@ export const PolicyRequestSchema = Type.Object(policyFields, { ...strict, title:
 export type PolicyRequest = Static<typeof PolicyRequestSchema>
 
 export const FormatSchema = oneOf(['json', 'env', 'aws-profile', 'credential-process', 'kubernetes-secret'], {
-  description: 'How the credentials are delivered; the Accept header chooses too, this field wins.',
+  description: 'Form of the credentials. It takes precedence over the Accept header.',
   default: 'json'
 })
 export type Format = Static<typeof FormatSchema>
@@ -174,14 +174,14 @@ export type Format = Static<typeof FormatSchema>
 export const GrantRequestSchema = Type.Object({
   ...policyFields,
   waitUntilReady: Type.Optional(Type.Boolean({
-    description: 'Wait, bounded, until the new key is known (GetCallerIdentity under it); the answer says `ready`.',
+    description: 'Wait until the provider accepts the new key (GetCallerIdentity with it), for a limited time; the answer has `ready`.',
     default: false
   })),
   profile: Type.Optional(Type.String({
     description: 'Name of the role profile for attach `session`.',
     pattern: '^[A-Za-z0-9_-]{1,64}$'
   })),
-  issueAt: Type.Optional(timestamp('Mint the key only then; the owner fetches it once with POST /v1/grants/:id/credentials.')),
+  issueAt: Type.Optional(timestamp('Make the key only at this time; the owner fetches it once with POST /v1/grants/:id/credentials.')),
   format: Type.Optional(FormatSchema)
 }, { ...strict, title: 'GrantRequest' })
 export type GrantRequest = Static<typeof GrantRequestSchema>
@@ -201,5 +201,3 @@ export const guideRequest = {
   window: { durationSeconds: 10800 },
   sourceIps: ['203.0.113.42']
 } satisfies PolicyRequest
-
-export type { TSchema }

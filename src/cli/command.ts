@@ -1,6 +1,6 @@
 import { NoAnswerError, ProblemError } from '../client/index.ts'
 
-/** What a command has of its process. Text goes out as it is, with its line ends. */
+/** The process as a command sees it. Text is written as it is, with its line ends. */
 export interface Io {
   env: Record<string, string | undefined>
   out: (text: string) => void
@@ -13,7 +13,7 @@ export type Command = (args: string[], io: Io) => Promise<number>
 
 export const exit = { ok: 0, refused: 1, usage: 2, unavailable: 3 } as const
 
-/** The command line or the environment is wrong; nothing was asked of the service. */
+/** The command line or the environment is wrong; no request was sent. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
@@ -22,7 +22,7 @@ export const print = (io: Io, value: unknown): void => io.out(`${JSON.stringify(
 
 export const note = (io: Io, text: string): void => io.err(`job-access: ${text}\n`)
 
-/** Says what went wrong, with code, place and hint. */
+/** Writes what went wrong, with code, field and hint. */
 export const report = (io: Io, error: unknown): number => {
   if (error instanceof ProblemError) {
     const { code, pointer = '', message: detail, hint = '' } = error
@@ -38,7 +38,7 @@ export const report = (io: Io, error: unknown): number => {
     note(io, error.message)
     return exit.unavailable
   }
-  if (error instanceof Error && isUsage(error)) {
+  if (error instanceof Error && isUsageError(error)) {
     note(io, `${error.message}\n  job-access help shows what there is.`)
     return exit.usage
   }
@@ -46,5 +46,5 @@ export const report = (io: Io, error: unknown): number => {
   return exit.refused
 }
 
-const isUsage = (error: Error): boolean =>
+export const isUsageError = (error: Error): boolean =>
   error instanceof UsageError || ('code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'))

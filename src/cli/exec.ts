@@ -63,7 +63,7 @@ const run = ([file = '', ...args]: string[], env: NodeJS.ProcessEnv, relay: Rela
 const complete = async (client: Client, id: string, title: string, io: Io): Promise<void> => {
   try {
     const { state } = await client.complete(id)
-    if (state === 'revoking') note(io, `${id}: the provider is not done; the service goes on by itself.`)
+    if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
   } catch (error) {
     report(io, error)
     note(io, `NOT completed: ${title}. Its key dies with its window; sooner by: job-access complete ${id}`)

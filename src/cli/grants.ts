@@ -16,7 +16,7 @@ export const complete: Command = async (args, io) => {
   if (values.job === undefined || values.team === undefined) throw new UsageError('complete wants --job and --team together.')
   if (positionals.length > 0 || values['grant-file'] !== undefined) throw new UsageError('complete wants a grant or a job, not both.')
   const ids = (await everyGrant(client, { job: values.job, team: values.team })).filter(alive).map(({ id }) => id)
-  if (ids.length === 0) note(io, 'the job has no grant that is alive.')
+  if (ids.length === 0) note(io, 'the job has no live grant.')
   let worst: number = exit.ok
   for (const id of ids) worst = Math.max(worst, await completed(io, client, id))
   return worst
@@ -26,7 +26,7 @@ export const complete: Command = async (args, io) => {
 const completed = async (io: Io, client: Client, id: string): Promise<number> => {
   const { state } = await client.complete(id)
   io.out(`${id} ${state}\n`)
-  if (state === 'revoking') note(io, `${id}: the provider is not done; the service goes on by itself.`)
+  if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
   return exit.ok
 }
 

@@ -96,7 +96,7 @@ export const secondsOf = (value: string | undefined, flag: string): number | und
 }
 
 /** `bucket`, `bucket/prefix` or `s3://bucket/prefix`. An empty prefix is an empty variable more often than the whole bucket. */
-export const placeOf = (value: string, flag: string): { bucket: string, prefix?: string } => {
+const placeOf = (value: string, flag: string): { bucket: string, prefix?: string } => {
   const [, bucket = '', slash, prefix = ''] = /^(?:s3:\/\/)?([^/]*)(\/)?(.*)$/s.exec(value) ?? []
   if (bucket === '') throw new UsageError(`${flag} ${value}: give bucket or bucket/prefix.`)
   if (slash === undefined) return { bucket }

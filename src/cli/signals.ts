@@ -1,14 +1,14 @@
 import type { ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
 
-/** Those that would end us before the grant is completed, and those that a job may have a use for. */
+/** Signals that would end this process before the grant is completed, and signals that a job may use. */
 const relayed = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 const ending: readonly string[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']
-/** A terminal sends these to the whole foreground group, so the child has them already; twice would break its clean-up off. */
+/** A terminal sends these to the whole foreground group, so the child has them already; a second one could interrupt its clean-up. */
 const fromTerminal: readonly string[] = ['SIGINT', 'SIGHUP', 'SIGQUIT']
 
 export interface Relay {
-  /** Aborted by the first signal that asks us to end. */
+  /** Aborted by the first signal that ends a process. */
   ended: AbortSignal
   /** The first one. */
   first: () => NodeJS.Signals | undefined
@@ -32,5 +32,5 @@ export const relaySignals = (terminal: boolean): Relay => {
   return { ended: end.signal, first: () => first, to: started => { child = started } }
 }
 
-/** As a shell says it. */
+/** The exit code that a shell gives. */
 export const codeOfSignal = (signal: NodeJS.Signals): number => 128 + constants.signals[signal]

@@ -29,9 +29,9 @@ export interface Call {
   repeatable: boolean
 }
 
-export interface Answer { status: number, headers: Headers, text: string }
+export interface HttpAnswer { status: number, headers: Headers, text: string }
 
-export type Caller = (call: Call) => Promise<Answer>
+export type Caller = (call: Call) => Promise<HttpAnswer>
 
 /** @throws TypeError when the URL may not carry a token. */
 export const caller = (options: ClientOptions): Caller => {
@@ -41,7 +41,7 @@ export const caller = (options: ClientOptions): Caller => {
   const { deadlineMs = 60_000, attemptMs = 30_000, lastAttempt, sleep = sleepFor } = options
   const send = options.fetch ?? fetch
 
-  const attempt = async ({ method, path, body, headers }: Call, timeoutMs: number): Promise<Answer> => {
+  const attempt = async ({ method, path, body, headers }: Call, timeoutMs: number): Promise<HttpAnswer> => {
     const token = typeof options.token === 'string' ? options.token : await options.token()
     // fetch would say the same, with the token in its message.
     if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('The token is empty, or has characters that a header cannot carry.')
@@ -98,7 +98,7 @@ const waitBefore = (error: unknown, tries: number, repeatable: boolean): number 
   return repeatable || neverSent(error.cause) ? backoffMs : undefined
 }
 
-const problemOf = ({ status, headers, text }: Answer, base: string): ProblemError | NoAnswerError => {
+const problemOf = ({ status, headers, text }: HttpAnswer, base: string): ProblemError | NoAnswerError => {
   if (!headers.get('content-type')?.startsWith('application/problem+json')) {
     return new NoAnswerError(`${base} answered ${status}, but not as job-access does.`, { status })
   }

@@ -66,7 +66,7 @@ export interface Client {
 }
 
 /**
- * @returns a client; every method rejects with ProblemError (the service’s word) or NoAnswerError.
+ * @returns a client; every method rejects with ProblemError (an answer of the service) or NoAnswerError.
  * @throws TypeError when the URL may not carry a token.
  */
 export const createClient = (options: ClientOptions): Client => {

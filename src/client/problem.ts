@@ -2,11 +2,11 @@ import type { Problem as ProblemBody } from './schema.ts'
 
 export type ProblemCode = ProblemBody['code']
 
-/** The service said no, or not now: RFC 9457 problem details as an error. */
+/** The service refused the request, or cannot answer it now: RFC 9457 problem details as an error. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError'
   readonly status: number
-  /** Stable; what a program decides by. */
+  /** Stable, for programs. */
   readonly code: ProblemCode
   /** What to do about it. */
   readonly hint: string | undefined

@@ -24,23 +24,23 @@ export type RenderedPolicy = {
     policy: Policy;
     size: {
         /**
-         * Without white space, as IAM counts.
+         * Number of characters without white space, as IAM counts.
          */
         characters: number;
         /**
-         * The most characters that the provider takes on the user and as a managed policy; 0: it has no such way.
+         * The most characters that the provider allows, inline on the user and as a managed policy; 0: it does not support that kind.
          */
         limits: {
             inline: number;
             managed: number;
         };
         /**
-         * Of the canonical JSON (RFC 8785), hex.
+         * SHA-256 of the canonical JSON (RFC 8785), hex.
          */
         sha256: string;
     };
     /**
-     * How a grant would carry it.
+     * How a grant would attach it.
      */
     attach: 'inline' | 'managed' | 'session';
     window: {
@@ -62,7 +62,7 @@ export type RenderedPolicy = {
      */
     proof: {
         /**
-         * Requests evaluated against the policy; each was decided as asked for.
+         * Number of test requests that the policy decided as the request asks.
          */
         probes: number;
     } | null;
@@ -81,7 +81,7 @@ export type RenderedPolicy = {
         text: string;
     }>;
     /**
-     * What is allowed, and may surprise.
+     * What is allowed and may be a mistake.
      */
     warnings: Array<{
         /**
@@ -89,7 +89,7 @@ export type RenderedPolicy = {
          */
         code: string;
         /**
-         * What is worth knowing; nothing was refused.
+         * What the request allows that may be a mistake; nothing was refused.
          */
         detail: string;
     }>;
@@ -105,7 +105,7 @@ export type Grant = {
      */
     state: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
     /**
-     * As it was asked for.
+     * As in the request.
      */
     job: {
         id: string;
@@ -119,7 +119,7 @@ export type Grant = {
      */
     owner: string;
     /**
-     * What carries the grant at the provider.
+     * The user, policy or session of the grant at the provider.
      */
     user: {
         /**
@@ -127,7 +127,7 @@ export type Grant = {
          */
         name: string;
         /**
-         * Its IAM path, which ends in the end of the window as epoch seconds.
+         * Its IAM path, whose last part is the end of the window in epoch seconds.
          */
         path: string;
         /**
@@ -136,11 +136,11 @@ export type Grant = {
         roleArn: string | null;
     };
     /**
-     * Id of the key that was delivered last. The secret is kept nowhere.
+     * Id of the key that was delivered last. The service does not keep its secret.
      */
     accessKeyId: string | null;
     /**
-     * After a rotation with overlap: the key before.
+     * After a rotation with overlap: the previous key.
      */
     previousKey: {
         accessKeyId: string;
@@ -164,7 +164,7 @@ export type Grant = {
         outputNotAfter: string;
     };
     /**
-     * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
+     * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
      */
     layout: 'everywhere' | 'guarded' | 'guide';
     /**
@@ -177,7 +177,7 @@ export type Grant = {
      */
     policyHash: string;
     /**
-     * When it was asked for.
+     * When it was requested.
      */
     createdAt: string;
     /**
@@ -195,7 +195,7 @@ export type Credentials = {
      */
     accessKeyId: string;
     /**
-     * Shown once, here; the service does not keep it.
+     * Shown only in this answer; the service does not keep it.
      */
     secretAccessKey: string;
     /**
@@ -203,7 +203,7 @@ export type Credentials = {
      */
     sessionToken?: string;
     /**
-     * When they stop to work by themselves.
+     * When they expire.
      */
     expiration: string;
 };
@@ -215,11 +215,11 @@ export type Delivery = {
      */
     credentials: Credentials | null;
     /**
-     * With waitUntilReady: whether the provider knew the new key in time. It proves the key, not that its policy has spread.
+     * With waitUntilReady: whether the provider accepted the new key in time. The policy may still take some seconds to apply.
      */
     ready?: boolean;
     /**
-     * What is allowed, and may surprise.
+     * What is allowed and may be a mistake.
      */
     warnings: Array<{
         /**
@@ -227,7 +227,7 @@ export type Delivery = {
          */
         code: string;
         /**
-         * What is worth knowing; nothing was refused.
+         * What the request allows that may be a mistake; nothing was refused.
          */
         detail: string;
     }>;
@@ -258,11 +258,11 @@ export type GrantEvents = {
          */
         requestId: string | null;
         /**
-         * The policy that it is about, where it is about one.
+         * SHA-256 of the policy, where the event is about one.
          */
         policyHash: string | null;
         /**
-         * Key ids, reasons, error codes; never a secret.
+         * Key ids, reasons and error codes; never a secret.
          */
         detail: {
             [key: string]: unknown;
@@ -312,19 +312,19 @@ export type Question = {
      */
     sourceIp?: string;
     /**
-     * Instant of the request; default: now.
+     * Time of the request; default: now.
      */
     at?: string;
     /**
-     * VPC of the endpoint that it comes through (aws:SourceVpc).
+     * VPC that the request comes from (aws:SourceVpc).
      */
     vpcId?: string;
     /**
-     * That endpoint (aws:SourceVpce).
+     * VPC endpoint that the request comes through (aws:SourceVpce).
      */
     vpcEndpointId?: string;
     /**
-     * Private address behind it (aws:VpcSourceIp).
+     * Private address in the VPC (aws:VpcSourceIp).
      */
     vpcSourceIp?: string;
 };
@@ -350,7 +350,7 @@ export type Verdict = {
 
 export type BlastRadius = {
     /**
-     * The instant that was looked at.
+     * The time for which the policy was evaluated.
      */
     at: string;
     /**
@@ -358,9 +358,20 @@ export type BlastRadius = {
      */
     words: Array<string>;
     /**
-     * The same for programs: what is open, per bucket and prefix, from the source and from elsewhere, and until when.
+     * The same for programs: what is allowed per bucket and prefix, from the source and from other addresses, and until when.
      */
     data: unknown;
+};
+
+export type Health = {
+    status: string;
+};
+
+export type Readiness = {
+    status: 'ready' | 'not-ready';
+    checks: {
+        [key: string]: string;
+    };
 };
 
 /**
@@ -390,17 +401,6 @@ export type Problem = {
         detail: string;
         hint: string;
     }>;
-};
-
-export type Health = {
-    status: string;
-};
-
-export type Readiness = {
-    status: 'ready' | 'not-ready';
-    checks: {
-        [key: string]: string;
-    };
 };
 
 export type GetHealthData = {
@@ -480,7 +480,7 @@ export type RenderPolicyData = {
              */
             id: string;
             /**
-             * The team that owns the job; callers see and touch grants of their own team only.
+             * The team that owns the job; callers see and change only grants of their own teams.
              */
             team: string;
             /**
@@ -562,7 +562,7 @@ export type RenderPolicyData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
              */
             acl?: boolean;
             /**
@@ -575,7 +575,7 @@ export type RenderPolicyData = {
             kmsKeyArns?: Array<string>;
         };
         /**
-         * Anything else, spelled out.
+         * Any other bucket, with its level.
          */
         access?: Array<{
             /**
@@ -599,7 +599,7 @@ export type RenderPolicyData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
              */
             acl?: boolean;
             /**
@@ -612,7 +612,7 @@ export type RenderPolicyData = {
             kmsKeyArns?: Array<string>;
         }>;
         /**
-         * When the access works. It is written into the policy, so the key is dead outside it by itself.
+         * When the access works. It is part of the policy, so outside it the key allows nothing.
          */
         window: {
             /**
@@ -628,7 +628,7 @@ export type RenderPolicyData = {
              */
             durationSeconds?: number;
             /**
-             * Seconds for which what the job may write stays open after notAfter, for the last checkpoint.
+             * For how many seconds after notAfter the job may still write, for its last checkpoint.
              */
             outputGraceSeconds?: number;
         };
@@ -645,7 +645,7 @@ export type RenderPolicyData = {
             sourceIps?: Array<string>;
         };
         /**
-         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
+         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
@@ -725,7 +725,7 @@ export type CheckPolicyData = {
                  */
                 id: string;
                 /**
-                 * The team that owns the job; callers see and touch grants of their own team only.
+                 * The team that owns the job; callers see and change only grants of their own teams.
                  */
                 team: string;
                 /**
@@ -807,7 +807,7 @@ export type CheckPolicyData = {
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
                  */
                 acl?: boolean;
                 /**
@@ -820,7 +820,7 @@ export type CheckPolicyData = {
                 kmsKeyArns?: Array<string>;
             };
             /**
-             * Anything else, spelled out.
+             * Any other bucket, with its level.
              */
             access?: Array<{
                 /**
@@ -844,7 +844,7 @@ export type CheckPolicyData = {
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
                  */
                 acl?: boolean;
                 /**
@@ -857,7 +857,7 @@ export type CheckPolicyData = {
                 kmsKeyArns?: Array<string>;
             }>;
             /**
-             * When the access works. It is written into the policy, so the key is dead outside it by itself.
+             * When the access works. It is part of the policy, so outside it the key allows nothing.
              */
             window: {
                 /**
@@ -873,7 +873,7 @@ export type CheckPolicyData = {
                  */
                 durationSeconds?: number;
                 /**
-                 * Seconds for which what the job may write stays open after notAfter, for the last checkpoint.
+                 * For how many seconds after notAfter the job may still write, for its last checkpoint.
                  */
                 outputGraceSeconds?: number;
             };
@@ -890,7 +890,7 @@ export type CheckPolicyData = {
                 sourceIps?: Array<string>;
             };
             /**
-             * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
+             * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
              */
             layout?: 'everywhere' | 'guarded' | 'guide';
             /**
@@ -1028,7 +1028,7 @@ export type IssueGrantData = {
              */
             id: string;
             /**
-             * The team that owns the job; callers see and touch grants of their own team only.
+             * The team that owns the job; callers see and change only grants of their own teams.
              */
             team: string;
             /**
@@ -1110,7 +1110,7 @@ export type IssueGrantData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
              */
             acl?: boolean;
             /**
@@ -1123,7 +1123,7 @@ export type IssueGrantData = {
             kmsKeyArns?: Array<string>;
         };
         /**
-         * Anything else, spelled out.
+         * Any other bucket, with its level.
          */
         access?: Array<{
             /**
@@ -1147,7 +1147,7 @@ export type IssueGrantData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. It can publish objects of an ACL-enabled bucket: leave it off.
+             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
              */
             acl?: boolean;
             /**
@@ -1160,7 +1160,7 @@ export type IssueGrantData = {
             kmsKeyArns?: Array<string>;
         }>;
         /**
-         * When the access works. It is written into the policy, so the key is dead outside it by itself.
+         * When the access works. It is part of the policy, so outside it the key allows nothing.
          */
         window: {
             /**
@@ -1176,7 +1176,7 @@ export type IssueGrantData = {
              */
             durationSeconds?: number;
             /**
-             * Seconds for which what the job may write stays open after notAfter, for the last checkpoint.
+             * For how many seconds after notAfter the job may still write, for its last checkpoint.
              */
             outputGraceSeconds?: number;
         };
@@ -1193,7 +1193,7 @@ export type IssueGrantData = {
             sourceIps?: Array<string>;
         };
         /**
-         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; compact where a job has many entries. `guide`: the published training-job guide to the letter, which binds only the write.
+         * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
@@ -1201,7 +1201,7 @@ export type IssueGrantData = {
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
         /**
-         * Wait, bounded, until the new key is known (GetCallerIdentity under it); the answer says `ready`.
+         * Wait until the provider accepts the new key (GetCallerIdentity with it), for a limited time; the answer has `ready`.
          */
         waitUntilReady?: boolean;
         /**
@@ -1209,11 +1209,11 @@ export type IssueGrantData = {
          */
         profile?: string;
         /**
-         * Mint the key only then; the owner fetches it once with POST /v1/grants/:id/credentials. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
+         * Make the key only at this time; the owner fetches it once with POST /v1/grants/:id/credentials. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
          */
         issueAt?: string;
         /**
-         * How the credentials are delivered; the Accept header chooses too, this field wins.
+         * Form of the credentials. It takes precedence over the Accept header.
          */
         format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
     };
@@ -1357,7 +1357,7 @@ export type RevokeGrantResponses = {
      */
     200: Grant;
     /**
-     * Under way: the key goes first, and the service goes on by itself.
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
      */
     202: Grant;
 };
@@ -1424,7 +1424,7 @@ export type ChangeGrantData = {
      */
     body: {
         /**
-         * When the access works. It is written into the policy, so the key is dead outside it by itself.
+         * When the access works. It is part of the policy, so outside it the key allows nothing.
          */
         window?: {
             /**
@@ -1440,7 +1440,7 @@ export type ChangeGrantData = {
              */
             durationSeconds?: number;
             /**
-             * Seconds for which what the job may write stays open after notAfter, for the last checkpoint.
+             * For how many seconds after notAfter the job may still write, for its last checkpoint.
              */
             outputGraceSeconds?: number;
         };
@@ -1760,11 +1760,11 @@ export type CheckGrantResponse = CheckGrantResponses[keyof CheckGrantResponses];
 export type RotateGrantData = {
     body: {
         /**
-         * How long the old key still works; 0: it is dead before the answer.
+         * For how long the old key still works; 0: it is deleted before the answer.
          */
         overlapSeconds?: number;
         /**
-         * How the credentials are delivered; the Accept header chooses too, this field wins.
+         * Form of the credentials. It takes precedence over the Accept header.
          */
         format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
     };
@@ -1847,7 +1847,7 @@ export type RotateGrantResponse = RotateGrantResponses[keyof RotateGrantResponse
 export type FetchCredentialsData = {
     body: {
         /**
-         * How the credentials are delivered; the Accept header chooses too, this field wins.
+         * Form of the credentials. It takes precedence over the Accept header.
          */
         format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
     };
@@ -1990,7 +1990,7 @@ export type CompleteGrantResponses = {
      */
     200: Grant;
     /**
-     * Under way: the key goes first, and the service goes on by itself.
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
      */
     202: Grant;
 };

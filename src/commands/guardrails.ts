@@ -5,21 +5,18 @@ import { defaultLimits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
 import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
 import { explainDecision } from '../guardrails/explain.ts'
-import { GuardrailsError } from '../guardrails/guardrails.ts'
-import { formatFinding } from '../guardrails/policies.ts'
 import { loadGuardrailsFile } from '../guardrails/reload.ts'
 import { requestActions, schemaText, type RequestAction } from '../guardrails/schema.ts'
+import { UsageError, operatorCommand } from './command.ts'
 
-/** `npm run guardrails -- …`. Exits 0 when all is well, 1 when something is not as it should be, 2 when it was called wrongly. */
+const usage = (self: string) => `${self} COMMAND
+Tries guardrails before the service gets them. Exits 1 when a policy or a case is wrong, or the explained request is refused.
 
-const usage = `Usage: npm run guardrails -- COMMAND
-  check FILE                                  validate a policy file
-  test FILE CASES                             run a file of cases against it
-  explain FILE REQUEST.json --caller CALLER.json [--action issue|extend|render] [--owner ID] [--now INSTANT]
-                                              say which policy decides each access entry
-  schema                                      print what policies can look at`
-
-class UsageError extends Error {}
+  check FILE       validate a policy file
+  test FILE CASES  run a file of cases against it; the result is TAP
+  explain FILE REQUEST.json --caller CALLER.json [--action ${requestActions.join('|')}] [--owner ID] [--now INSTANT]
+                   say which policy decides each access entry
+  schema           print what policies can look at`
 
 const check = async (file: string): Promise<number> => {
   const { policies } = await loadGuardrailsFile(file)
@@ -84,44 +81,20 @@ const json = async (file: string): Promise<unknown> => {
   }
 }
 
-const main = async (): Promise<number> => {
-  const { positionals: [command, ...files], values } = parsed()
-  const [first, second, third] = files
-  if (command === 'schema' && first === undefined) {
-    console.log(schemaText)
-    return 0
+await operatorCommand(usage, async args => {
+  const { positionals: [command, ...files], values } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { caller: { type: 'string' }, action: { type: 'string' }, owner: { type: 'string' }, now: { type: 'string' } }
+  })
+  const [first = '', second = ''] = files
+  switch (`${command} ${files.length}`) {
+    case 'schema 0':
+      console.log(schemaText)
+      return 0
+    case 'check 1': return check(first)
+    case 'test 2': return test(first, second)
+    case 'explain 2': return explainRequest(first, second, values)
+    default: throw new UsageError(command === undefined ? 'Give a command.' : `There is no command ${command} with ${files.length} files.`)
   }
-  if (command === 'check' && first !== undefined && second === undefined) return check(first)
-  if (first === undefined || second === undefined || third !== undefined) throw new UsageError(usage)
-  if (command === 'test') return test(first, second)
-  if (command === 'explain') return explainRequest(first, second, values)
-  throw new UsageError(usage)
-}
-
-const parsed = () => {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: { caller: { type: 'string' }, action: { type: 'string' }, owner: { type: 'string' }, now: { type: 'string' } }
-    })
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n${usage}`)
-  }
-}
-
-try {
-  process.exitCode = await main()
-} catch (error) {
-  if (error instanceof GuardrailsError) {
-    for (const finding of error.findings) console.error(formatFinding(finding))
-    process.exitCode = 1
-  } else if (error instanceof CasesError) {
-    console.error(error.message)
-    process.exitCode = 1
-  } else if (error instanceof UsageError) {
-    console.error(error.message)
-    process.exitCode = 2
-  } else {
-    throw error
-  }
-}
+})

@@ -4,19 +4,21 @@ import { compose } from '../compose.ts'
 import { readConfig, type Config } from '../config.ts'
 import { reconcile } from '../lifecycle/reconcile.ts'
 import { logOptions } from '../log.ts'
+import { operatorCommand } from './command.ts'
 
-/**
- * The service with this configuration may be running, and an audit chain has one writer: this command has its own. A dry run changes
- * nothing, and has none.
- */
+const usage = (self: string) => `${self} [--dry-run]
+Compares the provider with the ledger now, and puts right what differs, as the service does by itself. Prints one line of JSON per
+finding, then a summary. Exits 1 when something could not be put right. It needs the configuration of the service, which may be running.
+
+  --dry-run  change nothing`
+
+/** An audit chain has one writer, and the service may be it: this command writes a chain of its own, a dry run none. */
 const besideService = (config: Config, dryRun: boolean): Config =>
   ({ ...config, audited: config.audited && !dryRun, instance: `${config.instance.slice(0, 53)}-reconcile` })
 
-/** `npm run reconcile -- [--dry-run]`: compares provider and ledger now, prints one line per finding, exits 1 when something failed. */
-const main = async (): Promise<number> => {
-  const { values } = parseArgs({ options: { 'dry-run': { type: 'boolean', default: false } } })
+await operatorCommand(usage, async args => {
+  const { values: { 'dry-run': dryRun } } = parseArgs({ args, options: { 'dry-run': { type: 'boolean', default: false } } })
   const config = readConfig(process.env)
-  const dryRun = values['dry-run']
   const composed = await compose(besideService(config, dryRun), { log: pino(logOptions('warn'), pino.destination(2)) })
   try {
     const report = await reconcile(composed.deps, {
@@ -32,11 +34,4 @@ const main = async (): Promise<number> => {
   } finally {
     await composed.close()
   }
-}
-
-try {
-  process.exitCode = await main()
-} catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-  process.exitCode = 1
-}
+})

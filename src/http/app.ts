@@ -70,7 +70,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   await app.register(policyRoutes, { service })
   await app.register(grantRoutes, { service })
   await app.register(consoleRoutes)
-  app.get('/openapi.json', { config: { authorization: 'public' }, schema: { hide: true } }, async () => app.swagger())
+  app.get('/openapi.json', { config: { authorization: 'public' } }, async () => app.swagger())
   return app
 }
 

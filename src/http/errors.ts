@@ -7,12 +7,12 @@ import { callerOf } from './authorization.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What the answer said, for the metrics; null: no problem. */
+    /** The code of the answer's problem, for the metrics; null: no problem. */
     problem: ProblemCode | null
   }
 }
 
-/** One place maps what was thrown to what a caller sees: application/problem+json, RFC 9457. */
+/** Turns every error into what a caller sees: application/problem+json, RFC 9457. */
 export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'answered'>): void => {
   const methods = methodsByPath(app)
   const lost = (request: FastifyRequest, reply: FastifyReply) => {
@@ -29,7 +29,7 @@ export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'an
     audit.answered(answeredRequest(request), problem)
     return answer(problem, error, request, reply)
   }
-  // Without a route nothing else that is wrong with a request matters, e.g. the body of a method that has none here.
+  // Without a route the answer is 404 or 405, even when the body is wrong too.
   app.decorateRequest('problem', null)
   app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof ProblemError)
     ? lost(request, reply)
@@ -42,14 +42,14 @@ const answeredRequest = (request: FastifyRequest) => {
   return { caller: request.identity ? callerOf(request) : null, ip: request.ip, requestId: request.id, grantId, job }
 }
 
-/** Said before there is a route, a hook or a decorator, where the router cannot decode the path. */
+/** For a path that the router cannot decode. Fastify calls it before any hook, and without decorators. */
 export const undecodable = (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
   const problem = new ProblemError('route-unknown', { detail: 'The path cannot be decoded.', cause: error })
   request.log.info({ code: problem.code }, 'request refused')
   reply.code(problem.status).header('cache-control', 'no-store').type('application/problem+json').send(problemBody(problem, request.id))
 }
 
-/** The router knows a path with its method only; RFC 9110 section 15.5.6 wants 405 and Allow for another method. */
+/** The router finds a path only with its method; RFC 9110 section 15.5.6 requires 405 and Allow for another method. */
 const methodsByPath = (app: FastifyInstance): (path: string) => string[] => {
   const table = new Map<string, { pattern: RegExp, methods: Set<string> }>()
   app.addHook('onRoute', ({ url, method }) => {
@@ -112,12 +112,12 @@ const findingOf = ({ instancePath, keyword, message, params }: Fault, context: s
   const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
   switch (keyword) {
     case 'additionalProperties':
-      return finding(at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: nothing is ignored.')
+      return finding(at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: the service ignores nothing.')
     case 'required': return finding(at(params.missingProperty), `A required field of ${place} is missing.`, 'Add it.')
     case 'enum': return finding(instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`)
     case 'propertyNames':
       return finding(at(params.propertyName), 'The name of the field is not allowed here.', 'See the field’s parent in /docs for the characters that a name may have.')
-    case 'type': return finding(instancePath, `The value must be ${String(params.type)}.`, 'Nothing is converted: send it with that JSON type.')
+    case 'type': return finding(instancePath, `The value must be ${String(params.type)}.`, 'Send it with that JSON type: the service converts nothing.')
     default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
   }
 }

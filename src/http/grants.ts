@@ -15,7 +15,6 @@ import { ProblemError, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliver, isoSeconds, mediaTypes } from './delivery.ts'
-import { operation } from './openapi.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
@@ -39,7 +38,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants', {
     ...identity,
     schema: {
-      ...operation('issueGrant'),
+      operationId: 'issueGrant',
       headers: Type.Object({
         'idempotency-key': Type.Optional(Type.String({
           minLength: 1,
@@ -62,7 +61,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants', {
     ...identity,
     schema: {
-      ...operation('listGrants'),
+      operationId: 'listGrants',
       querystring: ListQuerySchema,
       response: { 200: ref(GrantPageSchema) }
     }
@@ -78,12 +77,12 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
 
   app.get('/v1/grants/:id', {
     ...identity,
-    schema: { ...operation('getGrant'), params: IdParamsSchema, response: { 200: ref(GrantSchema) } }
+    schema: { operationId: 'getGrant', params: IdParamsSchema, response: { 200: ref(GrantSchema) } }
   }, async request => grantView(await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')))
 
   app.get('/v1/grants/:id/events', {
     ...identity,
-    schema: { ...operation('listGrantEvents'), params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
+    schema: { operationId: 'listGrantEvents', params: IdParamsSchema, response: { 200: ref(EventsSchema) } }
   }, async request => {
     const grant = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
     const events = await deps.ledger.events(grant.id)
@@ -93,7 +92,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants/:id/explanation', {
     ...identity,
     schema: {
-      ...operation('explainGrant'),
+      operationId: 'explainGrant',
       params: IdParamsSchema,
       response: { 200: ref(PolicyExplanationSchema) }
     }
@@ -102,7 +101,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.get('/v1/grants/:id/blast-radius', {
     ...identity,
     schema: {
-      ...operation('getBlastRadius'),
+      operationId: 'getBlastRadius',
       params: IdParamsSchema,
       response: { 200: ref(BlastRadiusSchema) }
     }
@@ -116,7 +115,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/check', {
     ...identity,
     schema: {
-      ...operation('checkGrant'),
+      operationId: 'checkGrant',
       params: IdParamsSchema,
       body: ref(QuestionSchema),
       response: { 200: ref(VerdictSchema) }
@@ -126,7 +125,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.patch('/v1/grants/:id', {
     ...identity,
     schema: {
-      ...operation('changeGrant'),
+      operationId: 'changeGrant',
       params: IdParamsSchema,
       body: ChangeSchema,
       response: { 200: ref(GrantSchema) }
@@ -136,7 +135,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/rotate', {
     ...identity,
     schema: {
-      ...operation('rotateGrant'),
+      operationId: 'rotateGrant',
       params: IdParamsSchema,
       body: RotateSchema,
       response: deliveries(200)
@@ -150,7 +149,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/credentials', {
     ...identity,
     schema: {
-      ...operation('fetchCredentials'),
+      operationId: 'fetchCredentials',
       params: IdParamsSchema,
       body: Type.Object({ format: Type.Optional(FormatSchema) }, { additionalProperties: false }),
       response: deliveries(200)
@@ -172,7 +171,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.post('/v1/grants/:id/complete', {
     ...identity,
     schema: {
-      ...operation('completeGrant'),
+      operationId: 'completeGrant',
       params: IdParamsSchema,
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
@@ -181,7 +180,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   app.delete('/v1/grants/:id', {
     ...identity,
     schema: {
-      ...operation('revokeGrant'),
+      operationId: 'revokeGrant',
       params: IdParamsSchema,
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
@@ -211,7 +210,6 @@ const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 
 
 /** Every format is a media type of the same answer. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
-  description: `${status === 201 ? 'A new grant and its credentials.' : 'The grant and fresh credentials.'} They are shown this once.`,
   content: {
     'application/json': { schema: ref(DeliverySchema) },
     ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }]))

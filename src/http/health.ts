@@ -1,5 +1,4 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { operation } from './openapi.ts'
 import { HealthSchema, ReadinessSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 
@@ -14,13 +13,13 @@ export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app
 
   app.get('/healthz', {
     config,
-    schema: { ...operation('getHealth'), response: { 200: ref(HealthSchema) } }
+    schema: { operationId: 'getHealth', response: { 200: ref(HealthSchema) } }
   }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', {
     config,
     schema: {
-      ...operation('getReadiness'),
+      operationId: 'getReadiness',
       response: { 200: ref(ReadinessSchema), 503: ref(ReadinessSchema) }
     }
   }, async (request, reply) => {

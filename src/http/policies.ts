@@ -4,7 +4,6 @@ import { normaliseRequest, proveAccess, renderAccess, type Rendered } from '../l
 import { authorise } from '../lifecycle/authorise.ts'
 import { PolicyRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { operation } from './openapi.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
@@ -19,7 +18,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   app.post('/v1/policies', {
     config,
     schema: {
-      ...operation('renderPolicy'),
+      operationId: 'renderPolicy',
       querystring: Type.Object({
         preflight: Type.Optional(Type.Boolean({
           description: 'Also ask the guardrails and prove the policy, as POST /v1/grants would: what it refuses, this refuses.',
@@ -41,7 +40,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   app.post('/v1/policies/check', {
     config,
     schema: {
-      ...operation('checkPolicy'),
+      operationId: 'checkPolicy',
       body: CheckRequestSchema,
       response: { 200: ref(VerdictSchema) }
     }

@@ -1,12 +1,11 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { problems, type ProblemCode } from '../problems.ts'
 import {
-  AttachSchema, FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, guideRequest
+  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema
 } from '../request.ts'
 
 /**
- * The wire types of the answers, and of the smaller requests. Only DeliverySchema has a place for a secret:
- * a field that a response schema does not name is not serialised.
+ * The types of the answers and of the smaller requests. Only CredentialsSchema has a field for a secret:
+ * Fastify does not serialise a field that the response schema does not name.
  */
 
 const strict = { additionalProperties: false }
@@ -16,30 +15,30 @@ const instant = (description: string) => Type.String({ description, format: 'dat
 /** Named in OpenAPI's components, and referred to by `$ref`. */
 export const ref = <T extends TSchema>(schema: T) => Type.Unsafe<Static<T>>({ $ref: `${schema.$id}#` })
 
-export const PolicySchema = Type.Object({
+const PolicySchema = Type.Object({
   Version: Type.String({ examples: ['2012-10-17'] }),
   Statement: Type.Array(Type.Object({}, { additionalProperties: true }), {
     description: 'Statements as IAM knows them: Sid, Effect, Action, Resource, Condition.'
   })
 }, { $id: 'Policy', additionalProperties: true, description: 'An IAM policy document, in the order in which IAM gets it.' })
 
-export const StatesSchema = Type.Unsafe<'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed'>({
+const StatesSchema = Type.Unsafe<'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed'>({
   type: 'string',
   enum: ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed'],
   description: '`pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.'
 })
 
 const MeasureSchema = Type.Object({
-  characters: Type.Integer({ description: 'Without white space, as IAM counts.' }),
+  characters: Type.Integer({ description: 'Number of characters without white space, as IAM counts.' }),
   limits: Type.Object({ inline: Type.Integer(), managed: Type.Integer() }, {
-    description: 'The most characters that the provider takes on the user and as a managed policy; 0: it has no such way.'
+    description: 'The most characters that the provider allows, inline on the user and as a managed policy; 0: it does not support that kind.'
   }),
-  sha256: Type.String({ description: 'Of the canonical JSON (RFC 8785), hex.' })
+  sha256: Type.String({ description: 'SHA-256 of the canonical JSON (RFC 8785), hex.' })
 })
 
 const WarningSchema = Type.Object({
   code: Type.String({ description: 'Stable, for programs.' }),
-  detail: Type.String({ description: 'What is worth knowing; nothing was refused.' })
+  detail: Type.String({ description: 'What the request allows that may be a mistake; nothing was refused.' })
 })
 const ExplanationSchema = Type.Object({
   sid: Type.String({ description: 'The statement’s Sid.' }),
@@ -50,63 +49,63 @@ const ExplanationSchema = Type.Object({
 export const RenderedSchema = Type.Object({
   policy: ref(PolicySchema),
   size: MeasureSchema,
-  attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How a grant would carry it.' }),
+  attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How a grant would attach it.' }),
   window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
-  proof: nullable(Type.Object({ probes: Type.Integer({ description: 'Requests evaluated against the policy; each was decided as asked for.' }) }),
+  proof: nullable(Type.Object({ probes: Type.Integer({ description: 'Number of test requests that the policy decided as the request asks.' }) }),
     { description: 'With `preflight`; POST /v1/grants always proves.' }),
   explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement.' }),
-  warnings: Type.Array(WarningSchema, { description: 'What is allowed, and may surprise.' })
+  warnings: Type.Array(WarningSchema, { description: 'What is allowed and may be a mistake.' })
 }, { $id: 'RenderedPolicy' })
 
 export const GrantSchema = Type.Object({
   id: Type.String({ description: 'A lower-case ULID: sorts by creation.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] }),
   state: StatesSchema,
   job: Type.Object({ id: Type.String(), team: Type.String(), labels: Type.Record(Type.String(), Type.String()) }, {
-    description: 'As it was asked for.'
+    description: 'As in the request.'
   }),
   owner: Type.String({ description: 'The identity that asked for it.', examples: ['token:ci'] }),
   user: Type.Object({
     name: Type.String({ description: 'Name of the IAM user; of the policy where the provider has no users; of the role session.' }),
-    path: Type.String({ description: 'Its IAM path, which ends in the end of the window as epoch seconds.' }),
+    path: Type.String({ description: 'Its IAM path, whose last part is the end of the window in epoch seconds.' }),
     roleArn: nullable(Type.String(), { description: 'The role, with attach `session`.' })
-  }, { description: 'What carries the grant at the provider.' }),
-  accessKeyId: nullable(Type.String(), { description: 'Id of the key that was delivered last. The secret is kept nowhere.' }),
+  }, { description: 'The user, policy or session of the grant at the provider.' }),
+  accessKeyId: nullable(Type.String(), { description: 'Id of the key that was delivered last. The service does not keep its secret.' }),
   previousKey: nullable(Type.Object({ accessKeyId: Type.String(), diesAt: instant('When it is deleted.') }), {
-    description: 'After a rotation with overlap: the key before.'
+    description: 'After a rotation with overlap: the previous key.'
   }),
   window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
   layout: LayoutSchema,
   attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How the policy is attached.' }),
   policy: ref(PolicySchema),
   policyHash: Type.String({ description: 'SHA-256 of the policy’s canonical JSON (RFC 8785), hex.' }),
-  createdAt: instant('When it was asked for.'),
+  createdAt: instant('When it was requested.'),
   updatedAt: instant('When it last changed.'),
   issueAt: nullable(instant('When its key can be fetched.')),
   deliveredAt: nullable(instant('When credentials last left the service.')),
-  notice: nullable(Type.String({ description: 'What the state alone does not say, e.g. that a session cannot be revoked and until when it works.' }))
+  notice: nullable(Type.String({ description: 'What the state does not tell, e.g. that a session cannot be revoked, and until when it works.' }))
 }, { $id: 'Grant' })
 export type GrantView = Static<typeof GrantSchema>
 
-export const CredentialsSchema = Type.Object({
+const CredentialsSchema = Type.Object({
   accessKeyId: Type.String({ description: 'AWS_ACCESS_KEY_ID.' }),
-  secretAccessKey: Type.String({ description: 'Shown once, here; the service does not keep it.' }),
+  secretAccessKey: Type.String({ description: 'Shown only in this answer; the service does not keep it.' }),
   sessionToken: Type.Optional(Type.String({ description: 'AWS_SESSION_TOKEN, with attach `session`.' })),
-  expiration: instant('When they stop to work by themselves.')
+  expiration: instant('When they expire.')
 }, { $id: 'Credentials' })
 
 export const DeliverySchema = Type.Object({
   grant: ref(GrantSchema),
   credentials: nullable(ref(CredentialsSchema), { description: 'null: a scheduled grant; fetch them later.' }),
   ready: Type.Optional(Type.Boolean({
-    description: 'With waitUntilReady: whether the provider knew the new key in time. It proves the key, not that its policy has spread.'
+    description: 'With waitUntilReady: whether the provider accepted the new key in time. The policy may still take some seconds to apply.'
   })),
-  warnings: Type.Array(WarningSchema, { description: 'What is allowed, and may surprise.' }),
-  notice: nullable(Type.String({ description: 'What to know about the provider, e.g. that the embedded IAM’s keys open nothing.' }))
+  warnings: Type.Array(WarningSchema, { description: 'What is allowed and may be a mistake.' }),
+  notice: nullable(Type.String({ description: 'A note about the provider, e.g. that keys of the embedded IAM give no access.' }))
 }, { $id: 'Delivery' })
 
 export const GrantPageSchema = Type.Object({
   grants: Type.Array(ref(GrantSchema)),
-  next: nullable(Type.String({ description: 'Give it as `after` for the next page; null: this was the last.' }))
+  next: nullable(Type.String({ description: 'Give it as `after` for the next page; null: this is the last page.' }))
 }, { $id: 'GrantPage' })
 
 export const EventsSchema = Type.Object({
@@ -115,8 +114,8 @@ export const EventsSchema = Type.Object({
     actor: Type.String({ description: 'The identity, or the part of the service: `sweeper`, `scheduler`, `reconcile`, `service`.' }),
     action: Type.String({ description: 'What happened, e.g. `active`, `rotated`, `extended`, `revoking`, `revoked`, `attempt-failed`.' }),
     requestId: nullable(Type.String(), { description: 'The request that did it, as in log and audit.' }),
-    policyHash: nullable(Type.String(), { description: 'The policy that it is about, where it is about one.' }),
-    detail: Type.Record(Type.String(), Type.Unknown(), { description: 'Key ids, reasons, error codes; never a secret.' })
+    policyHash: nullable(Type.String(), { description: 'SHA-256 of the policy, where the event is about one.' }),
+    detail: Type.Record(Type.String(), Type.Unknown(), { description: 'Key ids, reasons and error codes; never a secret.' })
   }))
 }, { $id: 'GrantEvents' })
 
@@ -126,7 +125,7 @@ export const PolicyExplanationSchema = Type.Object({
 
 export const RotateSchema = Type.Object({
   overlapSeconds: Type.Optional(Type.Integer({
-    description: 'How long the old key still works; 0: it is dead before the answer.',
+    description: 'For how long the old key still works; 0: it is deleted before the answer.',
     minimum: 0,
     maximum: 86_400,
     default: 0
@@ -148,10 +147,10 @@ export const QuestionSchema = Type.Object({
   key: Type.Optional(Type.String({ description: 'Object key, for object actions.', minLength: 1, maxLength: 1024, examples: ['runs/42/model.safetensors'] })),
   prefix: Type.Optional(Type.String({ description: 'The prefix parameter of s3:ListBucket.', maxLength: 1024 })),
   sourceIp: Type.Optional(Type.String({ description: 'Address that S3 sees (aws:SourceIp).', maxLength: 64, examples: ['203.0.113.42'] })),
-  at: Type.Optional(Type.String({ description: 'Instant of the request; default: now.', maxLength: 40 })),
-  vpcId: Type.Optional(Type.String({ description: 'VPC of the endpoint that it comes through (aws:SourceVpc).', maxLength: 64 })),
-  vpcEndpointId: Type.Optional(Type.String({ description: 'That endpoint (aws:SourceVpce).', maxLength: 64 })),
-  vpcSourceIp: Type.Optional(Type.String({ description: 'Private address behind it (aws:VpcSourceIp).', maxLength: 64 }))
+  at: Type.Optional(Type.String({ description: 'Time of the request; default: now.', maxLength: 40 })),
+  vpcId: Type.Optional(Type.String({ description: 'VPC that the request comes from (aws:SourceVpc).', maxLength: 64 })),
+  vpcEndpointId: Type.Optional(Type.String({ description: 'VPC endpoint that the request comes through (aws:SourceVpce).', maxLength: 64 })),
+  vpcSourceIp: Type.Optional(Type.String({ description: 'Private address in the VPC (aws:VpcSourceIp).', maxLength: 64 }))
 }, { ...strict, $id: 'Question', description: 'Would this request be allowed?' })
 
 export const CheckRequestSchema = Type.Object({
@@ -169,26 +168,12 @@ export const VerdictSchema = Type.Object({
 }, { $id: 'Verdict' })
 
 export const BlastRadiusSchema = Type.Object({
-  at: instant('The instant that was looked at.'),
+  at: instant('The time for which the policy was evaluated.'),
   words: Type.Array(Type.String(), { description: 'In plain words.' }),
   data: Type.Unknown({
-    description: 'The same for programs: what is open, per bucket and prefix, from the source and from elsewhere, and until when.'
+    description: 'The same for programs: what is allowed per bucket and prefix, from the source and from other addresses, and until when.'
   })
 }, { $id: 'BlastRadius' })
-
-export const ProblemSchema = Type.Object({
-  type: Type.String({ examples: ['urn:job-access:problem:bucket-invalid'] }),
-  title: Type.String(),
-  status: Type.Integer(),
-  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(problems), description: 'Stable; see docs/errors.md.' }),
-  detail: Type.String(),
-  hint: Type.Optional(Type.String({ description: 'What to do about it.' })),
-  pointer: Type.Optional(Type.String({ description: 'JSON pointer of the field.' })),
-  requestId: Type.String(),
-  errors: Type.Optional(Type.Array(Type.Object({
-    code: Type.String(), pointer: Type.String(), detail: Type.String(), hint: Type.String()
-  })))
-}, { $id: 'Problem', description: 'RFC 9457 problem details.' })
 
 export const HealthSchema = Type.Object({ status: Type.String() }, { $id: 'Health' })
 export const ReadinessSchema = Type.Object({
@@ -196,7 +181,7 @@ export const ReadinessSchema = Type.Object({
   checks: Type.Record(Type.String(), Type.String())
 }, { $id: 'Readiness' })
 
-// Parameters have no examples: Swagger UI fills them in, and would ask for a grant that is not there.
+// Parameters have no examples: Swagger UI would fill them in, and ask for a grant that does not exist.
 const parameter = <T extends TSchema>({ examples, ...schema }: T, description: string): T => ({ ...schema, description }) as unknown as T
 
 export const IdParamsSchema = Type.Object({
@@ -216,7 +201,5 @@ export const ListQuerySchema = Type.Object({
 
 export const shared = [
   PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, PolicyExplanationSchema, QuestionSchema,
-  VerdictSchema, BlastRadiusSchema, ProblemSchema, HealthSchema, ReadinessSchema
+  VerdictSchema, BlastRadiusSchema, HealthSchema, ReadinessSchema
 ]
-
-export { AttachSchema, guideRequest }

@@ -73,7 +73,7 @@ export function unauthenticated (): ProblemError {
 export function identityUnavailable (retryAfterSeconds: number): ProblemError {
   return new ProblemError('identity-unavailable', {
     detail: 'The keys of the token’s issuer cannot be fetched at the moment, so the token cannot be verified.',
-    hint: 'Try again with the same token.',
+    hint: 'Send the request again with the same token.',
     retryAfterSeconds
   })
 }

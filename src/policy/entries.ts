@@ -132,7 +132,7 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
       code: 'access-duplicate',
       pointer,
       detail: `${first} asks for the same bucket and prefix.`,
-      hint: 'Ask once, with the level that covers both.'
+      hint: 'Name them once, with the level that covers both.'
     })
   }
 }

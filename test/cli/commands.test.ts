@@ -49,7 +49,7 @@ t.test('a grant by hand, from issue to complete', async t => {
   t.equal(done.code, 0)
   t.strictSame(done.stdout.trim().split('\n').sort(), [`${grant.id} revoked`, `${second.grant.id} revoked`].sort())
   t.match(await cli('complete', grant.id), { code: 0, stdout: `${grant.id} revoked\n` }, 'twice')
-  t.match(await cli('complete', '--team', 'nlp', '--job', 'hand'), { code: 0, stdout: '', stderr: /no grant that is alive/ })
+  t.match(await cli('complete', '--team', 'nlp', '--job', 'hand'), { code: 0, stdout: '', stderr: /no live grant/ })
 })
 
 t.test('every format', async t => {

@@ -20,6 +20,7 @@ export const marked: Record<string, string> = {
   "docs/quick-start.md: ID=$(sed -n 's/^job-access-grant: \\([0-9a-z]*\\).*/\\1/p' headers)": 'run by test/real/seaweedfs/quick-start.test.ts',
   'docs/quick-start.md: rm -rf access.json headers job.env story.txt storage tools audit job-access.sqlite*': 'run by test/real/seaweedfs/quick-start.test.ts',
   'docs/operating.md: npm ci --ignore-scripts --prefix deploy/tracing': 'fetches from a registry; test/real/tracing/tracing.test.ts starts what it got',
+  'docs/operating.md: kubectl exec job-access-0 -- node /app/dist/commands/reconcile.js --dry-run': 'needs the image in a cluster; test/commands/form.test.ts runs the commands themselves',
   'docs/operating.md: aws iam list-users --path-prefix /job-access/': 'needs an AWS account, which no test has',
   'docs/orchestrators.md: job-access exec --job wiki-finetune-42 --team nlp \\': 'run here where there is a Python',
   'docs/orchestrators.md: job-access issue --request request.json --wait --format aws-profile --out credentials --grant-file grant': 'run here where there is a Python',

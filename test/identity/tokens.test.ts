@@ -152,6 +152,6 @@ for (const [name, args, message] of wrong) {
     t.equal(code, 2)
     t.equal(stdout, '')
     t.match(stderr, message)
-    t.match(stderr, /usage: npm run token/)
+    t.match(stderr, /Usage: node \S+token\.ts --id/)
   })
 }

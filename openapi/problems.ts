@@ -1,9 +1,25 @@
-import { unauthenticated } from '../identity/identity.ts'
-import { normaliseRequest, renderAccess } from '../lifecycle/access.ts'
-import { ProblemError, problems, type ProblemCode } from '../problems.ts'
-import { guideRequest, type PolicyRequest } from '../request.ts'
-import { problemBody } from './errors.ts'
+import { Type } from '@sinclair/typebox'
+import { problemBody } from '../src/http/errors.ts'
+import { unauthenticated } from '../src/identity/identity.ts'
+import { normaliseRequest, renderAccess } from '../src/lifecycle/access.ts'
+import { ProblemError, problems, type ProblemCode } from '../src/problems.ts'
+import { guideRequest, type PolicyRequest } from '../src/request.ts'
 import { exampleIssuedAt, exampleRequestId, exampleRules } from './examples.ts'
+
+/** The answer to every refused request. The service sends it without a schema (src/http/errors.ts); this describes it. */
+export const ProblemSchema = Type.Object({
+  type: Type.String({ examples: ['urn:job-access:problem:bucket-invalid'] }),
+  title: Type.String(),
+  status: Type.Integer(),
+  code: Type.Unsafe<ProblemCode>({ type: 'string', enum: Object.keys(problems), description: 'Stable; see docs/errors.md.' }),
+  detail: Type.String(),
+  hint: Type.Optional(Type.String({ description: 'What to do about it.' })),
+  pointer: Type.Optional(Type.String({ description: 'JSON pointer of the field.' })),
+  requestId: Type.String(),
+  errors: Type.Optional(Type.Array(Type.Object({
+    code: Type.String(), pointer: Type.String(), detail: Type.String(), hint: Type.String()
+  })))
+}, { $id: 'Problem', description: 'RFC 9457 problem details.' })
 
 /** The guide's request with one mistake each: the example of a finding is the answer to it. A test sends them all. */
 export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
@@ -56,10 +72,10 @@ const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
 const finding = (code: ProblemCode, pointer: string, detail: string = problems[code][1], hint: string = problems[code][2]) =>
   ProblemError.of([{ code, pointer, detail, hint }])
 
-/** Those of another place than the request's admission. */
+/** Problems that the check of the request does not find. */
 const said: Partial<Record<ProblemCode, ProblemError>> = {
   unauthenticated: unauthenticated(),
   'request-invalid': finding('request-invalid', '/windows',
-    'Unknown field in the body.', 'Remove it, or correct its name: nothing is ignored.'),
+    'Unknown field in the body.', 'Remove it, or correct its name: the service ignores nothing.'),
   'dialect-unfit': finding('dialect-unfit', '/attach', 'tigris has no attach session.', 'Use one of: auto, managed.')
 }

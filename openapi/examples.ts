@@ -1,23 +1,23 @@
 import { parse } from 'yaml'
-import { dialects } from '../iam/dialects/index.ts'
-import { principalName, principalPath } from '../iam/names.ts'
-import type { Credentials } from '../iam/provisioner.ts'
-import type { Grant } from '../domain/grant.ts'
-import { limitsOf, normaliseRequest, renderAccess } from '../lifecycle/access.ts'
-import type { Deployment } from '../lifecycle/deps.ts'
-import { defaultLimits } from '../policy/limits.ts'
-import { normaliseChange } from '../policy/normalise.ts'
-import { explainPolicy } from '../policy/explain.ts'
-import { blastRadius } from '../policy/prove/blast-radius.ts'
-import { guideRequest } from '../request.ts'
-import { deliver, mediaTypes, type S3Target } from './delivery.ts'
+import type { Grant } from '../src/domain/grant.ts'
+import { deliver, mediaTypes, type S3Target } from '../src/http/delivery.ts'
+import { verdict } from '../src/http/verdict.ts'
+import { deliveryView, grantView, iso, renderedView } from '../src/http/views.ts'
+import { dialects } from '../src/iam/dialects/index.ts'
+import { principalName, principalPath } from '../src/iam/names.ts'
+import type { Credentials } from '../src/iam/provisioner.ts'
+import { limitsOf, normaliseRequest, renderAccess } from '../src/lifecycle/access.ts'
+import type { Deployment } from '../src/lifecycle/deps.ts'
+import { explainPolicy } from '../src/policy/explain.ts'
+import { defaultLimits } from '../src/policy/limits.ts'
+import { normaliseChange } from '../src/policy/normalise.ts'
+import { blastRadius } from '../src/policy/prove/blast-radius.ts'
+import { guideRequest } from '../src/request.ts'
 import type { OperationId } from './operations.ts'
-import { verdict } from './verdict.ts'
-import { deliveryView, grantView, iso, renderedView } from './views.ts'
 
 /**
- * The examples of /docs. Requests run as they are against `npm start`. Answers are made by what makes the answers, of one job that
- * is issued, changed, rotated and completed; a test plays it against the service and compares.
+ * The examples of /docs. Each request works as it is against `npm start`. The functions of the service make the answers, for one job
+ * that is issued, changed, rotated and completed; a test sends the same requests to the service and compares.
  */
 
 interface Example { summary: string, value: unknown }
@@ -85,7 +85,7 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
   }
 }
 
-// The ceiling of buckets is there for the example of a request that exceeds it.
+// allowedBuckets is set so that one example can be refused for its bucket.
 export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
 export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
 export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
