@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { guideRequest } from '../../src/request.ts'
-import { startService } from '../cli/service.ts'
+import { startService } from './service.ts'
 import { openSet } from '../harness.ts'
 
 /** The signal, at a real process: what reload() does with the file is reload.test.ts's. */

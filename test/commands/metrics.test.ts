@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import t from 'tap'
 import { serveMetrics } from '../../src/metrics/serve.ts'
-import { samples } from './scrape.ts'
+import { samples } from '../metrics/scrape.ts'
 
 t.test('GET /metrics and nothing else', async t => {
   const registry = new Registry()
