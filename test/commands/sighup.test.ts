@@ -5,7 +5,7 @@ import { guideRequest } from '../../src/request.ts'
 import { startService } from './service.ts'
 import { openSet } from '../harness.ts'
 
-/** The signal, at a real process: what reload() does with the file is reload.test.ts's. */
+/** The signal, at a real process. What reload() does with the file is tested in test/guardrails/reload.test.ts. */
 
 t.test('SIGHUP takes over a good file and keeps the set in force for a bad one; the service goes on', async t => {
   const file = join(t.testdir(), 'guardrails.cedar')
