@@ -12,7 +12,7 @@ const logged = () => {
 
 t.test('no secret and no token in any log line, whatever happens', async t => {
   const { lines, log } = logged()
-  const b = await bench(t, { log, deadlineMs: 400 })
+  const b = await bench(t, { log })
   const app = await appOf(t, b, log)
   const headers = bearer(b.tokens.nlp)
   const secrets = new Set<string>(Object.values(b.tokens))

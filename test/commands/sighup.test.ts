@@ -17,13 +17,13 @@ t.test('SIGHUP takes over a good file and keeps the set in force for a bad one; 
       method: 'POST',
       headers: { authorization: `Bearer ${service.token}`, 'content-type': 'application/json' },
       body: JSON.stringify(guideRequest),
-      signal: AbortSignal.timeout(10_000)
+      signal: AbortSignal.timeout(60_000)
     })
     await response.body?.cancel()
     return response.status
   }
   const becomes = async (status: number) => {
-    for (let tries = 0; tries < 200 && service.process.exitCode === null; tries++) {
+    for (let tries = 0; tries < 1200 && service.process.exitCode === null; tries++) {
       if (await ask() === status) return true
       await new Promise(resolve => setTimeout(resolve, 50))
     }

@@ -42,7 +42,7 @@ const bench = async (t: Parameters<typeof startService>[0]) => {
   const principals = keyPrincipals({ iam, prefix: 'ja', now: () => clock.now })
   return { tigris, clock, principals, iam }
 }
-const soon = () => Date.now() + 5_000
+const soon = () => Date.now() + 30_000
 const actionsOf = ({ calls }: TigrisDouble, from = 0) => calls.slice(from).map(call => call.action)
 const attachedTo = ({ policies }: TigrisDouble, policy: string) => [...policies.get(policy)?.attached ?? []]
 
@@ -80,7 +80,7 @@ t.test('what goes wrong while it is made leaves no key', async t => {
   ] as const) {
     const { tigris, principals } = await bench(t)
     tigris.fault = action => action === failing ? fault : undefined
-    const refusal = await principals.create(planOf(), Date.now() + 1_500).catch((error: unknown) => error)
+    const refusal = await principals.create(planOf(), soon()).catch((error: unknown) => error)
     t.match(refusal, { operation: failing, providerCode: new RegExp(`^${fault.code}`) })
     t.equal(tigris.keys.size, 0, `${failing} ${fault.code}: no key`)
     tigris.fault = null
@@ -213,8 +213,8 @@ t.test('the service on it: issue, extend, rotate, complete, expire, reconcile', 
   t.match(await service.call('POST', `${path}/complete`), { status: 200, body: { state: 'revoked' } })
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 
-  const short = await service.issue({ ...body, job: { id: 'short', team: 'nlp' }, window: { notAfter: second(Date.now() + 3_000) } })
-  for (let i = 0; i < 100 && tigris.policies.size > 0; i++) await new Promise(resolve => setTimeout(resolve, 100))
+  const short = await service.issue({ ...body, job: { id: 'short', team: 'nlp' }, window: { notAfter: second(Date.now() + 10_000) } })
+  for (let i = 0; i < 600 && tigris.policies.size > 0; i++) await new Promise(resolve => setTimeout(resolve, 100))
   t.equal(tigris.keys.size + tigris.policies.size, 0, 'swept')
   t.match(await service.call('GET', `/v1/grants/${short.grant.id}`), { body: { state: 'expired' } })
 

@@ -19,7 +19,7 @@ const policyFor = (change: object = {}) =>
   prepare({ limits: defaultLimits, dialect: dialects.aws, profiles: {} }, { ...guideRequest, ...change }, () => {}, now).policy
 const longer = { window: { durationSeconds: 18_000 } }
 const name = principalName('ja', 'job-42', expiresAt, '01k0000000000000000000000a')
-const soon = () => Date.now() + 5_000
+const soon = () => Date.now() + 30_000
 
 const onNames: Partial<UserPrincipalOptions> = { policyVersions: false, identityProbe: 'iam', selfService: true }
 

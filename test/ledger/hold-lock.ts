@@ -1,11 +1,13 @@
 import { DatabaseSync } from 'node:sqlite'
 
-/** Another process that holds the file's write lock for so many ms; prints a line once it has it. */
-const [path = '', ms = ''] = process.argv.slice(2)
+/** Another process that holds the file's write lock until it gets SIGTERM; prints a line once it has it. */
+const [path = ''] = process.argv.slice(2)
 const database = new DatabaseSync(path)
 database.exec('begin immediate')
-process.stdout.write('held\n')
-setTimeout(() => {
+const waiting = setInterval(() => {}, 60_000)
+process.once('SIGTERM', () => {
   database.exec('commit')
   database.close()
-}, Number(ms))
+  clearInterval(waiting)
+})
+process.stdout.write('held\n')
