@@ -104,7 +104,7 @@ const halfDone = async (ledgerUrl: string): Promise<string[]> => {
 /** Until the sweeper has nothing left that it could do now: grants that wait for the five minutes of the age rule have no user. */
 const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
   const ledger = await openLedger({ url: ledgerUrl })
-  const giveUpAt = Date.now() + 40_000
+  const giveUpAt = Date.now() + 120_000
   try {
     for (;;) {
       const { users } = await iam.state()
