@@ -12,7 +12,7 @@ const logged = () => {
 
 t.test('no log line contains a secret or a token', async t => {
   const { lines, log } = logged()
-  const b = await bench(t, { log, deadlineMs: 400 })
+  const b = await bench(t, { log })
   const app = await appOf(t, b, log)
   const headers = bearer(b.tokens.nlp)
   const secrets = new Set<string>(Object.values(b.tokens))

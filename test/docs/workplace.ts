@@ -65,7 +65,7 @@ export const startServer = async (t: Test, { text, port, says, cwd, env }: Serve
     clearTimeout(late)
   }
   t.teardown(stop)
-  for (const deadline = Date.now() + 60_000; ;) {
+  for (const deadline = Date.now() + 120_000; ;) {
     if (await answers(port) && (says?.test(said) ?? true)) return { said: () => said, stop }
     if (Date.now() > deadline || child.exitCode !== null) throw new Error(`nothing answers on port ${port}\n${said}`)
     await delay(100)

@@ -2,7 +2,7 @@ import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
-import { startService } from '../cli/service.ts'
+import { startService } from '../commands/service.ts'
 import { example, root, script, tool, workplace } from './example.ts'
 
 const airflow = tool('airflow', 'bin', 'airflow')

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 import { createClient } from '../../src/client/index.ts'
-import { startService } from '../cli/service.ts'
+import { startService } from '../commands/service.ts'
 import { check, cliFile, example, script, tool, workplace } from './example.ts'
 
 const file = example('argo', 'workflow.yaml')

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { createClient } from '../../src/client/index.ts'
-import { startService } from '../cli/service.ts'
+import { startService } from '../commands/service.ts'
 import { check, cliFile, example, script, tool, workplace } from './example.ts'
 
 const text = readFileSync(example('kubernetes', 'job.yaml'), 'utf8')

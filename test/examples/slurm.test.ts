@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
-import { startService } from '../cli/service.ts'
+import { startService } from '../commands/service.ts'
 import { cliFile, example, workplace } from './example.ts'
 import { startCluster, until } from './slurm-cluster.ts'
 

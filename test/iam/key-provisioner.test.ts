@@ -217,8 +217,8 @@ t.test('the service on it: issue, extend, rotate, complete, expire, reconcile', 
   t.match(await service.call('POST', `${path}/complete`), { status: 200, body: { state: 'revoked' } })
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 
-  const short = await service.issue({ ...body, job: { id: 'short', team: 'nlp' }, window: { notAfter: second(Date.now() + 3_000) } })
-  for (let i = 0; i < 100 && tigris.policies.size > 0; i++) await new Promise(resolve => setTimeout(resolve, 100))
+  const short = await service.issue({ ...body, job: { id: 'short', team: 'nlp' }, window: { notAfter: second(Date.now() + 10_000) } })
+  for (let i = 0; i < 600 && tigris.policies.size > 0; i++) await new Promise(resolve => setTimeout(resolve, 100))
   t.equal(tigris.keys.size + tigris.policies.size, 0, 'swept')
   t.match(await service.call('GET', `/v1/grants/${short.grant.id}`), { body: { state: 'expired' } })
 

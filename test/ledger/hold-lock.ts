@@ -1,11 +1,13 @@
 import { DatabaseSync } from 'node:sqlite'
 
-/** A process that holds the write lock of the file for some ms. Prints a line when it has the lock. */
-const [path = '', ms = ''] = process.argv.slice(2)
+/** A process that holds the write lock of the file until it gets SIGTERM. Prints a line when it has the lock. */
+const [path = ''] = process.argv.slice(2)
 const database = new DatabaseSync(path)
 database.exec('begin immediate')
-process.stdout.write('held\n')
-setTimeout(() => {
+const waiting = setInterval(() => {}, 60_000)
+process.once('SIGTERM', () => {
   database.exec('commit')
   database.close()
-}, Number(ms))
+  clearInterval(waiting)
+})
+process.stdout.write('held\n')

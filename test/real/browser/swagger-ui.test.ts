@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Locator, Page } from 'playwright-core'
 import t from 'tap'
-import { startService } from '../../cli/service.ts'
+import { startService } from '../../commands/service.ts'
 import { complaintsOf, openBrowser } from './chromium.ts'
 
 /** /docs as a stranger uses it, of the service as `npm start` starts it: authorize, then execute every example as it stands. */

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { killLoop, nothingLost } from '../../lifecycle/kill-loop.ts'
+import { killLoop, nothingLost } from '../../kill/kill-loop.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 
 /** KILL_ROUNDS: how many; KILL_SEED: the choices of an earlier run. */

@@ -4,8 +4,8 @@ import type { GrantEvent } from '../../../src/domain/events.ts'
 import type { Grant } from '../../../src/domain/grant.ts'
 import { openLedger } from '../../../src/ledger/open.ts'
 import { guideRequest } from '../../../src/request.ts'
-import { orchestrator } from '../../lifecycle/orchestrator.ts'
-import { makeDir, service, startIam } from '../../lifecycle/processes.ts'
+import { orchestrator } from '../../kill/orchestrator.ts'
+import { makeDir, service, startIam } from '../../kill/processes.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 
 /** Two replicas on one PostgreSQL, each sweeping every second, with jobs asking either of them all the while. */

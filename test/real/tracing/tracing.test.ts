@@ -44,7 +44,7 @@ t.test('a request is a span with a child for each IAM call, and no secret is in 
   t.teardown(() => { service.kill('SIGKILL') })
   let out = ''
   service.stdout.on('data', chunk => { out += String(chunk) })
-  for (let i = 0; i < 300 && !/^curl /m.test(out); i++) await new Promise(resolve => setTimeout(resolve, 100))
+  while (!/^curl /m.test(out) && service.exitCode === null) await new Promise(resolve => setTimeout(resolve, 100))
   const url = /(http:\/\/127\.0\.0\.1:\d+)\/v1\/grants/.exec(out)?.[1] ?? ''
   const token = /Bearer (jat_[\w-]+)/.exec(out)?.[1] ?? ''
   const call = async (method: string, path: string, body?: object) => (await fetch(`${url}${path}`, {

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { Registry } from 'prom-client'
 import t from 'tap'
 import { serveMetrics } from '../../src/metrics/serve.ts'
-import { samples } from './scrape.ts'
+import { freePort } from '../servers/daemon.ts'
+import { samples } from '../metrics/scrape.ts'
 
 t.test('GET /metrics and nothing else', async t => {
   const registry = new Registry()
@@ -24,7 +25,7 @@ t.test('GET /metrics and nothing else', async t => {
 })
 
 t.test('the service serves them on their own port, and not on its public one', async t => {
-  const port = await freePort()
+  const port = await freePort('127.0.0.1')
   const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/server.ts'], {
     cwd: join(import.meta.dirname, '../..'),
     env: { PATH: process.env.PATH, PORT: '0', JOB_ACCESS_METRICS_PORT: String(port), JOB_ACCESS_SWEEP_SECONDS: '1', JOB_ACCESS_RECONCILE_SECONDS: '1' },
@@ -35,7 +36,7 @@ t.test('the service serves them on their own port, and not on its public one', a
   let out = ''
   service.stdout.on('data', chunk => { out += String(chunk) })
   const seen = async (pattern: RegExp) => {
-    for (let i = 0; i < 300 && !pattern.test(out); i++) await new Promise(resolve => setTimeout(resolve, 100))
+    while (!pattern.test(out) && service.exitCode === null) await new Promise(resolve => setTimeout(resolve, 100))
     return pattern.exec(out)?.[1] ?? ''
   }
   const url = await seen(/(http:\/\/127\.0\.0\.1:\d+)\/v1\/grants/)
@@ -45,7 +46,7 @@ t.test('the service serves them on their own port, and not on its public one', a
   t.equal((await fetch(`${url}/v1/grants`, { headers: { authorization: `Bearer ${token}` } })).status, 200)
 
   let found = new Map<string, number>()
-  for (let i = 0; i < 100; i++) {
+  while (service.exitCode === null) {
     found = samples(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text())
     if ((found.get('job_access_sweeps_total{outcome="done"}') ?? 0) > 0 && (found.get('job_access_reconciliations_total{outcome="done"}') ?? 0) > 0) break
     await new Promise(resolve => setTimeout(resolve, 200))
@@ -64,7 +65,7 @@ t.test('a port that is taken ends the start', async t => {
   await once(taken, 'listening')
   t.teardown(() => { taken.close() })
   const { port } = taken.address() as { port: number }
-  for (const env of [{ PORT: '0', JOB_ACCESS_METRICS_PORT: String(port) }, { PORT: String(port), JOB_ACCESS_METRICS_PORT: String(await freePort()) }]) {
+  for (const env of [{ PORT: '0', JOB_ACCESS_METRICS_PORT: String(port) }, { PORT: String(port), JOB_ACCESS_METRICS_PORT: String(await freePort('127.0.0.1')) }]) {
     const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/server.ts'], {
       cwd: join(import.meta.dirname, '../..'), env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'ignore', 'pipe']
     })
@@ -75,11 +76,3 @@ t.test('a port that is taken ends the start', async t => {
     t.match(errors, /EADDRINUSE/)
   }
 })
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  await new Promise(resolve => server.close(resolve))
-  return port
-}

@@ -172,8 +172,8 @@ t.test('signalled before the command was started: it is not, and the grant is co
   const started = startCli(t, ['exec', ...jobFlags('early'), ...node('console.log("ran")')], { ...service.env, JOBACCESS_URL: proxy })
   await issued
   started.child.kill('SIGTERM')
-  // Delivered before the answer is: the CLI shows it by nothing, so a round trip of another signal's default would not either.
-  await new Promise(resolve => setTimeout(resolve, 300))
+  // The signal must arrive before the answer, and nothing tells that it has.
+  await new Promise(resolve => setTimeout(resolve, 2_000))
   release()
   t.match(await started.done, { code: 143, stdout: '' })
   t.strictSame(await statesOf('early'), ['revoked'])

@@ -7,7 +7,7 @@ import { verifyChain } from '../../src/audit/verify-chain.ts'
 import { createIam } from '../../src/iam/client.ts'
 import { guideRequest } from '../../src/request.ts'
 import { serverEnv } from '../servers/daemon.ts'
-import { makeDir, service, startIam } from './processes.ts'
+import { makeDir, service, startIam } from '../kill/processes.ts'
 
 /** `npm run reconcile` as an operator runs it: on the machine, and with the configuration, of a service that goes on. */
 

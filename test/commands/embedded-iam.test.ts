@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { CreateAccessKeyCommand, CreateUserCommand, ListUsersCommand, PutUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import type { Test } from 'tap'
-import { clients, connect, documentOf } from './connect.ts'
+import { clients, connect, documentOf } from '../embedded-iam/connect.ts'
 
 const main = new URL('./levers/main.ts', import.meta.url).pathname
 const keys = { accessKeyId: 'AKIAEMBEDDEDGIVENKEY', secretAccessKey: 'given-in-the-environment-of-this-process' }

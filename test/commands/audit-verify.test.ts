@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openAudit } from '../../src/audit/log.ts'
-import { auditFiles, issued, secret } from './written.ts'
+import { auditFiles, issued, secret } from '../audit/written.ts'
 
 const cli = (args: string[]) => new Promise<{ code: number, stdout: string, stderr: string }>(resolve => {
   execFile(process.execPath, ['src/commands/audit-verify.ts', ...args], (error, stdout, stderr) =>

@@ -104,7 +104,7 @@ const halfDone = async (ledgerUrl: string): Promise<string[]> => {
 /** Until the sweeper has nothing left that it could do now: grants that wait for the five minutes of the age rule have no user. */
 const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
   const ledger = await openLedger({ url: ledgerUrl })
-  const giveUpAt = Date.now() + 40_000
+  const giveUpAt = Date.now() + 120_000
   try {
     for (;;) {
       const { users } = await iam.state()
@@ -206,7 +206,7 @@ export const nothingLost = (t: Test, report: KillLoopReport): void => {
   t.equal(rest.users, rest.jobs.live + rest.orphans, 'and those of the provider')
 }
 
-/** `node test/lifecycle/kill-loop.ts [rounds] [seed]`, for as long as one likes. DATABASE_URL: that database instead of a file. */
+/** `node test/kill/kill-loop.ts [rounds] [seed]`, for as long as one likes. DATABASE_URL: that database instead of a file. */
 if (import.meta.main) {
   const [rounds = '50', seed = `${Date.now() % 100_000}`] = process.argv.slice(2)
   const { DATABASE_URL: databaseUrl } = process.env
