@@ -27,7 +27,7 @@ import { mintToken } from './identity/tokens.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
 import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
-import { systemClock, type Clock } from './retry.ts'
+import { systemClock, type Clock } from './iam/retry.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
 /** The parts of a running service, put together from its configuration. Server, commands, tests and benches all start here. */

@@ -4,12 +4,11 @@ import type { Finding } from '../problems.ts'
 import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
 import { openCedar } from './cedar.ts'
 import { denialFinding, subjectOf } from './denial.ts'
-import { buildEngine, type CedarAnswer, type CedarRequest } from './engine.ts'
+import { buildEngine, grantRequest, requestsFor, teamRequest, type At, type Caller, type CedarAnswer, type CedarRequest, type GrantRef } from './engine.ts'
 import { GuardrailsError, parsePolicies, type Policy } from './policies.ts'
-import { grantRequest, requestsFor, teamRequest, type At, type Caller, type GrantRef } from './requests.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
 
-export type { At, Caller, GrantRef } from './requests.ts'
+export type { At, Caller, GrantRef } from './engine.ts'
 export { GuardrailsError }
 
 export type GuardrailDecision = Allowed | Denied

@@ -1,8 +1,6 @@
 import helmet from '@fastify/helmet'
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import { Ajv, type Options, type ValidateFunction } from 'ajv'
-import addFormats from 'ajv-formats'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { useAuthorization } from './authorization.ts'
 import { consoleRoutes } from './console.ts'
@@ -10,13 +8,13 @@ import { undecodable, useProblems } from './errors.ts'
 import { grantRoutes } from './grants.ts'
 import { healthRoutes } from './health.ts'
 import { useLogContext } from './log-context.ts'
-import { namesTwice } from './names-twice.ts'
 import { useOpenApi } from './openapi.ts'
 import { policyRoutes } from './policies.ts'
 import { shared } from './schemas.ts'
 import type { Service } from './service.ts'
+import { strictValidators, useJson } from './strict-input.ts'
 import type { HttpMetrics } from '../metrics/http.ts'
-import { ProblemError, pointerTo } from '../problems.ts'
+import { ProblemError } from '../problems.ts'
 
 export interface AppOptions {
   logger: FastifyBaseLogger | false
@@ -42,7 +40,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     frameworkErrors: undecodable,
     routerOptions: { maxParamLength: 100 }
   }).withTypeProvider<TypeBoxTypeProvider>()
-  app.setValidatorCompiler(validators())
+  app.setValidatorCompiler(strictValidators())
   useProblems(app, service.audit)
   useLogContext(app)
   metrics?.observe(app)
@@ -80,53 +78,5 @@ const refuseWhenClosing = (app: FastifyInstance): void => {
   app.addHook('preClose', async () => { closing = true })
   app.addHook('onRequest', async () => {
     if (closing) throw new ProblemError('shutting-down', { retryAfterSeconds: 1 })
-  })
-}
-
-/** Nothing is dropped and nothing coerced in a body; a URL has strings only, so its numbers are read as numbers. */
-const validators = () => {
-  const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false }
-  const of = (options: Options) => {
-    const ajv = new Ajv(options)
-    addFormats.default(ajv)
-    for (const schema of shared) ajv.addSchema(schema, `${schema.$id}`)
-    return ajv
-  }
-  const body = of(strict)
-  const url = of({ ...strict, coerceTypes: true })
-  return ({ schema, httpPart }: { schema: unknown, httpPart?: string }) =>
-    httpPart === 'querystring' ? digitsAlone(url.compile(schema as object)) : body.compile(schema as object)
-}
-
-/** ajv reads ' 10', '0x10' and '1e1' as numbers, too; in a URL a number is written in digits, or it is none. */
-const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
-  const { properties = {} } = validate.schema as { properties?: Record<string, { type?: string }> }
-  const numbers = Object.keys(properties).filter(name => properties[name]?.type === 'integer')
-  const strict = ((query: Record<string, unknown>) => {
-    const odd = numbers.filter(name => typeof query[name] === 'string' && !/^-?\d+$/.test(query[name]))
-    if (odd.length > 0) {
-      strict.errors = odd.map(name => ({ instancePath: pointerTo('', name), schemaPath: '', keyword: 'type', params: { type: 'integer' } }))
-      return false
-    }
-    const valid = validate(query)
-    strict.errors = validate.errors ?? null
-    return valid
-  }) as ValidateFunction
-  return strict
-}
-
-/**
- * JSON alone, each name once. `POST …/complete` with a JSON content type and no body is what many clients send: no body, not a bad
- * one.
- */
-const useJson = (app: FastifyInstance): void => {
-  const parse = app.getDefaultJsonParser('error', 'error')
-  app.removeContentTypeParser('text/plain')
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') return done(null, undefined)
-    return parse(request, body, (error, value: unknown) => {
-      if (!error && namesTwice(body, value)) done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
-      else done(error, value)
-    })
   })
 }

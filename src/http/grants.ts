@@ -14,14 +14,13 @@ import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { ProblemError, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { chooseFormat, deliver, isoSeconds, mediaTypes } from './delivery.ts'
+import { chooseFormat, deliver, deliveryView, grantView, iso, isoSeconds, mediaTypes, type LifecycleWarning } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
 } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
-import { deliveryView, grantView, iso, type LifecycleWarning } from './views.ts'
 
 export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
   const { deps } = service

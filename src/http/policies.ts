@@ -1,13 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { normaliseRequest, proveAccess, renderAccess, type Rendered } from '../lifecycle/access.ts'
-import { authorise } from '../lifecycle/authorise.ts'
+import { authorise, normaliseRequest, proveAccess, renderAccess, type Rendered } from '../lifecycle/access.ts'
 import { PolicyRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { CheckRequestSchema, RenderedSchema, VerdictSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 import { verdict } from './verdict.ts'
-import { renderedView } from './views.ts'
+import { renderedView } from './delivery.ts'
 
 /** Rendering without issuing: no IAM call, nothing in the ledger. */
 export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {

@@ -1,6 +1,6 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
-import { retry, systemClock } from '../retry.ts'
+import { retry, systemClock } from './retry.ts'
 import { IamError, isIamError, kindOf } from './errors.ts'
 
 /**

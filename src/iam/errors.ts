@@ -37,35 +37,6 @@ export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is I
 export const isAnswered = (error: unknown): boolean => error instanceof Error &&
   ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode !== undefined || isAnswered(error.cause))
 
-/** The call's answer; undefined where it fails as `kind`. */
-export const ignoring = async <T>(kind: IamErrorKind, call: Promise<T>): Promise<T | undefined> => {
-  try {
-    return await call
-  } catch (error) {
-    if (isIamError(error, kind)) return undefined
-    throw error
-  }
-}
-
-/** Where the call fails as `kind`: removes the cause by `remedy`, and calls once more. */
-export const remedied = async (kind: IamErrorKind, call: () => Promise<void>, remedy: () => Promise<unknown>): Promise<void> => {
-  try {
-    await call()
-  } catch (error) {
-    if (!isIamError(error, kind)) throw error
-    await remedy()
-    await call()
-  }
-}
-
-/** Like Promise.all, but waits for the slower call also when the faster one failed: nothing is under way when it rejects. */
-export const both = async <A, B>(a: Promise<A>, b: Promise<B> | B): Promise<[A, B]> => {
-  const [first, second] = await Promise.allSettled([a, b])
-  if (first.status === 'rejected') throw first.reason
-  if (second.status === 'rejected') throw second.reason
-  return [first.value, second.value]
-}
-
 /** By the error's name first. Ceph 16 answers without a name; then the HTTP status decides. */
 export const kindOf = (name: string, status: number | undefined): IamErrorKind => byName[name] ?? byStatus(status)
 

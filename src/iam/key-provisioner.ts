@@ -1,11 +1,10 @@
 import type { PrincipalRef } from '../domain/grant.ts'
 import type { Iam } from './client.ts'
-import { both, IamError, ignoring, isIamError } from './errors.ts'
-import { createOneKey } from './eventual-consistency.ts'
+import { IamError, isIamError } from './errors.ts'
+import { both, ignoring, createOneKey, systemClock, type Clock } from './retry.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
-import { systemClock, type Clock } from '../retry.ts'
 import { grantNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
 export interface KeyProvisionerOptions {

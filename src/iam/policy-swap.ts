@@ -1,5 +1,6 @@
 import type { Iam } from './client.ts'
-import { IamError, ignoring } from './errors.ts'
+import { IamError } from './errors.ts'
+import { ignoring } from './retry.ts'
 
 export interface NamedPolicy { arn: string, name: string }
 

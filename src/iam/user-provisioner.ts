@@ -3,13 +3,12 @@ import type { PrincipalRef } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from '../policy/dialect.ts'
-import { createOneKey, poll, retryUntilVisible } from './eventual-consistency.ts'
-import { both, IamError, ignoring, isIamError, remedied } from './errors.ts'
+import { both, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
+import { IamError, isIamError } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
 import { inlinePolicyName, settleMs, type Credentials, type PrincipalProvisioner } from './provisioner.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { grantNameOf, otherNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
-import { systemClock, type Clock } from '../retry.ts'
 
 export type UserProvisionerOptions = Naming & {
   iam: Iam

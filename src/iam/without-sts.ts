@@ -1,4 +1,4 @@
-import { retry, systemClock, type Clock } from '../retry.ts'
+import { retry, systemClock, type Clock } from './retry.ts'
 import type { Iam } from './client.ts'
 import { IamError, isAnswered, isIamError } from './errors.ts'
 import type { PrincipalProvisioner } from './provisioner.ts'

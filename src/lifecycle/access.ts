@@ -1,19 +1,20 @@
 import type { AccessSpec, Authorised, PolicyAttachment } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
+import type { At } from '../guardrails/guardrails.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
-import { attachmentsOf, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
+import { attachmentFor, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
-import { chooseAttachment, measure, tooLarge, type Measure } from '../policy/measure.ts'
+import { measure, type Measure } from '../policy/measure.ts'
 import { normalise, type Warning } from '../policy/normalise.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
-import { render, sidsOf } from '../policy/render.ts'
+import { render } from '../policy/render.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
-import type { Deployment } from './deps.ts'
+import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
-/** The stages of a request that need neither ledger nor IAM: normalise, render, prove. Authorise stands between the first two. */
+/** The stages of a request before the ledger and IAM: normalise, authorise, render, prove. */
 
 /** A request within the ceilings of the deployment, in canonical form. Nobody has been asked yet whether the caller may have it. */
 export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
@@ -51,15 +52,35 @@ export const normaliseRequest = (deployment: Deployment, request: PolicyRequest 
 export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
   ({ ...limits, noBucketLocation: !hasAction(dialect, getBucketLocation.action) })
 
+/**
+ * Asks the guardrails for the whole spec.
+ *
+ * @param owner who asked for the grant that `extend` changes
+ * @throws ProblemError `forbidden` with a finding per refused entry
+ */
+export const authorise = (
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
+): NormalisedRequest<Authorised> => {
+  const { spec, profileName } = normalised
+  const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
+  const decision = deps.guardrails.current.decide(caller, spec, action, at)
+  deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
+  if (!decision.allowed) throw ProblemError.of(decision.findings)
+  return { ...normalised, spec: permitted(spec) }
+}
+
+/** The only place where a spec becomes an authorised one. */
+const permitted = (spec: AccessSpec): Authorised => spec as Authorised
+
 /** Renders the policy and finds the attachment that provider and size allow. @throws ProblemError with every finding */
 export const renderAccess = <Spec extends AccessSpec>(deployment: Deployment, normalised: NormalisedRequest<Spec>, now: number): Rendered<Spec> => {
   const { spec, profileName } = normalised
   const policy = render(spec)
-  const entryOf = (sid: string) => spec.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
-  const unfitting = unfit(policy, deployment.dialect, entryOf)
+  const unfitting = unfit(policy, deployment.dialect, spec)
   if (unfitting.length > 0) throw ProblemError.of(unfitting)
   const size = measure(policy)
-  const attachment = attachmentOf(deployment.dialect, spec, size)
+  const { attachment, finding } = attachmentFor(spec, size, deployment.dialect)
+  if (finding) throw ProblemError.of([finding])
   const profile = attachment === 'session' ? profileOf(deployment, spec, profileName ?? 'default', now) : null
   return { ...normalised, policy, measure: size, attachment, profile }
 }
@@ -81,19 +102,6 @@ export const proveStored = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): P
 /** The caller is told nothing; reason and counterexample are for the log. */
 const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): ProblemError =>
   new ProblemError('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })
-
-const attachmentOf = (dialect: Dialect, spec: AccessSpec, { characters }: Measure): PolicyAttachment => {
-  const { attach } = spec
-  const attachments = attachmentsOf(dialect)
-  if (attach !== 'auto' && !attachments.includes(attach)) {
-    throw ProblemError.of([{
-      code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint: `Use one of: auto, ${attachments.join(', ')}.`
-    }])
-  }
-  const chosen = chooseAttachment(attach, characters, dialect.sizes)
-  if (!chosen) throw ProblemError.of([tooLarge(spec, attach, dialect.sizes)])
-  return chosen
-}
 
 const cannotWait = ({ name }: Dialect) => ({
   code: 'dialect-unfit',

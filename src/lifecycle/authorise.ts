@@ -1,31 +1,9 @@
-import type { AccessSpec, Authorised } from '../domain/access-spec.ts'
 import type { Grant } from '../domain/grant.ts'
-import { checks, type At } from '../guardrails/guardrails.ts'
+import { checks } from '../guardrails/guardrails.ts'
 import { ProblemError } from '../problems.ts'
-import type { NormalisedRequest } from './access.ts'
 import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
 
-/** Who may do what: the guardrails decide, the audit is told, and only what was permitted goes on. */
-
-/**
- * Asks the guardrails for the whole spec.
- *
- * @param owner who asked for the grant that `extend` changes
- * @throws ProblemError `forbidden` with a finding per refused entry
- */
-export const authorise = (
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
-): NormalisedRequest<Authorised> => {
-  const { spec, profileName } = normalised
-  const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
-  const decision = deps.guardrails.current.decide(caller, spec, action, at)
-  deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
-  if (!decision.allowed) throw ProblemError.of(decision.findings)
-  return { ...normalised, spec: permitted(spec) }
-}
-
-/** The only place where a spec becomes an authorised one. */
-const permitted = (spec: AccessSpec): Authorised => spec as Authorised
+/** Who may do what with a grant that exists: its team, then the guardrails; the audit is told. What a request may have, access.ts asks. */
 
 /** A grant that the caller may act on. @throws ProblemError `grant-unknown`, or `forbidden` */
 export const authoriseOnGrant = async (

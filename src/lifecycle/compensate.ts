@@ -1,9 +1,8 @@
 import type { GrantEventAction } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
-import { commit, event } from './commit.ts'
+import { assertLease, commit, deadline, event, rereadAfterFailedCommit } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
-import { assertLease, deadline, rereadAfterFailedCommit } from './lease.ts'
 
 /** What takes back the half-done work of an operation that failed. Nothing here rejects: the failure itself is what the caller is told. */
 

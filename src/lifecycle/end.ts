@@ -3,9 +3,8 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { commit, event } from './commit.ts'
+import { claimLease, commit, deadline, event } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
-import { claimLease, deadline } from './lease.ts'
 
 /**
  * Ends a grant: complete, revoke, expire and a failed issue all come here. The intent is committed first, the key dies with

@@ -4,13 +4,12 @@ import type { Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
-import { limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
-import { authorise, grantOfTeam } from './authorise.ts'
-import { commit, dueAfter, event } from './commit.ts'
+import { authorise, limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
+import { grantOfTeam } from './authorise.ts'
+import { assertLease, claimLive, commit, dueAfter, event, release, requireActive } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import { assertLease, claimLive, release, requireActive } from './lease.ts'
 
 type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 

@@ -3,12 +3,11 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import { IamError, isIamError } from '../iam/errors.ts'
 import type { Credentials, PrincipalPlan, PrincipalProvisioner } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
-import { commit, event } from './commit.ts'
+import { assertLease, commit, event, rereadAfterFailedCommit } from './lease.ts'
 import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { backoffMs, finish } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
-import { assertLease, rereadAfterFailedCommit } from './lease.ts'
 
 /** The stages that make a pending grant active: provision (IAM), then activate (ledger). Each undoes both when it fails. */
 

@@ -3,11 +3,10 @@ import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/provisioner.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
-import { commit, dueAfter, event } from './commit.ts'
+import { assertLease, commit, dueAfter, event, release } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import { assertLease, release } from './lease.ts'
 import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
 
 /** A fresh key for a grant that an earlier operation made, or began to make. Its stored policy is proven anew. */

@@ -1,7 +1,8 @@
-import type { PolicyAttachment } from '../domain/access-spec.ts'
+import type { AccessSpec, PolicyAttachment } from '../domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
-import type { Sizes } from './measure.ts'
+import { chooseAttachment, tooLarge, type Measure, type Sizes } from './measure.ts'
+import { sidsOf } from './render.ts'
 
 /** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
@@ -53,11 +54,26 @@ export const attachmentsOf = ({ sizes }: Dialect): PolicyAttachment[] =>
 
 export const hasAction = ({ actions }: Dialect, action: string): boolean => actions === 'any' || actions.has(action)
 
+/** The attachment that the provider has and the policy fits into, as far as the request leaves it open; else the finding. */
+export const attachmentFor = (
+  spec: AccessSpec, { characters }: Pick<Measure, 'characters'>, dialect: Dialect
+): { attachment: PolicyAttachment, finding?: never } | { attachment?: never, finding: Finding } => {
+  const { attach } = spec
+  const attachments = attachmentsOf(dialect)
+  if (attach !== 'auto' && !attachments.includes(attach)) {
+    const hint = `Use one of: auto, ${attachments.join(', ')}.`
+    return { finding: { code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint } }
+  }
+  const attachment = chooseAttachment(attach, characters, dialect.sizes)
+  return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes) }
+}
+
 /**
  * What the provider cannot express of a policy: one finding per request field.
- * @param entryOf from the Sid of a statement, the pointer of the request's entry that it belongs to
+ * @param spec what the policy was rendered from, so that a finding names the entry of the request
  */
-export const unfit = (policy: PolicyDocument, dialect: Dialect, entryOf: (sid: string) => string = () => ''): Finding[] => {
+export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<AccessSpec, 'entries'>): Finding[] => {
+  const entryOf = (sid: string) => spec?.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
   const found = policy.Statement.flatMap(statement => unfitIn(statement, dialect).map(what => refusal(dialect, statement, what, entryOf)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }

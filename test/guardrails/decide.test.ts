@@ -1,9 +1,8 @@
 import t from 'tap'
 import { openCedar } from '../../src/guardrails/cedar.ts'
-import { buildEngine } from '../../src/guardrails/engine.ts'
+import { buildEngine, requestsFor } from '../../src/guardrails/engine.ts'
 import { checks, loadGuardrails, maxQuestions, type Caller, type GuardrailDecision, type Guardrails } from '../../src/guardrails/guardrails.ts'
 import type { Policy } from '../../src/guardrails/policies.ts'
-import { requestsFor } from '../../src/guardrails/requests.ts'
 import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import { asked, at, entry, nlp, now } from './sample.ts'
 

@@ -9,7 +9,7 @@ import { otherNameOf } from '../../src/iam/policy-swap.ts'
 import { userProvisioner, type UserProvisionerOptions } from '../../src/iam/user-provisioner.ts'
 import { defaultLimits } from '../../src/policy/limits.ts'
 import { guideRequest } from '../../src/request.ts'
-import type { Clock } from '../../src/retry.ts'
+import type { Clock } from '../../src/iam/retry.ts'
 import { accessOf } from '../harness.ts'
 
 // Users at providers other than AWS: without paths, without policy versions, with keys that can create keys.

@@ -6,7 +6,7 @@ import { createIam, type Iam } from '../../src/iam/client.ts'
 import { IamError } from '../../src/iam/errors.ts'
 import type { PrincipalPlan, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
 import { withoutSts } from '../../src/iam/without-sts.ts'
-import type { Clock } from '../../src/retry.ts'
+import type { Clock } from '../../src/iam/retry.ts'
 
 // The check alone, against servers that answer as an STS may; test/real/seaweedfs/sts.test.ts has the real server.
 // The clock moves when the code under test waits, and when an answer of the pretended STS takes its time.

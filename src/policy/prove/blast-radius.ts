@@ -1,7 +1,7 @@
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { readBlock, readInstant, writeAddress } from './conditions.ts'
 import { compile, decide, type CompiledStatement, type IamRequest } from './evaluate.ts'
-import { actionsOn, kindOfResource } from './known-actions.ts'
+import { actionsOn, kindOfResource } from './validate.ts'
 
 /**
  * What a thief of a key could do with it. Found out from the policy alone: requests are tried against it, from its source and from

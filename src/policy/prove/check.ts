@@ -1,7 +1,7 @@
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { readBlock } from './conditions.ts'
 import { compile, compileRequest, decide, type CompiledStatement, type CompiledTest, type IamRequest, type PolicyDecision } from './evaluate.ts'
-import { kindOfAction } from './known-actions.ts'
+import { kindOfAction } from './validate.ts'
 import { UnknownElementError } from './wildcard.ts'
 
 /** Would the job be allowed to do this? A request to S3, in S3's words. */

@@ -1,7 +1,7 @@
 import type { AccessSpec } from '../../domain/access-spec.ts'
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { lastOf, readBlock, readInstant, writeAddress, type Block } from './conditions.ts'
-import { kindOfResource, type ResourceKind } from './known-actions.ts'
+import { kindOfResource, type ResourceKind } from './validate.ts'
 
 /*
  * The values of which the prover builds its requests. For each dimension: the boundaries that policy or spec have there, and the

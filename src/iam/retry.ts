@@ -1,5 +1,36 @@
-import { retry, systemClock, type Clock } from '../retry.ts'
 import { isIamError, type IamErrorKind } from './errors.ts'
+
+/** What a wait needs; tests bring a clock of their own. */
+export interface Clock {
+  /** Epoch ms. */
+  now: () => number
+  pause: (ms: number) => Promise<void>
+}
+
+export const systemClock: Clock = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
+
+export interface RetryOptions {
+  /** Deadline of the whole, in ms of the clock. */
+  until: number
+  clock?: Clock
+  /** The wait in ms before the next try; undefined: this error is final. `failures` counts from 1. */
+  waitAfter: (error: unknown, failures: number) => number | undefined | Promise<number | undefined>
+}
+
+/** Tries until it succeeds, the error is final, or the deadline leaves no time for another try. Rejects with the last error. */
+export const retry = async <T>(attempt: () => Promise<T>, { until, clock = systemClock, waitAfter }: RetryOptions): Promise<T> => {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await attempt()
+    } catch (error) {
+      const ms = await waitAfter(error, failures)
+      if (ms === undefined || clock.now() + ms >= until) throw error
+      await clock.pause(ms)
+      // A timer may fire late. Then this error is the reason, and not that there is no time for another try.
+      if (clock.now() >= until) throw error
+    }
+  }
+}
 
 /** What IAM's eventual consistency and lost answers ask of every caller. Deadlines (`until`) are epoch ms of the given clock. */
 
@@ -51,4 +82,33 @@ export const poll = async (probe: () => Promise<unknown>, until: number, clock =
     if (isIamError(error, ...unknownYet)) return false
     throw error
   }
+}
+
+/** The call's answer; undefined where it fails as `kind`. */
+export const ignoring = async <T>(kind: IamErrorKind, call: Promise<T>): Promise<T | undefined> => {
+  try {
+    return await call
+  } catch (error) {
+    if (isIamError(error, kind)) return undefined
+    throw error
+  }
+}
+
+/** Where the call fails as `kind`: removes the cause by `remedy`, and calls once more. */
+export const remedied = async (kind: IamErrorKind, call: () => Promise<void>, remedy: () => Promise<unknown>): Promise<void> => {
+  try {
+    await call()
+  } catch (error) {
+    if (!isIamError(error, kind)) throw error
+    await remedy()
+    await call()
+  }
+}
+
+/** Like Promise.all, but waits for the slower call also when the faster one failed: nothing is under way when it rejects. */
+export const both = async <A, B>(a: Promise<A>, b: Promise<B> | B): Promise<[A, B]> => {
+  const [first, second] = await Promise.allSettled([a, b])
+  if (first.status === 'rejected') throw first.reason
+  if (second.status === 'rejected') throw second.reason
+  return [first.value, second.value]
 }

