@@ -43,9 +43,9 @@ export const normaliseRequest = (deployment: Deployment, request: PolicyRequest 
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
-  const admission = normalise(request, limitsOf(deployment), new Date(now))
-  if (!admission.ok) throw ProblemError.of(admission.findings)
-  return { spec: admission.spec, warnings: admission.warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined }
+  const normalised = normalise(request, limitsOf(deployment), new Date(now))
+  if (!normalised.ok) throw ProblemError.of(normalised.findings)
+  return { spec: normalised.spec, warnings: normalised.warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined }
 }
 
 /** The ceilings of the deployment, and what its provider lacks. */

@@ -85,9 +85,9 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
     })
   }
   // The attachment stays what it is: a policy that outgrew it is refused, not moved.
-  const admission = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
-  if (!admission.ok) throw ProblemError.of(admission.findings)
-  return { spec: admission.spec, warnings: admission.warnings, profileName: undefined }
+  const normalised = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
+  if (!normalised.ok) throw ProblemError.of(normalised.findings)
+  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined }
 }
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {

@@ -1,0 +1,117 @@
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { compose, type Composed, type Overrides } from '../src/compose.ts'
+import { readConfig } from '../src/config.ts'
+import { createIam } from '../src/iam/client.ts'
+import { issue } from '../src/lifecycle/issue.ts'
+import { reconcile } from '../src/lifecycle/reconcile.ts'
+import { openLedger } from '../src/ledger/open.ts'
+import { startTestIam, type TestIam } from './embedded-iam/levers/start.ts'
+import { callerNamed, guideJob, silent } from './harness.ts'
+
+// The wiring of the service: that each setting reaches the part that it is for. What the parts do with it is their own tests'.
+
+const composed = async (t: Test, env: Record<string, string>, overrides: Overrides = {}): Promise<Composed> => {
+  const parts = await compose(readConfig(env), { log: silent, overrides })
+  t.teardown(parts.close)
+  return parts
+}
+
+/** An IAM that the test can look into, and a client of it. */
+const provider = async (t: Test): Promise<{ server: TestIam, iam: ReturnType<typeof createIam> }> => {
+  const server = await startTestIam()
+  const iam = createIam({ region: 'us-east-1', endpoint: server.url, stsEndpoint: server.url, credentials: server.admin })
+  t.teardown(async () => {
+    iam.close()
+    await server.stop()
+  })
+  return { server, iam }
+}
+
+const folder = (t: Test): string => {
+  const path = mkdtempSync(join(tmpdir(), 'compose-'))
+  t.teardown(() => rmSync(path, { recursive: true }))
+  return path
+}
+
+const actions = ({ calls }: TestIam): string[] => calls.map(({ action }) => action)
+
+t.test('limits, rates, deadlines and names', async t => {
+  const { service, deps, generatedToken } = await composed(t, {
+    JOB_ACCESS_MAX_GRANTS: '70',
+    JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: '7',
+    JOB_ACCESS_RATE_PER_MINUTE: '500',
+    JOB_ACCESS_REFUSALS_PER_MINUTE: '50',
+    JOB_ACCESS_TRUST_PROXY: '10.0.0.0/8',
+    JOB_ACCESS_IAM_DEADLINE_MS: '2000',
+    JOB_ACCESS_USER_PREFIX: 'jobs',
+    JOB_ACCESS_PATH: '/training/',
+    JOB_ACCESS_S3_ENDPOINT: 'https://s3.example.org',
+    JOB_ACCESS_S3_REGION: 'eu-1',
+    JOB_ACCESS_MAX_WINDOW_SECONDS: '3600'
+  })
+  t.strictSame(deps.outstanding, { perOwner: 7, total: 70 })
+  t.match(service, { ratePerMinute: 500, refusalsPerMinute: 50, trustProxy: '10.0.0.0/8', s3: { endpoint: 'https://s3.example.org', region: 'eu-1' } })
+  t.match(deps, { deadlineMs: 2000, leaseMs: 6000, naming: { userPrefix: 'jobs', pathBase: '/training/' } }, 'an operation and its teardown fit into a lease')
+  t.equal(deps.deployment.limits.maxWindowSeconds, 3600)
+  t.match(generatedToken, /^jat_generated_/)
+  t.match(await service.authenticator.authenticate(`Bearer ${generatedToken}`), { id: 'token:generated', teams: ['*'] })
+})
+
+t.test('every proxy header is ignored unless the configuration names the proxy', async t => {
+  t.equal((await composed(t, {})).service.trustProxy, false)
+})
+
+t.test('users get the boundary', async t => {
+  const { server, iam } = await provider(t)
+  const admin = { JOB_ACCESS_BOUNDARY_ARN: 'arn:aws:iam::000000000000:policy/job-access-boundary' }
+  await iam.createPolicy({ name: 'job-access-boundary', document: JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:*', Resource: '*' }] }) }, Infinity)
+  const { deps } = await composed(t, admin, { iam })
+  await issue(deps, callerNamed('token:nlp', ['nlp']), { request: guideJob({ window: { durationSeconds: 3600 } }) })
+  t.match([...server.state.users], [{ boundary: admin.JOB_ACCESS_BOUNDARY_ARN }])
+})
+
+t.test('SeaweedFS: an STS beside the IAM is refused, and keys that a key made are looked for', async t => {
+  const { server, iam } = await provider(t)
+  const { deps, service } = await composed(t, { JOB_ACCESS_PROVIDER: 'seaweedfs', AWS_ENDPOINT_URL_IAM: server.url, JOB_ACCESS_LEDGER: ':memory:' },
+    { iam, audit: { record: async () => {} } as never })
+  await t.rejects(service.pingIam(), { name: 'IamError', providerCode: 'StsConfigured' })
+  t.equal(deps.naming.pathBase, null, 'it keeps no paths')
+  await iam.createUser({ name: 'ja-job', path: '/', tags: {} }, Infinity)
+  await deps.provisioners.managed.deleteKey({ name: 'ja-job', path: '/', policyArn: null, roleArn: null }, 'AKIAUNKNOWN0000000000', [], Infinity)
+  t.ok(actions(server).includes('ListAccessKeys'))
+})
+
+t.test('reconciliation looks at sessions, too', async t => {
+  const { server, iam } = await provider(t)
+  const profile = { name: 'default', roleArn: 'arn:aws:iam::000000000000:role/jobs', maxSessionSeconds: 3600, chained: false, revocable: true }
+  const file = join(folder(t), 'profiles.json')
+  writeFileSync(file, JSON.stringify([profile]))
+  const { deps } = await composed(t, { JOB_ACCESS_PROFILES: file }, { iam })
+  await reconcile(deps, { dryRun: true, graceMs: 0, concurrency: 1, perSecond: 1000 }).catch(() => {})
+  t.match(actions(server), ['ListUsers', 'ListRolePolicies'], 'users once, though two attachments share them')
+})
+
+t.test('what compose opened is closed with it; what was passed in is not', async t => {
+  const path = folder(t)
+  const audit = join(path, 'audit.json')
+  writeFileSync(audit, JSON.stringify({ path: join(path, 'audit') }))
+  const ledger = await openLedger({ url: ':memory:' })
+  t.teardown(() => ledger.close())
+  const { close, embedded } = await compose(readConfig({ JOB_ACCESS_AUDIT: audit }), { log: silent, overrides: { ledger } })
+  await close()
+  const [file = ''] = readdirSync(path).filter(name => name.endsWith('.jsonl'))
+  t.match(readFileSync(join(path, file), 'utf8').trim().split('\n').map(line => JSON.parse(line).action), ['audit.open', 'service.start', 'audit.close'])
+  await t.rejects(fetch(embedded?.url ?? ''), 'the embedded IAM does not listen any more')
+  await ledger.ping()
+  t.pass('the ledger that was passed in still answers')
+})
+
+t.test('what was opened before a failure is closed', async t => {
+  const path = folder(t)
+  const ledger = join(path, 'ledger.sqlite')
+  await t.rejects(compose(readConfig({ JOB_ACCESS_LEDGER: ledger, JOB_ACCESS_AUDIT: join(path, 'missing.json') }), { log: silent }), { name: 'ConfigError' })
+  t.notOk(readdirSync(path).some(name => name.endsWith('-wal')), 'SQLite removes its journal when it is closed')
+})
