@@ -17,7 +17,7 @@ const root = join(import.meta.dirname, '..', '..')
 /** What `npm run build` makes, beside node_modules, as in the image; nothing is written into the checkout, and no source is left. */
 const home = mkdtempSync(join(tmpdir(), 'job-access-build-'))
 t.teardown(() => rmSync(home, { recursive: true, force: true }))
-for (const name of ['src', 'package.json', 'tsconfig.json', 'tsconfig.build.json']) cpSync(join(root, name), join(home, name), { recursive: true })
+for (const name of ['src', 'openapi/openapi.json', 'package.json', 'tsconfig.json', 'tsconfig.build.json']) cpSync(join(root, name), join(home, name), { recursive: true })
 symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
 await promisify(execFile)('npm', ['run', '-s', 'build'], { cwd: home })
 rmSync(join(home, 'src'), { recursive: true })

@@ -7,7 +7,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { clients, connect, documentOf } from '../embedded-iam/connect.ts'
 
-const main = new URL('./levers/main.ts', import.meta.url).pathname
+const main = new URL('../embedded-iam/levers/main.ts', import.meta.url).pathname
 const keys = { accessKeyId: 'AKIAEMBEDDEDGIVENKEY', secretAccessKey: 'given-in-the-environment-of-this-process' }
 const given = { EMBEDDED_IAM_ACCESS_KEY_ID: keys.accessKeyId, EMBEDDED_IAM_SECRET_ACCESS_KEY: keys.secretAccessKey }
 
