@@ -14,7 +14,7 @@ import { createMetrics } from './metrics/metrics.ts'
 import { serveMetrics } from './metrics/serve.ts'
 import { welcome } from './welcome.ts'
 
-/** The process: configuration, listening, the sweeper's clock, signals. */
+/** The process: reads the configuration, listens, runs the periodic tasks, handles signals. */
 const main = async (config: Config): Promise<void> => {
   const log = pino(logOptions(config.LOG_LEVEL))
   // Without a handler SIGHUP ends the process. A SIGHUP that comes before the guardrails are loaded has nothing to reload.
@@ -76,8 +76,8 @@ const main = async (config: Config): Promise<void> => {
     })
   }
 
-  // What is in flight is finished: app.close() waits for the requests, the clocks for their grants, then the stores close.
-  // SIGHUP, which it would end the process for too, is the reload's.
+  // app.close() waits for the requests under way, the periodic tasks finish their grants, then the stores are closed.
+  // SIGHUP reloads the guardrails, so that closeWithGrace must not end the process for it.
   closeWithGrace({ delay: 25_000, logger: log, skip: ['SIGHUP'] }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'stopping after an error')
     log.info({ signal }, 'stopping')

@@ -1,6 +1,6 @@
 import { guideRequest } from './request.ts'
 
-/** What `npm start` prints when it made up its own token: everything to try the service by pasting. */
+/** What `npm start` prints with a token of its own: everything that is needed to try the service by pasting. */
 export const welcome = (address: string, token: string, provider: string): string => `
 job-access listens on ${address} (provider: ${provider})
   Console      ${address}/console

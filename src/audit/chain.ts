@@ -2,12 +2,12 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { AuditEvent } from './event.ts'
 
 /**
- * The form of one line, for writer and verifier alike:
+ * The form of one line. Writer and verifier both use it:
  *
  *   {"v":1,"seq":7,...,"prev":"<sha256 of the bytes of the line before>","hash":"<seal over all bytes before this comma>"}
  *
- * The seal covers bytes, not a parsed value, so there is one reading only and other tools need no canonical JSON.
- * It is `sha256:<hex>`, or with a key `hmac-sha256:<key id>:<hex>`, which who edits the file cannot make.
+ * The seal covers bytes, not a parsed value, so that no reader needs canonical JSON. It is `sha256:<hex>`, or with a key
+ * `hmac-sha256:<key id>:<hex>`: somebody who edits the file but does not have the key cannot make that one.
  */
 export interface ChainPoint {
   seq: number
@@ -19,7 +19,7 @@ export interface ChainPoint {
 export const genesis: ChainPoint = { seq: 0, hash: '0'.repeat(64) }
 
 export interface AuditKey {
-  /** 8 hex digits that tell keys apart and say nothing of the key. */
+  /** 8 hex digits that identify the key without revealing it. */
   id: string
   bytes: Buffer
 }
@@ -63,7 +63,7 @@ export interface ReadLine {
 const tail = /^,"hash":"(?:sha256:|hmac-sha256:([0-9a-f]{8}):)[0-9a-f]{64}"\}$/
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Reads one line without its newline; undefined when it has not the form of an audit line at all. */
+/** Reads one line without its newline; undefined when it does not have the form of an audit line. */
 export function readLine (line: Buffer, keys: readonly AuditKey[] = []): ReadLine | undefined {
   const cut = line.lastIndexOf(',"hash":"')
   if (cut < 0) return undefined
@@ -92,5 +92,5 @@ export function readLine (line: Buffer, keys: readonly AuditKey[] = []): ReadLin
   }
 }
 
-// The key's seal over chosen text must not be guessable byte by byte from timing.
+// Compares in constant time: otherwise the time of many tries would reveal a valid seal byte by byte.
 const sameText = (a: string, b: string) => a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b))

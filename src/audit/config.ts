@@ -20,7 +20,7 @@ export type AuditConfig = Static<typeof AuditConfigSchema>
 /** All that is wrong with a config, by pointer. Reads no file. */
 export const auditFaults = (config: unknown): ConfigFault[] => configFaults(AuditConfigSchema, config)
 
-/** A key file's key: hex when it is nothing but hex digits, else its bytes. */
+/** The key in a key file: read as hex when the file has only hex digits, else its bytes. */
 export function readKey (content: Buffer): Buffer {
   const text = content.toString('latin1').trim()
   return /^([0-9a-f]{2}){32,}$/i.test(text) ? Buffer.from(text, 'hex') : content

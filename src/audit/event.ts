@@ -1,6 +1,6 @@
 /**
- * What the audit says: one event per decision and per change of a grant's state. Key ids yes, secrets never:
- * there is no field for one, and log.ts blanks whatever looks like a token.
+ * What the audit records: one event per decision and per change of a grant. It has the ids of keys and never a secret: there is
+ * no field for one, and log.ts removes whatever looks like a token.
  */
 export const auditActions = [
   'grant.issue', 'grant.deliver', 'grant.rotate', 'grant.extend', 'grant.revoke', 'grant.expire', 'grant.fail',
@@ -8,7 +8,7 @@ export const auditActions = [
   'reconcile.remove', 'sweep.fail',
   'auth.refuse', 'auth.unavailable', 'guardrail.deny', 'ceiling.deny',
   'config.reload', 'service.start', 'service.stop',
-  // the log about itself
+  // what the audit log records about itself
   'audit.open', 'audit.recover', 'audit.close'
 ] as const
 export type AuditAction = (typeof auditActions)[number]
@@ -52,7 +52,7 @@ export interface AuditEvent {
   detail?: Record<string, string | number | boolean | null>
 }
 
-/** What a caller of record() says; the log adds the rest. */
+/** What the caller of record() gives; the log adds the rest. */
 export type NewAuditEvent = Omit<AuditEvent, 'seq' | 'at' | 'instance'>
 
 export const systemActor = (id: string): AuditActor => ({ id, kind: 'system' })

@@ -2,8 +2,8 @@ import { open, readdir, stat, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 /**
- * One chain is one or more files, named by the first seq in them: `<stem>.<instance>.<12 digits>.jsonl`. None is ever
- * renamed, so that a crash has nothing to leave half done and a shell's glob lists them in order.
+ * One chain is one or more files, named by the first seq in them: `<stem>.<instance>.<12 digits>.jsonl`. No file is
+ * ever renamed: a crash cannot leave a renaming half done, and a shell lists them in order.
  */
 export interface ChainFile {
   path: string
@@ -32,7 +32,7 @@ export async function chainFiles (path: string, instance: string): Promise<Chain
     .sort((a, b) => a.firstSeq - b.firstSeq)
 }
 
-/** A new file is on disk only when its directory is, too. */
+/** A new file survives a crash of the machine only when its directory has been synced, too. */
 export async function syncDirectory (path: string): Promise<void> {
   const directory = await open(path, 'r')
   try {
@@ -42,9 +42,9 @@ export async function syncDirectory (path: string): Promise<void> {
   }
 }
 
-/** What the log needs of a file; tests give one that fails. */
+/** What the log does with a file; a test passes a file that fails. */
 export interface AppendFile {
-  /** Writes all of it at the end, or rejects having written any part. */
+  /** Appends all of it. When it rejects, any part of it may have been written. */
   append(bytes: Buffer): Promise<void>
   sync(): Promise<void>
   truncate(size: number): Promise<void>

@@ -15,16 +15,16 @@ export interface AuditOptions {
   instance: string
   /** Epoch ms. */
   now: () => number
-  /** 32 bytes or more. With it nobody without it can rewrite the chain. */
+  /** 32 bytes or more. Only somebody who has it can then rewrite the chain. */
   hmacKey?: Buffer
   /**
-   * `always` (default): on the disk before record() resolves; survives the machine. `batch`: with the kernel before it
-   * resolves, on the disk within a second; survives the process.
+   * `always` (default): the event is on the disk before record() resolves; it survives a crash of the machine. `batch`: the
+   * kernel has it before record() resolves, and the disk within a second; it survives a crash of the process.
    */
   fsync?: 'always' | 'batch'
   /** Bytes after which a new file is begun. Default 64 MiB. */
   maxBytes?: number
-  /** Told of what needs somebody to look; the log goes on or refuses as record() says. */
+  /** Gets a message about everything that an operator must look at. */
   onProblem?: (message: string) => void
   openFile?: OpenFile
 }
@@ -33,20 +33,21 @@ export interface AuditState {
   head: ChainPoint
   /** When the last line was written, in milliseconds since 1970. */
   writtenAt: number
-  /** Records that wait to be written. */
+  /** Number of events that wait to be written. */
   waiting: number
-  /** Why nothing is written any more; undefined: all is well. */
+  /** Why the log is stopped; undefined: it is not. */
   broken: string | undefined
 }
 
 export interface Audit {
   /**
-   * Resolves when the event is written durably (see fsync), in the order of the calls. Many at once share one write
-   * and one fsync. Rejects with AuditUnavailable: then the event is not in the log, and what it is about must not happen.
+   * Resolves when the event is written durably (see fsync), in the order of the calls. Events that arrive
+   * together share one write and one fsync. When it rejects with AuditUnavailable, the event is not in the log: then the caller
+   * must not do what the event is about.
    */
   record(event: NewAuditEvent): Promise<void>
   state(): AuditState
-  /** Writes what waits. */
+  /** Writes the events that wait. */
   close(): Promise<void>
 }
 
@@ -68,11 +69,11 @@ interface Current {
 
 const longestLine = 32 * 1024
 const largestBatch = 512
-// Some 20 batches: on a disk that hangs, memory must not fill up with what waits for it.
+// About 20 batches: while a disk hangs, the events that wait for it must not fill the memory.
 const longestQueue = 10_000
 const syncEveryMs = 1000
 
-// Our static tokens and anything that looks like a JWT: there is no field for them, so one in a text is a mistake.
+// Our static tokens, and whatever looks like a JWT. No field is meant for them, so a token in a text is a mistake.
 const secretForms = /jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g
 
 /** A copy of the event at this moment, without anything that looks like a token. */
@@ -82,8 +83,8 @@ export function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
 }
 
 /**
- * Opens the audit of one replica and goes on with its chain. What a crash left of its last write is moved aside and
- * recorded. Rejects with AuditBroken when the end of the log was edited.
+ * Opens the audit of one replica and continues its chain. A part of a line that a crash left at the end is moved to another file,
+ * and the log records that. Rejects with AuditBroken when the end of the log was edited.
  */
 export async function openAudit (options: AuditOptions): Promise<Audit> {
   const { path, instance, now, fsync = 'always', maxBytes = 64 * 1024 * 1024, openFile = openAppendFile } = options
@@ -105,9 +106,9 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   let closed = false
   let syncTimer: NodeJS.Timeout | undefined
   let writtenAt = 0
-  // Who reads along may have seen the part of a line that was cut off: the bytes that follow must not be taken for its rest.
+  // A log shipper may have read the part of a line that was cut off. It must not take the bytes that follow for the rest of that line.
   let cut = false
-  // What the log has to say of itself; kept until it is written.
+  // Events about the log itself; kept until they are written.
   let own: NewAuditEvent[] = []
 
   async function begin (firstSeq: number): Promise<Current> {
@@ -115,7 +116,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     return { path: fresh, size: 0, file: await openFile(fresh, true) }
   }
 
-  /** One at a time on the file, in order. */
+  /** Runs the work on the file one after the other, in order. */
   function exclusively<T> (work: () => Promise<T>): Promise<T> {
     const turn = lastTurn.then(work)
     lastTurn = turn.catch(() => {})
@@ -138,7 +139,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     await old.close().catch(() => {})
   }
 
-  /** Before each write: is the file still ours alone and where it was. */
+  /** Before each write: nobody else has written to the file, and it is still at its path. */
   async function checkPlace (): Promise<void> {
     const { size, inPlace } = await current.file.state()
     if (size !== current.size) {
@@ -182,7 +183,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     }
   }
 
-  /** A part of a refused batch on the disk would break the chain, or tell of what did not happen. */
+  /** Removes what was written of a failed batch: it would break the chain, or record what did not happen. */
   async function undo (): Promise<void> {
     try {
       await current.file.truncate(current.size)
@@ -195,7 +196,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function pump (): Promise<void> {
     pumping = true
     while (queue.length > 0) {
-      // What is recorded in the same tick, or during the write before, goes together.
+      // Events of the same tick, and those that arrived during the write before, are written together.
       await Promise.resolve()
       const batch = queue.slice(0, largestBatch)
       queue = queue.slice(batch.length)
@@ -255,13 +256,13 @@ const messageOf = (error: unknown) => error instanceof Error ? error.message : S
 
 interface Head {
   head: ChainPoint
-  /** The file to go on in; undefined: a new one. */
+  /** The file to continue; undefined: start a new one. */
   file: { path: string, size: number } | undefined
-  /** To be recorded first. */
+  /** Events to write first. */
   events: NewAuditEvent[]
 }
 
-/** Where the chain stands on the disk, after putting right what a crash left. */
+/** The end of the chain on the disk, after the repair of what a crash left. */
 async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undefined, now: () => number): Promise<Head> {
   const files = await chainFiles(path, instance)
   const events: NewAuditEvent[] = []
@@ -269,7 +270,7 @@ async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undef
     const tail = await readTail(file, key ? [key] : [])
     if (tail.torn || tail.newlineMissing) events.unshift(await repair(file, tail, new Date(now())))
     if (!tail.point) continue
-    // A file is sealed with one key throughout, so that the verifier can insist on it.
+    // All lines of a file have the same key, so that the verifier can require it.
     const sameKey = tail.keyId === (key?.id ?? null)
     const newest = file === files.at(-1)?.path
     return {
@@ -281,7 +282,7 @@ async function findHead ({ path, instance }: AuditOptions, key: AuditKey | undef
   }
   return { head: genesis, file: begun(0), events }
 
-  /** A file that a crash left empty, or with nothing but a torn line. */
+  /** A file that a crash left empty, or with only a part of a line. */
   function begun (seq: number): { path: string, size: number } | undefined {
     const next = chainFile(path, instance, seq + 1).path
     return files.some(file => file.path === next) ? { path: next, size: 0 } : undefined

@@ -9,9 +9,9 @@ import type { Audit } from './log.ts'
 export interface AuditRecorder extends AuditPort {
   /** A token was refused. */
   refused: (from: { ip: string, requestId: string }, reason: string) => void
-  /** An answer that is a decision which no guardrail made: a ceiling's, or the proof's. Of any other problem nothing is said. */
+  /** A request was refused by a ceiling, or by the proof. Any other problem is not audited. */
   answered: (from: AnsweredRequest, problem: ProblemError) => void
-  /** What reconciliation did to principals that no grant tells of. */
+  /** What reconciliation removed: principals that belong to no grant. */
   reconciled: (found: Discrepancy[]) => void
   noted: (event: NewAuditEvent) => void
 }
@@ -27,7 +27,7 @@ export interface AnsweredRequest {
 /** `audit` null: development with the embedded IAM; decisions are in the log only. */
 export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
   const write = async (event: NewAuditEvent) => { await audit?.record(event) }
-  /** A refusal gives nobody anything: it is answered whether or not it could be written. */
+  /** For events that give nobody access: the caller is answered even when the event could not be written. */
   const note = (event: NewAuditEvent) => {
     write(event).catch(error => log.error({ err: error, action: event.action }, 'audit event lost'))
   }

@@ -9,25 +9,25 @@ export interface Tail {
   keyId: string | null
   /** Bytes up to and including the last good line. */
   goodBytes: number
-  /** The last good line is whole but its newline is not there. */
+  /** The last good line is complete, but its newline is missing. */
   newlineMissing: boolean
   /** What a crash in the middle of a write left after the good lines. */
   torn: Buffer | undefined
 }
 
-/** The end of the log is not what a crash can leave. Nothing is written to it. */
+/** A crash cannot have left the log like this. Nothing is written to it any more. */
 export class AuditBroken extends Error { override name = 'AuditBroken' }
 
-// All of a file would take seconds at start; a crash tears the end alone. audit:verify is for the rest.
+// A crash damages only the end of a file. Checking all of it would take seconds at each start; `npm run audit:verify` does that.
 const window = 1024 * 1024
 
 /**
- * Checks the last MiB of a file. What is left of an unfinished write is not an audit line and nothing but it follows;
- * a line that is one and does not fit, in contrast, was edited: AuditBroken.
+ * Checks the last MiB of a file. An unfinished write leaves a part of a line at the very end, and nothing after it. A whole line
+ * that does not fit the chain was edited: AuditBroken.
  */
 export async function readTail (path: string, keys: readonly AuditKey[]): Promise<Tail> {
   const { bytes, start } = await lastBytes(path)
-  // Within a longer file the window starts somewhere in a line.
+  // In a longer file the first bytes that are read are the rest of a line.
   let offset = start === 0 ? 0 : bytes.indexOf(0x0a) + 1
   const tail: Tail = { point: undefined, keyId: null, goodBytes: 0, newlineMissing: false, torn: undefined }
   let tornAt: number | undefined

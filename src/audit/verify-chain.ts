@@ -26,7 +26,7 @@ interface Place {
   bytes: Buffer
 }
 
-/** The lines of a file; what follows the last newline is given too, since a whole file ends with one. */
+/** The lines of a file, and the bytes after the last newline: a whole file has none. */
 function places ({ name, bytes }: VerifiedFile): { lines: Place[], rest: Buffer } {
   const lines: Place[] = []
   let offset = 0
@@ -38,8 +38,8 @@ function places ({ name, bytes }: VerifiedFile): { lines: Place[], rest: Buffer 
 }
 
 /**
- * Verifies the files of one instance's chain, in any order, and says where the first line stands that is not as it was
- * written. Without keys who can write the file can also make a chain that fits: only `head` catches that.
+ * Verifies the files of one instance's chain, in any order, and names the first line that is not as it was
+ * written. Without a key, somebody who can write the files can also make a new chain that fits. Only `head` shows that.
  */
 export function verifyChain (instance: string, files: readonly VerifiedFile[], { keys = [], head }: VerifyOptions = {}): Verdict {
   const contents = files.map(file => ({ file, ...places(file) })).sort((a, b) => firstSeq(a.lines) - firstSeq(b.lines))

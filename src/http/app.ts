@@ -20,11 +20,11 @@ export interface AppOptions {
   logger: FastifyBaseLogger | false
   newRequestId: () => string
   metrics?: HttpMetrics
-  /** Told of every route, for the test that walks the table. */
+  /** Called for every route: for a test that checks all of them, and for the generator of the OpenAPI document. */
   onRoute?: (route: RouteOptions) => void
 }
 
-/** Builds the HTTP application, the table of contents of the service. No environment, no listening, no clock of its own. */
+/** Builds the HTTP application: the table of contents of the API. It reads no environment, does not listen and has no clock. */
 export const buildApp = async (service: Service, { logger, newRequestId, metrics, onRoute }: AppOptions): Promise<FastifyInstance> => {
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
@@ -32,7 +32,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     requestIdHeader: false,
     bodyLimit: 64 * 1024,
     requestTimeout: 30_000,
-    // Longer than the longest IAM deadline of the configuration and the teardown behind it: an answer with a secret must not be cut off.
+    // Longer than the longest IAM deadline of the configuration, twice: an answer with a secret must not be cut off.
     connectionTimeout: 150_000,
     keepAliveTimeout: 65_000,
     trustProxy: service.trustProxy,
@@ -48,7 +48,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   refuseWhenClosing(app)
   for (const schema of shared) app.addSchema(schema)
   app.addHook('onSend', async (_request, reply) => {
-    // Answers hold secrets, or who has which; nothing on the way may keep them.
+    // Answers have secrets, or say who has access to what: no cache may keep them.
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
   })
   await app.register(helmet, { contentSecurityPolicy: false })
@@ -72,7 +72,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   return app
 }
 
-/** While what is in flight is finished, whatever else comes on open connections is sent elsewhere. */
+/** At shutdown the requests under way are finished. Further ones on open connections get 503, so that they go to another replica. */
 const refuseWhenClosing = (app: FastifyInstance): void => {
   let closing = false
   app.addHook('preClose', async () => { closing = true })

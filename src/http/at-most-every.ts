@@ -1,9 +1,9 @@
-/** `work`, done at most once per `ms`: who asks in between gets the answer of the last time, or waits for it. */
+/** Does `work` at most once per `ms`. Calls in between get the answer of the last time, or wait for it. */
 export const atMostEvery = <T>(ms: number, now: () => number, work: () => Promise<T>): (() => Promise<T>) => {
   let last: { at: number, answer: Promise<T> } | undefined
   return () => {
     const at = now()
-    // A clock set back must not keep an old answer.
+    // When the clock is set back, an old answer must not stay for longer.
     if (!last || at - last.at >= ms || at < last.at) last = { at, answer: work() }
     return last.answer
   }

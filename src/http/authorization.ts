@@ -6,8 +6,8 @@ import { ProblemError } from '../problems.ts'
 import type { Service } from './service.ts'
 
 /**
- * Who asks. Every route says in its config how it is authorized; one that does not needs a token all the same, and keeps the
- * service from starting, so that no new route is open by oversight. What the caller may do, the lifecycle asks the guardrails.
+ * Who the caller is. Every route says in its config how it is authorized. A route that does not say it needs a token, and the
+ * service does not start: so no new route is open by mistake. What the caller may do, the lifecycle asks the guardrails.
  */
 export type Authorization =
   | 'public' // health and documentation: no data of anybody
@@ -35,7 +35,7 @@ export const useAuthorization = (app: FastifyInstance, { authenticator, audit, r
     try {
       request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => { refusal = { reason, details } })
     } catch (problem) {
-      // Whoever can reach the port can be refused; nobody may fill the log and the audit with it.
+      // Anybody who can reach the port can cause refusals. They must not fill the log and the audit.
       const limit = await countRefusal(request)
       if (!limit.isAllowed && limit.isExceeded) throw new ProblemError('rate-limited', { retryAfterSeconds: limit.ttlInSeconds })
       request.log.warn({ ...refusal?.details, reason: refusal?.reason }, 'token refused')

@@ -158,7 +158,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     return send(reply, format, await fetchCredentials(deps, callerOf(request), request.params.id), { warnings: [] })
   })
 
-  /** 200: ended, nothing of it is left. 202: being ended; the key goes first, the sweeper does the rest. */
+  /** 200: the grant has ended, nothing of it is left. 202: it is being ended; its key is deleted first, and the sweeper continues. */
   const ending = (reason: 'completed' | 'revoked') => async (request: FastifyRequest, reply: FastifyReply) => {
     const { id } = request.params as { id: string }
     refuseFields(request.body)
@@ -186,7 +186,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, ending('revoked'))
 }
 
-/** An end takes nothing: what a body asks for would be ignored, and nothing is. `{}` is what some clients send for nothing. */
+/** An end has no parameters, and no input is ignored: a body with fields is refused. `{}` is how some clients send no body. */
 const refuseFields = (body: unknown): void => {
   if (body === undefined || body === null) return
   const pointers = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body).map(name => pointerTo('', name)) : ['']
@@ -199,7 +199,7 @@ const refuseFields = (body: unknown): void => {
   })))
 }
 
-/** A session has no key that could be deleted: whatever overlap was asked for, the one before lasts. */
+/** A session has no key that could be deleted: the session before lasts, whatever overlap was requested. */
 const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 'session'
   ? []
   : [{
@@ -207,7 +207,7 @@ const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 
       detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for another.`
     }]
 
-/** Every format is a media type of the same answer. */
+/** The same answer in each format, by media type. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
   content: {
     'application/json': { schema: ref(DeliverySchema) },

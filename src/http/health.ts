@@ -4,7 +4,7 @@ import type { Service } from './service.ts'
 
 export interface HealthOptions {
   service: Service
-  /** Told what a readiness probe found. */
+  /** Called with what a readiness probe found. */
   checked?: (check: string, ok: boolean) => void
 }
 
@@ -29,7 +29,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app
         await ping()
         checks[name] = 'ok'
       } catch (err) {
-        // The caller is anonymous: what exactly failed is for the log.
+        // The caller is anonymous, so that only the log says what exactly failed.
         request.log.warn({ err, check: name }, 'not ready')
         checks[name] = 'failed'
       }

@@ -3,13 +3,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Log } from '../lifecycle/deps.ts'
 
 /**
- * Lines that belong together say so: those of a request carry its grant's id, and those that the lifecycle writes while it
- * serves a request carry the request's.
+ * Log lines that belong together have the same id: the lines of a request have the id of its grant, and the lines that the
+ * lifecycle writes during a request have the id of the request.
  */
 const serving = new AsyncLocalStorage<{ reqId: string }>()
 
 export const useLogContext = (app: FastifyInstance): void => {
-  // Only here are path parameters known to be well-formed; and a body that was waited for has left any earlier context.
+  // Earlier hooks are too early: the path parameters are not validated yet, and reading the body leaves the context.
   app.addHook('preHandler', (request, reply, done) => {
     const { id } = (request.params ?? {}) as { id?: string }
     if (id !== undefined && request.routeOptions.url?.startsWith('/v1/grants/:id')) tell(request, reply, id)
@@ -25,7 +25,7 @@ const tell = (request: FastifyRequest, reply: FastifyReply, grantId: string): vo
   request.log = reply.log = request.log.child({ grantId })
 }
 
-/** The lifecycle's log. What the sweeper does belongs to no request. */
+/** The log of the lifecycle. Work of the sweeper belongs to no request. */
 export const inContext = (log: Log): Log => {
   const told = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => log[level]({ ...serving.getStore(), ...fields }, message)
   return { info: told('info'), warn: told('warn'), error: told('error') }

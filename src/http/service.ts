@@ -10,12 +10,12 @@ export interface Service {
   audit: AuditRecorder
   /** What jobs need besides the key to reach S3. */
   s3: S3Target
-  /** What every delivery says of the provider; null: nothing. */
+  /** A sentence about the provider for every delivery; null: none. */
   notice: string | null
   /** Rejects when the provider does not answer. */
   pingIam: () => Promise<void>
   ratePerMinute: number
-  /** Refused tokens per minute from one address; what comes beyond is neither logged nor audited one by one. */
+  /** Refused tokens per minute from one address; those beyond are not logged and audited one by one. */
   refusalsPerMinute: number
   trustProxy: string | false
 }

@@ -4,9 +4,9 @@ import type { FastifyInstance } from 'fastify'
 import { ProblemError, pointerTo } from '../problems.ts'
 import { shared } from './schemas.ts'
 
-/** What a caller sends is taken as it is, or refused: nothing is dropped, coerced or read in two ways. */
+/** Input is taken as it is, or refused: no field is dropped, no value converted, no text read in two ways. */
 
-/** Nothing is dropped and nothing coerced in a body; a URL has strings only, so its numbers are read as numbers. */
+/** In a body no field is dropped and no value converted. A URL has only strings, so its numbers are converted. */
 export const strictValidators = () => {
   const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false }
   const of = (options: Options) => {
@@ -21,7 +21,7 @@ export const strictValidators = () => {
     httpPart === 'querystring' ? digitsAlone(url.compile(schema as object)) : body.compile(schema as object)
 }
 
-/** ajv reads ' 10', '0x10' and '1e1' as numbers, too; in a URL a number is written in digits, or it is none. */
+/** ajv would also convert ' 10', '0x10' and '1e1'. In a URL, only digits are a number. */
 const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
   const { properties = {} } = validate.schema as { properties?: Record<string, { type?: string }> }
   const numbers = Object.keys(properties).filter(name => properties[name]?.type === 'integer')
@@ -39,8 +39,8 @@ const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
 }
 
 /**
- * JSON alone, each name once. `POST …/complete` with a JSON content type and no body is what many clients send: no body, not a bad
- * one.
+ * Reads JSON alone, and each key once. Many clients send `POST …/complete` with a JSON content type and no body: that is no body,
+ * and not invalid JSON.
  */
 export const useJson = (app: FastifyInstance): void => {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -55,8 +55,8 @@ export const useJson = (app: FastifyInstance): void => {
 }
 
 /**
- * Whether an object of a JSON text names a member twice. JSON.parse keeps the last of the two and drops the other in silence, and
- * another reader of the same body may keep the first (RFC 8259 section 4).
+ * Whether an object of a JSON text has a key twice. JSON.parse keeps the last value and drops the first without a word; another
+ * reader of the same body may keep the first (RFC 8259 section 4).
  *
  * @param value what the text parses to
  */
@@ -69,7 +69,7 @@ const namesIn = (text: string): number => {
   return names
 }
 
-// Not by recursion: a body may be as deep as it is long.
+// Without recursion: a body can be nested as deep as it is long.
 const membersOf = (value: unknown): number => {
   let members = 0
   const rest = [value]

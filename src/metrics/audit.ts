@@ -5,7 +5,7 @@ export interface AuditMetrics {
   watchAudit: (audit: Pick<Audit, 'state'>) => void
 }
 
-/** Read at a scrape; there is nothing of it where there is no audit. */
+/** Read at each scrape. Without an audit there are no such metrics. */
 export const auditMetrics = (registry: Registry): AuditMetrics => ({
   watchAudit (audit) {
     const gauge = (name: string, help: string, read: (gauge: Gauge, state: ReturnType<Audit['state']>) => void) => new Gauge({

@@ -3,9 +3,9 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { problems } from '../problems.ts'
 
 export interface HttpMetrics {
-  /** Before any route is registered. */
+  /** Call it before any route is registered. */
   observe: (app: FastifyInstance) => void
-  /** What a readiness probe found. */
+  /** Takes what a readiness probe found. */
   checked: (check: string, ok: boolean) => void
 }
 
@@ -58,6 +58,6 @@ export const httpMetrics = (registry: Registry): HttpMetrics => {
   }
 }
 
-/** Where the router did not know it, method and path are whatever somebody sent. */
+/** Without a route, method and path are text of the caller, and no label. */
 const place = ({ is404, method, routeOptions }: FastifyRequest): { method: string, route: string } =>
   is404 || routeOptions.url === undefined ? { method: 'any', route: 'unmatched' } : { method, route: routeOptions.url }

@@ -5,7 +5,7 @@ import { LedgerUnavailableError, StaleGrantError, type Ledger } from '../ledger/
 export interface LedgerMetrics {
   /** The same ledger, its operations timed. */
   timed: (ledger: Ledger) => Ledger
-  /** Its figures are asked for at a scrape, at most once in freshMs. */
+  /** Asks the ledger for its figures at a scrape, at most once in freshMs. */
   watchLedger: (ledger: Pick<Ledger, 'stats'>) => void
 }
 
@@ -52,13 +52,13 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
       registers,
       async collect () {
         const found = await stats()
-        // Unknown is no value: an old number would look like a new one.
+        // When the ledger does not answer there is no value: an old one would look new.
         if (found) read(this, found)
         else if (labelNames.length > 0) this.reset()
         else this.remove()
       }
     })
-    gauge('job_access_grants', 'Grants by state. Every replica tells of the one ledger: take the max, not the sum.', ['state'], (gauge, { byState }) => {
+    gauge('job_access_grants', 'Grants by state. Every replica reports the same ledger: take the max, not the sum.', ['state'], (gauge, { byState }) => {
       for (const state of states) gauge.set({ state }, byState[state])
     })
     gauge('job_access_oldest_overdue_grant_seconds', 'How long the oldest outstanding grant has outlived its end; 0: none has.', [],
@@ -95,7 +95,7 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
 
 type Stats = Awaited<ReturnType<Ledger['stats']>>
 
-/** Asks once for all who ask until `freshMs` after the answer. Real time: what it bounds is load. */
+/** Asks once; all callers until `freshMs` after the answer get the same one. In real time, since it limits load. */
 const cached = <T>(freshMs: number, ask: () => Promise<T>): () => Promise<T> => {
   let answer: Promise<T> | undefined
   return () => {
@@ -104,7 +104,7 @@ const cached = <T>(freshMs: number, ask: () => Promise<T>): () => Promise<T> => 
   }
 }
 
-/** A ledger that hangs must not hang the scrape, which has more to tell then than ever. */
+/** When the ledger hangs, the scrape must still answer: its other metrics matter most then. */
 const inTime = <T>(answer: Promise<T>): Promise<T> => {
   const { promise, reject } = Promise.withResolvers<never>()
   const timer = setTimeout(() => reject(new Error('no answer in time')), patienceMs)

@@ -8,7 +8,7 @@ import { tendingMetrics, type TendingMetrics } from './tending.ts'
 
 /**
  * What the service tells Prometheus. Labels are closed sets: operations, states, codes, route patterns; never a team, a job, a
- * grant or an address. Counters that an alert watches start at 0, since an increase from nothing is none to Prometheus.
+ * grant or an address. Counters that an alert uses start at 0: Prometheus sees no increase when a counter appears.
  */
 export interface Metrics extends IamMetrics, HttpMetrics, LedgerMetrics, AuditMetrics, RecorderMetrics, TendingMetrics {
   registry: Registry
@@ -21,7 +21,7 @@ export interface MetricsOptions {
   provider: string
   /** Ceiling of outstanding grants, in all. */
   ceiling: number
-  /** How long what the ledger said is told again to further scrapes, ms. Default 5,000. */
+  /** How long the ledger's figures are reused for further scrapes, ms. Default 5,000. */
   freshMs?: number
 }
 

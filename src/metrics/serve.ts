@@ -8,8 +8,8 @@ export interface MetricsServer {
 }
 
 /**
- * The metrics on a port of their own, so that no proxy of the public one lets them out by oversight. Unauthenticated, as Prometheus
- * expects: keep it on loopback, or to the cluster by a NetworkPolicy. Rejects when the port cannot be had.
+ * The metrics on a port of their own, so that a proxy of the public port cannot publish them by mistake. Unauthenticated, as Prometheus
+ * expects: keep it on loopback, or to the cluster by a NetworkPolicy. Rejects when it cannot listen on the port.
  */
 export const serveMetrics = async (registry: Registry, { host, port }: { host: string, port: number }): Promise<MetricsServer> => {
   const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
@@ -25,7 +25,7 @@ export const serveMetrics = async (registry: Registry, { host, port }: { host: s
     server.once('error', reject)
     server.listen(port, host, resolve)
   })
-  // Nothing to live for by itself: a start that fails behind it still ends the process.
+  // This server alone must not keep the process alive when a later step of the start fails.
   server.unref()
   const { address, family, port: taken } = server.address() as AddressInfo
   return {

@@ -5,7 +5,7 @@ import type { SweepReport } from '../lifecycle/sweep.ts'
 import { ProblemError } from '../problems.ts'
 
 export interface TendingMetrics {
-  /** A sweep has come to its end; undefined: it failed as a whole. */
+  /** A sweep has ended; undefined: it failed as a whole. */
   swept: (report: SweepReport | undefined) => void
   reconciled: (report: ReconcileReport | undefined) => void
   /** The same log of the lifecycle; it counts the one failure that must never happen, whichever operation meets it. */
@@ -14,7 +14,7 @@ export interface TendingMetrics {
 
 const runs = ['done', 'failed']
 
-/** Of the service's own work on grants, as opposed to what it is asked for. */
+/** Metrics of the service's own work on grants: sweeps and reconciliations. */
 export const tendingMetrics = (registry: Registry, now: () => number): TendingMetrics => {
   const registers = [registry]
   const counter = (name: string, help: string, label: string, values: string[]) => {
