@@ -20,11 +20,12 @@ t.test('the package has what it says, and works where it is installed, as its RE
   t.teardown(() => rmSync(home, { recursive: true, force: true }))
   const tarball = packed(home)
   const paths = tarball?.files.map(({ path }) => path) ?? []
-  for (const path of ['README.md', 'package.json', 'client/index.js', 'client/index.d.ts', 'client/schema.d.ts', 'cli/main.js']) {
+  for (const path of ['README.md', 'LICENSE', 'package.json', 'client/index.js', 'client/index.d.ts', 'client/schema.d.ts', 'cli/main.js']) {
     t.ok(paths.includes(path) || paths.includes(`dist/${path}`), path)
   }
-  const known = /^(README\.md|package\.json|dist\/(client|cli)\/[\w-]+\.(js|d\.ts)|dist\/secure-url\.(js|d\.ts))$/
+  const known = /^(README\.md|LICENSE|package\.json|dist\/(client|cli)\/[\w-]+\.(js|d\.ts)|dist\/secure-url\.(js|d\.ts))$/
   t.strictSame(paths.filter(path => !known.test(path)), [], 'nothing else')
+  t.equal(readFileSync(join(root, 'client', 'LICENSE'), 'utf8'), readFileSync(join(root, 'LICENSE'), 'utf8'), 'the licence is that of the repository')
 
   const consumer = mkdtempSync(join(tmpdir(), 'job-access-consumer-'))
   t.teardown(() => rmSync(consumer, { recursive: true, force: true }))

@@ -9,9 +9,9 @@ import { runPage, type Provided } from './page.ts'
 import { serviceWithRole } from './with-role.ts'
 import { root } from './workplace.ts'
 
-/** Every command and every block of JSON, YAML, … in the README and in docs/, run from the first to the last of its page. */
+/** Every command and every block of JSON, YAML, … in the README, ARCHITECTURE.md and docs/, run from the first to the last of its page. */
 
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
+const pages = ['README.md', 'ARCHITECTURE.md', ...readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
 const aws = tool('lint', 'bin', 'aws')
 const provided: Record<string, Provided | null> = {
   role: { service: await serviceWithRole(t) },
