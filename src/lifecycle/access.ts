@@ -16,7 +16,7 @@ import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
 /** The stages of a request before the ledger and IAM: normalise, authorise, render, prove. */
 
-/** A request within the ceilings of the deployment, in canonical form. Nobody has been asked yet whether the caller may have it. */
+/** A request within the ceilings of the deployment, in canonical form. The guardrails have not been asked yet. */
 export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   spec: Spec
   warnings: Warning[]
@@ -85,7 +85,7 @@ export const renderAccess = <Spec extends AccessSpec>(deployment: Deployment, no
   return { ...normalised, policy, measure: size, attachment, profile }
 }
 
-/** @throws ProblemError `policy-unproven`: the alarm of a renderer that is wrong */
+/** @throws ProblemError `policy-unproven`: the renderer has a bug, and an alert tells the operator */
 export const proveAccess = (rendered: Rendered<Authorised>): ProvenAccess => {
   const proof = prove(rendered.policy, rendered.spec)
   if (!proof.ok) throw unproven(proof)
@@ -99,7 +99,7 @@ export const proveStored = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): P
   return proof.proven
 }
 
-/** The caller is told nothing; reason and counterexample are for the log. */
+/** Reason and counterexample are only for the log, not for the caller. */
 const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): ProblemError =>
   new ProblemError('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })
 
@@ -110,7 +110,7 @@ const cannotWait = ({ name }: Dialect) => ({
   hint: 'Leave it out, and let the job try its first request again until it succeeds.'
 } as const)
 
-/** It would be ignored, but for guardrails that trust it. */
+/** It would have no effect, and guardrails that look at it would be misled. */
 const profileWithoutSession = {
   code: 'session-unfit', pointer: '/profile', detail: 'A profile is for role sessions alone.', hint: 'Ask for attach `session`, or leave `profile` out.'
 } as const

@@ -3,7 +3,7 @@ import { checks } from '../guardrails/guardrails.ts'
 import { ProblemError } from '../problems.ts'
 import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
 
-/** Who may do what with a grant that exists: its team, then the guardrails; the audit is told. What a request may have, access.ts asks. */
+/** Who may do what with an existing grant: first its team is checked, then the guardrails; both go to the audit. For requests see access.ts. */
 
 /** A grant that the caller may act on. @throws ProblemError `grant-unknown`, or `forbidden` */
 export const authoriseOnGrant = async (
@@ -34,8 +34,8 @@ export const grantOfTeam = async (deps: GrantDeps, caller: Caller, id: string, a
 const inTeam = (caller: Pick<Caller, 'teams'>, team: string): boolean => caller.teams.includes('*') || caller.teams.includes(team)
 
 /**
- * The teams whose grants the caller may list; undefined: every team. A team that is not the caller's is none, so that its
- * answer is an empty page, like that of a team without grants.
+ * The teams whose grants the caller may list; undefined: every team. A team that is not the caller's is none, so the
+ * answer is an empty page, as for a team without grants.
  * @throws ProblemError `forbidden` when the guardrails permit none
  */
 export const listableTeams = ({ guardrails, now }: GrantDeps, caller: Caller, team: string | undefined): string[] | undefined => {

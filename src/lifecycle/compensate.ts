@@ -4,21 +4,21 @@ import type { GrantChange } from '../ledger/ledger.ts'
 import { assertLease, commit, deadline, event, rereadAfterFailedCommit } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 
-/** What takes back the half-done work of an operation that failed. Nothing here rejects: the failure itself is what the caller is told. */
+/** Undoes the part of a failed operation that was done. Nothing here rejects: the caller gets the error of the operation itself. */
 
 export interface Compensation {
-  /** Id of the key that the operation made, where it knows it. */
+  /** Id of the key that the operation made; null: it does not know of one. */
   made: string | null
   /** Ids of the keys that stay; null: the operation touched no keys. */
   keep: string[] | null
-  /** What the ledger is to say again. */
+  /** What the ledger said before. */
   back: GrantChange
   action: GrantEventAction
 }
 
 /**
- * Ends an operation on an active grant that failed half-way: the keys that it made are deleted, the ledger says what it said
- * before, and the sweeper looks at the grant at once. Where the ledger does not answer, the lease lapses and the sweeper comes then.
+ * Ends a failed operation on an active grant: deletes the keys that it made, restores the ledger, and makes the grant due, so that
+ * the sweeper looks at it at once. When the ledger does not answer, the lease lapses, and the sweeper looks at it then.
  */
 export const compensate = async (deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation): Promise<void> => {
   try {
@@ -32,7 +32,7 @@ export const compensate = async (deps: GrantDeps, actor: Actor, grant: Grant, { 
   }
 }
 
-/** Another operation has taken the grant over: what this one made, or may still make, is removed; what the other made stays. */
+/** Another operation has taken the grant over. Removes what this operation made, or may still make; what the other made stays. */
 export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Grant, made: string | null): Promise<void> => {
   deps.log.warn({ grantId: grant.id }, 'another operation has taken the grant over')
   const provisioner = deps.provisioners[grant.attach]
@@ -41,9 +41,9 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
     const keep = [stored?.accessKeyId, stored?.previousKeyId].filter(id => typeof id === 'string')
     if (made && grant.attach !== 'session') await provisioner.deleteKey(grant.principal, made, keep, deadline(deps))
     if (stored?.state === 'pending') return
-    // A call of ours whose answer was lost may still take effect: the sweeper compares the provider with the ledger.
+    // A call whose answer was lost may still take effect. So the sweeper compares the provider with the ledger.
     if (stored?.state === 'active') await commit(deps, stored, { dueAt: deps.now() }, event(actor, 'overtaken'))
-    // The teardown may have come before what this operation made.
+    // The grant has ended. Its teardown may have come before the calls of this operation.
     else if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'what an overtaken operation made was not removed; left to the sweeper')
@@ -60,7 +60,7 @@ export const teardownWithoutLedger = async (deps: GrantDeps, grant: Grant): Prom
   }
 }
 
-/** Deletes every key but those in `keep`, as long as the lease holds. */
+/** Deletes every key that is not in `keep`, as long as the lease lasts. */
 export const pruneWhileLeased = async (deps: GrantDeps, grant: Grant, keep: string[]): Promise<void> => {
   try {
     await deps.provisioners[grant.attach].pruneKeys(grant.principal, keep, assertLease(deps, grant))

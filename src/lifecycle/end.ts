@@ -7,10 +7,10 @@ import { claimLease, commit, deadline, event } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 
 /**
- * Ends a grant: complete, revoke, expire and a failed issue all come here. The intent is committed first, the key dies with
- * the first IAM call, then the policy, then the user. Callable again and again: an ended grant is returned as it is.
+ * Ends a grant, for complete and revoke. Expiry and a failed issue use the same two steps. First the intent is committed; then the
+ * key is deleted, then the policy, then the user. It may be called again: a grant that has ended is returned as it is.
  *
- * @returns the grant, ended; or still `revoking`, when the provider did not let us finish: the sweeper goes on.
+ * @returns the ended grant; or a grant that is still `revoking`, since the provider did not do every call: the sweeper continues
  */
 export const end = async (deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked'): Promise<Grant> => {
   const grant = await authoriseOnGrant(deps, actor, id, 'revoke')
@@ -30,13 +30,13 @@ export const startEnding = async (deps: GrantDeps, actor: Actor, grant: Grant, e
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }
 
-/** Tears down what a `revoking` grant has at the provider. Never rejects for the provider's sake: it notes and backs off. */
+/** Deletes what a `revoking` grant has at the provider. When the provider fails it does not reject: the sweeper tries again later. */
 export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
   if (grant.state !== 'revoking' || !grant.ending) return grant
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
-  // Nothing was made, or it has ended by itself.
+  // The provider never made anything, or the session has ended by itself.
   if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
-  // Without a recorded key there may be one that a crash hid: enumerate.
+  // The ledger knows no key. A crash may have left one that it does not know: list the keys.
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
     const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt }
@@ -55,8 +55,8 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
 }
 
 /**
- * Whose idempotency key is free once the provider knows nothing of the grant any more: the job's own, for the job's next run,
- * and that of a failed issue. Not before: a job has one user. Another explicit key stays taken, so that a late retry makes none.
+ * Whether the idempotency key is free again once nothing of the grant is left at the provider. The job's own key is, for the next
+ * run of the job; so is the key of a failed issue. Any other explicit key stays taken, so that a late retry issues nothing.
  */
 export const freesKey = ({ state, ending, idempotencyKey }: Grant): boolean =>
   ending === 'failed' || state === 'pending' || idempotencyKey?.startsWith('job:') === true
@@ -76,5 +76,5 @@ export const postponed = (
 const firstBackoffMs = 5_000
 const longestBackoffMs = 5 * 60_000
 
-/** Per grant: 5 s, 10 s, 20 s … at most 5 min, for a job's key may be alive. */
+/** Per grant: 5 s, 10 s, 20 s … at most 5 min, since the job's key may still work. */
 export const backoffMs = (attempts: number): number => Math.min(longestBackoffMs, firstBackoffMs * 2 ** Math.min(attempts, 10))

@@ -14,8 +14,8 @@ import { iamProblem } from './iam-problem.ts'
 type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
 
 /**
- * Moves the window or changes the source of a live grant: one PutUserPolicy, the key stays. The ledger holds what is
- * wanted before the provider is asked; after a crash in between the sweeper repairs the provider towards the ledger.
+ * Moves the window or changes the source of a live grant by one PutUserPolicy; the key stays. The change is committed before the
+ * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has.
  * @throws ProblemError
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
@@ -38,7 +38,7 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
 }
 
-/** Intent, then effect. A failure takes both back: the provider may hold either policy, so the sweeper puts the old one again. */
+/** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
 const replacePolicy = async (
   deps: GrantDeps, actor: Actor, grant: Grant, access: ProvenAccess, wanted: Wanted, what: NewGrantEvent
 ): Promise<Grant> => {
@@ -57,7 +57,7 @@ const replacePolicy = async (
   }
 }
 
-/** What is refused before anything changed gives the grant back. */
+/** A change that is refused releases the grant: nothing has changed yet. */
 const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean): Promise<ProvenAccess> => {
   try {
     const access = changedAccess(deps, caller, grant, change)
@@ -84,7 +84,7 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
       hint: 'Ask for a new grant; a grant with attach auto can be extended.'
     })
   }
-  // The attachment stays what it is: a policy that outgrew it is refused, not moved.
+  // The attachment stays the same: a policy that has become too long for it is refused.
   const normalised = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined }

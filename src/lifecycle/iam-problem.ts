@@ -7,7 +7,7 @@ export const iamProblem = (cause: IamError): ProblemError => {
     return new ProblemError('iam-unavailable', { detail: `${cause.operation} did not succeed in time.`, retryAfterSeconds: 5, cause })
   }
   if (cause.providerCode.startsWith('PackedPolicyTooLarge')) {
-    // How STS packs policy and tags is not documented; only it can tell that they do not fit.
+    // It is not documented how STS packs policy and tags: only its answer tells that they do not fit.
     return ProblemError.of([{
       code: 'policy-too-large',
       pointer: '/attach',

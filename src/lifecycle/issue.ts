@@ -24,13 +24,13 @@ export interface Issued extends Delivery {
   /** False: the grant was there before; this answers a retry. */
   created: boolean
   warnings: Warning[]
-  /** Where the request asked to wait: whether the provider knows the key. */
+  /** If the request asked to wait: whether the provider knows the key. */
   ready?: boolean
 }
 
 /**
- * Issues a job its access, stage by stage. Whatever fails from `provision` on is torn down, and the ledger says so; what a crash
- * leaves is pending in the ledger, and the sweeper's.
+ * Issues a job its access, stage by stage. When a stage from `provision` on fails, everything is torn down, and the ledger says so.
+ * After a crash the grant is still pending in the ledger, and the sweeper removes it.
  * @throws ProblemError
  */
 export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
@@ -52,7 +52,7 @@ export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Prom
   return deliver(deps, order, { grant: active, credentials: provisioned.credentials, created: true, warnings })
 }
 
-/** Commits the intent: a pending grant, within the limits. A grant of the same key that is over makes way for it first. */
+/** Commits the intent: a pending grant, within the limits. An older grant of the same key that is over is ended first. */
 const reserve = async (deps: GrantDeps, caller: Caller, order: Order, access: ProvenAccess, issueAt: number | undefined) => {
   for (;;) {
     const reserved = await begin(deps, caller, order, access, issueAt)
@@ -85,7 +85,7 @@ const begin = async (deps: GrantDeps, caller: Caller, order: Order, access: Prov
   return begun
 }
 
-/** A grant that cannot be audited must not be. */
+/** A grant that cannot be audited must not exist. */
 const withdraw = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<void> => {
   const failed = { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null } as const
   await commit(deps, grant, failed, event(actor, 'issue-failed', { reason: 'audit' })).catch(error =>
@@ -98,7 +98,7 @@ const deliver = async (deps: GrantDeps, { request }: Order, issued: Issued): Pro
   return { ...issued, ready: await deps.provisioners[grant.attach].ready(grant.principal, credentials, deadline(deps)) }
 }
 
-/** A retry, or the job's second pod: never a second principal. The key that may have been lost is deleted first. */
+/** Answers a repeated request: it never makes a second principal. The key before may have been lost, so it is deleted first. */
 const redeliver = async (deps: GrantDeps, caller: Caller, grant: Grant, order: Order): Promise<Omit<Issued, 'warnings'>> => {
   if (grant.requestHash !== requestHashOf(order.request)) {
     throw new ProblemError('idempotency-conflict', {
@@ -118,7 +118,7 @@ const redeliver = async (deps: GrantDeps, caller: Caller, grant: Grant, order: O
 const isOver = (deps: GrantDeps, { state, dueAt, expiresAt }: Grant): boolean =>
   dueAt !== null && (state === 'revoking' || deps.now() >= expiresAt)
 
-/** Ends what the sweeper has not come to yet, so that the job need not wait for it. True: the idempotency key is free. */
+/** Ends a grant that is over but not swept yet, so that the job need not wait for the sweeper. True: the idempotency key is free. */
 const clear = async (deps: GrantDeps, actor: Actor, id: string): Promise<boolean> => {
   const grant = await claimForRetry(deps, id)
   if (!isOver(deps, grant)) {

@@ -50,7 +50,7 @@ const inactive = ({ state }: Grant): ProblemError => new ProblemError('grant-sta
   hint: 'Only active grants can be changed; ask for a new one with POST /v1/grants.'
 })
 
-/** Ends an operation that found nothing to do. */
+/** Gives the grant back: the operation found nothing to do. */
 export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 }

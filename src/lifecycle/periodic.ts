@@ -1,4 +1,4 @@
-/** Runs `work` again and again, `everyMs` after the last run ended; never twice at once. */
+/** Runs `work` repeatedly: each run starts `everyMs` after the end of the last one. */
 export const periodic = (
   everyMs: number, work: (stop: AbortSignal) => Promise<unknown>, onError: (error: unknown) => void
 ): { stop: () => Promise<void> } => {
@@ -16,7 +16,7 @@ export const periodic = (
   const schedule = () => { timer = setTimeout(() => { running = run() }, everyMs) }
   schedule()
   return {
-    /** Resolves when what is under way has ended. */
+    /** Resolves when the run under way has ended. */
     async stop () {
       stopping.abort()
       clearTimeout(timer)

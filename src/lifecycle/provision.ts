@@ -9,7 +9,7 @@ import type { Actor, GrantDeps } from './deps.ts'
 import { backoffMs, finish } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
 
-/** The stages that make a pending grant active: provision (IAM), then activate (ledger). Each undoes both when it fails. */
+/** The two stages that make a pending grant active: provision (IAM), then activate (ledger). When one fails, both are undone. */
 
 export type Provisioned = Awaited<ReturnType<PrincipalProvisioner['create']>>
 
@@ -46,7 +46,7 @@ export const activate = async (
       principal: ref,
       accessKeyId,
       deliveredAt: withKey ? deps.now() : null,
-      // A call of the operation that died may take effect late: the sweeper looks once more.
+      // A call of the operation that died may still take effect: the sweeper looks at the grant once more.
       dueAt: resumed ? Math.min(deps.now() + deps.leaseMs, grant.expiresAt) : grant.expiresAt,
       claimedUntil: null,
       attempts: 0
@@ -58,10 +58,10 @@ export const activate = async (
 }
 
 /**
- * Leaves no live key behind a failed issue, and the truth in the ledger where it answers. A scheduled grant was promised
- * before: it stays pending, and is tried again while its window lasts. Never rejects.
+ * Ends a failed issue: no key stays, and the ledger says that it failed, if it answers. A scheduled grant was already confirmed to
+ * its owner: it stays pending, and the sweeper tries again while its window lasts. Never rejects.
  *
- * @param grant with what was made of it, as far as that is known
+ * @param grant with the principal and the key that were made, as far as they are known
  * @param unmade whether it is certain that the provider made nothing
  */
 export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause: unknown, unmade: boolean): Promise<void> => {
@@ -126,7 +126,7 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
   }
 }
 
-/** A grant and, where a key was made by this very call, its credentials: the only place where a secret leaves. */
+/** A grant and, if this call made a key, its credentials. Secrets leave the service only in here. */
 export interface Delivery {
   grant: Grant
   credentials: Credentials | null

@@ -7,7 +7,7 @@ import { deadline, release } from './lease.ts'
 import { paced } from './sweep.ts'
 
 export interface ReconcileOptions {
-  /** Prints what it would do, and does nothing. */
+  /** Reports what would be done, and changes nothing. */
   dryRun: boolean
   /** How long past its end a principal that the ledger does not know is left alone, ms. */
   graceMs: number
@@ -26,15 +26,14 @@ export interface ReconcileReport { seen: number, findings: Discrepancy[], failed
 const actor: Actor = { id: 'reconcile', requestId: null }
 
 /**
- * Compares the provider with the ledger, both ways. What the provider has and the ledger does not know is found through
- * the end in its path or name alone, so that a lost database orphans nothing; what the ledger has and the provider lost
- * is closed.
+ * Compares the provider with the ledger, in both directions. A principal that the ledger does not know is removed after the end that
+ * its path or name states: so nothing stays for ever after the loss of the database. A grant whose principal is gone is closed.
  */
 export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
   const startedAt = deps.now()
   const seen = new Set<string>()
-  // Inline and managed policies hang on the same users.
+  // `inline` and `managed` have the same provisioner: list its users once.
   for (const provisioner of new Set(Object.values(deps.provisioners))) {
     for await (const page of pages(provisioner.list(() => deadline(deps)))) {
       for (const { ref } of page) seen.add(ref.name)
@@ -56,7 +55,7 @@ const removeStrays = async (deps: GrantDeps, provisioner: PrincipalProvisioner, 
     try {
       const overBy = (end: number) => deps.now() - end - options.graceMs
       if (overBy(expiresAt) < 0) return
-      // A grant that was extended says its true end in its policy: after a lost database that job must not lose its key.
+      // The policy of an extended grant states its true end. After the loss of the database its job must not lose its key.
       const stated = await provisioner.policyEnd(ref, deadline(deps))
       if (stated !== undefined && overBy(stated) < 0) return
       if (!options.dryRun) await provisioner.discard(ref, deadline(deps))
@@ -86,7 +85,7 @@ const closeLost = async (
           if (!(await exists())) report.findings.push(finding)
           return
         }
-        // Held before it is asked: a retry by its owner makes the principal again.
+        // Claim the grant before the provider is asked: a retry by its owner would make the principal again.
         const now = deps.now()
         const claimed = await deps.ledger.claim(grant.id, now, now + deps.leaseMs)
         if (!claimed) return

@@ -9,9 +9,9 @@ import type { Actor, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
 import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
 
-/** A fresh key for a grant that an earlier operation made, or began to make. Its stored policy is proven anew. */
+/** A fresh key for a grant that an earlier operation made, or started to make. Its stored policy is proven again. */
 
-/** What a grant that this operation holds needs for a fresh key: all of it while it is pending, e.g. since its maker died. */
+/** Gives a claimed grant a fresh key. While it is pending, e.g. since the process that made it died, it makes the principal, too. */
 export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, withKey = true): Promise<Delivery> => {
   if (deps.now() < grant.expiresAt) {
     if (grant.state === 'active') return rekey(deps, actor, grant)
@@ -24,7 +24,7 @@ export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, withKe
 const provisionStored = async (
   deps: GrantDeps, actor: Actor, grant: Grant, options: { withKey: boolean, resumed: boolean }
 ): Promise<Delivery> => {
-  // Intent before effect, also for a grant whose principal is made later than the grant.
+  // Commit the intent before the call: a scheduled grant gets its principal later than its first commit.
   const started = await commit(deps, grant, { mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs },
     event(actor, 'minting', {}, grant.policyHash))
   const policy = await provenOrAbandoned(deps, actor, started, options.resumed)
@@ -41,10 +41,10 @@ const provenOrAbandoned = async (deps: GrantDeps, actor: Actor, grant: Grant, re
   }
 }
 
-/** A fresh key for a live grant that this operation holds; every other key of it is deleted first. */
+/** A fresh key for a live, claimed grant; every other key of it is deleted first. */
 export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Delivery & { credentials: Credentials }> => {
   const provisioner = deps.provisioners[grant.attach]
-  // From here on the ledger knows no key of it: should we die, the sweeper deletes whatever it finds.
+  // From here on the ledger knows no key of the grant: if the process dies, the sweeper deletes every key that it finds.
   const rekeying = await commit(deps, grant, {
     accessKeyId: null,
     previousKeyId: null,
@@ -55,7 +55,7 @@ export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promis
   try {
     const plan = planOf(rekeying, proveStored(rekeying))
     const until = assertLease(deps, rekeying)
-    // A principal that somebody deleted is made again: the grant still stands, and is as young as its principal.
+    // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()
     const stands = await pruneAllKeys(deps, rekeying, until)
     credentials = stands

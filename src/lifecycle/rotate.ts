@@ -12,18 +12,18 @@ import { planOf, type Delivery } from './provision.ts'
 import { rekey, resume } from './redeliver.ts'
 
 /**
- * A fresh key; the old one dies after `overlapSeconds` (0: before the answer). A user holds two keys at the most, so an old
- * key whose overlap still runs is deleted first.
+ * Makes a fresh key. The old one is deleted after `overlapSeconds`; with 0, before the answer. A user has two keys at the most, so
+ * a key from an earlier rotation whose overlap still runs is deleted first.
  */
 export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlapSeconds: number): Promise<Delivery> => {
   const grant = await claimActive(deps, await authoriseOnGrant(deps, actor, id, 'rotate'))
   if (grant.attach === 'session') {
-    // There is no key to exchange: a new session is the rotation, and the old one lasts, or is revoked, with the grant.
+    // A session has no key to replace: the rotation is a new session. The old one works until its end, or until the grant is revoked.
     return rekey(deps, actor, grant)
   }
   const provisioner = deps.provisioners[grant.attach]
   const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
-  // Should we die from here on, the sweeper deletes every key that the ledger does not know.
+  // If the process dies from here on, the sweeper deletes every key that the ledger does not know.
   const rotating = await commit(deps, grant, { dueAt: deps.now() + deps.leaseMs }, event(actor, 'rotating', { accessKeyId }))
   let credentials: Credentials | undefined
   let rotated: Grant
@@ -52,7 +52,7 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials }
 }
 
-/** Overlap 0: the old key dies before the answer. The new one is committed, so nothing that fails from here on takes it back. */
+/** Overlap 0: deletes the old key before the answer. The new key is committed, so a failure here does not undo the rotation. */
 const dropDue = async (deps: GrantDeps, actor: Actor, rotated: Grant, dueAt: number): Promise<Grant> => {
   try {
     return await dropPrevious(deps, actor, rotated, dueAt)
@@ -63,8 +63,10 @@ const dropDue = async (deps: GrantDeps, actor: Actor, rotated: Grant, dueAt: num
 }
 
 /**
- * Deletes the key that a rotation replaced, and gives the grant back. When the provider does not answer the sweeper goes on;
- * the new key stands. `dueAt`: when the sweeper must look at it next.
+ * Deletes the key that a rotation replaced, and releases the grant. When the provider does not answer, the sweeper continues, and
+ * the new key stays.
+ *
+ * @param dueAt when the sweeper must look at the grant next
  */
 export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, dueAt: number): Promise<Grant> => {
   if (!grant.previousKeyId) {

@@ -13,7 +13,7 @@ export interface SweepOptions {
   batch: number
   /** Grants worked on at a time. */
   concurrency: number
-  /** Grants begun per second, so that a sweep leaves IAM's rate to the jobs that start. */
+  /** Grants started per second: a sweep must leave most of IAM's rate to jobs that start. */
   perSecond: number
 }
 
@@ -22,18 +22,19 @@ export interface SweepReport { handled: number, failed: number }
 const sweeper: Actor = { id: 'sweeper', requestId: null }
 
 /**
- * One pass over everything that is due: expired, scheduled, stale pending, stuck revoking, keys past their overlap, operations
- * that died. Safe beside other replicas: a grant is claimed before it is touched. A failing grant backs off alone.
+ * One pass over all grants that are due: expired, scheduled, pending for too long, still revoking, with a key past its overlap, or
+ * left by an operation that died. Several replicas can sweep at once, since each claims a grant before it works on it. Each failing
+ * grant has its own backoff.
  */
 export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
   const report = { handled: 0, failed: 0 }
-  // No more than can be begun in the first third of the lease.
+  // Claim no more grants than can be started in the first third of the lease.
   const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
   while (!stop.aborted) {
     const now = deps.now()
     const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch)
     await paced(due, options, async grant => {
-      // Its claim lapses, another replica goes on.
+      // The lease lapses, and another replica continues.
       if (stop.aborted || !hasTime(deps, grant)) return
       report.handled++
       try {
@@ -42,7 +43,7 @@ export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortS
         report.failed++
         deps.log.error({ grantId: grant.id, state: grant.state, err: error }, 'sweep of a grant failed')
         await postponed(deps, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
-          .catch(() => {}) // the ledger is down or another took over: the claim lapses
+          .catch(() => {}) // the ledger is down, or another operation took over: the lease lapses
       }
     })
     if (due.length < batch) break
@@ -51,8 +52,8 @@ export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortS
 }
 
 /**
- * What was claimed in a batch may have to wait while the provider is slow. Handling takes two deadlines at the most, and the
- * lease is three: begun later than that, it might meet another replica that holds the grant by then.
+ * A claimed grant may have to wait while the provider is slow. One grant takes two deadlines at the most, and the lease lasts
+ * three. A grant that is started after the first of them could still be in work when another replica claims it.
  */
 const hasTime = (deps: GrantDeps, { claimedUntil }: Grant): boolean =>
   claimedUntil !== null && claimedUntil - deps.now() >= deps.leaseMs * 2 / 3
@@ -61,7 +62,7 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
   const now = deps.now()
   switch (grant.state) {
     case 'pending':
-      // The principal now, its key when the owner fetches it: a secret cannot be kept.
+      // Make the principal now. The key is made when the owner fetches it, since the service keeps no secret.
       if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, false)
       return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'failed', 'stale'))
     case 'active':
@@ -73,10 +74,10 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
   }
 }
 
-/** Nothing but the end of an overlap is due. */
+/** Only the end of an overlap is due. */
 const isOverlapOnly = ({ dueAt, previousKeyDiesAt }: Grant): boolean => previousKeyDiesAt !== null && dueAt === previousKeyDiesAt
 
-/** After an operation that died: the provider holds what the ledger says, and no key that it does not know. */
+/** After an operation that died: gives the provider the policy of the ledger, and deletes every key that the ledger does not know. */
 const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const now = deps.now()
   const provisioner = deps.provisioners[grant.attach]
@@ -100,7 +101,7 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   }
 }
 
-/** Certainly: the provider does not know it, and it is old enough for that to be believed. */
+/** The provider does not know the principal, and it is old enough for that to be true: see settleMs. */
 const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
   deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
 
