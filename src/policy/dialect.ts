@@ -10,8 +10,10 @@ export interface Dialect {
   principals: 'users' | 'keys'
   /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
-  /** Whether CreateUser takes Tags and PermissionsBoundary. */
+  /** Whether CreateUser takes Tags. */
   tagged: boolean
+  /** Whether CreateUser takes PermissionsBoundary. The others ignore it, and the user would have no boundary. */
+  bounded: boolean
   /** Which attachments it has, and how long a policy each takes. */
   sizes: Sizes
   /** Whether CreatePolicyVersion takes every policy that CreatePolicy takes. Without it, a change attaches a second policy. */
@@ -34,7 +36,7 @@ export interface Dialect {
   selfService: boolean
 }
 
-export type DialectName = 'aws' | 'localstack' | 'ceph' | 'seaweedfs' | 'tigris'
+export type DialectName = 'aws' | 'localstack' | 'ceph' | 'seaweedfs' | 'versitygw' | 'tigris'
 
 /** Every action that an entry without KMS keys can have in the layouts `everywhere` and `guarded`. */
 export const usualActions = [

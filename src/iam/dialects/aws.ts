@@ -7,6 +7,7 @@ export const aws: Dialect = {
   principals: 'users',
   paths: true,
   tagged: true,
+  bounded: true,
   sizes: awsSizes,
   policyVersions: true,
   actions: 'any',

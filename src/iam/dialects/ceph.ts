@@ -11,6 +11,7 @@ export const ceph: Dialect = {
   principals: 'users',
   paths: true,
   tagged: false,
+  bounded: false,
   sizes: { inline: 6144, session: 2048 },
   policyVersions: false,
   actions: new Set(usualActions),

@@ -10,6 +10,7 @@ export const tigris: Dialect = {
   principals: 'keys',
   paths: false,
   tagged: false,
+  bounded: false,
   sizes: { managed: 6144 },
   policyVersions: false,
   // GetBucketLocation is not among its actions: no entry gets it then, and a warning says so.
