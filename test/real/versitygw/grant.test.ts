@@ -85,6 +85,35 @@ for (const layout of ['everywhere', 'guarded'] as const) {
   })
 }
 
+await t.test('a bucket policy that lets the job in: guarded still denies, everywhere cannot', async t => {
+  const owner = s3(endpoint, admin)
+  t.teardown(() => owner.destroy())
+  for (const [layout, outside] of [['everywhere', 'allowed'], ['guarded', 'denied']] as const) {
+    const { grant, credentials } = await service.issue({ ...trainingJob(layout), job: { id: `let-in-${layout}`, team: 'nlp' }, ...openTo(here) })
+    const reads = (from: string) => jobFrom(from, credentials).read(buckets.other, 'salaries.csv')
+    t.equal(await reads(here), 'denied')
+    await owner.send(new sdk.PutBucketPolicyCommand({
+      Bucket: buckets.other,
+      Policy: JSON.stringify({
+        Version: '2012-10-17',
+        Statement: [{
+          Effect: 'Allow',
+          Principal: { AWS: [`arn:aws:iam::000000000000:user${grant.user.path}${grant.user.name}`] },
+          Action: ['s3:GetObject'],
+          Resource: [`arn:aws:s3:::${buckets.other}/*`]
+        }]
+      })
+    }))
+    t.equal(await reads(here), 'allowed', `${layout}: let in`)
+    t.equal(await reads(elsewhere), outside, `${layout}, from another address: ${outside}`)
+    const soon = Date.now() + 3_600_000
+    await service.call('PATCH', `/v1/grants/${grant.id}`, { window: { notBefore: second(soon), durationSeconds: 600 } })
+    t.equal(await reads(here), outside, `${layout}, before the window: ${outside}`)
+    await owner.send(new sdk.DeleteBucketPolicyCommand({ Bucket: buckets.other }))
+    await service.call('DELETE', `/v1/grants/${grant.id}`)
+  }
+})
+
 await t.test('a prefix ends where a folder ends', async t => {
   const { grant, credentials } = await service.issue({
     job: { id: 'runs-1', team: 'nlp' }, output: { bucket: buckets.output, prefix: 'runs/1', level: 'read-write', delete: true }, ...openTo(here)
