@@ -175,13 +175,14 @@ const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | 
 
 /** Users with their keys, or, where the provider has no users, keys alone. */
 const usersOrKeys = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, clock: Clock): PrincipalProvisioner => {
-  const { principals, paths, tagged, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
+  const { principals, paths, tagged, managedPolicies, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
   const provisioner = principals === 'keys'
     ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now })
     : userProvisioner({
       iam,
       ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
       tagged,
+      managedPolicies,
       policyVersions,
       identityProbe,
       selfService,

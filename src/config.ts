@@ -35,7 +35,7 @@ export const EnvSchema = Type.Object({
   }),
 
   JOB_ACCESS_PROVIDER: choice('Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to anything.',
-    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'tigris'], 'embedded'),
+    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'versitygw', 'tigris'], 'embedded'),
   AWS_ENDPOINT_URL_IAM: text('IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }),
   AWS_ENDPOINT_URL: text('Endpoint of both IAM and STS, unless the variable of one of them is set.', { pattern: '^https?://' }),
   AWS_REGION: Type.String({ description: 'Region of IAM and STS calls.', default: 'us-east-1', minLength: 1 }),
@@ -175,7 +175,7 @@ const crossChecks = (config: Config): ConfigFault[] => {
   if (config.JOB_ACCESS_BOUNDARY_ARN?.includes(`:policy${config.JOB_ACCESS_PATH}`)) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
   }
-  if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].tagged) {
+  if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].bounded) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
   }
   // Otherwise the service would create users at AWS, with the rules of another provider.

@@ -48,6 +48,8 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
     /^JOB_ACCESS_BOUNDARY_ARN: is below JOB_ACCESS_PATH/],
   ['a boundary for a provider without boundaries', { ...good, JOB_ACCESS_PROVIDER: 'ceph', JOB_ACCESS_BOUNDARY_ARN: 'arn:aws:iam::111122223333:policy/b' },
     /^JOB_ACCESS_BOUNDARY_ARN: ceph has no permissions boundaries/],
+  ['a boundary for a provider that ignores it', { ...good, JOB_ACCESS_PROVIDER: 'versitygw', JOB_ACCESS_BOUNDARY_ARN: 'arn:aws:iam::111122223333:policy/b' },
+    /^JOB_ACCESS_BOUNDARY_ARN: versitygw has no permissions boundaries/],
   ['another provider without an endpoint', { JOB_ACCESS_PROVIDER: 'seaweedfs' }, /^AWS_ENDPOINT_URL_IAM: is required with JOB_ACCESS_PROVIDER=seaweedfs/],
   ['two ledgers', { DATABASE_URL: 'postgres://a/b', JOB_ACCESS_LEDGER: 'x' }, /^JOB_ACCESS_LEDGER: /],
   ['contradicting limits', { JOB_ACCESS_MAX_GRANTS: '5' }, /^JOB_ACCESS_MAX_GRANTS_PER_IDENTITY/],

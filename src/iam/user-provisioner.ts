@@ -13,13 +13,13 @@ import { grantNameOf, otherNameOf, swapPolicy, type NamedPolicy } from './policy
 export type UserProvisionerOptions = Naming & {
   iam: Iam
   permissionsBoundary?: string
-  /** Whether CreateUser takes Tags and PermissionsBoundary here. */
+  /** Whether CreateUser takes Tags here. */
   tagged: boolean
   /** Tells how old a principal is, epoch ms. */
   now: () => number
   /** Clock of the deadlines. Default: the real one. */
   clock?: Clock
-} & Partial<Pick<Dialect, 'policyVersions' | 'identityProbe' | 'selfService'>> // default: those of AWS
+} & Partial<Pick<Dialect, 'managedPolicies' | 'policyVersions' | 'identityProbe' | 'selfService'>> // default: those of AWS
 
 /** How our users differ from others: by the path that they are under or, where the provider drops paths, by the start of their names. */
 type Naming = { pathBase: string, prefix?: undefined } | { prefix: string, pathBase?: undefined }
@@ -27,7 +27,7 @@ type Naming = { pathBase: string, prefix?: undefined } | { prefix: string, pathB
 /** An IAM user per grant, as at AWS. Create takes two round trips, one after the other; the first call of a teardown deletes the key. */
 export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvisioner => {
   const { iam, permissionsBoundary, tagged, now, clock = systemClock } = options
-  const { policyVersions = true, identityProbe = 'sts', selfService = false } = options
+  const { managedPolicies = true, policyVersions = true, identityProbe = 'sts', selfService = false } = options
   // By path: the provider lists only what is under our path, and a name there that is not ours is reported as foreign.
   const ours: { listed: string, expiryOf: (user: ListedUser) => number | undefined, isOurs: (user: ListedUser) => boolean } =
     options.pathBase !== undefined
@@ -92,7 +92,11 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     await Promise.all(old.map(version => ignoring('gone', iam.deletePolicyVersion(arn, version.id, until))))
   }
 
+  const attachedTo = async (ref: PrincipalRef, until: number): Promise<string[]> =>
+    managedPolicies ? iam.listAttachedUserPolicies(ref.name, until) : []
+
   const findPolicies = async (ref: PrincipalRef, until: number): Promise<NamedPolicy[]> => {
+    if (!managedPolicies) return []
     const most = policyVersions ? 1 : 2
     const found: NamedPolicy[] = []
     let marker: string | undefined
@@ -121,7 +125,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
   /** Removes all keys and policies of the user, whoever gave them to it. */
   const strip = async (ref: PrincipalRef, until: number) => {
     await prune(ref, [], until)
-    const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), iam.listAttachedUserPolicies(ref.name, until)])
+    const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), attachedTo(ref, until)])
     await Promise.all([
       ...inline.map(name => ignoring('gone', iam.deleteUserPolicy(ref.name, name, until))),
       // A policy with the grant's name is ours: it is deleted. Any other policy is only detached.
@@ -147,7 +151,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         name: ref.name,
         path: ref.path,
         tags: tagged ? tags : {},
-        ...(tagged && permissionsBoundary && { permissionsBoundary })
+        ...(permissionsBoundary && { permissionsBoundary })
       }, until))
       // At the same time, since a key without a policy allows nothing. Both must have ended before a failure is torn down.
       const [policyArn, credentials] = await both(put(ref, attachment, policy, until), withKey ? key(ref, [], until) : null)
@@ -231,7 +235,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     async policyEnd (ref, until) {
       const inline = await ignoring('gone', iam.getUserPolicy(ref.name, inlinePolicyName, until))
       if (inline !== undefined) return policyEnd(inline)
-      const own = (await iam.listAttachedUserPolicies(ref.name, until)).filter(arn => isPolicyOf(ref, arn))
+      const own = (await attachedTo(ref, until)).filter(arn => isPolicyOf(ref, arn))
       const ends = await Promise.all(own.map(async arn => policyEnd(await iam.getPolicyDocument(arn, until))))
       return latest(ends)
     },

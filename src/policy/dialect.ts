@@ -11,10 +11,14 @@ export interface Dialect {
   principals: 'users' | 'keys'
   /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
-  /** Whether CreateUser takes Tags and PermissionsBoundary. */
+  /** Whether CreateUser takes Tags. */
   tagged: boolean
+  /** Whether CreateUser takes PermissionsBoundary. The others ignore it, and the user would have no boundary. */
+  bounded: boolean
   /** Which attachments it has, and how long a policy each takes. */
   sizes: Sizes
+  /** Whether it has the calls of managed policies. `sizes` says whether grants use them. */
+  managedPolicies: boolean
   /** Whether CreatePolicyVersion takes every policy that CreatePolicy takes. Without it, a change attaches a second policy. */
   policyVersions: boolean
   /** Actions that a policy may name. The provider refuses a policy with another action, or ignores that action. */
@@ -35,7 +39,7 @@ export interface Dialect {
   selfService: boolean
 }
 
-export type DialectName = 'aws' | 'localstack' | 'ceph' | 'seaweedfs' | 'tigris'
+export type DialectName = 'aws' | 'localstack' | 'ceph' | 'seaweedfs' | 'versitygw' | 'tigris'
 
 /** Every action that an entry without KMS keys can have in the layouts `everywhere` and `guarded`. */
 export const usualActions = [

@@ -7,6 +7,7 @@ export const marked: Record<string, string> = {
   'README.md: npm ci && npm test': 'fetches from a registry; .ci/run does it',
   'README.md: JOB_ACCESS_PROVIDER=aws \\': 'needs an AWS account, which no test has; the configuration is tested by test/config.test.ts',
   'docs/cookbook.md: {': 'run here on a service whose IAM has a role for sessions',
+  'docs/dialects.md: versitygw -p :7071 iam --dir users --private-ports /run/versitygw/iam.sock': 'started like this, on free ports, by test/servers/versitygw.ts',
   'docs/audit.md: apt-get install -y --no-install-recommends syslog-ng-core syslog-ng-mod-http': 'installs; test/real/deploy/install.sh does it, and test/real/deploy/shipper.test.ts runs it',
   "docs/audit.md: grep -F '\"instance\":\"node-1\"' received.jsonl | sort -u | sort -t: -k3,3n > in-order.jsonl": 'run by test/real/deploy/shipper.test.ts',
   'docs/audit.md: deploy/syslog-ng/metrics.sh /run/job-access/shipper.ctl > /var/lib/node_exporter/audit.new': 'the script is run by test/real/deploy/shipper.test.ts',

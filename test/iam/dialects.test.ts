@@ -41,31 +41,31 @@ const inline: Refusal = { pointer: '/attach', hint: /auto, managed\.$/ }
 const waiting: Refusal = { pointer: '/waitUntilReady', hint: /first request again/ }
 
 // What each provider can express, and what it cannot, by request. In the order of the columns of docs/dialects.md.
-const names = ['aws', 'localstack', 'seaweedfs', 'ceph', 'tigris'] as const
+const names = ['aws', 'localstack', 'seaweedfs', 'versitygw', 'ceph', 'tigris'] as const
 const table: Array<[what: string, request: GrantRequest, ...cells: Cell[]]> = [
-  ['whole buckets', job, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['guarded', { ...job, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['guide', { ...job, layout: 'guide' }, 'ok', 'ok', 'ok',
+  ['whole buckets', job, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['guarded', { ...job, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['guide', { ...job, layout: 'guide' }, 'ok', 'ok', 'ok', 'ok',
     { pointer: '/layout', detail: /s3:CompleteMultipartUpload/, hint: /everywhere or guarded/ },
     { pointer: '/layout', detail: /s3:CompleteMultipartUpload/, hint: /everywhere or guarded/ }],
-  ['guide, which only reads', { ...job, output: undefined as never, layout: 'guide' }, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['a prefix that is listed', prefixed, 'ok', 'ok', 'ok', 'ok',
+  ['guide, which only reads', { ...job, output: undefined as never, layout: 'guide' }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['a prefix that is listed', prefixed, 'ok', 'ok', 'ok', 'ok', 'ok',
     { pointer: '/datasets/0/prefix', detail: /StringLike s3:prefix/, hint: /"list": false/ }],
-  ['a prefix that is not listed', { ...job, datasets: [{ bucket: 'acme-data', prefix: 'wiki/', list: false }] }, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['grace, everywhere', { ...job, window: grace }, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['grace, guarded', { ...job, window: grace, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok',
+  ['a prefix that is not listed', { ...job, datasets: [{ bucket: 'acme-data', prefix: 'wiki/', list: false }] }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['grace, everywhere', { ...job, window: grace }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['grace, guarded', { ...job, window: grace, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok', 'ok',
     { pointer: '/window/outputGraceSeconds', detail: /NotResource/, hint: /everywhere/ }],
-  ['a VPC', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] } }, 'ok', 'ok', vpc, vpc, vpc],
-  ['a VPC, guarded', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] }, layout: 'guarded' }, 'ok', 'ok', vpc, vpc, vpc],
+  ['a VPC', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] } }, 'ok', 'ok', vpc, vpc, vpc, vpc],
+  ['a VPC, guarded', { ...anywhere, vpc: { vpcIds: ['vpc-01234567'] }, layout: 'guarded' }, 'ok', 'ok', vpc, vpc, vpc, vpc],
   ['addresses in a VPC', { ...anywhere, vpc: { vpcEndpointIds: ['vpce-01234567'], sourceIps: ['10.0.0.0/24'] } }, 'ok', 'ok',
-    { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }],
-  ['KMS', { ...job, datasets: [{ bucket: 'acme-data', kmsKeyArns }] }, 'ok', 'ok', kms, kms, kms],
-  ['ACLs and deletions', { ...job, output: { bucket: 'acme-output', acl: true, delete: true } }, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['from anywhere', anywhere, 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['inline', { ...job, attach: 'inline' }, 'ok', 'ok', inline, 'ok', inline],
-  ['managed', { ...job, attach: 'managed' }, 'ok', 'ok', 'ok', { pointer: '/attach', hint: /auto, inline, session\.$/ }, 'ok'],
-  ['a session', { ...job, attach: 'session' }, 'ok', 'ok', { pointer: '/attach' }, 'ok', { pointer: '/attach' }],
-  ['waiting for the key', { ...job, waitUntilReady: true }, 'ok', 'ok', 'ok', waiting, waiting]
+    { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }, { ...vpc, detail: /aws:SourceVpce/ }],
+  ['KMS', { ...job, datasets: [{ bucket: 'acme-data', kmsKeyArns }] }, 'ok', 'ok', kms, kms, kms, kms],
+  ['ACLs and deletions', { ...job, output: { bucket: 'acme-output', acl: true, delete: true } }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['from anywhere', anywhere, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['inline', { ...job, attach: 'inline' }, 'ok', 'ok', inline, 'ok', 'ok', inline],
+  ['managed', { ...job, attach: 'managed' }, 'ok', 'ok', 'ok', { pointer: '/attach', hint: /auto, inline\.$/ }, { pointer: '/attach', hint: /auto, inline, session\.$/ }, 'ok'],
+  ['a session', { ...job, attach: 'session' }, 'ok', 'ok', { pointer: '/attach' }, { pointer: '/attach', hint: /auto, inline\.$/ }, 'ok', { pointer: '/attach' }],
+  ['waiting for the key', { ...job, waitUntilReady: true }, 'ok', 'ok', 'ok', 'ok', waiting, waiting]
 ]
 
 /** But for s3:GetBucketLocation, and the buckets' own ARNs that may be there for it alone; test/policy/bucket-location.test.ts has those. */
@@ -180,7 +180,7 @@ t.test('a condition can be unfit because of its operator or its key', async t =>
 t.test('sizes are the provider’s', async t => {
   const datasets = (count: number) => Array.from({ length: count }, (_, index) => ({ bucket: `acme-training-datasets-${index}` }))
   const cases: Array<[string, number, string]> = [
-    ['aws', 3, 'inline'], ['aws', 10, 'managed'], ['seaweedfs', 1, 'managed'], ['seaweedfs', 10, 'managed'], ['ceph', 10, 'inline'], ['tigris', 10, 'managed']
+    ['aws', 3, 'inline'], ['aws', 10, 'managed'], ['seaweedfs', 1, 'managed'], ['seaweedfs', 10, 'managed'], ['versitygw', 3, 'inline'], ['ceph', 10, 'inline'], ['tigris', 10, 'managed']
   ]
   for (const [name, count, attachment] of cases) {
     const prepared = asked(rulesOf(dialects[name as 'aws']), { ...job, datasets: datasets(count) })

@@ -1,10 +1,11 @@
-import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient } from '@aws-sdk/client-iam'
+import { AttachUserPolicyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient, PutUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { startTestIam } from '../embedded-iam/levers/start.ts'
 import { createIam, type Iam } from '../../src/iam/client.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { principalName, principalPath } from '../../src/iam/names.ts'
-import type { PrincipalPlan } from '../../src/iam/provisioner.ts'
+import { IamError } from '../../src/iam/errors.ts'
+import { settleMs, type PrincipalPlan } from '../../src/iam/provisioner.ts'
 import { otherNameOf } from '../../src/iam/policy-swap.ts'
 import { userProvisioner, type UserProvisionerOptions } from '../../src/iam/user-provisioner.ts'
 import { defaultLimits } from '../../src/policy/limits.ts'
@@ -127,6 +128,26 @@ t.test('a policy that somebody else attached is detached, and not deleted', asyn
   await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
   t.equal(await byName.teardown({ ref, attachment: 'inline', keyIds: null, mintedAt: now }, soon()), 'gone')
   t.strictSame(server.state.policies.filter(policy => policy.name.endsWith(name)).map(policy => policy.name), [`x-${name}`])
+})
+
+t.test('without managed policies nothing asks for them', async t => {
+  const unsupported = async (): Promise<never> => { throw new IamError('unsupported', 'test', 'InvalidAction', undefined) }
+  const { server, sdk, byPath } = await bench(t, { managedPolicies: false }, iam =>
+    ({ ...iam, createPolicy: unsupported, listPolicies: unsupported, listAttachedUserPolicies: unsupported, attachUserPolicy: unsupported, detachUserPolicy: unsupported }))
+  const nothing = JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Deny', Action: '*', Resource: '*' }] })
+  const path = principalPath('/job-access/', expiresAt)
+  const plan = planOf({ ref: { name, path, policyArn: null, roleArn: null }, attachment: 'inline' })
+  const { ref } = await byPath.create(plan, soon())
+  t.equal(await byPath.policyEnd(ref, soon()), expiresAt)
+  await byPath.discard(ref, soon())
+  t.strictSame([...server.state.users], [], 'a stray is removed with key and policy')
+
+  await byPath.create(plan, soon())
+  await sdk.send(new PutUserPolicyCommand({ UserName: name, PolicyName: 'by-somebody', PolicyDocument: nothing }))
+  const target = { ref, attachment: 'inline', keyIds: null, mintedAt: now } as const
+  t.equal(await byPath.teardown(target, soon()), 'gone', 'also what somebody else has put on it')
+  t.strictSame([...server.state.users], [])
+  t.equal(await byPath.teardown({ ...target, mintedAt: now - settleMs }, soon()), 'gone')
 })
 
 t.test('where a key can create keys, keys are deleted until none is left', async t => {

@@ -3,6 +3,7 @@ import {
   GetBucketLocationCommand, GetObjectCommand, ListObjectsV2Command, ListPartsCommand, PutObjectAclCommand, PutObjectCommand, S3Client,
   UploadPartCommand
 } from '@aws-sdk/client-s3'
+import { Agent } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 
 /** What a training job does with the keys that it was given, through the S3 SDK. */
@@ -26,7 +27,8 @@ export interface Job {
   abort: (bucket: string, key: string) => Promise<Outcome>
 }
 
-export const s3 = (endpoint: string, { accessKeyId, secretAccessKey, sessionToken }: Keys): S3Client => new S3Client({
+/** @param localAddress the address that the requests come from; default: what the system chooses */
+export const s3 = (endpoint: string, { accessKeyId, secretAccessKey, sessionToken }: Keys, localAddress?: string): S3Client => new S3Client({
   endpoint,
   region: 'us-east-1',
   forcePathStyle: true,
@@ -34,6 +36,7 @@ export const s3 = (endpoint: string, { accessKeyId, secretAccessKey, sessionToke
   // The servers here are older than the checksums that the SDK otherwise adds.
   requestChecksumCalculation: 'WHEN_REQUIRED',
   responseChecksumValidation: 'WHEN_REQUIRED',
+  ...(localAddress !== undefined && { requestHandler: { httpAgent: new Agent({ localAddress }) } }),
   credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) }
 })
 

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { GrantView } from '../../src/http/schemas.ts'
 import { mintToken } from '../../src/identity/tokens.ts'
-import { freePort, here, run, serverEnv, startDaemon, temporaryDir } from '../servers/daemon.ts'
+import { freePort, here, run, serverEnv, startDaemon, temporaryDir, type Daemon } from '../servers/daemon.ts'
 import type { Keys } from './job.ts'
 
 /** The service as it is deployed: a process of its own, configured by its environment, on a real port. */
@@ -16,6 +16,10 @@ export interface Service {
   issue: (request: object) => Promise<Delivery>
   /** `npm run reconcile`: its findings, parsed, and how many failed. */
   reconcile: (...args: string[]) => Promise<{ findings: Array<Record<string, unknown>>, summary: string }>
+  /** Ends the process, by SIGKILL where the options say so. Its ledger and its audit stay. */
+  stop: () => Promise<void>
+  /** Starts it again after stop(), on the same port. */
+  start: () => Promise<void>
 }
 
 export interface Answer<T> { status: number, body: T }
@@ -28,14 +32,17 @@ export interface ServiceOptions {
   endpoint: string
   admin: { accessKeyId: string, secretAccessKey: string }
   env?: Record<string, string>
+  /** What ends the process. Default: SIGTERM, as an operator ends it. */
+  signal?: 'KILL'
   /** For a provider that lacks the calls of a user, so that the service is never ready, but gives sessions. */
   unready?: boolean
 }
 
 const root = join(here, '..', '..')
 
-export const startService = async (t: Test, { provider, endpoint, admin, env = {}, unready = false }: ServiceOptions): Promise<Service> => {
+export const startService = async (t: Test, { provider, endpoint, admin, env = {}, signal, unready = false }: ServiceOptions): Promise<Service> => {
   const dir = await temporaryDir('service')
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
   const port = await freePort('127.0.0.1')
   const url = `http://127.0.0.1:${port}`
   const { token, sha256 } = mintToken('test', randomBytes)
@@ -65,15 +72,24 @@ export const startService = async (t: Test, { provider, endpoint, admin, env = {
     ...env
   })
   const script = (name: string) => ['--disable-warning=ExperimentalWarning', join(root, 'src', name)]
-  const daemon = await startDaemon({
-    name: 'job-access',
-    command: process.execPath,
-    args: script('server.ts'),
-    dir,
-    env: settings,
-    ready: async () => (await fetch(`${url}/${unready ? 'healthz' : 'readyz'}`)).ok
-  })
-  t.teardown(() => daemon.stop())
+  let daemon: Daemon | undefined
+  const start = async (): Promise<void> => {
+    daemon = await startDaemon({
+      name: 'job-access',
+      command: process.execPath,
+      args: script('server.ts'),
+      dir: await temporaryDir('service-process'),
+      env: settings,
+      ...(signal && { signal }),
+      ready: async () => (await fetch(`${url}/${unready ? 'healthz' : 'readyz'}`)).ok
+    })
+  }
+  const stop = async (): Promise<void> => {
+    await daemon?.stop()
+    daemon = undefined
+  }
+  await start()
+  t.teardown(stop)
 
   const call = async <T>(method: string, path: string, body?: unknown): Promise<Answer<T>> => {
     const response = await fetch(url + path, {
@@ -87,6 +103,8 @@ export const startService = async (t: Test, { provider, endpoint, admin, env = {
   return {
     url,
     call,
+    start,
+    stop,
     async issue (request) {
       const { status, body } = await call<Delivery>('POST', '/v1/grants', request)
       if (status !== 201) throw new Error(`not issued: ${status} ${JSON.stringify(body)}`)

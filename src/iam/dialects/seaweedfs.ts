@@ -12,7 +12,9 @@ export const seaweedfs: Dialect = {
   principals: 'users',
   paths: false,
   tagged: false,
+  bounded: false,
   sizes: { managed: 6144 },
+  managedPolicies: true,
   policyVersions: false,
   // It takes any name; these are the ones that it gives a meaning, and the guide's that has none anywhere.
   actions: new Set([...usualActions, completeMultipartUpload]),

@@ -10,7 +10,9 @@ export const tigris: Dialect = {
   principals: 'keys',
   paths: false,
   tagged: false,
+  bounded: false,
   sizes: { managed: 6144 },
+  managedPolicies: true,
   policyVersions: false,
   // GetBucketLocation is not among its actions: no entry gets it then, and a warning says so.
   actions: new Set(usualActions.filter(action => action !== 's3:GetBucketLocation')),

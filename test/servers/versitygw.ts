@@ -1,0 +1,70 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { answers, cachePath, freePort, requireInstalled, serverEnv, startDaemon, temporaryDir, type Daemon } from './daemon.ts'
+
+export interface VersitygwKeys {
+  accessKeyId: string
+  secretAccessKey: string
+}
+
+export interface Versitygw {
+  /** IAM and GetCallerIdentity. */
+  iamEndpoint: string
+  /** S3. The source address of a request sent here is 127.0.0.1, or the loopback address that the client binds. */
+  endpoint: string
+  /** S3 of the same gateway; the source address of a request sent here is ::1. */
+  endpointV6: string
+  /** The root user, to whom all buckets belong. */
+  admin: VersitygwKeys
+  stop (): Promise<void>
+}
+
+/**
+ * A VersityGW of its own: the standalone IAM, and an S3 gateway on a directory that asks it about every request. The gateway's cache
+ * is left at its default of 120 s: it holds for other IAMs alone.
+ */
+export async function startVersitygw (): Promise<Versitygw> {
+  const command = requireInstalled(cachePath('bin', 'versitygw'), 'versitygw')
+  const admin = {
+    accessKeyId: randomBytes(10).toString('hex').toUpperCase(),
+    secretAccessKey: randomBytes(20).toString('hex')
+  }
+  // Settings of the developer's own VersityGW must not change what is tested.
+  const own = Object.entries(serverEnv()).filter(([name]) => !name.startsWith('VGW_'))
+  const env = { ...Object.fromEntries(own), ROOT_ACCESS_KEY: admin.accessKeyId, ROOT_SECRET_KEY: admin.secretAccessKey }
+  const start = (name: string, dir: string, args: string[], url: string): Promise<Daemon> =>
+    startDaemon({ name, command, args, dir, env, signal: 'KILL', ready: () => answers(url) })
+
+  const iamPort = await freePort('127.0.0.1')
+  const iamDir = await temporaryDir('versitygw-iam')
+  const iamEndpoint = `http://127.0.0.1:${iamPort}`
+  const [users, socket] = [join(iamDir, 'users'), join(iamDir, 'private.sock')]
+  await mkdir(users)
+  const iam = await start('VersityGW IAM', iamDir,
+    ['-p', `127.0.0.1:${iamPort}`, 'iam', '--quiet', '--dir', users, '--private-ports', socket], iamEndpoint)
+  try {
+    const port = await freePort('127.0.0.1', '::1')
+    const dir = await temporaryDir('versitygw')
+    const endpoint = `http://127.0.0.1:${port}`
+    const [objects, metadata] = [join(dir, 'objects'), join(dir, 'metadata')]
+    await Promise.all([objects, metadata].map(dir => mkdir(dir)))
+    const gateway = await start('VersityGW', dir, [
+      '-p', `127.0.0.1:${port}`, '-p', `[::1]:${port}`, '--quiet', '--iam-standalone-endpoint', socket,
+      // Not every temporary directory takes extended attributes.
+      'posix', '--sidecar', metadata, objects
+    ], endpoint)
+    return {
+      iamEndpoint,
+      endpoint,
+      endpointV6: `http://[::1]:${port}`,
+      admin,
+      async stop () {
+        await Promise.all([gateway.stop(), iam.stop()])
+      }
+    }
+  } catch (error) {
+    await iam.stop()
+    throw error
+  }
+}
