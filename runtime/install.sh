@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what only one suite or generator needs, beside it: each FOLDER has its own package.json and package-lock.json.
+# Installs the packages that only one test suite or generator needs, into its own FOLDER, which has a package.json and a package-lock.json.
 #   runtime/install.sh FOLDER...
 set -eu
 for folder; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints how far syslog-ng is with the audit, for the textfile collector of Prometheus' node_exporter.
+# Prints how many audit lines syslog-ng has delivered, dropped, and not sent yet, for the textfile collector of Prometheus' node_exporter.
 # usage: metrics.sh CONTROL_SOCKET
 set -eu
 stats=$(syslog-ng-ctl stats --control="$1")

@@ -30,7 +30,7 @@ module "policies" {
   session_roles = var.session_roles
 }
 
-# Outside var.path, where the service may change policies: it must not change its own limits.
+# Not below var.path: the service may change the policies there, and it must not change its own limits.
 resource "aws_iam_policy" "boundary" {
   name        = "${var.name}-boundary"
   path        = "/"
@@ -81,7 +81,7 @@ data "aws_iam_policy_document" "irsa" {
       variable = "${local.issuer}:aud"
       values   = ["sts.amazonaws.com"]
     }
-    # This very service account: any other of the cluster could otherwise take the role.
+    # Only this service account: without this condition, every service account of the cluster could assume the role.
     condition {
       test     = "StringEquals"
       variable = "${local.issuer}:sub"

@@ -1,9 +1,9 @@
 output "boundary_arn" {
-  description = "JOB_ACCESS_BOUNDARY_ARN."
+  description = "Value of JOB_ACCESS_BOUNDARY_ARN."
   value       = aws_iam_policy.boundary.arn
 }
 
 output "role_arn" {
-  description = "For the service account: eks.amazonaws.com/role-arn."
+  description = "Value of the service account's annotation eks.amazonaws.com/role-arn."
   value       = aws_iam_role.service.arn
 }

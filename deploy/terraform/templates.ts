@@ -1,10 +1,10 @@
 import { boundaryPolicy, servicePolicy } from '../../src/iam/own-policies.ts'
 
-/** The policies of `npm run own-policies` with Terraform's placeholders. What main.tf replaces as a whole is empty here. */
+/** The policies of `npm run own-policies` with Terraform's placeholders. `replaced` stands for the lists that policies/main.tf fills in. */
 export const templates = (): Record<string, string> => {
   const placeholder = (name: string) => `\${${name}}`
   const service = servicePolicy({
-    // Not one of the three: it goes into ARNs as it is.
+    // The type allows only the three partitions. A placeholder works as well, because it goes into ARNs unchanged.
     partition: placeholder('partition') as 'aws',
     accountId: placeholder('account_id'),
     pathBase: placeholder('path'),

@@ -5,13 +5,13 @@ variable "name" {
 }
 
 variable "path" {
-  description = "JOB_ACCESS_PATH: IAM path below which all users live."
+  description = "JOB_ACCESS_PATH: the IAM path of all users that the service creates."
   type        = string
   default     = "/job-access/"
 }
 
 variable "buckets" {
-  description = "JOB_ACCESS_ALLOWED_BUCKETS: buckets that jobs can be given, `*` as wildcard. Empty: any."
+  description = "JOB_ACCESS_ALLOWED_BUCKETS: the buckets that jobs may get access to; `*` is a wildcard. Empty: any bucket."
   type        = list(string)
   default     = []
 }
@@ -29,19 +29,19 @@ variable "oidc_provider_arn" {
 }
 
 variable "namespace" {
-  description = "Of the service account, with oidc_provider_arn."
+  description = "Namespace of the service account. Used only with oidc_provider_arn."
   type        = string
   default     = "job-access"
 }
 
 variable "service_account" {
-  description = "With oidc_provider_arn."
+  description = "Name of the service account. Used only with oidc_provider_arn."
   type        = string
   default     = "job-access"
 }
 
 variable "trust" {
-  description = "Trust policy of the role, JSON, where the service does not run in EKS."
+  description = "Trust policy of the role, as JSON. Give it when the service does not run in EKS."
   type        = string
   default     = null
 }

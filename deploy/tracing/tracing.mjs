@@ -1,6 +1,6 @@
 /**
- * Traces of the service, for `node --import`. OpenTelemetry's own SDK and instrumentations; all settings are the SDK's own
- * variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …). The service itself knows nothing of it.
+ * Traces of the service, for `node --import`. This uses OpenTelemetry's own SDK and instrumentations. All settings are the SDK's own
+ * variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …). The service itself has no code for tracing.
  */
 import { subscribe } from 'node:diagnostics_channel'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,10 +11,10 @@ import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { NodeSDK } from '@opentelemetry/sdk-node'
 
 process.env.OTEL_SERVICE_NAME ??= 'job-access'
-// Metrics are Prometheus's, logs are pino's.
+// The service has metrics for Prometheus and logs from pino, so the SDK exports neither.
 process.env.OTEL_METRICS_EXPORTER ??= 'none'
 process.env.OTEL_LOGS_EXPORTER ??= 'none'
-// The command line and the machine's names are nobody's business; OTEL_NODE_RESOURCE_DETECTORS says otherwise.
+// By default the SDK would export the command line and the machine's names. Set OTEL_NODE_RESOURCE_DETECTORS to export them.
 process.env.OTEL_NODE_RESOURCE_DETECTORS ??= 'env'
 
 const probes = new Set(['/healthz', '/readyz'])
@@ -23,22 +23,22 @@ const sdk = new NodeSDK({
   instrumentations: [
     new HttpInstrumentation({
       ignoreIncomingRequestHook: ({ url }) => probes.has(url ?? ''),
-      // Like the log: whatever somebody sends there by mistake goes no further.
+      // As in the log: a caller can put a secret into the query by mistake, so it is not exported.
       requestHook: span => { if ('url.query' in span.attributes) span.setAttribute('url.query', 'removed') }
     }),
-    // The SDK's call is the span; the HTTP request below it says nothing more.
+    // The AWS SDK's call is the span. A span for its HTTP request would add nothing.
     new AwsInstrumentation({ suppressInternalInstrumentation: true })
   ]
 })
 sdk.start()
 
-// The HTTP server's span begins before the route is known. Fastify tells of each application that is made.
+// The HTTP server's span begins before the route is known, so a hook adds the route. Fastify publishes each new application on this channel.
 subscribe('fastify.initialization', ({ fastify }) => {
   fastify.addHook('onRequest', (request, _reply, done) => {
     const metadata = getRPCMetadata(context.active())
     if (metadata) metadata.route = request.routeOptions.url ?? 'unmatched'
     done()
   })
-  // What was in flight has ended by now. A collector that does not answer must not hold up the end.
+  // All requests have ended by now. A collector that does not answer must not delay the exit.
   fastify.addHook('onClose', () => Promise.race([sdk.shutdown().catch(() => {}), sleep(3_000, undefined, { ref: false })]))
 })

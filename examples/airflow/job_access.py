@@ -1,8 +1,8 @@
-"""An Airflow operator that runs a command with access of its own: issued before, completed after, whatever happens in between.
+"""An Airflow operator that runs a command with its own access. It issues the grant before the command and always completes it afterwards.
 
 The connection `job_access` has the service's URL as host and the token as password:
 AIRFLOW_CONN_JOB_ACCESS='{"conn_type": "http", "host": "https://job-access.example.com", "password": "jat_…"}'
-Nothing secret goes into XCom, the log or a file. Airflow 3; no packages beyond it.
+It writes no secret to XCom, the log or a file. It needs Airflow 3 and no further packages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow.sdk import BaseHook, BaseOperator
 
 
 class JobAccessOperator(BaseOperator):
-    """:param command: program and arguments; :param request: the job-access request without `job.id`, which is made of the run."""
+    """:param command: program and arguments; :param request: the job-access request without `job.id`, which the operator makes from the run."""
 
     template_fields = ("command", "request")
 
@@ -42,12 +42,12 @@ class JobAccessOperator(BaseOperator):
             raise RuntimeError(f"{self.command[0]} ended with {code}")
 
     def on_kill(self) -> None:
-        """execute() goes on in its `finally`, once the process has ended."""
+        """When the process has ended, execute() continues with its `finally`."""
         if self._process and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
 
     def _run(self, env: dict[str, str]) -> int:
-        # A group of its own, so that on_kill reaches what the command started, too.
+        # Its own process group, so that on_kill also ends the processes that the command started.
         self._process = subprocess.Popen(
             self.command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
@@ -69,14 +69,14 @@ class JobAccessOperator(BaseOperator):
         return headers["job-access-grant"], {name: value for name, value in pairs}
 
     def _complete(self, grant: str) -> None:
-        """What the command did is worth more than what became of its key, which ends with its window anyway."""
+        """A failure here must not fail a command that succeeded: the key ends with its window anyway."""
         try:
             self._call(f"/v1/grants/{grant}/complete")
         except Exception as error:
             self.log.warning("Grant %s was not completed: %s", grant, error)
 
     def _call(self, path: str, body: dict | None = None, accept: str = "application/json", seconds: float = 60):
-        """Sent again while the service is busy or away. The job is the idempotency key, so there is one grant."""
+        """Retries while the service is busy or does not answer. The job is the idempotency key, so there is only one grant."""
         connection = BaseHook.get_connection(self.conn_id)
         headers = {"Authorization": f"Bearer {connection.password}", "Accept": accept, "Content-Type": "application/json"}
         data = b"" if body is None else json.dumps(body).encode()
@@ -97,7 +97,7 @@ class JobAccessOperator(BaseOperator):
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The token is for one address."""
+    """Does not follow redirects: the token must go to no other address."""
 
     def redirect_request(self, *_):
         return None
@@ -107,11 +107,11 @@ opener = urllib.request.build_opener(NoRedirect)
 
 
 def job_id(ti) -> str:
-    """Every try is a job of its own; at most 128 characters."""
+    """Every try of a task is a separate job. An id has at most 128 characters."""
     whole = f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}/{ti.try_number}".replace("/-1/", "/0/")
     return whole if len(whole) <= 128 else f"{whole[:95]}/{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
 def inherited(env) -> dict[str, str]:
-    """Without other credentials, and without Airflow's own, which could ask for more."""
+    """The environment without other credentials, and without Airflow's variables: with its token the command could ask for more access."""
     return {name: value for name, value in env.items() if not name.startswith(("AWS_", "AIRFLOW_", "JOBACCESS_"))}

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Epilog= of slurm.conf, as root on every node when the job has ended there, however it ended. An epilog that fails would drain the
-# node; a key that could not be ended dies with its window, and syslog has its grant.
+# Epilog= of slurm.conf. It runs as root on every node when the job has ended there, also after a failure. A failing epilog would drain
+# the node, so this one never fails. If it cannot complete a grant, the key ends with its window, and the grant's id is in syslog.
 set -uo pipefail
 set -a; . /etc/job-access/slurm.env; set +a
 dir="/run/job-access/$SLURM_JOB_ID"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Schemathesis over the OpenAPI document, against the real service on its embedded IAM: no 5xx, nothing that the document does not say.
-# An ended grant stays readable, for its history: `use_after_free` does not apply.
-# SCHEMATHESIS_EXAMPLES: requests per operation and phase at the most (default 40).
+# Runs Schemathesis with the OpenAPI document against the real service on its embedded IAM. It must find no 5xx and no undocumented answer.
+# `use_after_free` is excluded, because an ended grant stays readable for its history.
+# SCHEMATHESIS_EXAMPLES: the maximum of requests per operation and phase (default 40).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cli=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/schemathesis/bin/schemathesis

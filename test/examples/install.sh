@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tools that the examples are tested with, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/examples. May be run again and again.
-# A tool that cannot be had is said; its test then says that it is skipped, and why.
+# Installs the tools for the tests of the examples into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/examples. It can be run repeatedly.
+# If a tool cannot be installed, this script says so, and the tool's test is skipped with the reason.
 set -euo pipefail
 cache="${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}/examples"
 mkdir -p "$cache"

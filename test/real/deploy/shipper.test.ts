@@ -108,7 +108,7 @@ const verified = (text: string, dir: string): string => {
   writeFileSync(join(dir, 'received.jsonl'), text)
   const page = readFileSync(join(root, 'docs/audit.md'), 'utf8')
   const command = /^(grep -F .*? received\.jsonl .*?)^```$/ms.exec(page)?.[1] ?? 'exit 9'
-  return execFileSync('bash', ['-euc', command.replace('npm run -s audit:verify --', `${process.execPath} ${join(root, 'src/audit/verify.ts')}`)], { cwd: dir, encoding: 'utf8' })
+  return execFileSync('bash', ['-euc', command.replace('npm run -s audit:verify --', `${process.execPath} ${join(root, 'src/commands/audit-verify.ts')}`)], { cwd: dir, encoding: 'utf8' })
 }
 
 t.test('http: the lines as they stand in the file, in order, once, with the token', async t => {

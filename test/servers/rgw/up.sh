@@ -1,6 +1,6 @@
 #!/bin/bash
-# A micro Ceph for tests: one monitor, one OSD that keeps everything in memory, one RADOS gateway, all on loopback.
-#   RGW_DIR          where it keeps its files             (default: rgw below TMPDIR or /tmp)
+# Starts a small Ceph for tests: one monitor, one OSD that keeps everything in memory, one RADOS gateway, all on loopback.
+#   RGW_DIR          the folder of its files              (default: rgw below TMPDIR or /tmp)
 #   RGW_PORT         S3, IAM and STS on 127.0.0.1, [::1]   (default: 7480)
 #   RGW_MON_PORT     the monitor                           (default: 6789)
 #   RGW_FOREGROUND   not empty: stay until a daemon ends
@@ -59,7 +59,7 @@ rgw_sts_key = abcdefghijklmnop
 rgw_s3_auth_use_sts = true
 C
 
-# Daemons must not hold the caller's pipes open, or the caller never sees the end of our output.
+# Daemons must not keep the caller's pipes open. Otherwise the caller never sees the end of our output.
 start () {
   local name=$1
   shift
@@ -80,7 +80,7 @@ for _ in $(seq 100); do
   sleep 0.2
 done
 
-# radosgw's own default asks for cephx, whatever the configuration file says.
+# radosgw requires cephx by default and ignores the configuration file for this setting, so the options are given here.
 start rgw radosgw -f -n client.rgw.a --auth_client_required=none --ms_mon_client_mode=crc \
   --setuser "$user" --setgroup "$group" \
   --rgw-frontends "beast endpoint=127.0.0.1:$port endpoint=[::1]:$port"

@@ -18,7 +18,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Release.Name }}-config
 {{- end }}
 
-{{- /* What a release must be told, all of it at once. */}}
+{{- /* Checks the required values, and reports all faults at once. */}}
 {{- define "job-access.check" -}}
 {{- $faults := list }}
 {{- if and (eq .Values.provider "aws") (not .Values.boundaryArn) }}{{ $faults = append $faults "boundaryArn: must be given for aws" }}{{ end }}
