@@ -30,7 +30,7 @@ export const readConfigFile = <S extends TSchema>(file: string, schema: S, furth
   const config = readJson(file)
   const faults = configFaults(schema, config, furtherFaults)
   if (faults.length > 0) throw new ConfigError(faults, file)
-  return config as Static<S>
+  return config
 }
 
 const readJson = (file: string): unknown => {
@@ -46,7 +46,7 @@ const ajv = new Ajv({ allErrors: true, strict: false })
 /** All faults of a configuration: those that its schema finds or, if there are none, the further ones. */
 export const configFaults = <S extends TSchema>(schema: S, config: unknown, furtherFaults: (config: Static<S>) => ConfigFault[] = () => []): ConfigFault[] => {
   const validate = ajv.compile(schema)
-  if (validate(config)) return furtherFaults(config as Static<S>)
+  if (validate(config)) return furtherFaults(config)
   const errors = validate.errors ?? []
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf')
   // Of a union, one fault: the errors of its alternatives contradict each other.

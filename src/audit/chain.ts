@@ -85,7 +85,7 @@ export function readLine (line: Buffer, keys: readonly AuditKey[] = []): ReadLin
     seq: event.seq,
     prev,
     instance: event.instance,
-    event: event as AuditEvent,
+    event,
     keyId,
     seal: state,
     point: { seq: event.seq, hash: lineHash(line) }

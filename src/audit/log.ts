@@ -214,7 +214,8 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   function enqueue (event: NewAuditEvent): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     queue.push({ at: new Date(now()).toISOString(), event, resolve, reject })
-    if (!pumping) pump()
+    // Its outcome is that of each record's promise.
+    if (!pumping) void pump()
     return promise
   }
 

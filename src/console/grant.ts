@@ -40,7 +40,7 @@ export const grantPage = ({ id, left }: Visit): Page => {
     content: [
       el('p', { class: 'crumb' }, el('a', { href: '#/grants' }, 'Grants')), el('div', { class: 'head' }, heading, buttons), status, place
     ],
-    ready: () => { load() }
+    ready: () => load()
   }
 }
 

@@ -116,7 +116,7 @@ export const issuePage = ({ left }: Visit): Page => {
   const example = async () => {
     try {
       fill(await guideRequest(left))
-      render()
+      await render()
     } catch (error) {
       if (!left.aborted) wrong.replaceChildren(problemBox(error))
     }
@@ -138,7 +138,7 @@ export const issuePage = ({ left }: Visit): Page => {
         el('section', { class: 'preview', 'aria-labelledby': 'preview-title' }, el('div', { class: 'panel' },
           el('h2', { id: 'preview-title' }, 'Its policy'), status, wrong, old, rendered)))
     ],
-    ready: () => { render() }
+    ready: () => render()
   }
 }
 

@@ -6,8 +6,8 @@ import { grantsPage } from './grants.ts'
 import { issuePage } from './issue.ts'
 import { signInPage } from './sign-in.ts'
 
-/** A page: its title, its content, and what it does once it stands in the document. */
-export interface Page { title: string, content: Node[], ready?: () => void }
+/** A page: its title, its content, and what it does once it stands in the document. `ready` shows its own errors: nobody waits for it. */
+export interface Page { title: string, content: Node[], ready?: () => void | Promise<void> }
 /** `left` aborts when another page is shown. */
 export interface Visit { id: string, query: URLSearchParams, left: AbortSignal }
 
@@ -48,7 +48,7 @@ const show = (refusal?: unknown): void => {
   heading?.setAttribute('tabindex', '-1')
   heading?.focus({ preventScroll: true })
   window.scrollTo(0, 0)
-  page.ready?.()
+  void page.ready?.()
 }
 
 const pageAt = (path: string, query: URLSearchParams): Page => {

@@ -28,7 +28,7 @@ export const showCredentials = ({ grant, credentials, notice }: Delivery, onclos
 
 const secretField = (label: string, value: string, said: HTMLElement): HTMLElement => {
   const id = newId('secret')
-  const field = el('input', { id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => field.select() })
+  const field = el('input', { id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => { field.select() } })
   field.value = value
   return el('div', { class: 'field' }, el('label', { for: id }, label),
     el('div', { class: 'with-button' }, field, copyButton('Copy', value, label, said)))

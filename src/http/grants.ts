@@ -12,7 +12,7 @@ import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
 import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { ProblemError, pointerTo } from '../problems.ts'
-import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
+import { FormatSchema, GrantRequestSchema, type Format } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliver, deliveryView, grantView, iso, isoSeconds, mediaTypes, type LifecycleWarning } from './delivery.ts'
 import {
@@ -50,7 +50,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: deliveries(201, 200)
     }
   }, async (request, reply) => {
-    const body = request.body as GrantRequest
+    const { body } = request
     const format = chooseFormat(body.format, request.headers.accept)
     const key = request.headers['idempotency-key']
     const issued = await issue(deps, callerOf(request), { request: body, ...(typeof key === 'string' && { idempotencyKey: key }) })

@@ -75,7 +75,7 @@ function reasonFor (error: unknown): string {
 
 /** Reads int8 as a number, in this pool only: its values here (epoch ms, versions, counts) are far below 2^53. */
 const getTypeParser: typeof types.getTypeParser = (oid: number, format?: 'text' | 'binary') =>
-  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text')
+  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format)
 
 /** Without a listener, a broken connection would end the process. A query that runs on it rejects anyway. */
 function withErrorListeners (pool: Pool): Pool {

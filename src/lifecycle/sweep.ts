@@ -69,7 +69,8 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
       return repair(deps, grant)
     case 'revoking': return finish(deps, sweeper, grant)
-    default: return undefined
+    // Ended: nothing is due.
+    case 'expired': case 'failed': case 'revoked': return undefined
   }
 }
 

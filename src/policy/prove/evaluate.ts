@@ -48,7 +48,7 @@ const texts = (value: unknown, element: string): string[] => {
   if (!Array.isArray(list) || list.length === 0 || !list.every(item => typeof item === 'string')) {
     throw new UnknownElementError(`${element} that is not text or a list of it`)
   }
-  return list as string[]
+  return list
 }
 
 /** A statement has one of Action and NotAction, and one of Resource and NotResource: never both, never neither. */
