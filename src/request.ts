@@ -9,7 +9,7 @@ const strict = { additionalProperties: false }
 const oneOf = <const T extends string>(values: readonly [T, ...T[]], options: object = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })
 
-export const timestamp = (description: string) => Type.String({
+const timestamp = (description: string) => Type.String({
   description: `${description} ISO 8601 with a zone, to the second; offsets are normalised to UTC.`,
   maxLength: 40,
   examples: ['2025-07-16T01:00:00Z']
@@ -185,6 +185,10 @@ export const GrantRequestSchema = Type.Object({
   format: Type.Optional(FormatSchema)
 }, { ...strict, title: 'GrantRequest' })
 export type GrantRequest = Static<typeof GrantRequestSchema>
+
+/** Name of the role profile that a request names; undefined: it asks for no session. */
+export const profileNameOf = ({ attach, profile = 'default' }: GrantRequest): string | undefined =>
+  attach === 'session' ? profile : undefined
 
 export type ReadRequest = Static<typeof ReadSchema>
 export type OutputRequest = Static<typeof OutputSchema>

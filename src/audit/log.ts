@@ -76,7 +76,7 @@ const syncEveryMs = 1000
 const secretForms = /jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g
 
 /** A copy of the event at this moment, without anything that looks like a token. */
-export function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
+function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
   return JSON.parse(JSON.stringify(event), (_key, value: unknown) =>
     typeof value === 'string' ? value.replace(secretForms, '[token removed]') : value) as NewAuditEvent
 }

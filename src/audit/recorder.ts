@@ -132,7 +132,7 @@ interface AuditedEvent { action: AuditAction, outcome: AuditOutcome, givesAccess
  * Every event of a grant. Null: an intent within an operation whose end is audited, or a change of the ledger alone; it is in
  * the grant's history.
  */
-export const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
+const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   pending: { action: 'grant.issue', outcome: 'allowed', givesAccess: true },
   minting: null,
   active: { action: 'grant.issue', outcome: 'done', givesAccess: true },

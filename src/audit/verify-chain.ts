@@ -11,11 +11,11 @@ export interface VerifyOptions {
   head?: { hash: string, seq?: number }
 }
 
-export type ChainFault =
+type ChainFault =
   | 'not-a-line' | 'torn' | 'edited' | 'unkeyed' | 'key-needed' | 'wrong-key'
   | 'deleted' | 'reordered' | 'inserted' | 'replaced' | 'truncated' | 'head-differs' | 'empty'
 
-export type Verdict =
+type Verdict =
   | { ok: true, instance: string, first: number, last: ChainPoint, lines: number, files: number, keyed: boolean }
   | { ok: false, instance: string, file: string, line: number, seq: number | null, fault: ChainFault, message: string }
 

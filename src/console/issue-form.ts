@@ -7,7 +7,7 @@ type At = (pointer: string, control: HTMLElement) => void
 interface Part { node: HTMLElement, read: (at: At) => Draft, fill: (request: GrantRequest) => void }
 
 /** The request as a form. `read` gives the request and, since rows come and go, which control stands for which JSON pointer of it. */
-export interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
+interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
 
 export const issueForm = (): Form => {
   const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),

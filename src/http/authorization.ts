@@ -9,7 +9,7 @@ import type { Service } from './service.ts'
  * Who asks. Every route says in its config how it is authorized; one that does not needs a token all the same, and keeps the
  * service from starting, so that no new route is open by oversight. What the caller may do, the lifecycle asks the guardrails.
  */
-export type Authorization =
+type Authorization =
   | 'public' // health and documentation: no data of anybody
   | 'identity' // a valid token
 

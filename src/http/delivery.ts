@@ -107,7 +107,7 @@ const secretName = (grant: Grant): string => {
 }
 
 /** When credentials stop to open anything, epoch ms: with the window in the policy, or with the session where that is sooner. */
-export const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
+const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
   Math.min(expiresAt ?? Infinity, grant.attach === 'session' ? sessionEnd(grant) : grant.expiresAt)
 
 export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')

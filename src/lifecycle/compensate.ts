@@ -6,7 +6,7 @@ import type { Actor, GrantDeps } from './deps.ts'
 
 /** What takes back the half-done work of an operation that failed. Nothing here rejects: the failure itself is what the caller is told. */
 
-export interface Compensation {
+interface Compensation {
   /** Id of the key that the operation made, where it knows it. */
   made: string | null
   /** Ids of the keys that stay; null: the operation touched no keys. */

@@ -55,7 +55,7 @@ export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 }
 
-export const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
+const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
 
 /** The instant by which the IAM calls of one operation must be done. */
 export const deadline = (deps: GrantDeps): number => deps.waitingNow() + deps.deadlineMs

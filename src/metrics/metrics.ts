@@ -14,7 +14,7 @@ export interface Metrics extends IamMetrics, HttpMetrics, LedgerMetrics, AuditMe
   registry: Registry
 }
 
-export interface MetricsOptions {
+interface MetricsOptions {
   /** Epoch ms. */
   now: () => number
   version: string

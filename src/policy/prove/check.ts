@@ -33,7 +33,7 @@ export class QuestionError extends Error {
   }
 }
 
-export interface Verdict {
+interface Verdict {
   allowed: boolean
   decision: PolicyDecision['kind']
   /** The statements that decided. The second statement is `#2` when it has no Sid. */

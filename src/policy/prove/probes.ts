@@ -46,7 +46,7 @@ const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string):
 }
 
 /** Values of a context key; undefined is a request without it. */
-export type Values = (string | undefined)[]
+type Values = (string | undefined)[]
 
 /**
  * By context key in lower case: the values to try, simple ones first, so that a counterexample is easy to read.
