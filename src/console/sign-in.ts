@@ -1,7 +1,7 @@
 import { signIn } from './api.ts'
 import { el } from './dom.ts'
 import { field, showAtFields } from './fields.ts'
-import type { Page } from './main.ts'
+import type { Page } from './page.ts'
 import { problemBox } from './problem-view.ts'
 
 export const signInPage = (refusal: unknown, done: () => void): Page => {
