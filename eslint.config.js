@@ -81,11 +81,17 @@ const style = {
   'eol-last': 'error',
   'function-call-spacing': 'error',
   'generator-star-spacing': ['error', 'both'],
-  indent: ['error', 2, { SwitchCase: 1, flatTernaryExpressions: false, ignoredNodes: ['TemplateLiteral *'], offsetTernaryExpressions: { CallExpression: false } }],
+  indent: ['error', 2, {
+    SwitchCase: 1,
+    flatTernaryExpressions: false,
+    ignoredNodes: ['TemplateLiteral *'],
+    offsetTernaryExpressions: { CallExpression: false }
+  }],
   'key-spacing': 'error',
   'keyword-spacing': 'error',
   'lines-between-class-members': ['error', 'always', { exceptAfterSingleLine: true }],
   'multiline-ternary': ['error', 'always-multiline'],
+  'max-len': ['error', { code: 140, ignoreUrls: true, ignoreRegExpLiterals: true }],
   'new-parens': 'error',
   'no-extra-parens': ['error', 'functions'],
   'no-floating-decimal': 'error',
@@ -125,7 +131,9 @@ const style = {
 const typed = {
   '@typescript-eslint/await-thenable': 'error',
   // tap waits for every subtest of its own.
-  '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafePromises: [{ from: 'package', name: 'PromiseWithSubtest', package: '@tapjs/core' }] }],
+  '@typescript-eslint/no-floating-promises': ['error', {
+    allowForKnownSafePromises: [{ from: 'package', name: 'PromiseWithSubtest', package: '@tapjs/core' }]
+  }],
   '@typescript-eslint/no-misused-promises': 'error',
   '@typescript-eslint/no-unnecessary-type-assertion': 'error',
   '@typescript-eslint/only-throw-error': 'error',
@@ -172,7 +180,7 @@ export const layers = {
   lifecycle: {
     imports: ['guardrails', 'iam', 'ledger', 'policy', 'policy/prove', 'problems.ts'],
     types: ['domain', 'identity', 'request.ts'],
-    belongs: 'The lifecycle knows no HTTP, audit log or metrics. It declares in lifecycle/deps.ts what it calls, and compose.ts provides that.'
+    belongs: 'The lifecycle knows no HTTP, audit log or metrics. What it calls of them it declares in lifecycle/deps.ts.'
   },
   audit: {
     imports: ['config-file.ts'],
@@ -189,7 +197,10 @@ export const layers = {
     types: ['domain', 'identity', 'metrics'],
     belongs: 'Routes answer requests. What creates the parts of the service belongs to compose.ts, what an operator runs to commands.'
   },
-  console: { types: ['client', 'policy/prove'], belongs: 'The console runs in a browser and calls the API. From src it takes types alone.' },
+  console: {
+    types: ['client', 'policy/prove'],
+    belongs: 'The console runs in a browser and calls the API. From src it takes types alone.'
+  },
   client: { imports: ['secure-url.ts'], belongs: 'The client is a package of its own. It imports nothing of the service.' },
   cli: { imports: ['client'], belongs: 'The CLI calls the service through the client. What works inside the service belongs to commands.' },
   commands: {
@@ -211,7 +222,7 @@ export const layers = {
     belongs: 'config.ts reads the environment. What acts on a setting belongs where it is used.'
   },
   'welcome.ts': { imports: ['request.ts'], belongs: 'welcome.ts only words what the start prints.' },
-  'config-file.ts': { belongs: 'config-file.ts reads any configuration file. What one of them means belongs to the folder that it configures.' },
+  'config-file.ts': { belongs: 'config-file.ts reads any configuration file. What one of them means belongs where it is used.' },
   'log.ts': { belongs: 'log.ts only creates the logger. What it logs belongs to the caller.' },
   'problems.ts': { belongs: 'problems.ts only lists the errors of the API. What finds them belongs to the folder that checks.' },
   'request.ts': { belongs: 'request.ts only describes what a caller sends. What a request leads to belongs to policy.' },
@@ -231,7 +242,10 @@ const forbidden = (name, folder) => {
   return [
     { regex: `^(${others.map(within).join('|')})`, message },
     ...(types.length > 0 ? [{ regex: `^(${types.map(within).join('|')})`, allowTypeImports: true, message }] : []),
-    { regex: `^${literal(posix.relative(folder, '..'))}/`, message: 'The service imports nothing from outside of src. What it needs belongs to src.' }
+    {
+      regex: `^${literal(posix.relative(folder, '..'))}/`,
+      message: 'The service imports nothing from outside of src. What it needs belongs to src.'
+    }
   ]
 }
 
@@ -244,7 +258,9 @@ const folders = readdirSync(join(import.meta.dirname, 'src'), { recursive: true 
 
 export const layerRules = Object.keys(layers).flatMap(name => name.endsWith('.ts')
   ? layerRule(name, '')
-  : folders.filter(folder => folder === name || (folder.startsWith(`${name}/`) && !(folder in layers))).map(folder => layerRule(name, folder)))
+  : folders
+    .filter(folder => folder === name || (folder.startsWith(`${name}/`) && !(folder in layers)))
+    .map(folder => layerRule(name, folder)))
 
 export default tseslint.config(
   { ignores: ['**/node_modules/', '**/dist/', '.tap/', '.work/'] },
@@ -264,6 +280,15 @@ export default tseslint.config(
     // Their own packages may not be installed. Then all that comes from these is `any`, to which no assertion is needed.
     files: ['bench/http/**', 'client/generate/**', 'test/real/browser/**'],
     rules: { '@typescript-eslint/no-unnecessary-type-assertion': 'off' }
+  },
+  {
+    // Their texts are one a line, as they are read: problems in a table, expected answers beside what was asked.
+    files: ['src/problems.ts', 'openapi/*.ts', 'test/**/*.ts'],
+    rules: {
+      '@stylistic/max-len': ['error', {
+        code: 140, ignoreUrls: true, ignoreRegExpLiterals: true, ignoreStrings: true, ignoreTemplateLiterals: true
+      }]
+    }
   },
   {
     files: ['src/**/*.ts'],

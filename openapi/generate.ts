@@ -71,7 +71,9 @@ export const openApiText = async (): Promise<string> => {
 /** The routes of the service that have an operationId: all but the pages, and the HEAD that Fastify adds to every GET. */
 const routes = async (): Promise<RouteOptions[]> => {
   const found: RouteOptions[] = []
-  const service = { deps: {}, authenticator: {}, recorder: {}, trustProxy: false, ratePerMinute: 1, refusalsPerMinute: 1 } as unknown as Service
+  const service = {
+    deps: {}, authenticator: {}, recorder: {}, trustProxy: false, ratePerMinute: 1, refusalsPerMinute: 1
+  } as unknown as Service
   const app = await buildApp(service, { logger: false, newRequestId: () => '', onRoute: route => found.push(route) })
   await app.close()
   const operated = found.filter(({ method, schema }) => method !== 'HEAD' && schema?.operationId !== undefined)

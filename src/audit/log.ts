@@ -142,13 +142,21 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function checkPlace (): Promise<void> {
     const { size, inPlace } = await current.file.state()
     if (size !== current.size) {
-      throw breakDown(`${current.path} has ${size} bytes instead of ${current.size}: it was changed, or another process has the same instance name`)
+      throw breakDown(`${current.path} has ${size} bytes instead of ${current.size}: it was changed, or another process has the same ` +
+        'instance name')
     }
     if (inPlace) return
     const gone = current.path
     onProblem(`${gone} was moved or deleted; the chain goes on in a new file`)
     await roll()
-    own.push({ requestId: null, actor: systemActor('audit'), action: 'audit.recover', outcome: 'done', reason: 'file-gone', detail: { file: basename(gone) } })
+    own.push({
+      requestId: null,
+      actor: systemActor('audit'),
+      action: 'audit.recover',
+      outcome: 'done',
+      reason: 'file-gone',
+      detail: { file: basename(gone) }
+    })
   }
 
   async function write (entries: readonly Entry[]): Promise<void> {
@@ -222,7 +230,9 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function record (event: NewAuditEvent): Promise<void> {
     if (closed) throw new AuditUnavailable('The audit log is closed.')
     const clean = withoutSecrets(event)
-    if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
+    if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) {
+      throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
+    }
     if (queue.length >= longestQueue) throw new AuditUnavailable(`${longestQueue} audit events wait to be written.`)
     await enqueue(clean)
   }

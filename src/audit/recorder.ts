@@ -68,7 +68,9 @@ export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
     },
     decided (caller, action, decision, about) {
       const { requestId } = caller
-      if (!decision.allowed && decision.faults.length > 0) log.error({ faults: decision.faults, requestId }, 'guardrails could not be evaluated')
+      if (!decision.allowed && decision.faults.length > 0) {
+        log.error({ faults: decision.faults, requestId }, 'guardrails could not be evaluated')
+      }
       note({
         actor: actorOf(caller),
         requestId,

@@ -20,20 +20,26 @@ declare module 'fastify' {
 
 export const useAuthorization = (app: FastifyInstance, { authenticator, audit, refusalsPerMinute }: Service): void => {
   // An IPv6 host has a /64 of addresses at least (RFC 6177), and must not count as that many callers.
-  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}` })
+  const countRefusal = app.createRateLimit({
+    max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}`
+  })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', route => { routes.push(route) })
   app.addHook('onReady', async () => {
     const undeclared = routes.filter(({ config }) => config?.authorization !== 'public' && config?.authorization !== 'identity')
-    if (undeclared.length > 0) throw new Error(`Routes without authorization: ${undeclared.map(({ method, url }) => `${String(method)} ${url}`).join(', ')}`)
+    if (undeclared.length > 0) {
+      throw new Error(`Routes without authorization: ${undeclared.map(({ method, url }) => `${String(method)} ${url}`).join(', ')}`)
+    }
   })
   app.addHook('onRequest', async request => {
     // An unknown route has no config: it is a 404 for everybody.
     if (request.is404 || request.routeOptions.config.authorization === 'public') return
     let refusal: { reason: string, details: object } | undefined
     try {
-      request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => { refusal = { reason, details } })
+      request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => {
+        refusal = { reason, details }
+      })
     } catch (problem) {
       // Whoever can reach the port can be refused; nobody may fill the log and the audit with it.
       const limit = await countRefusal(request)

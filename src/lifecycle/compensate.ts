@@ -20,7 +20,9 @@ interface Compensation {
  * Ends an operation on an active grant that failed half-way: the keys that it made are deleted, the ledger says what it said
  * before, and the sweeper looks at the grant at once. Where the ledger does not answer, the lease lapses and the sweeper comes then.
  */
-export const compensate = async (deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation): Promise<void> => {
+export const compensate = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation
+): Promise<void> => {
   try {
     const stored = await rereadAfterFailedCommit(deps, grant, made)
     if (!stored) return await removeOvertaken(deps, actor, grant, made)

@@ -58,7 +58,9 @@ const replacePolicy = async (
 }
 
 /** What is refused before anything changed gives the grant back. */
-const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean): Promise<ProvenAccess> => {
+const accessOrRelease = async (
+  deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean
+): Promise<ProvenAccess> => {
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (scheduled) refuseEndBefore(grant.issueAt, access.spec)

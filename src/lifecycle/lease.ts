@@ -21,7 +21,9 @@ export const claimLease = async (deps: GrantDeps, id: string): Promise<Grant> =>
       retryAfterSeconds: 1
     })
   }
-  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) throw new StaleGrantError(`The claim on grant ${grant.id} came too late.`)
+  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) {
+    throw new StaleGrantError(`The claim on grant ${grant.id} came too late.`)
+  }
   return grant
 }
 

@@ -89,7 +89,9 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
     const keep = [repaired.accessKeyId, repaired.previousKeyId].filter(id => id !== null)
     const pruned = await provisioner.pruneKeys(grant.principal, keep, until)
     const policy = proveStored(grant)
-    const principal = grant.attach === 'session' ? grant.principal : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
+    const principal = grant.attach === 'session'
+      ? grant.principal
+      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
     return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
       event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
@@ -103,7 +105,8 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
 
 /** Certainly: the provider does not know it, and it is old enough for that to be believed. */
 const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
-  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
+  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs &&
+    !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(

@@ -85,7 +85,9 @@ t.test('an interrupted change leaves two policies; the teardown removes both', a
   for (const attach of [true, false]) {
     const { server, sdk, byName } = await bench(t)
     const { ref, credentials } = await byName.create(planOf(), soon())
-    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    const { Policy } = await sdk.send(
+      new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) })
+    )
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
     t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')

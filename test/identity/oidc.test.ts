@@ -40,7 +40,8 @@ async function world (t: Test, entry: Partial<IssuerEntry> = {}, keys?: SigningK
   }
 }
 
-const without = (payload: Payload, ...names: string[]) => Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)))
+const without = (payload: Payload, ...names: string[]) =>
+  Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)))
 
 t.test('a valid token gives an identity', async t => {
   const { key, claims, ask, issuer } = await world(t)

@@ -20,7 +20,12 @@ export interface Service {
 
 export interface Answer<T> { status: number, body: T }
 
-export interface Delivery { grant: GrantView, credentials: Keys & { expiration: string }, ready?: boolean, warnings: Array<{ code: string }> }
+export interface Delivery {
+  grant: GrantView
+  credentials: Keys & { expiration: string }
+  ready?: boolean
+  warnings: Array<{ code: string }>
+}
 
 export interface ServiceOptions {
   provider: string

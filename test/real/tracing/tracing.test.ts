@@ -63,7 +63,8 @@ t.test('a request is a span with a child for each IAM call, and no secret is in 
 
   t.strictSame([...paths], ['POST /v1/traces'])
   const resources = bodies.flatMap(body => (JSON.parse(body) as Exported).resourceSpans)
-  const spans = resources.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ scope, spans }) => spans.map(span => ({ ...span, scope: scope.name }))))
+  const spans = resources.flatMap(({ scopeSpans }) =>
+    scopeSpans.flatMap(({ scope, spans }) => spans.map(span => ({ ...span, scope: scope.name }))))
   const issue = spans.find(({ name }) => name === 'POST /v1/grants')
   t.ok(issue, 'named after its route')
   const children = spans.filter(({ parentSpanId }) => parentSpanId === issue?.spanId)
