@@ -27,8 +27,9 @@ const config = readConfig({ JOB_ACCESS_MAX_GRANTS: '1000000', JOB_ACCESS_MAX_GRA
 const caller: Caller = { id: 'token:bench', kind: 'token', teams: ['*'], attributes: {}, requestId: 'bench', ip: '127.0.0.1' }
 
 const startIam = async (latencyMs: number) => {
-  const child = spawn(process.execPath, ['test/embedded-iam/levers/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'],
-    { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [
+    'test/embedded-iam/levers/main.ts', '--port', '0', '--latency', String(latencyMs), '--max-users', '200000', '--exit-with-stdin'
+  ], { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = await once(child.stdout, 'data')
   const { url, admin } = JSON.parse(String(line))
   const client = createIam({ region: 'us-east-1', endpoint: url, stsEndpoint: url, credentials: admin })
@@ -80,7 +81,14 @@ const latency = async (callMs: number) => {
   calls.sort((a, b) => a - b)
   times.sort((a, b) => a - b)
   const p50 = quantile(times, 0.5)
-  return { 'ms a call': callMs, 'call p50 ms': calls[50]?.toFixed(1), 'issue p50 ms': p50.toFixed(1), 'issue p99 ms': quantile(times, 0.99).toFixed(1), 'in calls as measured': (p50 / quantile(calls, 0.5)).toFixed(2), 'in bare 20 ms': (p50 / callMs).toFixed(2) }
+  return {
+    'ms a call': callMs,
+    'call p50 ms': calls[50]?.toFixed(1),
+    'issue p50 ms': p50.toFixed(1),
+    'issue p99 ms': quantile(times, 0.99).toFixed(1),
+    'in calls as measured': (p50 / quantile(calls, 0.5)).toFixed(2),
+    'in bare 20 ms': (p50 / callMs).toFixed(2)
+  }
 }
 
 const throughput = async (ledger: Ledger) => {

@@ -96,7 +96,7 @@ const operations: Record<string, (subject: Subject) => Promise<unknown>> = {
 async function pair ({ ledger }: Subject): Promise<Grant> {
   const begun = await ledger.begin(newGrant({ idempotencyKey: `key-${++clock}`, dueAt: start + 1e9 }), event('pending'), unlimited)
   if (begun.outcome !== 'created') throw new Error(begun.outcome)
-  return await ledger.update(begun.grant, changeTo('active'), event('active'), clock)
+  return ledger.update(begun.grant, changeTo('active'), event('active'), clock)
 }
 
 async function measure (subjects: Subject[]): Promise<void> {
@@ -162,7 +162,7 @@ if (options.only !== 'sqlite') {
     await bench('PostgreSQL', async () => {
       const database = await freshDatabase(server.url)
       databases.push(database)
-      return await openPostgres(database.url, 10)
+      return openPostgres(database.url, 10)
     })
   } finally {
     for (const database of databases) await database.drop()

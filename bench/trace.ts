@@ -95,7 +95,8 @@ const stays = way.reduce<Array<{ folder: string, entries: Entry[] }>>((list, ent
 if (process.argv.includes('--way')) {
   for (const { folder, entries } of stays) {
     const names = [...new Set(entries.map(({ file, name }) => `${file.slice(file.lastIndexOf('/') + 1)}:${name}`))]
-    console.log(`${folder.padEnd(24)} ${entries.length} ${names.slice(0, 12).join(' ')}${names.length > 12 ? ` and ${names.length - 12} more` : ''}`)
+    const more = names.length > 12 ? ` and ${names.length - 12} more` : ''
+    console.log(`${folder.padEnd(24)} ${entries.length} ${names.slice(0, 12).join(' ')}${more}`)
   }
 }
 const proofs = way.filter(({ file, name }) => file === 'policy/prove/prove.ts' && name === 'prove').length

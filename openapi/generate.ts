@@ -55,7 +55,7 @@ export const openApiText = async (): Promise<string> => {
     refResolver: { buildLocalReference: (schema, _base, _fragment, index) => typeof schema.$id === 'string' ? schema.$id : `def-${index}` },
     transformObject: documentObject => {
       if (!('openapiObject' in documentObject)) return documentObject.swaggerObject
-      return withExamplesAndProblems(documentObject.openapiObject as unknown as Document) as never
+      return withExamplesAndProblems(documentObject.openapiObject as unknown as Document)
     }
   })
   for (const schema of [...shared, ProblemSchema]) app.addSchema(schema)
@@ -71,7 +71,9 @@ export const openApiText = async (): Promise<string> => {
 /** The routes of the service that have an operationId: all but the pages, and the HEAD that Fastify adds to every GET. */
 const routes = async (): Promise<RouteOptions[]> => {
   const found: RouteOptions[] = []
-  const service = { deps: {}, authenticator: {}, recorder: {}, trustProxy: false, ratePerMinute: 1, refusalsPerMinute: 1 } as unknown as Service
+  const service = {
+    deps: {}, authenticator: {}, recorder: {}, trustProxy: false, ratePerMinute: 1, refusalsPerMinute: 1
+  } as unknown as Service
   const app = await buildApp(service, { logger: false, newRequestId: () => '', onRoute: route => found.push(route) })
   await app.close()
   const operated = found.filter(({ method, schema }) => method !== 'HEAD' && schema?.operationId !== undefined)
@@ -166,7 +168,7 @@ const problemsOf = (id: OperationId, { security, parameters, requestBody }: Oper
 const inOrder = (codes: ReadonlySet<ProblemCode>): ProblemCode[] => (Object.keys(problems) as ProblemCode[]).filter(code => codes.has(code))
 
 const byStatus = (codes: ProblemCode[]): Record<string, ProblemCode[]> =>
-  Object.groupBy(inOrder(new Set(codes)), code => `${problems[code][0]}`) as Record<string, ProblemCode[]>
+  Object.groupBy(inOrder(new Set(codes)), code => `${problems[code][0]}`)
 
 const mayRetry = ['409', '429', '503']
 

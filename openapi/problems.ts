@@ -3,7 +3,7 @@ import { problemBody } from '../src/http/errors.ts'
 import { unauthenticated } from '../src/identity/identity.ts'
 import { normaliseRequest, renderAccess } from '../src/lifecycle/access.ts'
 import { ProblemError, problems, type ProblemCode } from '../src/problems.ts'
-import { guideRequest, type PolicyRequest } from '../src/request.ts'
+import { guideRequest } from '../src/request.ts'
 import { exampleIssuedAt, exampleRequestId, exampleRules } from './examples.ts'
 
 /** The answer to every refused request. The service sends it without a schema (src/http/errors.ts); this describes it. */
@@ -61,7 +61,7 @@ export const problemExample = (code: ProblemCode) => {
 
 const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
   try {
-    renderAccess(exampleRules, normaliseRequest(exampleRules, { ...guideRequest, ...mistake } as PolicyRequest, exampleIssuedAt), exampleIssuedAt)
+    renderAccess(exampleRules, normaliseRequest(exampleRules, { ...guideRequest, ...mistake }, exampleIssuedAt), exampleIssuedAt)
   } catch (problem) {
     if (problem instanceof ProblemError) return problem
     throw problem

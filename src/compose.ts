@@ -122,7 +122,13 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
       log: inContext(metrics ? metrics.watchLog(log) : log)
     }
-    recorded.noted({ actor: systemActor('service'), requestId: null, action: 'service.start', outcome: 'done', detail: { provider: config.JOB_ACCESS_PROVIDER } })
+    recorded.noted({
+      actor: systemActor('service'),
+      requestId: null,
+      action: 'service.start',
+      outcome: 'done',
+      detail: { provider: config.JOB_ACCESS_PROVIDER }
+    })
     return {
       deps,
       guardrails,

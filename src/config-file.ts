@@ -26,11 +26,13 @@ export class ConfigError extends Error {
  * @param furtherFaults what the schema cannot express; called only for a value that the schema accepts
  * @throws ConfigError with all faults
  */
-export const readConfigFile = <S extends TSchema>(file: string, schema: S, furtherFaults?: (config: Static<S>) => ConfigFault[]): Static<S> => {
+export const readConfigFile = <S extends TSchema>(
+  file: string, schema: S, furtherFaults?: (config: Static<S>) => ConfigFault[]
+): Static<S> => {
   const config = readJson(file)
   const faults = configFaults(schema, config, furtherFaults)
   if (faults.length > 0) throw new ConfigError(faults, file)
-  return config as Static<S>
+  return config
 }
 
 const readJson = (file: string): unknown => {
@@ -44,9 +46,11 @@ const readJson = (file: string): unknown => {
 const ajv = new Ajv({ allErrors: true, strict: false })
 
 /** All faults of a configuration: those that its schema finds or, if there are none, the further ones. */
-export const configFaults = <S extends TSchema>(schema: S, config: unknown, furtherFaults: (config: Static<S>) => ConfigFault[] = () => []): ConfigFault[] => {
+export const configFaults = <S extends TSchema>(
+  schema: S, config: unknown, furtherFaults: (config: Static<S>) => ConfigFault[] = () => []
+): ConfigFault[] => {
   const validate = ajv.compile(schema)
-  if (validate(config)) return furtherFaults(config as Static<S>)
+  if (validate(config)) return furtherFaults(config)
   const errors = validate.errors ?? []
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf')
   // Of a union, one fault: the errors of its alternatives contradict each other.
@@ -57,16 +61,22 @@ export const configFaults = <S extends TSchema>(schema: S, config: unknown, furt
 
 /** @param removed what to do about top-level fields that an earlier release had, from the schema's own `removed` */
 const faultOf = (
-  { instancePath, keyword, message = 'is not valid', params }: ErrorObject, alternatives: ErrorObject[], removed: Record<string, string> = {}
+  { instancePath, keyword, message = 'is not valid', params }: ErrorObject, alternatives: ErrorObject[],
+  removed: Record<string, string> = {}
 ): ConfigFault => {
   switch (keyword) {
     case 'required': return { pointer: `${instancePath}/${escaped(params.missingProperty)}`, message: 'is missing' }
-    case 'additionalProperties': return { pointer: `${instancePath}/${escaped(params.additionalProperty)}`, message: (instancePath === '' && removed[params.additionalProperty]) || 'is unknown' }
+    case 'additionalProperties': return {
+      pointer: `${instancePath}/${escaped(params.additionalProperty)}`,
+      message: (instancePath === '' && removed[params.additionalProperty]) || 'is unknown'
+    }
     case 'enum': return { pointer: instancePath, message: `must be one of ${params.allowedValues.join(', ')}` }
     case 'const': return { pointer: instancePath, message: `must be ${params.allowedValue}` }
     case 'anyOf': {
       const values = new Set(alternatives.map(alternative => alternative.params.allowedValue as unknown))
-      return { pointer: instancePath, message: values.has(undefined) ? 'has none of the allowed forms' : `must be one of ${[...values].join(', ')}` }
+      return {
+        pointer: instancePath, message: values.has(undefined) ? 'has none of the allowed forms' : `must be one of ${[...values].join(', ')}`
+      }
     }
     default: return { pointer: instancePath, message }
   }

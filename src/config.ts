@@ -24,23 +24,32 @@ type Exposure = (typeof exposures)[number]
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
   PORT: integer('Port to listen on; 0: any free port.', 8080, 0, 65_535),
-  JOB_ACCESS_METRICS_PORT: integer('Port of the metrics: `/metrics` in Prometheus’s format, without authentication; 0: no metrics.', 0, 0, 65_535),
+  JOB_ACCESS_METRICS_PORT: integer(
+    'Port of the metrics: `/metrics` in Prometheus’s format, without authentication; 0: no metrics.', 0, 0, 65_535
+  ),
   JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address to listen on for the metrics.', default: '127.0.0.1', minLength: 1 }),
   LOG_LEVEL: choice('Lowest level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
-  JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client address in logs and audit.'),
+  JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client ' +
+    'address in logs and audit.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
       'that is not loopback, `no-boundary` on AWS.',
     default: []
   }),
 
-  JOB_ACCESS_PROVIDER: choice('Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to anything.',
-    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'versitygw', 'tigris'], 'embedded'),
-  AWS_ENDPOINT_URL_IAM: text('IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }),
+  JOB_ACCESS_PROVIDER: choice(
+    'Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to anything.',
+    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'versitygw', 'tigris'], 'embedded'
+  ),
+  AWS_ENDPOINT_URL_IAM: text(
+    'IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }
+  ),
   AWS_ENDPOINT_URL: text('Endpoint of both IAM and STS, unless the variable of one of them is set.', { pattern: '^https?://' }),
   AWS_REGION: Type.String({ description: 'Region of IAM and STS calls.', default: 'us-east-1', minLength: 1 }),
   JOB_ACCESS_PARTITION: choice('AWS partition of every ARN.', ['aws', 'aws-cn', 'aws-us-gov'], 'aws'),
-  JOB_ACCESS_PATH: Type.String({ description: 'IAM path of all users.', default: '/job-access/', pattern: '^/([\\w+=,.@-]+/)+$', maxLength: 400 }),
+  JOB_ACCESS_PATH: Type.String({
+    description: 'IAM path of all users.', default: '/job-access/', pattern: '^/([\\w+=,.@-]+/)+$', maxLength: 400
+  }),
   JOB_ACCESS_USER_PREFIX: Type.String({ description: 'Prefix of every user name.', default: 'ja', pattern: '^[a-z0-9]{1,12}$' }),
   JOB_ACCESS_BOUNDARY_ARN: text('Permissions boundary of every user. Required on AWS, unless `no-boundary` is allowed.',
     { pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:policy/' }),
@@ -48,11 +57,16 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://' }),
   JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.'),
 
-  JOB_ACCESS_IDENTITY: text('JSON file with API tokens (hashes) and OIDC issuers; see docs/identity.md. Default: a token is generated at each start.'),
+  JOB_ACCESS_IDENTITY: text('JSON file with API tokens (hashes) and OIDC issuers; see docs/identity.md. Default: a token is generated at ' +
+    'each start.'),
   JOB_ACCESS_GUARDRAILS: text('File with the Cedar guardrails. Default: every team may do everything within the ceilings.'),
 
-  JOB_ACCESS_MAX_WINDOW_SECONDS: integer('Ceiling: longest window, including the output grace.', defaultLimits.maxWindowSeconds, 60, 31_536_000),
-  JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer('Ceiling: latest start of a window, in seconds from now.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000),
+  JOB_ACCESS_MAX_WINDOW_SECONDS: integer(
+    'Ceiling: longest window, including the output grace.', defaultLimits.maxWindowSeconds, 60, 31_536_000
+  ),
+  JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer(
+    'Ceiling: latest start of a window, in seconds from now.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000
+  ),
   JOB_ACCESS_MIN_PREFIX_V4: integer('Ceiling: shortest prefix length of an IPv4 CIDR.', defaultLimits.minPrefixV4, 1, 32),
   JOB_ACCESS_MIN_PREFIX_V6: integer('Ceiling: shortest prefix length of an IPv6 CIDR.', defaultLimits.minPrefixV6, 1, 128),
   JOB_ACCESS_ALLOWED_BUCKETS: Type.Array(Type.String({ pattern: '^[a-z0-9.*-]+$' }), {
@@ -60,7 +74,9 @@ export const EnvSchema = Type.Object({
     default: []
   }),
   JOB_ACCESS_ALLOW_ANY_SOURCE: flag('Accept requests without a restriction to source addresses.'),
-  JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag('Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'),
+  JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag(
+    'Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'
+  ),
   JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account.', 4_000, 1, 1_000_000),
   JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Highest number of outstanding grants of one identity.', 500, 1, 1_000_000),
   JOB_ACCESS_RATE_PER_MINUTE: integer('Highest number of requests per minute of one identity; then 429.', 600, 1, 10_000_000),
@@ -68,13 +84,16 @@ export const EnvSchema = Type.Object({
 
   DATABASE_URL: text('PostgreSQL URL of the ledger, `postgres://…`. Required for several replicas.', { pattern: '^postgres(ql)?://' }),
   JOB_ACCESS_LEDGER: text('SQLite file of the ledger. Default: `job-access.sqlite`; with the embedded IAM, in memory.'),
-  JOB_ACCESS_AUDIT: text('JSON file with the configuration of the audit; see docs/audit.md. Default: audit in `audit/audit.*.jsonl`; with the embedded IAM, no audit.'),
+  JOB_ACCESS_AUDIT: text('JSON file with the configuration of the audit; see docs/audit.md. Default: audit in `audit/audit.*.jsonl`; ' +
+    'with the embedded IAM, no audit.'),
   JOB_ACCESS_INSTANCE: text('Name of this replica in the audit. Default: the host name.', { pattern: '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' }),
 
   JOB_ACCESS_IAM_DEADLINE_MS: integer('Time limit for all IAM calls of one operation.', 15_000, 1_000, 60_000),
   JOB_ACCESS_SWEEP_SECONDS: integer('Seconds between two sweeps; 0: this replica does not sweep.', 5, 0, 3_600),
   JOB_ACCESS_SWEEP_PER_SECOND: integer('Highest number of grants per second that a sweep starts to work on.', 10, 1, 1_000),
-  JOB_ACCESS_RECONCILE_SECONDS: integer('Seconds between two reconciliations with the provider; 0: this replica does not reconcile.', 3_600, 0, 604_800),
+  JOB_ACCESS_RECONCILE_SECONDS: integer(
+    'Seconds between two reconciliations with the provider; 0: this replica does not reconcile.', 3_600, 0, 604_800
+  ),
   JOB_ACCESS_RECONCILE_GRACE_SECONDS: integer('How long after its end a user that is not in the ledger is kept.', 3_600, 0, 604_800)
 }, { additionalProperties: false })
 
@@ -160,20 +179,27 @@ const crossChecks = (config: Config): ConfigFault[] => {
   const allow = (exposure: Exposure) => config.JOB_ACCESS_ALLOW.includes(exposure)
   const faults: ConfigFault[] = []
   if (config.exposed && config.JOB_ACCESS_PROVIDER === 'embedded' && !allow('embedded-iam')) {
-    faults.push(fault('HOST', 'is not loopback, and the IAM is the embedded one; set JOB_ACCESS_PROVIDER, or JOB_ACCESS_ALLOW=embedded-iam'))
+    faults.push(
+      fault('HOST', 'is not loopback, and the IAM is the embedded one; set JOB_ACCESS_PROVIDER, or JOB_ACCESS_ALLOW=embedded-iam')
+    )
   }
   if (config.exposed && !config.JOB_ACCESS_IDENTITY && !allow('generated-token')) {
-    faults.push(fault('HOST', 'is not loopback, and the token is a generated one; set JOB_ACCESS_IDENTITY, or JOB_ACCESS_ALLOW=generated-token'))
+    faults.push(
+      fault('HOST', 'is not loopback, and the token is a generated one; set JOB_ACCESS_IDENTITY, or JOB_ACCESS_ALLOW=generated-token')
+    )
   }
   if (config.exposed && !config.JOB_ACCESS_GUARDRAILS && !allow('open-guardrails')) {
-    faults.push(fault('HOST', 'is not loopback, and there are no guardrails; set JOB_ACCESS_GUARDRAILS, or JOB_ACCESS_ALLOW=open-guardrails'))
+    faults.push(
+      fault('HOST', 'is not loopback, and there are no guardrails; set JOB_ACCESS_GUARDRAILS, or JOB_ACCESS_ALLOW=open-guardrails')
+    )
   }
   if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', 'is required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary'))
   }
   // The service's own IAM policy lets it change every policy below its path (iam/own-policies.ts).
   if (config.JOB_ACCESS_BOUNDARY_ARN?.includes(`:policy${config.JOB_ACCESS_PATH}`)) {
-    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
+    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN',
+      `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
   }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].bounded) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
@@ -182,7 +208,9 @@ const crossChecks = (config: Config): ConfigFault[] => {
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {
     faults.push(fault('AWS_ENDPOINT_URL_IAM', `is required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`))
   }
-  if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) faults.push(fault('JOB_ACCESS_LEDGER', 'DATABASE_URL is set too; set only one of them'))
+  if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) {
+    faults.push(fault('JOB_ACCESS_LEDGER', 'DATABASE_URL is set too; set only one of them'))
+  }
   if (config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS) {
     faults.push(fault('JOB_ACCESS_MAX_GRANTS_PER_IDENTITY', 'is higher than JOB_ACCESS_MAX_GRANTS'))
   }
@@ -195,13 +223,14 @@ export const readProfiles = (file: string): Record<string, RoleProfile> =>
 
 export const profileFaults = (profiles: unknown): ConfigFault[] => configFaults(RoleProfilesSchema, profiles, furtherProfileFaults)
 
-const furtherProfileFaults = (profiles: Static<typeof RoleProfilesSchema>): ConfigFault[] => profiles.flatMap(({ name, roleArn, externalId, revocable }, index) => {
-  const sameName = profiles.findIndex(other => other.name === name)
-  const sameRole = profiles.find(other => other.roleArn === roleArn)
-  return [
-    ...(sameName === index ? [] : [{ pointer: `/${index}/name`, message: `profile ${name} is given twice` }]),
-    ...(!sameRole || (sameRole.externalId === externalId && sameRole.revocable === revocable)
-      ? []
-      : [{ pointer: `/${index}`, message: `profile ${name} has the same role as ${sameRole.name}, but another externalId or revocable` }])
-  ]
-})
+const furtherProfileFaults = (profiles: Static<typeof RoleProfilesSchema>): ConfigFault[] =>
+  profiles.flatMap(({ name, roleArn, externalId, revocable }, index) => {
+    const sameName = profiles.findIndex(other => other.name === name)
+    const sameRole = profiles.find(other => other.roleArn === roleArn)
+    return [
+      ...(sameName === index ? [] : [{ pointer: `/${index}/name`, message: `profile ${name} is given twice` }]),
+      ...(!sameRole || (sameRole.externalId === externalId && sameRole.revocable === revocable)
+        ? []
+        : [{ pointer: `/${index}`, message: `profile ${name} has the same role as ${sameRole.name}, but another externalId or revocable` }])
+    ]
+  })

@@ -76,7 +76,7 @@ export interface Finding {
   hint: string
 }
 
-export interface ProblemInit {
+interface ProblemInit {
   detail?: string
   hint?: string
   pointer?: string

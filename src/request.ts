@@ -9,7 +9,7 @@ const strict = { additionalProperties: false }
 const oneOf = <const T extends string>(values: readonly [T, ...T[]], options: object = {}) =>
   Type.Unsafe<T>({ type: 'string', enum: [...values], ...options })
 
-export const timestamp = (description: string) => Type.String({
+const timestamp = (description: string) => Type.String({
   description: `${description} ISO 8601 with a zone, to the second; offsets are normalised to UTC.`,
   maxLength: 40,
   examples: ['2025-07-16T01:00:00Z']
@@ -60,12 +60,16 @@ const list = Type.Boolean({
   description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. ' +
     'Without it a missing key answers 403 instead of 404.'
 })
-const kmsKeyArns = Type.Array(Type.String({ maxLength: 256, examples: ['arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'] }), {
+const kmsKeyArns = Type.Array(Type.String({
+  maxLength: 256, examples: ['arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab']
+}), {
   description: 'KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.',
   minItems: 1,
   maxItems: 10
 })
-const acl = Type.Boolean({ description: 'Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.', default: false })
+const acl = Type.Boolean({
+  description: 'Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.', default: false
+})
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
@@ -127,8 +131,12 @@ export const SourceIpsSchema = Type.Array(Type.String({ maxLength: 64, examples:
 })
 
 export const VpcSchema = Type.Object({
-  vpcIds: Type.Optional(Type.Array(Type.String({ pattern: '^vpc-[0-9a-f]{8,17}$', examples: ['vpc-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })),
-  vpcEndpointIds: Type.Optional(Type.Array(Type.String({ pattern: '^vpce-[0-9a-f]{8,17}$', examples: ['vpce-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })),
+  vpcIds: Type.Optional(
+    Type.Array(Type.String({ pattern: '^vpc-[0-9a-f]{8,17}$', examples: ['vpc-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })
+  ),
+  vpcEndpointIds: Type.Optional(
+    Type.Array(Type.String({ pattern: '^vpce-[0-9a-f]{8,17}$', examples: ['vpce-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })
+  ),
   sourceIps: Type.Optional(Type.Array(Type.String({ maxLength: 64, examples: ['10.0.12.0/24'] }), { minItems: 1, maxItems: 50 }))
 }, {
   ...strict,
@@ -185,6 +193,10 @@ export const GrantRequestSchema = Type.Object({
   format: Type.Optional(FormatSchema)
 }, { ...strict, title: 'GrantRequest' })
 export type GrantRequest = Static<typeof GrantRequestSchema>
+
+/** Name of the role profile that a request names; undefined: it asks for no session. */
+export const profileNameOf = ({ attach, profile = 'default' }: GrantRequest): string | undefined =>
+  attach === 'session' ? profile : undefined
 
 export type ReadRequest = Static<typeof ReadSchema>
 export type OutputRequest = Static<typeof OutputSchema>

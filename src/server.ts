@@ -29,7 +29,8 @@ const main = async (config: Config): Promise<void> => {
   const { deps, guardrails, service } = composed
   const app = await buildApp(service, { logger: log, newRequestId: randomUUID, ...(metrics && { metrics }) })
   const listen = async () => {
-    const exposition = metrics && await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
+    const exposition = metrics &&
+      await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
     if (exposition) log.info({ url: exposition.url }, 'metrics served')
     return { exposition, address: await app.listen({ host: config.HOST, port: config.PORT }) }
   }
@@ -72,7 +73,11 @@ const main = async (config: Config): Promise<void> => {
     if (result.ok) log.info({ sha256, changed: result.changed }, 'guardrails reloaded')
     else log.error({ sha256, findings: result.findings }, 'guardrails not reloaded; the old ones stay in force')
     service.audit.noted({
-      actor: systemActor('service'), requestId: null, action: 'config.reload', outcome: result.ok ? 'done' : 'failed', detail: { guardrails: sha256 }
+      actor: systemActor('service'),
+      requestId: null,
+      action: 'config.reload',
+      outcome: result.ok ? 'done' : 'failed',
+      detail: { guardrails: sha256 }
     })
   }
 

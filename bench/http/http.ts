@@ -26,7 +26,9 @@ const startService = async (latencyMs: number) => {
   const sha256 = createHash('sha256').update(token).digest('hex')
   const { service, close } = await compose(config, {
     log: silent,
-    overrides: { embedded, authenticator: loadIdentity({ tokens: [{ id: 'bench', sha256, teams: ['*'] }], issuers: [] }, { now: () => new Date() }) }
+    overrides: {
+      embedded, authenticator: loadIdentity({ tokens: [{ id: 'bench', sha256, teams: ['*'] }], issuers: [] }, { now: () => new Date() })
+    }
   })
   const app = await buildApp(service, { logger: false, newRequestId: randomUUID })
   // What authentication, limits and headers cost alone: the most that any renderer behind them could reach.
@@ -36,7 +38,9 @@ const startService = async (latencyMs: number) => {
 }
 
 const startEcho = async () => {
-  const app = fastify({ ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } } }).withTypeProvider<TypeBoxTypeProvider>()
+  const app = fastify({
+    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } }
+  }).withTypeProvider<TypeBoxTypeProvider>()
   app.post('/echo', { schema: { body: PolicyRequestSchema } }, async request => request.body)
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   return { url, stop: () => app.close() }

@@ -15,7 +15,9 @@ try {
     plugins: ['@hey-api/typescript'],
     logs: { level: 'silent' }
   })
-  writeFileSync(schemaFile, `/* eslint-disable */\n// Made by \`npm run client\`; a test compares.\n${readFileSync(join(path, 'types.gen.ts'), 'utf8')}`)
+  writeFileSync(
+    schemaFile, `/* eslint-disable */\n// Made by \`npm run client\`; a test compares.\n${readFileSync(join(path, 'types.gen.ts'), 'utf8')}`
+  )
 } finally {
   rmSync(path, { recursive: true, force: true })
 }

@@ -32,7 +32,8 @@ const sdk = new NodeSDK({
 })
 sdk.start()
 
-// The HTTP server's span begins before the route is known, so a hook adds the route. Fastify publishes each new application on this channel.
+// The span of the HTTP server starts before the route is known, so a hook adds the route. Fastify publishes each new application on
+// this channel.
 subscribe('fastify.initialization', ({ fastify }) => {
   fastify.addHook('onRequest', (request, _reply, done) => {
     const metadata = getRPCMetadata(context.active())

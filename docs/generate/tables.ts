@@ -21,7 +21,8 @@ With \`Retry-After\` you may send the same request again.
 
 | code | status | meaning | what to do |
 | --- | --- | --- | --- |
-${Object.entries(problems).map(([code, [status, title, remedy]]) => `| \`${code}\` | ${status} | ${cell(title)} | ${cell(remedy)} |`).join('\n')}
+${Object.entries(problems).map(([code, [status, title, remedy]]) =>
+  `| \`${code}\` | ${status} | ${cell(title)} | ${cell(remedy)} |`).join('\n')}
 `
 
 export const configurationPage = (): string => `# Configuration
@@ -34,7 +35,8 @@ The service reads these environment variables once, at start. If any is wrong, i
 
 | variable | default | takes | meaning |
 | --- | --- | --- | --- |
-${Object.entries(EnvSchema.properties).map(([name, schema]) => `| \`${name}\` | ${fallback(schema)} | ${takes(schema)} | ${cell(schema.description ?? '')} |`).join('\n')}
+${Object.entries(EnvSchema.properties).map(([name, schema]) =>
+  `| \`${name}\` | ${fallback(schema)} | ${takes(schema)} | ${cell(schema.description ?? '')} |`).join('\n')}
 `
 
 const fallback = (schema: TSchema): string => {

@@ -47,9 +47,9 @@ export function sealLine (event: AuditEvent, before: ChainPoint, key?: AuditKey)
   return { line, point: { seq, hash: lineHash(line) } }
 }
 
-export type SealState = 'good' | 'bad' | 'key-unknown'
+type SealState = 'good' | 'bad' | 'key-unknown'
 
-export interface ReadLine {
+interface ReadLine {
   seq: number
   prev: string
   instance: string
@@ -85,7 +85,7 @@ export function readLine (line: Buffer, keys: readonly AuditKey[] = []): ReadLin
     seq: event.seq,
     prev,
     instance: event.instance,
-    event: event as AuditEvent,
+    event,
     keyId,
     seal: state,
     point: { seq: event.seq, hash: lineHash(line) }

@@ -13,8 +13,15 @@ export const AuditConfigSchema = Type.Object({
     description: '`always`: a record is on the disk before the answer goes out. `batch`: within a second.',
     default: 'always'
   })),
-  maxBytes: Type.Optional(Type.Integer({ description: 'A new file is begun before one grows beyond this.', minimum: 1_048_576, default: 67_108_864 }))
-}, { ...strict, title: 'AuditConfig', description: 'Where the audit is kept.', removed: { sinks: 'was removed: a log shipper sends the files, see docs/audit.md' } })
+  maxBytes: Type.Optional(
+    Type.Integer({ description: 'A new file is begun before one grows beyond this.', minimum: 1_048_576, default: 67_108_864 })
+  )
+}, {
+  ...strict,
+  title: 'AuditConfig',
+  description: 'Where the audit is kept.',
+  removed: { sinks: 'was removed: a log shipper sends the files, see docs/audit.md' }
+})
 export type AuditConfig = Static<typeof AuditConfigSchema>
 
 /** All that is wrong with a config, by pointer. Reads no file. */

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
  * One chain is one or more files, named by the first seq in them: `<stem>.<instance>.<12 digits>.jsonl`. No file is
  * ever renamed: a crash cannot leave a renaming half done, and a shell lists them in order.
  */
-export interface ChainFile {
+interface ChainFile {
   path: string
   firstSeq: number
 }
@@ -33,7 +33,7 @@ export async function chainFiles (path: string, instance: string): Promise<Chain
 }
 
 /** A new file survives a crash of the machine only when its directory has been synced, too. */
-export async function syncDirectory (path: string): Promise<void> {
+async function syncDirectory (path: string): Promise<void> {
   const directory = await open(path, 'r')
   try {
     await directory.sync()

@@ -77,7 +77,7 @@ const syncEveryMs = 1000
 const secretForms = /jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g
 
 /** A copy of the event at this moment, without anything that looks like a token. */
-export function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
+function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
   return JSON.parse(JSON.stringify(event), (_key, value: unknown) =>
     typeof value === 'string' ? value.replace(secretForms, '[token removed]') : value) as NewAuditEvent
 }
@@ -143,13 +143,21 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   async function checkPlace (): Promise<void> {
     const { size, inPlace } = await current.file.state()
     if (size !== current.size) {
-      throw breakDown(`${current.path} has ${size} bytes instead of ${current.size}: it was changed, or another process has the same instance name`)
+      throw breakDown(`${current.path} has ${size} bytes instead of ${current.size}: it was changed, or another process has the same ` +
+        'instance name')
     }
     if (inPlace) return
     const gone = current.path
     onProblem(`${gone} was moved or deleted; the chain goes on in a new file`)
     await roll()
-    own.push({ requestId: null, actor: systemActor('audit'), action: 'audit.recover', outcome: 'done', reason: 'file-gone', detail: { file: basename(gone) } })
+    own.push({
+      requestId: null,
+      actor: systemActor('audit'),
+      action: 'audit.recover',
+      outcome: 'done',
+      reason: 'file-gone',
+      detail: { file: basename(gone) }
+    })
   }
 
   async function write (entries: readonly Entry[]): Promise<void> {
@@ -215,14 +223,17 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   function enqueue (event: NewAuditEvent): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     queue.push({ at: new Date(now()).toISOString(), event, resolve, reject })
-    if (!pumping) pump()
+    // Its outcome is that of each record's promise.
+    if (!pumping) void pump()
     return promise
   }
 
   async function record (event: NewAuditEvent): Promise<void> {
     if (closed) throw new AuditUnavailable('The audit log is closed.')
     const clean = withoutSecrets(event)
-    if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
+    if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) {
+      throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
+    }
     if (queue.length >= longestQueue) throw new AuditUnavailable(`${longestQueue} audit events wait to be written.`)
     await enqueue(clean)
   }

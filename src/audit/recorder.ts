@@ -68,7 +68,9 @@ export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
     },
     decided (caller, action, decision, about) {
       const { requestId } = caller
-      if (!decision.allowed && decision.faults.length > 0) log.error({ faults: decision.faults, requestId }, 'guardrails could not be evaluated')
+      if (!decision.allowed && decision.faults.length > 0) {
+        log.error({ faults: decision.faults, requestId }, 'guardrails could not be evaluated')
+      }
       note({
         actor: actorOf(caller),
         requestId,
@@ -132,7 +134,7 @@ interface AuditedEvent { action: AuditAction, outcome: AuditOutcome, givesAccess
  * Every event of a grant. Null: an intent within an operation whose end is audited, or a change of the ledger alone; it is in
  * the grant's history.
  */
-export const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
+const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   pending: { action: 'grant.issue', outcome: 'allowed', givesAccess: true },
   minting: null,
   active: { action: 'grant.issue', outcome: 'done', givesAccess: true },

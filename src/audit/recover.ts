@@ -38,7 +38,9 @@ export async function readTail (path: string, keys: readonly AuditKey[]): Promis
     if (!line) {
       tornAt ??= offset
     } else {
-      if (tornAt !== undefined) throw new AuditBroken(`${path}: a broken line stands before line ${line.seq}, so it was not left by a crash`)
+      if (tornAt !== undefined) {
+        throw new AuditBroken(`${path}: a broken line stands before line ${line.seq}, so it was not left by a crash`)
+      }
       if (line.seal === 'bad') throw new AuditBroken(`${path}: line ${line.seq} is not what was written`)
       if (tail.point && (line.prev !== tail.point.hash || line.seq !== tail.point.seq + 1)) {
         throw new AuditBroken(`${path}: line ${line.seq} does not follow line ${tail.point.seq}`)

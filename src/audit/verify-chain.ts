@@ -11,11 +11,11 @@ export interface VerifyOptions {
   head?: { hash: string, seq?: number }
 }
 
-export type ChainFault =
+type ChainFault =
   | 'not-a-line' | 'torn' | 'edited' | 'unkeyed' | 'key-needed' | 'wrong-key'
   | 'deleted' | 'reordered' | 'inserted' | 'replaced' | 'truncated' | 'head-differs' | 'empty'
 
-export type Verdict =
+type Verdict =
   | { ok: true, instance: string, first: number, last: ChainPoint, lines: number, files: number, keyed: boolean }
   | { ok: false, instance: string, file: string, line: number, seq: number | null, fault: ChainFault, message: string }
 
@@ -59,7 +59,9 @@ export function verifyChain (instance: string, files: readonly VerifiedFile[], {
         ? fail('key-needed', `is sealed with key ${read.keyId}: give it with --key-file`)
         : fail('wrong-key', `is sealed with key ${read.keyId}, not with ${keys.map(({ id }) => id).join(' or ')}`)
     }
-    if (keys.length > 0 && read.keyId === null) return fail('unkeyed', 'is sealed without a key: whoever can write the file can have made it')
+    if (keys.length > 0 && read.keyId === null) {
+      return fail('unkeyed', 'is sealed without a key: whoever can write the file can have made it')
+    }
     if (read.seal === 'bad') return fail('edited', 'was edited: it does not fit its own hash')
     if (read.instance !== instance) return fail('inserted', `is of instance ${read.instance}`)
     if (before) {
@@ -69,8 +71,14 @@ export function verifyChain (instance: string, files: readonly VerifiedFile[], {
           ? fail('reordered', `has seq ${read.seq} where ${wanted} belongs, which comes later: lines were reordered`)
           : fail('deleted', `has seq ${read.seq} where ${wanted} belongs: lines ${wanted} to ${read.seq - 1} were deleted`)
       }
-      if (read.seq < wanted) return fail('inserted', `has seq ${read.seq} a second time or late, where ${wanted} belongs: a line was inserted or moved`)
-      if (read.prev !== before.hash) return fail('replaced', `does not follow the line before it: that one was replaced (line ${place.line - 1 || 'last of the file before'})`)
+      if (read.seq < wanted) {
+        return fail('inserted', `has seq ${read.seq} a second time or late, where ${wanted} belongs: a line was inserted or moved`)
+      }
+      if (read.prev !== before.hash) {
+        return fail(
+          'replaced', `does not follow the line before it: that one was replaced (line ${place.line - 1 || 'last of the file before'})`
+        )
+      }
     } else {
       if (read.seq === 1 && read.prev !== genesis.hash) return fail('replaced', 'is the first line, but names one before it')
       first = read.seq
@@ -78,7 +86,9 @@ export function verifyChain (instance: string, files: readonly VerifiedFile[], {
     keyed = read.keyId !== null
     before = read.point
     if (head && read.point.hash === head.hash && (head.seq === undefined || head.seq === read.seq)) headAt = read.seq
-    if (head?.seq === read.seq && headAt !== read.seq) return fail('head-differs', `is another line than the expected one with seq ${read.seq}: the chain was rewritten`)
+    if (head?.seq === read.seq && headAt !== read.seq) {
+      return fail('head-differs', `is another line than the expected one with seq ${read.seq}: the chain was rewritten`)
+    }
   }
 
   const lastPlace = all.at(-1)
@@ -90,14 +100,16 @@ export function verifyChain (instance: string, files: readonly VerifiedFile[], {
       file: torn.file.name,
       line: torn.lines.length + 1,
       fault: 'torn',
-      message: `is unfinished (${torn.rest.length} bytes without a newline): a crash, or the service is writing; it is put right at the next start`
+      message: `is unfinished (${torn.rest.length} bytes without a newline): a crash, or the service is writing; it is put right at the ` +
+        'next start'
     }
   }
   if (!before) return { ...where, fault: 'empty', message: 'is missing: there is no line' }
   if (head && headAt === undefined) {
     const message = head.seq !== undefined && head.seq < first
       ? `the expected line ${head.seq} is older than the first one given (${first}): give the earlier files too`
-      : `the expected head${head.seq === undefined ? '' : ` (line ${head.seq})`} is not in the chain, which ends at line ${before.seq}: lines were cut off`
+      : `the expected head${head.seq === undefined ? '' : ` (line ${head.seq})`} is not in the chain, which ends at line ${before.seq}: ` +
+        'lines were cut off'
     return { ...where, fault: 'truncated', message }
   }
   return { ok: true, instance, first, last: before, lines: all.length, files: files.length, keyed }

@@ -24,7 +24,9 @@ export const exec: Command = async (args, io) => {
   const [file, ...rest] = cut < 0 ? [] : args.slice(cut + 1)
   if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
   const { values } = parseArgs({ args: args.slice(0, cut), options: flags })
-  if (values['per-job'] && values['idempotency-key'] !== undefined) throw new UsageError('--per-job and --idempotency-key exclude each other.')
+  if (values['per-job'] && values['idempotency-key'] !== undefined) {
+    throw new UsageError('--per-job and --idempotency-key exclude each other.')
+  }
   const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
   const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
   const completing = clientOf(io, { deadlineMs: completeMs })

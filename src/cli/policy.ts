@@ -51,7 +51,9 @@ export const check: Command = async (args, io) => {
 
 const questionOf = (values: { [name in keyof typeof questionFlags]?: string }): Question => {
   const [, bucket, key] = /^(?:s3:\/\/)?([^/]+)(?:\/(.+))?$/s.exec(values.object ?? '') ?? []
-  if (values.action === undefined || bucket === undefined) throw new UsageError('check wants --action s3:… and --object bucket or bucket/key.')
+  if (values.action === undefined || bucket === undefined) {
+    throw new UsageError('check wants --action s3:… and --object bucket or bucket/key.')
+  }
   return {
     action: values.action,
     bucket,

@@ -66,7 +66,7 @@ export const grantRequest = async (values: Values<typeof grantFlags>, io: Io): P
   ...defined({ profile: values.profile, issueAt: values['issue-at'] })
 })
 
-export interface Change {
+interface Change {
   window?: { notBefore?: string, notAfter?: string, durationSeconds?: number, outputGraceSeconds?: number }
   sourceIps?: string[]
   vpc?: { vpcIds?: string[], vpcEndpointIds?: string[], sourceIps?: string[] }

@@ -47,7 +47,8 @@ await operatorCommand(usage, args => {
       process.stdout.write(`OK ${instance}: ${verdict.lines} lines (${verdict.first} to ${verdict.last.seq}) in ${verdict.files} files, ` +
         `${verdict.keyed ? 'sealed with the key' : 'sealed without a key'}, head ${verdict.last.seq}:${verdict.last.hash}\n`)
     } else {
-      process.stdout.write(`BROKEN ${verdict.file}:${verdict.line}${verdict.seq === null ? '' : ` (seq ${verdict.seq})`}: ${verdict.fault}: line ${verdict.message}\n`)
+      const seq = verdict.seq === null ? '' : ` (seq ${verdict.seq})`
+      process.stdout.write(`BROKEN ${verdict.file}:${verdict.line}${seq}: ${verdict.fault}: line ${verdict.message}\n`)
       status = 1
     }
   }

@@ -4,7 +4,9 @@ import { UsageError, isUsageError } from '../cli/command.ts'
  * The form of every operator command. Exit code 0: done, and everything is as it should be. 1: something is not, or the command
  * failed. 2: the command line is wrong; the usage follows on stderr. `--help` prints the usage.
  */
-export const operatorCommand = async (usage: (self: string) => string, run: (args: string[]) => number | Promise<number>): Promise<void> => {
+export const operatorCommand = async (
+  usage: (self: string) => string, run: (args: string[]) => number | Promise<number>
+): Promise<void> => {
   const [, file = '', ...args] = process.argv
   const text = `Usage: ${usage(`node ${file}`)}\n`
   if (args.length === 1 && ['--help', '-h'].includes(args[0] ?? '')) {

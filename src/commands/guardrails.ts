@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { profileNameOf } from '../iam/role-profile.ts'
 import { defaultLimits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
 import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
 import { explainDecision } from '../guardrails/explain.ts'
 import { loadGuardrailsFile } from '../guardrails/reload.ts'
 import { requestActions, schemaText, type RequestAction } from '../guardrails/schema.ts'
+import { profileNameOf } from '../request.ts'
 import { UsageError, operatorCommand } from './command.ts'
 
 const usage = (self: string) => `${self} COMMAND

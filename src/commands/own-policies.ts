@@ -10,7 +10,9 @@ configuration: JOB_ACCESS_PARTITION, _PATH, _BOUNDARY_ARN, _PROFILES and _ALLOWE
   --account  the AWS account, 12 digits`
 
 await operatorCommand(usage, args => {
-  const { values: { account }, positionals: [which, ...more] } = parseArgs({ args, allowPositionals: true, options: { account: { type: 'string' } } })
+  const { values: { account }, positionals: [which, ...more] } = parseArgs({
+    args, allowPositionals: true, options: { account: { type: 'string' } }
+  })
   if ((which !== 'service' && which !== 'boundary') || more.length > 0) throw new UsageError('Give one of service and boundary.')
   if (account === undefined || !/^\d{12}$/.test(account)) throw new UsageError('--account takes 12 digits.')
   const config = readConfig(process.env)

@@ -29,7 +29,8 @@ await operatorCommand(usage, async args => {
     })
     composed.service.audit.reconciled(report.findings)
     for (const finding of report.findings) process.stdout.write(`${JSON.stringify(finding)}\n`)
-    process.stdout.write(`${report.seen} seen, ${report.findings.length} found, ${report.failed} failed${dryRun ? ' (dry run: nothing was changed)' : ''}\n`)
+    process.stdout.write(`${report.seen} seen, ${report.findings.length} found, ${report.failed} failed` +
+      `${dryRun ? ' (dry run: nothing was changed)' : ''}\n`)
     return report.failed > 0 ? 1 : 0
   } finally {
     await composed.close()

@@ -42,7 +42,8 @@ const entryOf = (args: string[]): { token: string, entry: TokenEntry } => {
 
 await operatorCommand(usage, args => {
   const { token, entry } = entryOf(args)
-  process.stderr.write('The first line is the token. It is shown only now: keep it in a secret store. The rest goes under identity.tokens.\n')
+  process.stderr.write('The first line is the token. It is shown only now: keep it in a secret store. The rest goes under ' +
+    'identity.tokens.\n')
   process.stdout.write(`${token}\n${JSON.stringify(entry, null, 2)}\n`)
   return 0
 })

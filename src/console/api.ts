@@ -71,7 +71,8 @@ export const issueGrant = (body: Draft, key: string): Promise<Delivery> =>
 
 export const completeGrant = (id: string): Promise<Grant> => call('POST', `v1/grants/${id}/complete`)
 
-export const rotateGrant = (id: string, body: RotateGrantData['body']): Promise<Delivery> => call('POST', `v1/grants/${id}/rotate`, { body })
+export const rotateGrant = (id: string, body: RotateGrantData['body']): Promise<Delivery> =>
+  call('POST', `v1/grants/${id}/rotate`, { body })
 
 export const changeGrant = (id: string, body: ChangeGrantData['body']): Promise<Grant> => call('PATCH', `v1/grants/${id}`, { body })
 
@@ -133,8 +134,8 @@ const ask = async (bearer: string | null, method: string, path: string, { body, 
 
 const problemOf = (answer: unknown, status: number): Problem => isProblem(answer)
   ? answer
-  : locally('Something between here and the service answered.', `Status ${status}, without a reason.`, 'Ask who runs the service or its proxy.',
-    status)
+  : locally('Something between here and the service answered.', `Status ${status}, without a reason.`,
+    'Ask who runs the service or its proxy.', status)
 
 /** What is between here and the service may answer JSON as well. */
 const isProblem = (answer: unknown): answer is Problem => typeof answer === 'object' && answer !== null &&

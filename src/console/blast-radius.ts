@@ -91,5 +91,6 @@ const icons: Record<Right | 'cross' | 'warn' | 'key', string> = {
   key: 'M4 3.5a2.5 2.5 0 1 1 0 5a2.5 2.5 0 1 1 0-5zM6.5 6h4.5v2M9 6v1.5'
 }
 
-const icon = (name: keyof typeof icons) => svg('svg', { viewBox: '0 0 12 12', width: 12, height: 12, class: 'icon', 'aria-hidden': 'true', focusable: 'false' },
-  svg('path', { d: icons[name] }))
+const icon = (name: keyof typeof icons) =>
+  svg('svg', { viewBox: '0 0 12 12', width: 12, height: 12, class: 'icon', 'aria-hidden': 'true', focusable: 'false' },
+    svg('path', { d: icons[name] }))

@@ -2,11 +2,14 @@
  * Elements without markup: whatever a caller or the service sends becomes a text node or an attribute's value, never HTML. The page's CSP
  * holds the same from the other side (trusted types of no policy: an assignment to innerHTML throws).
  */
-export type Child = Node | string | number | null | undefined | false
+type Child = Node | string | number | null | undefined | false
 
-type Listeners = { [Name in keyof HTMLElementEventMap as `on${Name}`]?: (event: HTMLElementEventMap[Name]) => void }
-/** `onclick` and the like add a listener; true, false and null set or leave out. */
-export type Attributes = Listeners & Record<string, string | number | boolean | null | undefined | ((event: never) => void)>
+type Listeners = { [Name in keyof HTMLElementEventMap as `on${Name}`]?: (event: HTMLElementEventMap[Name]) => void | Promise<void> }
+/**
+ * `onclick` and the like add a listener; true, false and null set or leave out. Nobody waits for the promise of a listener: it shows its
+ * own errors.
+ */
+type Attributes = Listeners & Record<string, string | number | boolean | null | undefined | ((event: never) => void | Promise<void>)>
 
 const build = <T extends Element>(element: T, attributes: Attributes, children: Child[]): T => {
   for (const [name, value] of Object.entries(attributes)) {

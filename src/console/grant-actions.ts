@@ -7,7 +7,7 @@ import { findingsOf, problemBox } from './problem-view.ts'
 import { showCredentials } from './secret.ts'
 import { fromField, toField, utc } from './times.ts'
 
-/** Says what was done. */
+/** Says what was done, and shows its own errors. */
 type Done = (outcome: string) => Promise<void>
 
 export const askComplete = (grant: Grant, done: Done): void => ask(`Complete ${grant.job.id}?`, {
@@ -31,7 +31,7 @@ export const askRotate = (grant: Grant, done: Done): void => {
     fields: new Map([['/overlapSeconds', overlap]]),
     act: async () => {
       const delivery = await rotateGrant(grant.id, { overlapSeconds: overlap.valueAsNumber })
-      return () => showCredentials(delivery, () => done('Rotated.'))
+      return () => showCredentials(delivery, () => { void done('Rotated.') })
     }
   })
 }

@@ -3,7 +3,7 @@ import { grantDetails, now, type GrantDetails } from './api.ts'
 import { blastRadiusPicture, type Data } from './blast-radius.ts'
 import { el } from './dom.ts'
 import { askComplete, askExtend, askRotate } from './grant-actions.ts'
-import type { Page, Visit } from './main.ts'
+import type { Page, Visit } from './page.ts'
 import { problemBox } from './problem-view.ts'
 import { isOutstanding, stateBadge } from './states.ts'
 import { statementList, wholePolicy } from './statements.ts'
@@ -40,7 +40,7 @@ export const grantPage = ({ id, left }: Visit): Page => {
     content: [
       el('p', { class: 'crumb' }, el('a', { href: '#/grants' }, 'Grants')), el('div', { class: 'head' }, heading, buttons), status, place
     ],
-    ready: () => { load() }
+    ready: () => load()
   }
 }
 

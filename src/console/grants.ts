@@ -2,7 +2,7 @@ import type { Grant } from '../client/schema.ts'
 import { listGrants, now } from './api.ts'
 import { el } from './dom.ts'
 import { field, showAtFields } from './fields.ts'
-import type { Page, Visit } from './main.ts'
+import type { Page, Visit } from './page.ts'
 import { findingsOf, problemBox } from './problem-view.ts'
 import { states } from './states.ts'
 import { ranges, timeline } from './timeline.ts'
@@ -36,6 +36,7 @@ export const grantsPage = ({ query, left }: Visit): Page => {
       : timeline(grants, { now: now(), range: range.value, left }))
   }
 
+  /** Shows its own errors. */
   const load = async (after: string | null) => {
     asking.abort()
     asking = new AbortController()
@@ -64,7 +65,7 @@ export const grantsPage = ({ query, left }: Visit): Page => {
 
   const clear = () => {
     for (const control of Object.values(filters)) control.value = ''
-    load(null)
+    void load(null)
   }
 
   return {
@@ -78,8 +79,8 @@ export const grantsPage = ({ query, left }: Visit): Page => {
         class: 'filters',
         role: 'search',
         'aria-label': 'Filter the grants',
-        onsubmit: (event: Event) => { event.preventDefault(); load(null) },
-        onchange: (event: Event) => { if (event.target !== range) load(null) }
+        onsubmit: (event: Event) => { event.preventDefault(); void load(null) },
+        onchange: (event: Event) => { if (event.target !== range) void load(null) }
       },
       field('State', state), field('Team', team), field('Job', job),
       el('button', { type: 'submit', class: 'hidden' }, 'Filter'),

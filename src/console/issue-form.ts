@@ -7,7 +7,7 @@ type At = (pointer: string, control: HTMLElement) => void
 interface Part { node: HTMLElement, read: (at: At) => Draft, fill: (request: GrantRequest) => void }
 
 /** The request as a form. `read` gives the request and, since rows come and go, which control stands for which JSON pointer of it. */
-export interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
+interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
 
 export const issueForm = (): Form => {
   const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),
@@ -29,7 +29,8 @@ const text = () => el('input', { type: 'text', autocomplete: 'off', autocapitali
 const group = (title: string, ...children: Node[]) => el('fieldset', { class: 'panel' }, el('legend', {}, title), ...children)
 
 /** Empty fields are left out, so that the service says what is missing. */
-const given = (values: Record<string, unknown>) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
+const given = (values: Record<string, unknown>) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
 
 const typed = (input: HTMLInputElement) => input.value.trim()
 
@@ -110,7 +111,9 @@ const windowPart = (): Part => {
   const start = el('input', { type: 'datetime-local', step: 60 })
   const length = el('input', { type: 'number', min: 1, step: 'any', value: 3 })
   const unit = el('select', {},
-    el('option', { value: 60 }, 'minutes'), el('option', { value: 3_600, selected: true }, 'hours'), el('option', { value: 86_400 }, 'days'))
+    el('option', { value: 60 }, 'minutes'),
+    el('option', { value: 3_600, selected: true }, 'hours'),
+    el('option', { value: 86_400 }, 'days'))
   const end = el('input', { type: 'datetime-local', step: 60 })
   const grace = el('input', { type: 'number', min: 0, step: 'any', value: 0 })
   return {

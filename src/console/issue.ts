@@ -3,7 +3,7 @@ import { guideRequest, issueGrant, renderPolicy } from './api.ts'
 import { el, styled } from './dom.ts'
 import { fieldAt, showAtFields, type Fields } from './fields.ts'
 import { issueForm } from './issue-form.ts'
-import type { Page, Visit } from './main.ts'
+import type { Page, Visit } from './page.ts'
 import { findingsOf, problemBox, type Finding } from './problem-view.ts'
 import { showCredentials } from './secret.ts'
 import { statementList, wholePolicy } from './statements.ts'
@@ -116,7 +116,7 @@ export const issuePage = ({ left }: Visit): Page => {
   const example = async () => {
     try {
       fill(await guideRequest(left))
-      render()
+      await render()
     } catch (error) {
       if (!left.aborted) wrong.replaceChildren(problemBox(error))
     }
@@ -138,7 +138,7 @@ export const issuePage = ({ left }: Visit): Page => {
         el('section', { class: 'preview', 'aria-labelledby': 'preview-title' }, el('div', { class: 'panel' },
           el('h2', { id: 'preview-title' }, 'Its policy'), status, wrong, old, rendered)))
     ],
-    ready: () => { render() }
+    ready: () => render()
   }
 }
 

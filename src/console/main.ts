@@ -4,12 +4,8 @@ import { el } from './dom.ts'
 import { grantPage } from './grant.ts'
 import { grantsPage } from './grants.ts'
 import { issuePage } from './issue.ts'
+import type { Page, Visit } from './page.ts'
 import { signInPage } from './sign-in.ts'
-
-/** A page: its title, its content, and what it does once it stands in the document. */
-export interface Page { title: string, content: Node[], ready?: () => void }
-/** `left` aborts when another page is shown. */
-export interface Visit { id: string, query: URLSearchParams, left: AbortSignal }
 
 const pages: [RegExp, (visit: Visit) => Page][] = [
   [/^\/grants$/, grantsPage],
@@ -48,7 +44,7 @@ const show = (refusal?: unknown): void => {
   heading?.setAttribute('tabindex', '-1')
   heading?.focus({ preventScroll: true })
   window.scrollTo(0, 0)
-  page.ready?.()
+  void page.ready?.()
 }
 
 const pageAt = (path: string, query: URLSearchParams): Page => {

@@ -3,7 +3,9 @@ import { openDialog } from './dialogs.ts'
 import { el, newId } from './dom.ts'
 import { utc } from './times.ts'
 
-/** Shows credentials, this once. They are in this dialog's elements and in its buttons' closures and nowhere else; closing it drops both. */
+/**
+ * Shows credentials, this once. They are in this dialog's elements and in its buttons' closures and nowhere else; closing it drops both.
+ */
 export const showCredentials = ({ grant, credentials, notice }: Delivery, onclosed: () => void): void => {
   if (credentials === null) return onclosed()
   const { accessKeyId, secretAccessKey, sessionToken, expiration } = credentials
@@ -28,7 +30,9 @@ export const showCredentials = ({ grant, credentials, notice }: Delivery, onclos
 
 const secretField = (label: string, value: string, said: HTMLElement): HTMLElement => {
   const id = newId('secret')
-  const field = el('input', { id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => field.select() })
+  const field = el('input', {
+    id, readonly: true, class: 'mono', autocomplete: 'off', spellcheck: 'false', onfocus: () => { field.select() }
+  })
   field.value = value
   return el('div', { class: 'field' }, el('label', { for: id }, label),
     el('div', { class: 'with-button' }, field, copyButton('Copy', value, label, said)))

@@ -1,7 +1,7 @@
 import { signIn } from './api.ts'
 import { el } from './dom.ts'
 import { field, showAtFields } from './fields.ts'
-import type { Page } from './main.ts'
+import type { Page } from './page.ts'
 import { problemBox } from './problem-view.ts'
 
 export const signInPage = (refusal: unknown, done: () => void): Page => {
@@ -9,7 +9,8 @@ export const signInPage = (refusal: unknown, done: () => void): Page => {
   const token = el('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true, spellcheck: 'false' })
   const button = el('button', { type: 'submit', class: 'primary' }, 'Sign in')
   /** Says what is wrong with what was pasted, where it cannot be sent. */
-  const complain = (detail: string) => showAtFields(new Map([['/token', token]]), detail === '' ? [] : [{ pointer: '/token', detail, hint: '' }])
+  const complain = (detail: string) =>
+    showAtFields(new Map([['/token', token]]), detail === '' ? [] : [{ pointer: '/token', detail, hint: '' }])
   const submit = async (event: Event) => {
     event.preventDefault()
     const pasted = token.value.trim().replace(/^Bearer\s+/i, '')

@@ -2,15 +2,16 @@ import type { Policy, PolicyExplanation } from '../client/schema.ts'
 import { el } from './dom.ts'
 
 /** A policy, statement by statement: what it says beside what it means. */
-export const statementList = (policy: Policy, explanation: PolicyExplanation['explanation']): HTMLElement => el('ol', { class: 'statements' },
-  ...policy.Statement.map((statement, index) => {
-    const { sid, effect, text } = explanation[index] ?? { sid: `#${index + 1}`, effect: '', text: '' }
-    return el('li', {},
-      el('div', { class: 'words' },
-        el('h3', {}, el('span', { class: `effect effect-${effect.toLowerCase()}` }, effect), ' ', el('span', { class: 'mono' }, sid)),
-        el('p', {}, text)),
-      el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement)))
-  }))
+export const statementList = (policy: Policy, explanation: PolicyExplanation['explanation']): HTMLElement =>
+  el('ol', { class: 'statements' },
+    ...policy.Statement.map((statement, index) => {
+      const { sid, effect, text } = explanation[index] ?? { sid: `#${index + 1}`, effect: '', text: '' }
+      return el('li', {},
+        el('div', { class: 'words' },
+          el('h3', {}, el('span', { class: `effect effect-${effect.toLowerCase()}` }, effect), ' ', el('span', { class: 'mono' }, sid)),
+          el('p', {}, text)),
+        el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement)))
+    }))
 
 /** The document as IAM gets it, to be copied. */
 export const wholePolicy = (policy: Policy): HTMLElement => el('details', {},

@@ -22,9 +22,10 @@ const meanings: Record<Grant['state'], string> = {
   failed: 'It was never issued, or was taken back; nothing is left.'
 }
 
-export const stateBadge = (state: Grant['state']): HTMLElement => el('span', { class: `state state-${state}`, title: meanings[state] ?? '' },
-  svg('svg', { viewBox: '0 0 12 12', width: 10, height: 10, 'aria-hidden': 'true', focusable: 'false' },
-    svg('path', { d: shapes[state] ?? '' })),
-  state)
+export const stateBadge = (state: Grant['state']): HTMLElement =>
+  el('span', { class: `state state-${state}`, title: meanings[state] ?? '' },
+    svg('svg', { viewBox: '0 0 12 12', width: 10, height: 10, 'aria-hidden': 'true', focusable: 'false' },
+      svg('path', { d: shapes[state] ?? '' })),
+    state)
 
 export const isOutstanding = ({ state }: Grant): boolean => state === 'pending' || state === 'active' || state === 'revoking'

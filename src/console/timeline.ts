@@ -86,9 +86,10 @@ const axis = (now: number, scale: Scale, ticks: number[]) => {
   const at = (instant: number) => (instant - scale.from) / (scale.to - scale.from)
   const [first = 0, second = 0] = ticks
   const daily = second - first >= day
+  const nearNow = window.innerWidth < 760 ? 0.15 : 0.065
   return el('div', { class: 'axis num', 'aria-hidden': 'true' },
     // Labels that would be cut, or lie under that of now, are left out.
-    ...ticks.filter(tick => at(tick) > 0.03 && at(tick) < 0.96 && Math.abs(at(tick) - at(now)) > (window.innerWidth < 760 ? 0.15 : 0.065)).map(tick => styled(el('span', {},
+    ...ticks.filter(tick => at(tick) > 0.03 && at(tick) < 0.96 && Math.abs(at(tick) - at(now)) > nearNow).map(tick => styled(el('span', {},
       daily || tick % day === 0 ? utc(tick).slice(5, 10) : utc(tick).slice(11, 16)), { left: percent(tick, scale) })),
     el('span', { class: 'now-label' }, 'now'))
 }

@@ -10,7 +10,7 @@ export const fromField = (value: string): string => value === '' ? '' : `${value
 const units = [['d', 86_400], ['h', 3_600], ['min', 60], ['s', 1]] as const
 
 /** The two largest units: `2 h 59 min`. */
-export const span = (ms: number): string => {
+const span = (ms: number): string => {
   let rest = Math.round(Math.abs(ms) / 1000)
   const parts: string[] = []
   for (const [name, seconds] of units) {

@@ -22,8 +22,6 @@ export const transitions: Record<GrantState, readonly GrantState[]> = {
   failed: []
 }
 
-export const outstandingStates = ['pending', 'active', 'revoking'] as const satisfies readonly GrantState[]
-
 export interface Grant {
   /** Lower-case ULID: sorts by creation. Also the tail of the user name. */
   id: string

@@ -3,7 +3,7 @@ import { wholeNumber } from './params.ts'
 import { Refusal } from './refusal.ts'
 import { element } from './xml.ts'
 
-export interface Page<V> {
+interface Page<V> {
   items: V[]
   /** XML of IsTruncated and, when there is more, Marker. */
   trailer: string

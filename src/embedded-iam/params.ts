@@ -14,7 +14,7 @@ const tagKey = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$/u
 const tagValue = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u
 const maxTags = 50
 
-export function optionalParam (params: Params, key: string): string | null {
+function optionalParam (params: Params, key: string): string | null {
   return params[key] ?? null
 }
 

@@ -27,7 +27,7 @@ const statuses = {
   ValidationError: 400
 } as const
 
-export type RefusalCode = keyof typeof statuses
+type RefusalCode = keyof typeof statuses
 
 /** Why a call was refused, as it goes over the wire. The message may echo names, never a secret. */
 export class Refusal extends Error {

@@ -8,7 +8,7 @@ import { Refusal } from './refusal.ts'
 const tolerance = 15 * 60_000
 const header = /^AWS4-HMAC-SHA256 +Credential=([^,\s]+)\s*, *SignedHeaders=([^,\s]+)\s*, *Signature=([0-9a-f]{64})$/
 
-export interface Claim {
+interface Claim {
   accessKeyId: string
   scope: { date: string, region: string, service: string }
   signedHeaders: string[]

@@ -1,10 +1,9 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import { LineCounter, parseDocument, type Document } from 'yaml'
-import { profileNameOf } from '../iam/role-profile.ts'
 import { defaultLimits, type Limits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
-import { GrantRequestSchema, type GrantRequest } from '../request.ts'
+import { GrantRequestSchema, profileNameOf, type GrantRequest } from '../request.ts'
 import type { Caller, GuardrailDecision, Guardrails } from './guardrails.ts'
 import { grantActions, requestActions } from './schema.ts'
 
@@ -37,7 +36,7 @@ const CaseSchema = Type.Object({
   by: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })])),
   at: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })]))
 }, strict)
-export type Case = Static<typeof CaseSchema>
+type Case = Static<typeof CaseSchema>
 
 const CasesSchema = Type.Object({
   now: Type.String(),
@@ -53,7 +52,7 @@ export class CasesError extends Error {
   override name = 'CasesError'
 }
 
-export interface Outcome {
+interface Outcome {
   name: string
   /** What was not as expected; null: everything was. */
   wrong: string | null

@@ -186,7 +186,8 @@ export const requestsFor = (mentions: Record<Action, Mentions>, caller: Caller, 
   return {
     job: (action, source) => {
       const owner = action === 'extend' ? at.owner ?? '' : caller.id
-      return cedarRequest(action, principal(action), jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner }),
+      const entity = jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner })
+      return cedarRequest(action, principal(action), entity,
         context(action, writes ? window.outputNotAfter : window.notAfter, source))
     },
     access: (action, entry, source) => cedarRequest(action, principal(action), accessEntity(mentions[action], entry),

@@ -4,7 +4,9 @@ import type { Finding } from '../problems.ts'
 import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
 import { openCedar } from './cedar.ts'
 import { denialFinding, subjectOf } from './denial.ts'
-import { buildEngine, grantRequest, requestsFor, teamRequest, type At, type Caller, type CedarAnswer, type CedarRequest, type GrantRef } from './engine.ts'
+import {
+  buildEngine, grantRequest, requestsFor, teamRequest, type At, type Caller, type CedarAnswer, type CedarRequest, type GrantRef
+} from './engine.ts'
 import { GuardrailsError, parsePolicies, type Policy } from './policies.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
 

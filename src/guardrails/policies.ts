@@ -20,7 +20,7 @@ export class GuardrailsError extends Error {
 }
 
 /** `file:line:column: message`, the form that compilers and editors use. */
-export const formatFinding = ({ file, line, column, message }: PolicyFinding): string => `${file}:${line}:${column}: ${message}`
+const formatFinding = ({ file, line, column, message }: PolicyFinding): string => `${file}:${line}:${column}: ${message}`
 
 export interface Policy {
   /** Its `@id`, unique in the file. */
@@ -186,7 +186,7 @@ export const splitStatements = (text: string): StatementText[] => {
   return statements
 }
 
-export interface Place {
+interface Place {
   /** From 1. */
   line: number
   /** From 1, in code points. */

@@ -16,7 +16,7 @@ import { strictValidators, useJson } from './strict-input.ts'
 import type { HttpMetrics } from '../metrics/http.ts'
 import { ProblemError } from '../problems.ts'
 
-export interface AppOptions {
+interface AppOptions {
   logger: FastifyBaseLogger | false
   newRequestId: () => string
   metrics?: HttpMetrics

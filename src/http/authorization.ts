@@ -9,7 +9,7 @@ import type { Service } from './service.ts'
  * Who the caller is. Every route says in its config how it is authorized. A route that does not say it needs a token, and the
  * service does not start: so no new route is open by mistake. What the caller may do, the lifecycle asks the guardrails.
  */
-export type Authorization =
+type Authorization =
   | 'public' // health and documentation: no data of anybody
   | 'identity' // a valid token
 
@@ -20,20 +20,26 @@ declare module 'fastify' {
 
 export const useAuthorization = (app: FastifyInstance, { authenticator, audit, refusalsPerMinute }: Service): void => {
   // An IPv6 host has a /64 of addresses at least (RFC 6177), and must not count as that many callers.
-  const countRefusal = app.createRateLimit({ max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}` })
+  const countRefusal = app.createRateLimit({
+    max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}`
+  })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', route => { routes.push(route) })
   app.addHook('onReady', async () => {
     const undeclared = routes.filter(({ config }) => config?.authorization !== 'public' && config?.authorization !== 'identity')
-    if (undeclared.length > 0) throw new Error(`Routes without authorization: ${undeclared.map(({ method, url }) => `${String(method)} ${url}`).join(', ')}`)
+    if (undeclared.length > 0) {
+      throw new Error(`Routes without authorization: ${undeclared.map(({ method, url }) => `${String(method)} ${url}`).join(', ')}`)
+    }
   })
   app.addHook('onRequest', async request => {
     // An unknown route has no config: it is a 404 for everybody.
     if (request.is404 || request.routeOptions.config.authorization === 'public') return
     let refusal: { reason: string, details: object } | undefined
     try {
-      request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => { refusal = { reason, details } })
+      request.identity = await authenticator.authenticate(request.headers.authorization, (reason, details) => {
+        refusal = { reason, details }
+      })
     } catch (problem) {
       // Anybody who can reach the port can cause refusals. They must not fill the log and the audit.
       const limit = await countRefusal(request)

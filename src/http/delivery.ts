@@ -46,7 +46,9 @@ const acceptedTypes = (accept: string): string[] => accept.split(',')
   .sort((a, b) => b.weight - a.weight)
   .map(({ type }) => type)
 
-export const deliver = (format: Exclude<Format, 'json'>, credentials: Credentials, grant: Grant, target: S3Target, notice: string | null): string => {
+export const deliver = (
+  format: Exclude<Format, 'json'>, credentials: Credentials, grant: Grant, target: S3Target, notice: string | null
+): string => {
   const expires = isoSeconds(endOf(credentials, grant))
   switch (format) {
     case 'env': return [
@@ -97,7 +99,9 @@ const environment = (credentials: Credentials, target: S3Target): Record<string,
 /** Keys go into files that shells and docker --env-file read without quotes; a provider with other characters must not break them. */
 const plain = (value: string): string => {
   if (/^[A-Za-z0-9/+=._-]+$/.test(value)) return value
-  throw new ProblemError('internal', { detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.' })
+  throw new ProblemError('internal', {
+    detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.'
+  })
 }
 
 /** A DNS label: 63 characters, lower case (Kubernetes, "Object Names and IDs"). The id keeps it unique. */
@@ -107,7 +111,7 @@ const secretName = (grant: Grant): string => {
 }
 
 /** When credentials stop to open anything, epoch ms: with the window in the policy, or with the session where that is sooner. */
-export const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
+const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
   Math.min(expiresAt ?? Infinity, grant.attach === 'session' ? sessionEnd(grant) : grant.expiresAt)
 
 export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')
@@ -138,13 +142,17 @@ export const grantView = (grant: Grant): GrantView => ({
 /** `revoking` until its end is how a session is kept that nobody can end early. */
 const noticeOf = (grant: Grant): string | null => {
   const irrevocable = grant.state === 'revoking' && grant.attach === 'session' && grant.dueAt === sessionEnd(grant)
-  return irrevocable ? `This session cannot be revoked: its keys work until ${isoSeconds(grant.dueAt ?? 0)}, when they end by themselves.` : null
+  return irrevocable
+    ? `This session cannot be revoked: its keys work until ${isoSeconds(grant.dueAt ?? 0)}, when they end by themselves.`
+    : null
 }
 
 /** What a delivery warns of besides its policy. */
 export interface LifecycleWarning { code: 'session-lives-on', detail: string }
 
-export const deliveryView = ({ grant, credentials }: Delivery, notice: string | null, extra: { warnings: Array<Warning | LifecycleWarning>, ready?: boolean }) => ({
+export const deliveryView = (
+  { grant, credentials }: Delivery, notice: string | null, extra: { warnings: Array<Warning | LifecycleWarning>, ready?: boolean }
+) => ({
   grant: grantView(grant),
   credentials: credentials && {
     accessKeyId: credentials.accessKeyId,

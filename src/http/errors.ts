@@ -89,7 +89,9 @@ const problemOf = (error: FastifyError): ProblemError => {
   if (error instanceof LedgerUnavailableError) return new ProblemError('ledger-unavailable', { retryAfterSeconds: 5, cause: error })
   if (error instanceof AuditUnavailable) return new ProblemError('audit-unavailable', { retryAfterSeconds: 5, cause: error })
   if (error instanceof StaleGrantError) {
-    return new ProblemError('grant-state', { detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1 })
+    return new ProblemError('grant-state', {
+      detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1
+    })
   }
   if (error.validation) return ProblemError.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
   const code = byFastifyCode[error.code] ?? (error.statusCode && error.statusCode < 500 ? 'request-malformed' : 'internal')
@@ -112,12 +114,19 @@ const findingOf = ({ instancePath, keyword, message, params }: Fault, context: s
   const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
   switch (keyword) {
     case 'additionalProperties':
-      return finding(at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: the service ignores nothing.')
+      return finding(
+        at(params.additionalProperty), `Unknown field in ${place}.`, 'Remove it, or correct its name: the service ignores nothing.'
+      )
     case 'required': return finding(at(params.missingProperty), `A required field of ${place} is missing.`, 'Add it.')
-    case 'enum': return finding(instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`)
+    case 'enum': return finding(
+      instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`
+    )
     case 'propertyNames':
-      return finding(at(params.propertyName), 'The name of the field is not allowed here.', 'See the field’s parent in /docs for the characters that a name may have.')
-    case 'type': return finding(instancePath, `The value must be ${String(params.type)}.`, 'Send it with that JSON type: the service converts nothing.')
+      return finding(at(params.propertyName), 'The name of the field is not allowed here.',
+        'See the field’s parent in /docs for the characters that a name may have.')
+    case 'type': return finding(
+      instancePath, `The value must be ${String(params.type)}.`, 'Send it with that JSON type: the service converts nothing.'
+    )
     default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
   }
 }

@@ -12,7 +12,7 @@ import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
 import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { ProblemError, pointerTo } from '../problems.ts'
-import { FormatSchema, GrantRequestSchema, type Format, type GrantRequest } from '../request.ts'
+import { FormatSchema, GrantRequestSchema, type Format } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliver, deliveryView, grantView, iso, isoSeconds, mediaTypes, type LifecycleWarning } from './delivery.ts'
 import {
@@ -26,7 +26,9 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   const { deps } = service
   const identity = { config: { authorization: 'identity' as const } }
 
-  const send = async (reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]) => {
+  const send = async (
+    reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
+  ) => {
     const { grant, credentials } = delivery
     reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
     if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, service.notice, extra))
@@ -50,7 +52,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: deliveries(201, 200)
     }
   }, async (request, reply) => {
-    const body = request.body as GrantRequest
+    const { body } = request
     const format = chooseFormat(body.format, request.headers.accept)
     const key = request.headers['idempotency-key']
     const issued = await issue(deps, callerOf(request), { request: body, ...(typeof key === 'string' && { idempotencyKey: key }) })
@@ -119,7 +121,10 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       body: ref(QuestionSchema),
       response: { 200: ref(VerdictSchema) }
     }
-  }, async request => verdict((await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')).policy, request.body, new Date(deps.now()), ''))
+  }, async request => {
+    const { policy } = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
+    return verdict(policy, request.body, new Date(deps.now()), '')
+  })
 
   app.patch('/v1/grants/:id', {
     ...identity,
@@ -204,13 +209,16 @@ const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 
   ? []
   : [{
       code: 'session-lives-on',
-      detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for another.`
+      detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for ` +
+        'another.'
     }]
 
 /** The same answer in each format, by media type. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
   content: {
     'application/json': { schema: ref(DeliverySchema) },
-    ...Object.fromEntries(Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }]))
+    ...Object.fromEntries(
+      Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }])
+    )
   }
 }]))

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { HealthSchema, ReadinessSchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 
-export interface HealthOptions {
+interface HealthOptions {
   service: Service
   /** Called with what a readiness probe found. */
   checked?: (check: string, ok: boolean) => void

@@ -27,6 +27,7 @@ const tell = (request: FastifyRequest, reply: FastifyReply, grantId: string): vo
 
 /** The log of the lifecycle. Work of the sweeper belongs to no request. */
 export const inContext = (log: Log): Log => {
-  const told = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => log[level]({ ...serving.getStore(), ...fields }, message)
+  const told = (level: 'info' | 'warn' | 'error') =>
+    (fields: object, message: string) => log[level]({ ...serving.getStore(), ...fields }, message)
   return { info: told('info'), warn: told('warn'), error: told('error') }
 }

@@ -7,7 +7,9 @@ import type { FastifyInstance } from 'fastify'
  * The committed OpenAPI document, at /openapi.json and as a page at /docs. `npm run openapi` makes it from the routes; a test compares.
  * The path is the same from src/ and from dist/.
  */
-const document = JSON.parse(readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8')) as Required<StaticDocumentSpec>['document']
+const document = JSON.parse(
+  readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8')
+) as Required<StaticDocumentSpec>['document']
 /** The version of the package and of the document. The version of the wire format is in its paths. */
 export const { version } = document.info
 

@@ -31,7 +31,8 @@ const StatesSchema = Type.Unsafe<'pending' | 'active' | 'revoking' | 'revoked' |
 const MeasureSchema = Type.Object({
   characters: Type.Integer({ description: 'Number of characters without white space, as IAM counts.' }),
   limits: Type.Object({ inline: Type.Integer(), managed: Type.Integer() }, {
-    description: 'The most characters that the provider allows, inline on the user and as a managed policy; 0: it does not support that kind.'
+    description: 'The most characters that the provider allows, inline on the user and as a managed policy; ' +
+        '0: it does not support that kind.'
   }),
   sha256: Type.String({ description: 'SHA-256 of the canonical JSON (RFC 8785), hex.' })
 })
@@ -50,9 +51,12 @@ export const RenderedSchema = Type.Object({
   policy: ref(PolicySchema),
   size: MeasureSchema,
   attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How a grant would attach it.' }),
-  window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
-  proof: nullable(Type.Object({ probes: Type.Integer({ description: 'Number of test requests that the policy decided as the request asks.' }) }),
-    { description: 'With `preflight`; POST /v1/grants always proves.' }),
+  window: Type.Object({
+    notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.')
+  }),
+  proof: nullable(Type.Object({
+    probes: Type.Integer({ description: 'Number of test requests that the policy decided as the request asks.' })
+  }), { description: 'With `preflight`; POST /v1/grants always proves.' }),
   explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement.' }),
   warnings: Type.Array(WarningSchema, { description: 'What is allowed and may be a mistake.' })
 }, { $id: 'RenderedPolicy' })
@@ -73,7 +77,9 @@ export const GrantSchema = Type.Object({
   previousKey: nullable(Type.Object({ accessKeyId: Type.String(), diesAt: instant('When it is deleted.') }), {
     description: 'After a rotation with overlap: the previous key.'
   }),
-  window: Type.Object({ notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.') }),
+  window: Type.Object({
+    notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.')
+  }),
   layout: LayoutSchema,
   attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How the policy is attached.' }),
   policy: ref(PolicySchema),
@@ -82,7 +88,9 @@ export const GrantSchema = Type.Object({
   updatedAt: instant('When it last changed.'),
   issueAt: nullable(instant('When its key can be fetched.')),
   deliveredAt: nullable(instant('When credentials last left the service.')),
-  notice: nullable(Type.String({ description: 'What the state does not tell, e.g. that a session cannot be revoked, and until when it works.' }))
+  notice: nullable(
+    Type.String({ description: 'What the state does not tell, e.g. that a session cannot be revoked, and until when it works.' })
+  )
 }, { $id: 'Grant' })
 export type GrantView = Static<typeof GrantSchema>
 
@@ -144,12 +152,16 @@ export const QuestionSchema = Type.Object({
     description: 'An IAM action, or an operation of S3.', pattern: '^[a-z0-9-]+:[A-Za-z0-9]+$', maxLength: 128, examples: ['s3:PutObject']
   }),
   bucket: Type.String({ description: 'Name of the bucket.', minLength: 1, maxLength: 255, examples: ['acmeco-finetuned-models'] }),
-  key: Type.Optional(Type.String({ description: 'Object key, for object actions.', minLength: 1, maxLength: 1024, examples: ['runs/42/model.safetensors'] })),
+  key: Type.Optional(
+    Type.String({ description: 'Object key, for object actions.', minLength: 1, maxLength: 1024, examples: ['runs/42/model.safetensors'] })
+  ),
   prefix: Type.Optional(Type.String({ description: 'The prefix parameter of s3:ListBucket.', maxLength: 1024 })),
   sourceIp: Type.Optional(Type.String({ description: 'Address that S3 sees (aws:SourceIp).', maxLength: 64, examples: ['203.0.113.42'] })),
   at: Type.Optional(Type.String({ description: 'Time of the request; default: now.', maxLength: 40 })),
   vpcId: Type.Optional(Type.String({ description: 'VPC that the request comes from (aws:SourceVpc).', maxLength: 64 })),
-  vpcEndpointId: Type.Optional(Type.String({ description: 'VPC endpoint that the request comes through (aws:SourceVpce).', maxLength: 64 })),
+  vpcEndpointId: Type.Optional(
+    Type.String({ description: 'VPC endpoint that the request comes through (aws:SourceVpce).', maxLength: 64 })
+  ),
   vpcSourceIp: Type.Optional(Type.String({ description: 'Private address in the VPC (aws:VpcSourceIp).', maxLength: 64 }))
 }, { ...strict, $id: 'Question', description: 'Would this request be allowed?' })
 
@@ -200,6 +212,7 @@ export const ListQuerySchema = Type.Object({
 }, strict)
 
 export const shared = [
-  PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema, PolicyExplanationSchema, QuestionSchema,
+  PolicySchema, RenderedSchema, GrantSchema, CredentialsSchema, DeliverySchema, GrantPageSchema, EventsSchema,
+  PolicyExplanationSchema, QuestionSchema,
   VerdictSchema, BlastRadiusSchema, HealthSchema, ReadinessSchema
 ]

@@ -48,8 +48,11 @@ export const useJson = (app: FastifyInstance): void => {
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') return done(null, undefined)
     return parse(request, body, (error, value: unknown) => {
-      if (!error && hasDuplicateKeys(body, value)) done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
-      else done(error, value)
+      if (!error && hasDuplicateKeys(body, value)) {
+        done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
+      } else {
+        done(error, value)
+      }
     })
   })
 }

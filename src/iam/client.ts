@@ -28,7 +28,9 @@ export interface Iam {
   deletePolicyVersion(arn: string, versionId: string, until: number): Promise<void>
   deletePolicy(arn: string, until: number): Promise<void>
   getPolicyDocument(arn: string, until: number): Promise<string>
-  listPolicies(pathPrefix: string, marker: string | undefined, until: number): Promise<{ policies: { arn: string, name: string, path: string }[], marker?: string }>
+  listPolicies(
+    pathPrefix: string, marker: string | undefined, until: number
+  ): Promise<{ policies: { arn: string, name: string, path: string }[], marker?: string }>
   /** The users that a policy is attached to. */
   listEntitiesForPolicy(arn: string, until: number): Promise<string[]>
   attachUserPolicy(name: string, arn: string, until: number): Promise<void>
@@ -138,7 +140,8 @@ export const createIam = (options: IamClientOptions): Iam => {
 
   /** One page: the items, and the marker of the next page if there is one. */
   const page = async <Input extends { Marker?: string | undefined }, Output extends Page, Item>(
-    Command: CommandClass<Input, Output>, input: Input, itemsOf: (answer: Output) => Item[] | undefined, marker: string | undefined, until: number
+    Command: CommandClass<Input, Output>, input: Input, itemsOf: (answer: Output) => Item[] | undefined,
+    marker: string | undefined, until: number
   ): Promise<{ items: Item[], marker?: string }> => {
     const answer = await ask(Command, { ...input, ...(marker && { Marker: marker }) }, until)
     return { items: itemsOf(answer) ?? [], ...(answer.IsTruncated && answer.Marker && { marker: answer.Marker }) }
@@ -167,7 +170,9 @@ export const createIam = (options: IamClientOptions): Iam => {
     getUser: async (UserName, until) => listed((await ask(sdk.GetUserCommand, { UserName }, until)).User),
     deleteUser: (UserName, until) => run(sdk.DeleteUserCommand, { UserName }, until),
     async listUsers (PathPrefix, marker, until) {
-      const { items, ...next } = await page(sdk.ListUsersCommand, { PathPrefix, MaxItems: 1000 }, answer => answer.Users?.map(listed), marker, until)
+      const { items, ...next } = await page(
+        sdk.ListUsersCommand, { PathPrefix, MaxItems: 1000 }, answer => answer.Users?.map(listed), marker, until
+      )
       return { users: items, ...next }
     },
 
@@ -207,7 +212,10 @@ export const createIam = (options: IamClientOptions): Iam => {
       // SeaweedFS refuses any PathPrefix, even `/`, which means no prefix to AWS.
       const input = { Scope: 'Local' as const, ...(pathPrefix !== '/' && { PathPrefix: pathPrefix }), MaxItems: 1000 }
       const { items, ...next } = await page(sdk.ListPoliciesCommand, input, answer => answer.Policies, marker, until)
-      return { policies: items.map(({ Arn, PolicyName = '', Path = '/' }) => ({ arn: present(Arn), name: PolicyName, path: Path })), ...next }
+      return {
+        policies: items.map(({ Arn, PolicyName = '', Path = '/' }) => ({ arn: present(Arn), name: PolicyName, path: Path })),
+        ...next
+      }
     },
     listEntitiesForPolicy: (PolicyArn, until) =>
       all(sdk.ListEntitiesForPolicyCommand, { PolicyArn }, answer => answer.PolicyUsers?.map(user => present(user.UserName)), until),

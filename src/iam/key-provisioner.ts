@@ -7,7 +7,7 @@ import { latest, policyEnd } from './policy-end.ts'
 import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
 import { grantNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
-export interface KeyProvisionerOptions {
+interface KeyProvisionerOptions {
   iam: Iam
   /** Start of every policy name. */
   prefix: string

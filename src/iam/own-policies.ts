@@ -59,7 +59,8 @@ export const boundaryPolicy = ({ partition, buckets }: Pick<OwnPolicyOptions, 'p
   return {
     Version: '2012-10-17',
     Statement: [
-      allow('JobsUseObjectStorage', of('bucket', 'object'), names.flatMap(name => [`arn:${partition}:s3:::${name}`, `arn:${partition}:s3:::${name}/*`])),
+      allow('JobsUseObjectStorage', of('bucket', 'object'),
+        names.flatMap(name => [`arn:${partition}:s3:::${name}`, `arn:${partition}:s3:::${name}/*`])),
       allow('JobsUseKeysThroughObjectStorage', of('key'), ['*'], { StringLike: { 'kms:ViaService': `s3.*.${suffix}` } })
     ]
   }

@@ -9,7 +9,7 @@ export interface Clock {
 
 export const systemClock: Clock = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
 
-export interface RetryOptions {
+interface RetryOptions {
   /** Deadline of the whole, in ms of the clock. */
   until: number
   clock?: Clock

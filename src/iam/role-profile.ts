@@ -15,10 +15,6 @@ export interface RoleProfile {
   externalId?: string
 }
 
-/** Name of the profile that a request names; undefined: it asks for no session. */
-export const profileNameOf = ({ attach, profile = 'default' }: { attach?: string, profile?: string }): string | undefined =>
-  attach === 'session' ? profile : undefined
-
 /** STS's shortest session, seconds (STS API, AssumeRole, DurationSeconds). */
 export const minSessionSeconds = 900
 const chainedSeconds = 3600

@@ -6,7 +6,7 @@ import { expiryOfName } from './names.ts'
 import type { Credentials, PrincipalPlan, PrincipalProvisioner } from './provisioner.ts'
 import { minSessionSeconds, sessionSeconds, type RoleProfile } from './role-profile.ts'
 
-export interface SessionProvisionerOptions {
+interface SessionProvisionerOptions {
   iam: Iam
   profiles: Record<string, RoleProfile>
   /** Start of every session name. */
@@ -114,4 +114,4 @@ export const revocation = (sessionName: string, at: number): PolicyDocument => (
 /** AWS refuses signatures when the clocks are further apart (IAM User Guide, "AWS Signature Version 4 for API requests"). */
 const mostSkewMs = 5 * 60_000
 
-export const roleName = (arn: string): string => arn.slice(arn.lastIndexOf('/') + 1)
+const roleName = (arn: string): string => arn.slice(arn.lastIndexOf('/') + 1)

@@ -190,7 +190,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         // With rights that are bound to a path, IAM answers "denied" for a missing user, whose ARN has no path. So ask the list.
         const gone = isIamError(error, 'gone') || (isIamError(error, 'denied') && !(await listedAt(ref, until)))
         if (!gone) throw error
-        return old ? await deletePolicies(ref, until) : 'unsure'
+        return old ? deletePolicies(ref, until) : 'unsure'
       }
     },
 

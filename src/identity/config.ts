@@ -7,14 +7,17 @@ const Id = (description: string) => Type.String({ description, pattern: '^[a-z0-
 const Team = Type.String({ description: 'A team, or `*` for every team.', pattern: '^([A-Za-z0-9][A-Za-z0-9._-]{0,62}|\\*)$' })
 const Teams = Type.Array(Team, { minItems: 1, maxItems: 1000 })
 const pointerForm = '^(/([^~/]|~[01])+)+$'
-const Pointer = (description: string) => Type.String({ description: `${description} A JSON pointer, e.g. \`/kubernetes.io/namespace\`.`, pattern: pointerForm })
+const Pointer = (description: string) =>
+  Type.String({ description: `${description} A JSON pointer, e.g. \`/kubernetes.io/namespace\`.`, pattern: pointerForm })
 const attributeName = '^[A-Za-z][A-Za-z0-9_]{0,62}$'
 const Seconds = (description: string, minimum: number, maximum: number, byDefault?: number) =>
   Type.Integer({ description, minimum, maximum, ...(byDefault === undefined ? {} : { default: byDefault }) })
 
 const TokenEntrySchema = Type.Object({
   id: Id('Name of the token in logs and in the audit.'),
-  sha256: Type.String({ description: 'SHA-256 of the whole token in lower-case hex. `npm run token` prints it.', pattern: '^[0-9a-f]{64}$' }),
+  sha256: Type.String({
+    description: 'SHA-256 of the whole token in lower-case hex. `npm run token` prints it.', pattern: '^[0-9a-f]{64}$'
+  }),
   teams: Teams,
   expiresAt: Type.Optional(Type.String({ description: 'ISO 8601 with a time zone. From then on the token is refused.', maxLength: 40 })),
   attributes: Type.Optional(Type.Record(Type.String({ pattern: attributeName }), Type.String({ maxLength: 1024 }), {
@@ -24,10 +27,13 @@ const TokenEntrySchema = Type.Object({
 }, strict)
 export type TokenEntry = Static<typeof TokenEntrySchema>
 
-const Algorithm = Type.Union(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'].map(name => Type.Literal(name)), {
+const Algorithm = Type.Union([
+  'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'
+].map(name => Type.Literal(name)), {
   description: 'Asymmetric algorithms only: with HS*, the issuer would have to share its secret with this service.'
 })
 const Scalar = Type.Union([Type.String(), Type.Number(), Type.Boolean()])
+const Expected = Type.Union([Scalar, Type.Array(Scalar, { minItems: 1 })])
 
 export const IssuerEntrySchema = Type.Object({
   name: Id('Name of the issuer in identities: `oidc:<name>#<sub>`.'),
@@ -37,20 +43,27 @@ export const IssuerEntrySchema = Type.Object({
   algorithms: Type.Optional(Type.Array(Algorithm, { minItems: 1, default: ['RS256', 'PS256', 'ES256', 'EdDSA'] })),
   clockSkewSeconds: Type.Optional(Seconds('Tolerance for exp, nbf and iat.', 0, 300, 30)),
   maxTokenAgeSeconds: Type.Optional(Seconds('Highest age of a token, by its iat, which is then required.', 1, 31_536_000)),
-  requiredClaims: Type.Optional(Type.Record(Type.String({ pattern: pointerForm }), Type.Union([Scalar, Type.Array(Scalar, { minItems: 1 })]), {
+  requiredClaims: Type.Optional(Type.Record(Type.String({ pattern: pointerForm }), Expected, {
     ...strict,
     description: 'JSON pointer to the required value, or to a list of accepted values. A claim that is a list must contain one.'
   })),
   team: Type.Object({
     claim: Pointer('The claim with the team: a string or a list of strings.'),
-    map: Type.Optional(Type.Record(Type.String(), Teams, { description: 'From a value of the claim to teams. A value that is not in the map gives no team. Without a map, the value itself is the team.' }))
+    map: Type.Optional(Type.Record(Type.String(), Teams, {
+      description: 'From a value of the claim to teams. A value that is not in the map gives no team. Without a map, the value itself is ' +
+        'the team.'
+    }))
   }, strict),
   attributes: Type.Optional(Type.Record(Type.String({ pattern: attributeName }), Pointer('The claim.'), {
     ...strict,
     description: 'Attributes for guardrails. `issuer` is always set to the name above.'
   })),
-  caFile: Type.Optional(Type.String({ description: 'PEM file of the certificate authority of the issuer, instead of the system’s.', minLength: 1 })),
-  bearerFile: Type.Optional(Type.String({ description: 'File with a bearer token for the issuer’s key URL. Read at every fetch.', minLength: 1 })),
+  caFile: Type.Optional(
+    Type.String({ description: 'PEM file of the certificate authority of the issuer, instead of the system’s.', minLength: 1 })
+  ),
+  bearerFile: Type.Optional(
+    Type.String({ description: 'File with a bearer token for the issuer’s key URL. Read at every fetch.', minLength: 1 })
+  ),
   cacheSeconds: Type.Optional(Seconds('How long keys are used before they are fetched again.', 30, 86_400, 600)),
   cooldownSeconds: Type.Optional(Seconds('How long after a fetch an unknown key id causes no new fetch.', 1, 3600, 30)),
   timeoutSeconds: Type.Optional(Seconds('How long the service waits for the issuer’s answer.', 1, 30, 5))
@@ -98,8 +111,12 @@ function issuerFaults (issuers: IssuerEntry[]): ConfigFault[] {
       const fault = urlFault(jwksUri ?? issuer)
       const pointer = jwksUri === undefined ? `${at}/issuer` : `${at}/jwksUri`
       return [
-        ...(fault === undefined ? [] : [{ pointer, message: `${fault}${jwksUri === undefined ? ', so its keys cannot be discovered; give jwksUri' : ''}` }]),
-        ...(jwksUri === undefined && issuer.includes('?') ? [{ pointer, message: 'has a query, so its keys cannot be discovered; give jwksUri' }] : []),
+        ...(fault === undefined
+          ? []
+          : [{ pointer, message: `${fault}${jwksUri === undefined ? ', so its keys cannot be discovered; give jwksUri' : ''}` }]),
+        ...(jwksUri === undefined && issuer.includes('?')
+          ? [{ pointer, message: 'has a query, so its keys cannot be discovered; give jwksUri' }]
+          : []),
         ...(team.map !== undefined && Object.keys(team.map).length === 0 ? [{ pointer: `${at}/team/map`, message: 'is empty' }] : []),
         ...reserved(attributes, `${at}/attributes`)
       ]

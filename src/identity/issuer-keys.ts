@@ -79,7 +79,9 @@ export function issuerKeys (source: KeySource, deps: KeySourceDeps): JWTVerifyGe
       // Read at every request: Kubernetes replaces both files while the service runs.
       if (source.caFile !== undefined) options.ca = deps.readFile(source.caFile)
       if (source.bearerFile !== undefined) {
-        if (!bearerAllowed) throw new Error('the discovered jwks_uri has another origin, which must not get the bearer token: configure jwksUri')
+        if (!bearerAllowed) {
+          throw new Error('the discovered jwks_uri has another origin, which must not get the bearer token: configure jwksUri')
+        }
         options.bearer = deps.readFile(source.bearerFile).trim()
       }
       const answer = await deps.fetchJson(url, options)
@@ -161,7 +163,9 @@ export async function fetchJson (url: URL, { ca, bearer, timeoutMs }: FetchJsonO
     const request = send(url, {
       // There are minutes between two fetches: a connection kept open would be closed by then.
       agent: false,
-      headers: { accept: 'application/json, application/jwk-set+json', ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }) },
+      headers: {
+        accept: 'application/json, application/jwk-set+json', ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` })
+      },
       signal: AbortSignal.timeout(timeoutMs),
       ...(ca === undefined ? {} : { ca })
     }, response => {

@@ -1,4 +1,6 @@
-import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey, type ProtectedHeaderParameters } from 'jose'
+import {
+  decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey, type ProtectedHeaderParameters
+} from 'jose'
 import { attributesOf, requireClaims, teamsOf } from './claims.ts'
 import type { IssuerEntry } from './config.ts'
 import { TokenRefusedError, type Identity } from './identity.ts'
@@ -69,7 +71,9 @@ function checkHeader (header: ProtectedHeaderParameters): void {
   // No extension is supported, so every critical one is refused (RFC 7515 section 4.1.11), also `b64`.
   if (Object.hasOwn(header, 'crit')) throw new TokenRefusedError('header-refused', { header: 'crit' })
   const { typ } = header
-  if (typ !== undefined && !(typeof typ === 'string' && acceptedTypes.has(typ.toLowerCase()))) throw new TokenRefusedError('header-refused', { header: 'typ' })
+  if (typ !== undefined && !(typeof typ === 'string' && acceptedTypes.has(typ.toLowerCase()))) {
+    throw new TokenRefusedError('header-refused', { header: 'typ' })
+  }
 }
 
 async function verified (token: string, keys: JWTVerifyGetKey, entry: IssuerEntry, now: Date): Promise<JWTPayload> {
@@ -91,9 +95,13 @@ function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identit
   if (Array.isArray(aud) && aud.length !== 1) throw new TokenRefusedError('audience-wrong')
   if (exp === undefined) throw new TokenRefusedError('claim-missing', { claim: '/exp' })
   // jose checks iat only when a maximum age is set.
-  if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) throw new TokenRefusedError('token-not-yet-valid', { claim: '/iat' })
+  if (iat !== undefined && iat > Math.floor(now.getTime() / 1000) + (entry.clockSkewSeconds ?? 30)) {
+    throw new TokenRefusedError('token-not-yet-valid', { claim: '/iat' })
+  }
   // The subject becomes part of ids, logs and the audit, so it must be printable and short.
-  if (typeof sub !== 'string' || sub.length > maxSubjectLength || !/^[\x21-\x7e]+$/.test(sub)) throw new TokenRefusedError('claim-wrong', { claim: '/sub' })
+  if (typeof sub !== 'string' || sub.length > maxSubjectLength || !/^[\x21-\x7e]+$/.test(sub)) {
+    throw new TokenRefusedError('claim-wrong', { claim: '/sub' })
+  }
   requireClaims(claims, entry.requiredClaims ?? {})
   return {
     id: `oidc:${entry.name}#${sub}`,
@@ -112,12 +120,18 @@ function refusalOf (error: unknown): TokenRefusedError {
     const details = { claim: `/${error.claim}` }
     if (error.reason === 'missing') return new TokenRefusedError('claim-missing', details)
     if (error.claim === 'aud') return new TokenRefusedError('audience-wrong')
-    if (error.reason === 'check_failed' && (error.claim === 'nbf' || error.claim === 'iat')) return new TokenRefusedError('token-not-yet-valid', details)
+    if (error.reason === 'check_failed' && (error.claim === 'nbf' || error.claim === 'iat')) {
+      return new TokenRefusedError('token-not-yet-valid', details)
+    }
     return new TokenRefusedError('claim-wrong', details)
   }
   if (error instanceof errors.JWSSignatureVerificationFailed) return new TokenRefusedError('signature-wrong')
-  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return new TokenRefusedError('algorithm-refused')
-  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) return new TokenRefusedError('key-unknown')
+  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) {
+    return new TokenRefusedError('algorithm-refused')
+  }
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) {
+    return new TokenRefusedError('key-unknown')
+  }
   if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return new TokenRefusedError('token-malformed')
   // Any other error: the key cannot be used (too short, private, invalid).
   return new TokenRefusedError('key-unfit', { error: error instanceof Error ? loggable(error.message) : 'unknown' })

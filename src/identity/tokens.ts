@@ -11,7 +11,9 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest()
 /** A new token, `jat_<id>_<32 random bytes as base64url>`, and its hash for the config. */
 export function mintToken (id: string, random: (bytes: number) => Buffer = randomBytes): { token: string, sha256: string } {
   const token = `${tokenPrefix}${id}_${random(32).toString('base64url')}`
-  if (!tokenForm.test(token)) throw new RangeError('A token id has 1 to 63 characters of a-z, 0-9 and -, and starts with a letter or digit.')
+  if (!tokenForm.test(token)) {
+    throw new RangeError('A token id has 1 to 63 characters of a-z, 0-9 and -, and starts with a letter or digit.')
+  }
   return { token, sha256: sha256(token).toString('hex') }
 }
 

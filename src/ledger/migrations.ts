@@ -19,7 +19,8 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
   const { error } = await migrator.migrateToLatest()
   if (!error) return
   const unknown = (await appliedMigrations(db)).filter((name) => !Object.hasOwn(migrations, name))
-  if (unknown.length === 0) throw error
+  // Typed as unknown by Kysely; it is what the driver threw.
+  if (unknown.length === 0) throw error as Error
   throw new SchemaTooNewError(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
     'Start the newer version, or restore a backup from before its migration.')
 }

@@ -28,9 +28,9 @@ export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<
 
   const branches = filter.jobId === undefined ? branchesOf(filter) : undefined
   const [first, ...rest] = branches ?? []
-  if (!first) return await filteredPage(db, filter, page)
+  if (!first) return filteredPage(db, filter, page)
   const ids = rest.reduce((union, branch) => union.unionAll(newestIds(db, branch, page)), newestIds(db, first, page))
-  return await db.selectFrom('grants').selectAll()
+  return db.selectFrom('grants').selectAll()
     .where('id', 'in', db.selectFrom(ids.as('ids')).select('id').orderBy('id', 'desc').limit(page.limit))
     .orderBy('id', 'desc')
     .execute()
@@ -70,5 +70,5 @@ const filteredPage = async (db: Db, { teams, states, jobId }: GrantFilter, { aft
   if (teams !== undefined) rows = rows.where(sql<string>`team || ''`, 'in', teams)
   if (states !== undefined) rows = rows.where(sql<string>`state || ''`, 'in', states)
   if (after !== undefined) rows = rows.where('id', '<', after)
-  return await rows.execute()
+  return rows.execute()
 }

@@ -5,7 +5,10 @@ import { migrate, recount } from './migrations.ts'
 import type { Tables } from './rows.ts'
 import type { Store } from './sql.ts'
 
-/** In ms. The server's timeouts come first, so that its error gives the reason. The client's own (`answer`) is for a network that does not answer. */
+/**
+ * In ms. The server's timeouts come first, so that its error gives the reason. The client's own (`answer`) is for a network that does not
+ * answer.
+ */
 const timeouts = { connect: 5_000, lock: 3_000, statement: 5_000, idleInTransaction: 5_000, answer: 7_000, idle: 30_000 }
 
 /** While this replica waits for the lock, another one may be building indexes on a large table. */
@@ -39,7 +42,9 @@ export async function openPostgres (url: string, poolSize: number): Promise<Stor
 
 /** A migration needs longer timeouts, so it has its own connection. */
 async function migrateOnOwnConnection (connection: PoolConfig): Promise<void> {
-  const db = kyselyOn(withErrorListeners(new Pool({ ...connection, max: 1, statement_timeout: migrationTimeoutMs, query_timeout: migrationTimeoutMs })))
+  const db = kyselyOn(withErrorListeners(new Pool({
+    ...connection, max: 1, statement_timeout: migrationTimeoutMs, query_timeout: migrationTimeoutMs
+  })))
   try {
     await migrate(db, 'postgres')
     await recount(db, 'postgres')
@@ -75,7 +80,7 @@ function reasonFor (error: unknown): string {
 
 /** Reads int8 as a number, in this pool only: its values here (epoch ms, versions, counts) are far below 2^53. */
 const getTypeParser: typeof types.getTypeParser = (oid: number, format?: 'text' | 'binary') =>
-  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text')
+  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format)
 
 /** Without a listener, a broken connection would end the process. A query that runs on it rejects anyway. */
 function withErrorListeners (pool: Pool): Pool {

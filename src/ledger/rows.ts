@@ -186,7 +186,9 @@ interface GrantWrite {
  * Writes a grant, its event and the counts. Undefined, and nothing is written, when the statement matches no row.
  * The counts come last, since their lock makes every other begin() wait until the commit.
  */
-export const writeGrant = (tx: Kysely<Tables>, dialect: Dialect, write: GrantWrite): Promise<{ row: GrantRow, counts: Counts | undefined } | undefined> =>
+export const writeGrant = (
+  tx: Kysely<Tables>, dialect: Dialect, write: GrantWrite
+): Promise<{ row: GrantRow, counts: Counts | undefined } | undefined> =>
   dialect === 'postgres' ? writeInOneStatement(tx, write) : writeStepByStep(tx, write)
 
 async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, countChange }: GrantWrite) {

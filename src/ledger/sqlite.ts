@@ -145,7 +145,7 @@ interface GroupCommits {
  * alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
  * @param retryWhileBusy runs a transaction again while another process has the file locked
  */
-export function groupCommits (
+function groupCommits (
   db: Kysely<Tables>,
   retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>
 ): GroupCommits {

@@ -62,7 +62,9 @@ export const authorise = (
   deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
 ): NormalisedRequest<Authorised> => {
   const { spec, profileName } = normalised
-  const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
+  const at: At = {
+    now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner })
+  }
   const decision = deps.guardrails.current.decide(caller, spec, action, at)
   deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
   if (!decision.allowed) throw ProblemError.of(decision.findings)
@@ -73,7 +75,9 @@ export const authorise = (
 const permitted = (spec: AccessSpec): Authorised => spec as Authorised
 
 /** Renders the policy and finds the attachment that provider and size allow. @throws ProblemError with every finding */
-export const renderAccess = <Spec extends AccessSpec>(deployment: Deployment, normalised: NormalisedRequest<Spec>, now: number): Rendered<Spec> => {
+export const renderAccess = <Spec extends AccessSpec>(
+  deployment: Deployment, normalised: NormalisedRequest<Spec>, now: number
+): Rendered<Spec> => {
   const { spec, profileName } = normalised
   const policy = render(spec)
   const unfitting = unfit(policy, deployment.dialect, spec)
@@ -112,7 +116,10 @@ const cannotWait = ({ name }: Dialect) => ({
 
 /** It would have no effect, and guardrails that look at it would be misled. */
 const profileWithoutSession = {
-  code: 'session-unfit', pointer: '/profile', detail: 'A profile is for role sessions alone.', hint: 'Ask for attach `session`, or leave `profile` out.'
+  code: 'session-unfit',
+  pointer: '/profile',
+  detail: 'A profile is for role sessions alone.',
+  hint: 'Ask for attach `session`, or leave `profile` out.'
 } as const
 
 const profileOf = ({ profiles }: Deployment, spec: AccessSpec, name: string, now: number): RoleProfile => {

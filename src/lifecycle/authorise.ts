@@ -3,7 +3,7 @@ import { checks } from '../guardrails/guardrails.ts'
 import { ProblemError } from '../problems.ts'
 import type { AuthorisedAction, Caller, GrantDeps } from './deps.ts'
 
-/** Who may do what with an existing grant: first its team is checked, then the guardrails; both go to the audit. For requests see access.ts. */
+/** Who may do what with an existing grant: first its team is checked, then the guardrails. For requests see access.ts. */
 
 /** A grant that the caller may act on. @throws ProblemError `grant-unknown`, or `forbidden` */
 export const authoriseOnGrant = async (
@@ -11,7 +11,9 @@ export const authoriseOnGrant = async (
 ): Promise<Grant> => {
   const grant = await grantOfTeam(deps, caller, id, action)
   const { team, jobId, owner, spec } = grant
-  const decision = deps.guardrails.current.decideOnGrant(caller, { team, jobId, owner, labels: spec.job.labels }, action, { now: new Date(deps.now()) })
+  const decision = deps.guardrails.current.decideOnGrant(
+    caller, { team, jobId, owner, labels: spec.job.labels }, action, { now: new Date(deps.now()) }
+  )
   deps.audit.decided(caller, action, decision, { team, jobId, grantId: grant.id })
   if (!decision.allowed) throw ProblemError.of(decision.findings)
   return grant
@@ -27,7 +29,9 @@ export const grantOfTeam = async (deps: GrantDeps, caller: Caller, id: string, a
   // The caller is not told; the reader of the audit is.
   const detail = 'A grant of another team was asked for, and answered as unknown.'
   const finding = { code: unknown.code, pointer: '', detail, hint: '' }
-  deps.audit.decided(caller, action, { allowed: false, findings: [finding], decidedBy: [checks.team], faults: [] }, { team, jobId, grantId: grant.id })
+  deps.audit.decided(
+    caller, action, { allowed: false, findings: [finding], decidedBy: [checks.team], faults: [] }, { team, jobId, grantId: grant.id }
+  )
   throw unknown
 }
 

@@ -6,7 +6,7 @@ import type { Actor, GrantDeps } from './deps.ts'
 
 /** Undoes the part of a failed operation that was done. Nothing here rejects: the caller gets the error of the operation itself. */
 
-export interface Compensation {
+interface Compensation {
   /** Id of the key that the operation made; null: it does not know of one. */
   made: string | null
   /** Ids of the keys that stay; null: the operation touched no keys. */
@@ -20,7 +20,9 @@ export interface Compensation {
  * Ends a failed operation on an active grant: deletes the keys that it made, restores the ledger, and makes the grant due, so that
  * the sweeper looks at it at once. When the ledger does not answer, the lease lapses, and the sweeper looks at it then.
  */
-export const compensate = async (deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation): Promise<void> => {
+export const compensate = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation
+): Promise<void> => {
   try {
     const stored = await rereadAfterFailedCommit(deps, grant, made)
     if (!stored) return await removeOvertaken(deps, actor, grant, made)

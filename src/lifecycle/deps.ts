@@ -46,7 +46,9 @@ export interface Deployment {
 /** What the operations tell the audit. */
 export interface AuditPort {
   /** A decision of the guardrails, or of the team check before them. */
-  decided: (caller: Caller, action: AuthorisedAction, decision: GuardrailDecision, about: { team: string, jobId?: string, grantId?: string }) => void
+  decided: (
+    caller: Caller, action: AuthorisedAction, decision: GuardrailDecision, about: { team: string, jobId?: string, grantId?: string }
+  ) => void
   /** A committed change of a grant. Rejects where the change gives access and cannot be audited: then it must not stand. */
   changed: (grant: Grant, event: NewGrantEvent) => Promise<void>
 }

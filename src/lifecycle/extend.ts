@@ -58,7 +58,9 @@ const replacePolicy = async (
 }
 
 /** A change that is refused releases the grant: nothing has changed yet. */
-const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean): Promise<ProvenAccess> => {
+const accessOrRelease = async (
+  deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean
+): Promise<ProvenAccess> => {
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (scheduled) refuseEndBefore(grant.issueAt, access.spec)

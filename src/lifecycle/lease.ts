@@ -21,7 +21,9 @@ export const claimLease = async (deps: GrantDeps, id: string): Promise<Grant> =>
       retryAfterSeconds: 1
     })
   }
-  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) throw new StaleGrantError(`The claim on grant ${grant.id} came too late.`)
+  if (grant.claimedUntil === null || deps.now() >= grant.claimedUntil) {
+    throw new StaleGrantError(`The claim on grant ${grant.id} came too late.`)
+  }
   return grant
 }
 
@@ -55,7 +57,7 @@ export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 }
 
-export const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
+const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
 
 /** The instant by which the IAM calls of one operation must be done. */
 export const deadline = (deps: GrantDeps): number => deps.waitingNow() + deps.deadlineMs

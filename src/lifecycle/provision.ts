@@ -11,9 +11,9 @@ import { iamProblem } from './iam-problem.ts'
 
 /** The two stages that make a pending grant active: provision (IAM), then activate (ledger). When one fails, both are undone. */
 
-export type Provisioned = Awaited<ReturnType<PrincipalProvisioner['create']>>
+type Provisioned = Awaited<ReturnType<PrincipalProvisioner['create']>>
 
-export interface ProvisionOptions {
+interface ProvisionOptions {
   /** False: a principal without a key, for a grant whose key is fetched later. */
   withKey?: boolean
   /** An earlier operation may have made part of it. */

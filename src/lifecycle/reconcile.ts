@@ -44,7 +44,9 @@ export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Pro
   return { ...report, seen: seen.size }
 }
 
-const removeStrays = async (deps: GrantDeps, provisioner: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport) => {
+const removeStrays = async (
+  deps: GrantDeps, provisioner: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport
+) => {
   const known = await deps.ledger.known(page.map(({ ref }) => ref.name))
   const unknown = page.filter(({ ref }) => !known.has(ref.name))
   await paced(unknown, options, async ({ ref, expiresAt }) => {

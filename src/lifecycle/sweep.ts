@@ -70,7 +70,8 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
       return repair(deps, grant)
     case 'revoking': return finish(deps, sweeper, grant)
-    default: return undefined
+    // Ended: nothing is due.
+    case 'expired': case 'failed': case 'revoked': return undefined
   }
 }
 
@@ -89,7 +90,9 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
     const keep = [repaired.accessKeyId, repaired.previousKeyId].filter(id => id !== null)
     const pruned = await provisioner.pruneKeys(grant.principal, keep, until)
     const policy = proveStored(grant)
-    const principal = grant.attach === 'session' ? grant.principal : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
+    const principal = grant.attach === 'session'
+      ? grant.principal
+      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
     return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
       event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
@@ -103,7 +106,8 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
 
 /** The provider does not know the principal, and it is old enough for that to be true: see settleMs. */
 const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
-  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs && !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
+  deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs &&
+    !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(

@@ -16,6 +16,7 @@ export const auditMetrics = (registry: Registry): AuditMetrics => ({
     gauge('job_access_audit_waiting_events', 'Audit events that wait to be written.', (gauge, { waiting }) => gauge.set(waiting))
     gauge('job_access_audit_last_seq', 'Sequence number of the last audit event written. What the receiver has is behind it by the rest.',
       (gauge, { head }) => gauge.set(head.seq))
-    gauge('job_access_audit_last_written_timestamp_seconds', 'When the last audit event was written.', (gauge, { writtenAt }) => gauge.set(writtenAt / 1000))
+    gauge('job_access_audit_last_written_timestamp_seconds', 'When the last audit event was written.',
+      (gauge, { writtenAt }) => gauge.set(writtenAt / 1000))
   }
 })

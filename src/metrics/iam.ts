@@ -7,7 +7,7 @@ export interface IamMetrics {
 }
 
 /** The calls without which no job gets its key; a refusal of one of them must show as a step from 0. */
-export const issuing = ['CreateUser', 'PutUserPolicy', 'CreatePolicy', 'AttachUserPolicy', 'CreateAccessKey', 'AssumeRole']
+const issuing = ['CreateUser', 'PutUserPolicy', 'CreatePolicy', 'AttachUserPolicy', 'CreateAccessKey', 'AssumeRole']
 const alarming = ['denied', 'credentials', 'limit', 'throttled', 'unavailable']
 
 export const iamMetrics = (registry: Registry): IamMetrics => {

@@ -58,7 +58,8 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
         else this.remove()
       }
     })
-    gauge('job_access_grants', 'Grants by state. Every replica reports the same ledger: take the max, not the sum.', ['state'], (gauge, { byState }) => {
+    const grants = 'Grants by state. Every replica reports the same ledger: take the max, not the sum.'
+    gauge('job_access_grants', grants, ['state'], (gauge, { byState }) => {
       for (const state of states) gauge.set({ state }, byState[state])
     })
     gauge('job_access_oldest_overdue_grant_seconds', 'How long the oldest outstanding grant has outlived its end; 0: none has.', [],

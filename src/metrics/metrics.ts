@@ -14,7 +14,7 @@ export interface Metrics extends IamMetrics, HttpMetrics, LedgerMetrics, AuditMe
   registry: Registry
 }
 
-export interface MetricsOptions {
+interface MetricsOptions {
   /** Epoch ms. */
   now: () => number
   version: string
@@ -29,7 +29,8 @@ export const createMetrics = ({ now, version, provider, ceiling, freshMs = 5_000
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
-  new Gauge({ name: 'job_access_info', help: 'Always 1; what runs.', labelNames: ['version', 'provider'], registers }).set({ version, provider }, 1)
+  new Gauge({ name: 'job_access_info', help: 'Always 1; what runs.', labelNames: ['version', 'provider'], registers })
+    .set({ version, provider }, 1)
   new Gauge({ name: 'job_access_grants_ceiling', help: 'Ceiling of outstanding grants, JOB_ACCESS_MAX_GRANTS.', registers }).set(ceiling)
   return {
     registry,

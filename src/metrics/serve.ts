@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Registry } from 'prom-client'
 
-export interface MetricsServer {
+interface MetricsServer {
   url: string
   close: () => Promise<void>
 }

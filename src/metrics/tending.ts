@@ -24,8 +24,12 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
   }
   const gauge = (name: string, help: string) => new Gauge({ name, help, registers })
   const sweeps = counter('job_access_sweeps_total', 'Sweeps, by outcome.', 'outcome', runs)
-  const grants = counter('job_access_swept_grants_total', 'Grants that sweeps worked on, by outcome; a failed one is tried again.', 'outcome', runs)
-  const sweptAt = gauge('job_access_sweep_last_done_timestamp_seconds', 'When this replica last ended a sweep; its start, before the first.')
+  const grants = counter(
+    'job_access_swept_grants_total', 'Grants that sweeps worked on, by outcome; a failed one is tried again.', 'outcome', runs
+  )
+  const sweptAt = gauge(
+    'job_access_sweep_last_done_timestamp_seconds', 'When this replica last ended a sweep; its start, before the first.'
+  )
   const reconciliations = counter('job_access_reconciliations_total', 'Reconciliations with the provider, by outcome.', 'outcome', runs)
   const found = counter('job_access_reconcile_findings_total',
     '`stray`: unknown to the ledger and past its end, deleted. `lost`: gone at the provider, closed.', 'kind', ['stray', 'lost'])

@@ -41,7 +41,7 @@ export const putObjectAcl: ActionRow = {
 export const deleteObject: ActionRow = {
   action: 's3:DeleteObject', kind: 'object', source: `${sar}: DeleteObject, DeleteObjects; resource type object`
 }
-export const decrypt: ActionRow = {
+const decrypt: ActionRow = {
   action: 'kms:Decrypt',
   kind: 'key',
   source: 'Service Authorization Reference, AWS KMS: reads of SSE-KMS objects, and parts of multipart uploads to them; key'

@@ -96,10 +96,11 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
     ...Object.entries(statement.Condition ?? {}).flatMap(([operator, keys]) => Object.keys(keys)
       .filter(key => !(operators === 'any' || operators.has(operator)) || !(conditionKeys === 'any' || conditionKeys.has(key)))
       .map(key => ({ what: `has the condition ${operator} ${key}`, name: key }))),
-    ...Object.entries(statement.Condition ?? {}).filter(([operator]) => operator.includes('IpAddress')).flatMap(([, keys]) => Object.values(keys)
-      .flat()
-      .filter(cidr => dialect.misreads?.(cidr))
-      .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
+    ...Object.entries(statement.Condition ?? {})
+      .filter(([operator]) => operator.includes('IpAddress')).flatMap(([, keys]) => Object.values(keys)
+        .flat()
+        .filter(cidr => dialect.misreads?.(cidr))
+        .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
   ]
 }
 
@@ -124,7 +125,9 @@ const remedies: Record<string, { pointer: string, hint: string }> = {
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },
-  's3:prefix': { pointer: './prefix', hint: 'Listing cannot be bound to a prefix here: set "list": false on the entry, or ask for the whole bucket.' },
+  's3:prefix': {
+    pointer: './prefix', hint: 'Listing cannot be bound to a prefix here: set "list": false on the entry, or ask for the whole bucket.'
+  },
   'kms:Decrypt': kms,
   'kms:GenerateDataKey': kms,
   'kms:ViaService': kms,

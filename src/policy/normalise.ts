@@ -7,7 +7,7 @@ import type { Limits } from './limits.ts'
 import { normaliseSource } from './source.ts'
 import { normaliseWindow } from './window.ts'
 
-export type Normalisation =
+type Normalisation =
   | { ok: true, spec: AccessSpec, warnings: Warning[] }
   | { ok: false, findings: Finding[] }
 

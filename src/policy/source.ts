@@ -171,7 +171,10 @@ const check = (block: Block, pointer: string, rules: SourceIpRules): Finding[] =
   const network = networkOf(block)
   if (!samePrefix(network.bytes, block.bytes, 8 * block.bytes.length)) {
     findings.push({
-      code: 'ip-host-bits', pointer, detail: 'The address has bits set after the CIDR’s prefix length.', hint: `The CIDR is ${show(network)}.`
+      code: 'ip-host-bits',
+      pointer,
+      detail: 'The address has bits set after the CIDR’s prefix length.',
+      hint: `The CIDR is ${show(network)}.`
     })
   }
   const shortest = familyOf(block) === 4 ? rules.minPrefixV4 : rules.minPrefixV6

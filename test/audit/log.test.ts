@@ -44,7 +44,9 @@ t.test('a file that others could read is closed to them', async t => {
 })
 
 /** Counts calls, and fails where it is told to. */
-function watched (): { openFile: OpenFile, calls: string[], fail: { append?: number, sync?: boolean, truncate?: boolean, open?: boolean } } {
+function watched (): {
+  openFile: OpenFile, calls: string[], fail: { append?: number, sync?: boolean, truncate?: boolean, open?: boolean }
+} {
   const calls: string[] = []
   const fail: { append?: number, sync?: boolean, truncate?: boolean, open?: boolean } = {}
   const openFile: OpenFile = async (path, fresh) => {

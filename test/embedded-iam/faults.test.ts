@@ -17,7 +17,7 @@ async function abandoned ({ iam, server }: Connected, UserName: string, done: ()
   // Whatever the server would still do in this turn, or in one that is due by now, it has done by then.
   await new Promise((resolve) => setTimeout(resolve, 20))
   abort.abort()
-  return await sent.then((outcome) => [outcome, server.calls.at(-1)?.status])
+  return sent.then((outcome) => [outcome, server.calls.at(-1)?.status])
 }
 
 t.test('each effect: what the client sees, and whether it was done', async (t) => {

@@ -118,7 +118,7 @@ t.test('ids and secrets do not repeat', async (t) => {
   const users = Array.from({ length: 100 }, (_, i) => `u${i}`)
   const keys = await Promise.all(users.map(async (UserName) => {
     await connected.iam.send(new CreateUserCommand({ UserName }))
-    return await createKey(connected, UserName)
+    return createKey(connected, UserName)
   }))
   t.equal(new Set(keys.map(({ accessKeyId }) => accessKeyId)).size, 100)
   t.equal(new Set(keys.map(({ secretAccessKey }) => secretAccessKey)).size, 100)

@@ -11,7 +11,7 @@ async function signed ({ iam }: Pick<Connected, 'iam'>, date?: Date): Promise<Si
   let request: Signed | undefined
   iam.middlewareStack.add((next) => async (args) => {
     request = args.request as Signed
-    return await next(args)
+    return next(args)
   }, { name: 'capture', step: 'finalizeRequest', priority: 'low', override: true })
   if (date) iam.config.systemClockOffset = date.getTime() - Date.now()
   await iam.send(new ListUsersCommand({})).catch(() => {})
@@ -112,7 +112,7 @@ t.test('actions, versions and requests that are not served', async (t) => {
     const request = args.request as { body: string, headers: Record<string, string> }
     request.body = body
     request.headers['content-length'] = String(Buffer.byteLength(body))
-    return await next(args)
+    return next(args)
   }, { step: 'build', priority: 'low', name: 'rename' })
   let body = ''
   const refused = { name: 'InvalidAction', $metadata: { httpStatusCode: 400 } }

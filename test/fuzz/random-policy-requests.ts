@@ -117,7 +117,12 @@ export const randomPolicyRequest = (draw: Draw): Asked => {
   const kind = draw.of(['ip', 'ip', 'ip', 'vpc', 'any'])
   return {
     limits: {
-      ...defaultLimits, partition, allowAnySource: draw.chance(0.9), allowPrivateSourceIps: draw.chance(0.2), minPrefixV4: draw.chance(0.8) ? 16 : 24, minPrefixV6: 48
+      ...defaultLimits,
+      partition,
+      allowAnySource: draw.chance(0.9),
+      allowPrivateSourceIps: draw.chance(0.2),
+      minPrefixV4: draw.chance(0.8) ? 16 : 24,
+      minPrefixV6: 48
     },
     now: new Date(start),
     request: {

@@ -18,7 +18,9 @@ const all = Object.values(dialects)
 const profile: RoleProfile = {
   name: 'default', roleArn: 'arn:aws:iam::111122223333:role/jobs', maxSessionSeconds: 43_200, chained: false, revocable: false
 }
-const rulesOf = (dialect: Dialect, limits = { ...defaultLimits, allowAnySource: true }): Deployment => ({ limits, dialect, profiles: { default: profile } })
+const rulesOf = (
+  dialect: Dialect, limits = { ...defaultLimits, allowAnySource: true }
+): Deployment => ({ limits, dialect, profiles: { default: profile } })
 
 const job: GrantRequest = {
   job: { id: 'job-42', team: 'nlp' },
@@ -68,7 +70,9 @@ const table: Array<[what: string, request: GrantRequest, ...cells: Cell[]]> = [
   ['waiting for the key', { ...job, waitUntilReady: true }, 'ok', 'ok', 'ok', 'ok', waiting, waiting]
 ]
 
-/** But for s3:GetBucketLocation, and the buckets' own ARNs that may be there for it alone; test/policy/bucket-location.test.ts has those. */
+/**
+ * But for s3:GetBucketLocation, and the buckets' own ARNs that may be there for it alone; test/policy/bucket-location.test.ts has those.
+ */
 const withoutLocation = ({ Statement }: PolicyDocument) => Statement.map(statement => ({
   ...statement,
   Action: [statement.Action].flat().filter(action => action !== 's3:GetBucketLocation'),
@@ -109,8 +113,9 @@ t.test('every request: a provider gets only what it accepts, and everything that
     const count = { rendered: 0, refused: 0 }
     fc.assert(fc.property(fc.constantFrom(...layouts).chain(arbitraryRequest), fc.boolean(), (drawn, plain) => {
       const request = plain ? simplified(drawn) : drawn
-      const usual = attempt(() => renderAccess(rulesOf(dialects.aws, openLimits), normaliseRequest(rulesOf(dialects.aws, openLimits), request, now.getTime()), now.getTime()))
-      const here = attempt(() => renderAccess(rulesOf(dialect, openLimits), normaliseRequest(rulesOf(dialect, openLimits), request, now.getTime()), now.getTime()))
+      const accessOn = (rules: Deployment) => renderAccess(rules, normaliseRequest(rules, request, now.getTime()), now.getTime())
+      const usual = attempt(() => accessOn(rulesOf(dialects.aws, openLimits)))
+      const here = attempt(() => accessOn(rulesOf(dialect, openLimits)))
       if (here instanceof ProblemError) {
         count.refused++
         return usual instanceof ProblemError || ['dialect-unfit', 'policy-too-large'].includes(here.code)
@@ -168,7 +173,8 @@ t.test('every action that a dialect names exists', async t => {
 t.test('a condition can be unfit because of its operator or its key', async t => {
   const policy = (Condition: ConditionBlock): PolicyDocument =>
     ({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Action: 's3:GetObject', Resource: 'arn:aws:s3:::a/*', Condition }] })
-  const fits = (Condition: ConditionBlock) => all.filter(dialect => unfit(policy(Condition), dialect).length === 0).map(({ name }) => name).sort()
+  const fits = (Condition: ConditionBlock) =>
+    all.filter(dialect => unfit(policy(Condition), dialect).length === 0).map(({ name }) => name).sort()
   const every = all.map(({ name }) => name).sort()
   t.strictSame(fits({ IpAddress: { 'aws:SourceIp': '203.0.113.42/32' }, DateLessThan: { 'aws:CurrentTime': '2025-07-16T04:00:00Z' } }), every)
   t.strictSame(fits({ IpAddress: { 'aws:VpcSourceIp': '10.0.0.0/24' } }), ['aws', 'localstack'], 'the key')

@@ -18,7 +18,8 @@ const boundary = boundaryPolicy({ partition: 'aws', buckets: [] })
 const user = `arn:aws:iam::${account}:user/job-access/1752638400/ja-x`
 const policy = `arn:aws:iam::${account}:policy/job-access/1752638400/ja-x`
 const bounded = { 'iam:PermissionsBoundary': boundaryArn }
-const may = (action: string, resource: string, context: Record<string, string> = {}) => evaluate(service, { action, resource, context }).allowed
+const may = (action: string, resource: string, context: Record<string, string> = {}) =>
+  evaluate(service, { action, resource, context }).allowed
 
 t.test('every call that src/iam/client.ts makes is allowed, on our own path', async t => {
   const client = readFileSync(join(import.meta.dirname, '../../src/iam/client.ts'), 'utf8')
@@ -54,7 +55,8 @@ t.test('and nothing beyond', async t => {
 })
 
 t.test('the boundary lets jobs use storage, and neither IAM nor STS', async t => {
-  const within = (action: string, resource: string, context: Record<string, string> = {}) => evaluate(boundary, { action, resource, context }).allowed
+  const within = (action: string, resource: string, context: Record<string, string> = {}) =>
+    evaluate(boundary, { action, resource, context }).allowed
   t.ok(within('s3:GetObject', 'arn:aws:s3:::any/key'))
   t.ok(within('s3:ListBucket', 'arn:aws:s3:::any'))
   const key = `arn:aws:kms:eu-west-1:${account}:key/1234abcd-12ab-34cd-56ef-1234567890ab`

@@ -86,7 +86,9 @@ t.test('an interrupted change leaves two policies; the teardown removes both', a
   for (const attach of [true, false]) {
     const { server, sdk, byName } = await bench(t)
     const { ref, credentials } = await byName.create(planOf(), soon())
-    const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) }))
+    const { Policy } = await sdk.send(
+      new CreatePolicyCommand({ PolicyName: otherNameOf(name), PolicyDocument: JSON.stringify(policyFor(longer)) })
+    )
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
     t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
@@ -133,7 +135,14 @@ t.test('a policy that somebody else attached is detached, and not deleted', asyn
 t.test('without managed policies nothing asks for them', async t => {
   const unsupported = async (): Promise<never> => { throw new IamError('unsupported', 'test', 'InvalidAction', undefined) }
   const { server, sdk, byPath } = await bench(t, { managedPolicies: false }, iam =>
-    ({ ...iam, createPolicy: unsupported, listPolicies: unsupported, listAttachedUserPolicies: unsupported, attachUserPolicy: unsupported, detachUserPolicy: unsupported }))
+    ({
+      ...iam,
+      createPolicy: unsupported,
+      listPolicies: unsupported,
+      listAttachedUserPolicies: unsupported,
+      attachUserPolicy: unsupported,
+      detachUserPolicy: unsupported
+    }))
   const nothing = JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Deny', Action: '*', Resource: '*' }] })
   const path = principalPath('/job-access/', expiresAt)
   const plan = planOf({ ref: { name, path, policyArn: null, roleArn: null }, attachment: 'inline' })

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import { exportJWK, exportSPKI, generateKeyPair, type JWTHeaderParameters } from 'jose'
+import { exportJWK, exportSPKI, generateKeyPair } from 'jose'
 import t, { type Test } from 'tap'
 import { loadIdentity } from '../../src/identity/authenticator.ts'
 import type { IssuerEntry } from '../../src/identity/config.ts'
@@ -40,7 +40,8 @@ async function world (t: Test, entry: Partial<IssuerEntry> = {}, keys?: SigningK
   }
 }
 
-const without = (payload: Payload, ...names: string[]) => Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)))
+const without = (payload: Payload, ...names: string[]) =>
+  Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)))
 
 t.test('a valid token gives an identity', async t => {
   const { key, claims, ask, issuer } = await world(t)
@@ -191,7 +192,7 @@ t.test('a key or a URL of a key in the token is never used', async t => {
     ['x5c', { x5c: ['MIIB'], kid: key.kid }, 'signature-wrong']
   ]
   for (const [name, header, reason] of headers) {
-    await t.test(name, async t => refused(t, await sign(evil, claims(), header as JWTHeaderParameters), reason))
+    await t.test(name, async t => refused(t, await sign(evil, claims(), header), reason))
   }
   t.same(elsewhere.hits, {}, 'nobody asked the other host')
   t.equal(issuer.hits['/keys'], 1)

@@ -110,7 +110,7 @@ await t.test('writes share a commit; a failed write does not roll back the other
   // As with requests that arrive together: each in its own callback, in one turn of the event loop.
   const results = await Promise.allSettled(Array.from({ length: 30 }, async (_, index) => {
     await setImmediate()
-    return await begun(ledger, index === 7 ? { id: taken.id } : {})
+    return begun(ledger, index === 7 ? { id: taken.id } : {})
   }))
   t.strictSame(results.flatMap(({ status }, index) => status === 'rejected' ? [index] : []), [7])
   t.equal((await ledger.list({}, { limit: 99 })).length, 31)

@@ -132,7 +132,9 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       it.calls.push(name)
       return it.intercept ? await it.intercept(name, effect) as T : effect()
     })
-    const { deps } = await compose({ ...config, JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner, JOB_ACCESS_MAX_GRANTS: outstanding.total }, {
+    const { deps } = await compose({
+      ...config, JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner, JOB_ACCESS_MAX_GRANTS: outstanding.total
+    }, {
       log: pino(logOptions('trace'), { write (line: string) { log.push(line) } }),
       overrides: {
         now: waiting.now,

@@ -28,7 +28,9 @@ export interface Job {
 }
 
 /** @param localAddress the address that the requests come from; default: what the system chooses */
-export const s3 = (endpoint: string, { accessKeyId, secretAccessKey, sessionToken }: Keys, localAddress?: string): S3Client => new S3Client({
+export const s3 = (
+  endpoint: string, { accessKeyId, secretAccessKey, sessionToken }: Keys, localAddress?: string
+): S3Client => new S3Client({
   endpoint,
   region: 'us-east-1',
   forcePathStyle: true,

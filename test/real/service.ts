@@ -24,7 +24,12 @@ export interface Service {
 
 export interface Answer<T> { status: number, body: T }
 
-export interface Delivery { grant: GrantView, credentials: Keys & { expiration: string }, ready?: boolean, warnings: Array<{ code: string }> }
+export interface Delivery {
+  grant: GrantView
+  credentials: Keys & { expiration: string }
+  ready?: boolean
+  warnings: Array<{ code: string }>
+}
 
 export interface ServiceOptions {
   provider: string
@@ -40,7 +45,9 @@ export interface ServiceOptions {
 
 const root = join(here, '..', '..')
 
-export const startService = async (t: Test, { provider, endpoint, admin, env = {}, signal, unready = false }: ServiceOptions): Promise<Service> => {
+export const startService = async (
+  t: Test, { provider, endpoint, admin, env = {}, signal, unready = false }: ServiceOptions
+): Promise<Service> => {
   const dir = await temporaryDir('service')
   t.teardown(() => rm(dir, { recursive: true, force: true }))
   const port = await freePort('127.0.0.1')

@@ -109,7 +109,9 @@ const areasOf = (policy: PolicyDocument): { bucket: string, prefix: string, arn:
     for (const resource of [statement.Resource ?? []].flat()) {
       const [, arn = '', bucket = '', prefix] = /^(arn:[^:]+:s3:::([^/*]+))(?:\/(.*?)\*?)?$/s.exec(resource) ?? []
       const listed = Object.values(statement.Condition ?? {}).flatMap(keys => keys['s3:prefix'] ?? []).map(text => text.replace(/\*$/, ''))
-      for (const each of prefix === undefined ? listed : [prefix]) if (bucket !== '') found.set(`${bucket}/${each}`, { bucket, prefix: each, arn })
+      for (const each of prefix === undefined ? listed : [prefix]) {
+        if (bucket !== '') found.set(`${bucket}/${each}`, { bucket, prefix: each, arn })
+      }
     }
   }
   return [...found.values()]
@@ -212,7 +214,8 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
 
 /** The data of a blast radius in words, for a reader who does not know IAM. */
 const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRadius['data']): string[] => {
-  const bound = source.map(({ key, values }) => key === 'aws:SourceVpc' || key === 'aws:SourceVpce' ? `through ${listed(values)}` : listed(values)).join(' ')
+  const bound = source.map(({ key, values }) =>
+    key === 'aws:SourceVpc' || key === 'aws:SourceVpce' ? `through ${listed(values)}` : listed(values)).join(' ')
   const inside = deeds(areas, 'source', at)
   const outside = deeds(areas, 'elsewhere', at)
   const everywhere = inside.join() === outside.join()
@@ -230,7 +233,9 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
           ]),
     ...(open.length === 0 ? [] : [`KMS keys, through S3 alone: ${listed(open.map(key => key.arn))}.`]),
     ...(leaks.length === 0
-      ? neighbours.length === 0 ? [] : [`Never: any other bucket or prefix, such as ${neighbours[0]?.arn.replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, '')}.`]
+      ? neighbours.length === 0
+        ? []
+        : [`Never: any other bucket or prefix, such as ${neighbours[0]?.arn.replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, '')}.`]
       : [`Beside what is listed: ${listed(leaks.map(({ arn }) => arn))}.`]),
     `Never: any of ${actionsDenied} other actions of S3, KMS, IAM and STS, such as ${listed(neverOf(areas))}.`
   ]
@@ -238,7 +243,12 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
 
 const neverOf = (areas: Area[]): string[] => {
   const never = (right: Right) => areas.every(area => area.source[right] === null && area.elsewhere[right] === null)
-  return [...(never('delete') ? ['deleting objects'] : []), ...(never('acl') ? ['changing ACLs'] : []), 'changing bucket policies', 'making access keys']
+  return [
+    ...(never('delete') ? ['deleting objects'] : []),
+    ...(never('acl') ? ['changing ACLs'] : []),
+    'changing bucket policies',
+    'making access keys'
+  ]
 }
 
 /**

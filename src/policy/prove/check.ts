@@ -1,6 +1,8 @@
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { readBlock } from './conditions.ts'
-import { compile, compileRequest, decide, type CompiledStatement, type CompiledTest, type IamRequest, type PolicyDecision } from './evaluate.ts'
+import {
+  compile, compileRequest, decide, type CompiledStatement, type CompiledTest, type IamRequest, type PolicyDecision
+} from './evaluate.ts'
 import { kindOfAction } from './validate.ts'
 import { UnknownElementError } from './wildcard.ts'
 
@@ -33,7 +35,7 @@ export class QuestionError extends Error {
   }
 }
 
-export interface Verdict {
+interface Verdict {
   allowed: boolean
   decision: PolicyDecision['kind']
   /** The statements that decided. The second statement is `#2` when it has no Sid. */
@@ -68,7 +70,9 @@ const resourceOf = ({ action, bucket, key, prefix }: Question, partition: string
   const kind = kindOfAction(action)
   if (kind === undefined) {
     const instead = actionOfOperation.get(action.replace(/^s3:/i, '').toLowerCase())
-    throw new QuestionError(`${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action')
+    throw new QuestionError(
+      `${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action'
+    )
   }
   if (kind === 'key') throw new QuestionError(`${action} is checked against a KMS key, not a bucket`, 'action')
   if (kind === 'object' && key === undefined) throw new QuestionError(`${action} is checked against an object: it needs a key`, 'key')
@@ -119,7 +123,9 @@ const reasonOfImplicitDeny = (statements: CompiledStatement[], request: IamReque
   const allows = statements.filter(statement => statement.effect === 'Allow' && statement.action(action))
   if (allows.length === 0) return `No statement allows ${request.action}.`
   const there = allows.filter(statement => statement.resource(resource, lookup))
-  if (there.length === 0) return `${listed(allows.map(sidOf))} allow${allows.length === 1 ? 's' : ''} ${request.action}, but not on ${request.resource}.`
+  if (there.length === 0) {
+    return `${listed(allows.map(sidOf))} allow${allows.length === 1 ? 's' : ''} ${request.action}, but not on ${request.resource}.`
+  }
   return there.map(statement => {
     const failed = statement.tests.filter(test => !holds(test)).map(test => inWords(test, request))
     return `${sidOf(statement)} would allow it, but for ${listed(failed)}.`
@@ -127,7 +133,8 @@ const reasonOfImplicitDeny = (statements: CompiledStatement[], request: IamReque
 }
 
 const reasonOf = (statements: CompiledStatement[], { allowed, statements: decisive }: PolicyDecision, request: IamRequest): string => {
-  const said = `${listed(decisive.map(sidOf))} ${allowed ? 'allow' : 'forbid'}${decisive.length === 1 ? 's' : ''} ${request.action} on ${request.resource}`
+  const said = `${listed(decisive.map(sidOf))} ${allowed ? 'allow' : 'forbid'}${decisive.length === 1 ? 's' : ''} ${request.action} ` +
+    `on ${request.resource}`
   if (allowed) return `${said}.`
   const tests = decisive.flatMap(({ index }) => statements[index]?.tests ?? []).map(test => inWords(test, request))
   return `${said}, whatever else allows it${tests.length === 0 ? '' : `: ${listed(tests)}`}.`

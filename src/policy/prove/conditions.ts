@@ -206,7 +206,9 @@ export const compileTest = (name: string, policyValues: string[]): Test => {
   if (name === 'Null') return compileNull(policyValues)
   const operator = operators.get(base)
   // Without the key, ForAnyValue fails and IfExists passes; AWS does not say which of them counts.
-  if (operator === undefined || (qualifier === 'ForAnyValue' && ifExists)) throw new UnknownElementError(`condition operator ${JSON.stringify(name)}`)
+  if (operator === undefined || (qualifier === 'ForAnyValue' && ifExists)) {
+    throw new UnknownElementError(`condition operator ${JSON.stringify(name)}`)
+  }
 
   const comparisons = policyValues.map(operator.compile)
   const { negated } = operator

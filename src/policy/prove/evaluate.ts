@@ -48,17 +48,21 @@ const texts = (value: unknown, element: string): string[] => {
   if (!Array.isArray(list) || list.length === 0 || !list.every(item => typeof item === 'string')) {
     throw new UnknownElementError(`${element} that is not text or a list of it`)
   }
-  return list as string[]
+  return list
 }
 
 /** A statement has one of Action and NotAction, and one of Resource and NotResource: never both, never neither. */
 const oneOf = (statement: object, element: string, compile: (pattern: string) => Matcher): Matcher => {
   const { [element]: positive, [`Not${element}`]: negative } = statement as Record<string, unknown>
-  if ((positive === undefined) === (negative === undefined)) throw new UnknownElementError(`statement without one ${element} or Not${element}`)
+  if ((positive === undefined) === (negative === undefined)) {
+    throw new UnknownElementError(`statement without one ${element} or Not${element}`)
+  }
   const matchers = texts(positive ?? negative, element).map(compile)
   const inverted = positive === undefined
   // AWS does not say what such a statement covers when the variable has no value: everything or nothing.
-  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) throw new UnknownElementError(`policy variable in Not${element}`)
+  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) {
+    throw new UnknownElementError(`policy variable in Not${element}`)
+  }
   return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
 }
 
@@ -92,7 +96,9 @@ export const compile = (policy: PolicyDocument): CompiledStatement[] => {
   return policy.Statement.map((statement, index) => {
     const unknown = Object.keys(statement).find(element => !elements.has(element))
     if (unknown !== undefined) throw new UnknownElementError(`element ${JSON.stringify(unknown)}`)
-    if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') throw new UnknownElementError(`Effect ${JSON.stringify(statement.Effect)}`)
+    if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') {
+      throw new UnknownElementError(`Effect ${JSON.stringify(statement.Effect)}`)
+    }
     const action = oneOf(statement, 'Action', compileAction)
     return {
       index,

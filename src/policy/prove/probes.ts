@@ -46,7 +46,7 @@ const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string):
 }
 
 /** Values of a context key; undefined is a request without it. */
-export type Values = (string | undefined)[]
+type Values = (string | undefined)[]
 
 /**
  * By context key in lower case: the values to try, simple ones first, so that a counterexample is easy to read.
@@ -82,13 +82,17 @@ const lookAlikes = (bucket: string): string[] => [
 const nearPrefix = (prefix: string): string[] => {
   const folder = prefix.slice(0, -1)
   const parent = folder.slice(0, folder.lastIndexOf('/') + 1)
-  return [`${prefix}a`, prefix, folder, `${folder}x/a`, parent, `${parent}a`, `${prefix}${prefix}a`, `x/${prefix}a`, prefix.toUpperCase(), `/${prefix}a`]
+  return [
+    `${prefix}a`, prefix, folder, `${folder}x/a`, parent, `${parent}a`,
+    `${prefix}${prefix}a`, `x/${prefix}a`, prefix.toUpperCase(), `/${prefix}a`
+  ]
 }
 
 /** Resources of each kind: those of the spec, their neighbours, and both sides of every pattern in the policy. */
 export const resources = (policy: PolicyDocument, { entries, partition }: AccessSpec): Record<ResourceKind, string[]> => {
   const buckets = unique(entries.map(entry => entry.bucket))
-  const inBucket = (bucket: string) => unique(['a', '', ...entries.filter(entry => entry.bucket === bucket).flatMap(({ prefix }) => nearPrefix(prefix))])
+  const inBucket = (bucket: string) =>
+    unique(['a', '', ...entries.filter(entry => entry.bucket === bucket).flatMap(({ prefix }) => nearPrefix(prefix))])
   const arn = (bucket: string) => `arn:${partition}:s3:::${bucket}`
   const otherPartition = partition === 'aws' ? 'aws-cn' : 'aws'
   const keys = unique(entries.flatMap(entry => entry.kmsKeyArns))

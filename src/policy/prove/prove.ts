@@ -86,7 +86,8 @@ const bitTable = (statements: CompiledStatement[], allowed: Requirement[], denie
       return bitsOf(statement => statement.action(folded), requirement => requirement.action(folded))
     },
     resources: arn => bitsOf(statement => statement.resource(arn, noVariables), requirement => requirement.resource(arn)),
-    isTested: key => requirements.some(requirement => key in requirement.context) || statements.some(({ tests }) => tests.some(test => test.key === key)),
+    isTested: key => requirements.some(requirement => key in requirement.context) ||
+      statements.some(({ tests }) => tests.some(test => test.key === key)),
     context: key => {
       const tests = statements.map(statement => statement.tests.filter(test => test.key === key))
       return value => {

@@ -40,7 +40,10 @@ t.test('rights, and when they open and end', async t => {
     { bucket: 'datasets', prefix: '', source: { ...none, read: rights(start, until.read), list: rights(start, until.read) } },
     { bucket: 'runs', prefix: '42/', source: { ...none, write: rights(start, until.write), list: rights(start, until.write) } }
   ])
-  t.match(at(within), [{ source: { ...none, read: rights(now, until.read), list: rights(now, until.read) } }, { source: { read: null, write: rights(now, until.write) } }])
+  t.match(at(within), [
+    { source: { ...none, read: rights(now, until.read), list: rights(now, until.read) } },
+    { source: { read: null, write: rights(now, until.write) } }
+  ])
   t.match(at(grace), [{ source: none }, { source: { ...none, write: rights('2025-07-16T04:05:00Z', until.write), list: rights('2025-07-16T04:05:00Z', until.write) } }])
   t.match(at(over), [{ source: none }, { source: none }])
 })

@@ -1,12 +1,12 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
-import type { ConditionBlock, PolicyDocument, Statement } from '../../../src/domain/policy-document.ts'
+import type { ConditionBlock, PolicyDocument } from '../../../src/domain/policy-document.ts'
 import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
 import { UnknownElementError } from '../../../src/policy/prove/wildcard.ts'
 
 const policy = (...statements: object[]): PolicyDocument => ({
   Version: '2012-10-17',
-  Statement: statements.map(statement => ({ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', ...statement })) as Statement[]
+  Statement: statements.map(statement => ({ Effect: 'Allow', Action: 's3:GetObject', Resource: '*', ...statement }))
 })
 
 const request = (changes: Partial<IamRequest> = {}): IamRequest =>

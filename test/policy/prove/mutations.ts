@@ -132,7 +132,8 @@ function * statementMutants (statement: Statement): Generator<[string, Statement
 /** Every policy that differs from this one in a single place. */
 export function * mutants ({ Version, Statement: statements }: PolicyDocument): Generator<Mutant> {
   for (const [i, statement] of statements.entries()) {
-    const put = (...changed: Statement[]): PolicyDocument => ({ Version, Statement: [...statements.slice(0, i), ...changed, ...statements.slice(i + 1)] })
+    const put = (...changed: Statement[]): PolicyDocument =>
+      ({ Version, Statement: [...statements.slice(0, i), ...changed, ...statements.slice(i + 1)] })
     const name = statement.Sid ?? i
     if (statements.length > 1) yield { what: `${name}: dropped`, policy: put() }
     yield { what: `${name}: twice`, policy: put(statement, statement) }

@@ -96,7 +96,7 @@ const statement = (changes: object): Statement => ({
     IpAddress: { 'aws:SourceIp': '203.0.113.42/32' }
   },
   ...changes
-}) as Statement
+})
 
 t.test('what cannot be proven is refused, with a reason and without a throw', async t => {
   const spec = specOf({ layout: 'everywhere', entries: [entry({ sid: 'Data', bucket: 'data' })] })

@@ -44,7 +44,8 @@ interface Manifest {
   }
 }
 
-const manifests = (text: string): Manifest[] => parseAllDocuments(text).map(document => document.toJS() as Manifest | null).filter(found => found !== null)
+const manifests = (text: string): Manifest[] =>
+  parseAllDocuments(text).map(document => document.toJS() as Manifest | null).filter(found => found !== null)
 const one = (found: Manifest[], kind: string, name = 'job-access'): Manifest => {
   const match = found.find(manifest => manifest.kind === kind && manifest.metadata.name === name)
   if (!match) throw new Error(`no ${kind} ${name}`)

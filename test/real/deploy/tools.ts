@@ -16,7 +16,9 @@ const places = {
 }
 
 /** What it prints. Throws, with what it printed on stderr, when it fails. */
-export const run = (tool: keyof typeof places, args: string[], { cwd = root, env = {} }: { cwd?: string, env?: Record<string, string> } = {}): string =>
+export const run = (
+  tool: keyof typeof places, args: string[], { cwd = root, env = {} }: { cwd?: string, env?: Record<string, string> } = {}
+): string =>
   execFileSync(places[tool], args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
 
 /** What it prints on stderr when it fails; undefined: it did not. */

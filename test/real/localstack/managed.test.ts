@@ -1,6 +1,6 @@
 import {
-  AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, CreateUserCommand, GetPolicyCommand, GetPolicyVersionCommand, IAMClient,
-  ListAccessKeysCommand, ListPoliciesCommand, ListUsersCommand, PutUserPolicyCommand
+  AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, CreateUserCommand, GetPolicyCommand, GetPolicyVersionCommand,
+  IAMClient, ListAccessKeysCommand, ListPoliciesCommand, ListUsersCommand, PutUserPolicyCommand
 } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { principalName, principalPath } from '../../../src/iam/names.ts'
@@ -22,7 +22,8 @@ const service = await startService(t, {
 
 const users = async () => ((await iam.send(new ListUsersCommand({ PathPrefix: '/job-access/' }))).Users ?? []).map(user => user.UserName ?? '')
 const policies = async () => (await iam.send(new ListPoliciesCommand({ Scope: 'Local', PathPrefix: '/job-access/' }))).Policies ?? []
-const keys = async (UserName: string) => ((await iam.send(new ListAccessKeysCommand({ UserName }))).AccessKeyMetadata ?? []).map(key => key.AccessKeyId)
+const keys = async (UserName: string) =>
+  ((await iam.send(new ListAccessKeysCommand({ UserName }))).AccessKeyMetadata ?? []).map(key => key.AccessKeyId)
 const request = (id: string) => ({
   ...trainingJob('everywhere'), job: { id, team: 'nlp' }, window: { durationSeconds: 600 }, sourceIps: ['203.0.113.42']
 })

@@ -35,7 +35,9 @@ const { Role } = await sdk.send(new CreateRoleCommand({
 await sdk.send(new PutRolePolicyCommand({ RoleName: 'jobs', PolicyName: 'all', PolicyDocument: statement({ Action: ['s3:*'], Resource: ['*'] }) }))
 
 const profile: RoleProfile = { name: 'default', roleArn: Role?.Arn ?? '', maxSessionSeconds: 3600, chained: false, revocable: false }
-const rules: Deployment = { limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: { default: profile } }
+const rules: Deployment = {
+  limits: { ...defaultLimits, allowPrivateSourceIps: true }, dialect: dialects.ceph, profiles: { default: profile }
+}
 const sessions = sessionProvisioner({ iam, profiles: rules.profiles, prefix: 'ja', now: Date.now })
 
 let jobs = 0

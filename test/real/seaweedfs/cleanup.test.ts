@@ -1,6 +1,6 @@
 import {
-  AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient, ListAccessKeysCommand, ListPoliciesCommand,
-  ListUsersCommand
+  AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, CreateUserCommand, IAMClient, ListAccessKeysCommand,
+  ListPoliciesCommand, ListUsersCommand
 } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { principalName } from '../../../src/iam/names.ts'
@@ -35,7 +35,9 @@ const policies = async () => (await iam.send(new ListPoliciesCommand({ Scope: 'L
 const request = { ...trainingJob('everywhere'), sourceIps: ['127.0.0.1'] }
 
 t.test('the sweeper removes an expired grant', async t => {
-  const { grant, credentials } = await service.issue({ ...request, window: { notBefore: second(Date.now() - 60_000), notAfter: second(Date.now() + 3_000) } })
+  const { grant, credentials } = await service.issue({
+    ...request, window: { notBefore: second(Date.now() - 60_000), notAfter: second(Date.now() + 3_000) }
+  })
   const job = jobWith(credentials)
   t.equal(await eventually(() => job.read(buckets.data, 'wiki/1.parquet'), 'unknown-key'), 'unknown-key', 'the key is gone')
   const state = async () => (await service.call('GET', `/v1/grants/${grant.id}`)).body.state

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { guideJob } from '../../harness.ts'
 
@@ -17,12 +18,12 @@ interface Exported { resourceSpans: Array<{ resource: unknown, scopeSpans: Array
 t.test('a request is a span with a child for each IAM call, and no secret is in any', async t => {
   const bodies: string[] = []
   const paths = new Set<string>()
-  const collector = createServer(async (request, response) => {
+  const collector = createServer((request, response) => {
     paths.add(`${request.method} ${request.url}`)
-    const chunks: Buffer[] = []
-    for await (const chunk of request) chunks.push(chunk as Buffer)
-    bodies.push(Buffer.concat(chunks).toString())
-    response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
+    text(request).then(body => {
+      bodies.push(body)
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
+    }, error => response.destroy(error))
   }).listen(0, '127.0.0.1')
   await once(collector, 'listening')
   t.teardown(() => { collector.close() })
@@ -62,7 +63,8 @@ t.test('a request is a span with a child for each IAM call, and no secret is in 
 
   t.strictSame([...paths], ['POST /v1/traces'])
   const resources = bodies.flatMap(body => (JSON.parse(body) as Exported).resourceSpans)
-  const spans = resources.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ scope, spans }) => spans.map(span => ({ ...span, scope: scope.name }))))
+  const spans = resources.flatMap(({ scopeSpans }) =>
+    scopeSpans.flatMap(({ scope, spans }) => spans.map(span => ({ ...span, scope: scope.name }))))
   const issue = spans.find(({ name }) => name === 'POST /v1/grants')
   t.ok(issue, 'named after its route')
   const children = spans.filter(({ parentSpanId }) => parentSpanId === issue?.spanId)

@@ -26,7 +26,8 @@ const watched = async (ask: () => Promise<Outcome>, end: number) => {
 
 t.test('a window that closes while the job runs, and one that opens', async t => {
   const turn = wholeSecond(6_000)
-  const [ended, later] = [{ notBefore: second(Date.now() - 60_000), notAfter: second(turn) }, { notBefore: second(turn), durationSeconds: 600 }]
+  const ended = { notBefore: second(Date.now() - 60_000), notAfter: second(turn) }
+  const later = { notBefore: second(turn), durationSeconds: 600 }
   const grants = await Promise.all(layouts.flatMap(layout => [issue(layout, 'closes', ended), issue(layout, 'opens', later)]))
   const jobs = grants.map(({ credentials }) => jobFrom(here, credentials))
   const seen = await Promise.all(jobs.map(job => watched(() => job.write(buckets.output, 'runs/42/checkpoint'), turn)))
