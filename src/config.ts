@@ -52,6 +52,7 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_GUARDRAILS: text('File with the Cedar guardrails. Default: every team may do everything within the ceilings.'),
 
   JOB_ACCESS_MAX_WINDOW_SECONDS: integer('Ceiling: longest window, including the output grace.', defaultLimits.maxWindowSeconds, 60, 31_536_000),
+  JOB_ACCESS_MAX_LIFETIME_SECONDS: integer('Ceiling: longest life of a grant from its issue to the end of its window, extensions included.', defaultLimits.maxLifetimeSeconds, 60, 31_536_000),
   JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer('Ceiling: latest start of a window, in seconds from now.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000),
   JOB_ACCESS_MIN_PREFIX_V4: integer('Ceiling: shortest prefix length of an IPv4 CIDR.', defaultLimits.minPrefixV4, 1, 32),
   JOB_ACCESS_MIN_PREFIX_V6: integer('Ceiling: shortest prefix length of an IPv6 CIDR.', defaultLimits.minPrefixV6, 1, 128),
@@ -139,6 +140,7 @@ const derived = (env: Env): Config => {
     limits: {
       partition: env.JOB_ACCESS_PARTITION,
       maxWindowSeconds: env.JOB_ACCESS_MAX_WINDOW_SECONDS,
+      maxLifetimeSeconds: env.JOB_ACCESS_MAX_LIFETIME_SECONDS,
       maxStartAheadSeconds: env.JOB_ACCESS_MAX_START_AHEAD_SECONDS,
       minPrefixV4: env.JOB_ACCESS_MIN_PREFIX_V4,
       minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V6,
@@ -183,6 +185,9 @@ const crossChecks = (config: Config): ConfigFault[] => {
     faults.push(fault('AWS_ENDPOINT_URL_IAM', `is required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`))
   }
   if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) faults.push(fault('JOB_ACCESS_LEDGER', 'DATABASE_URL is set too; set only one of them'))
+  if (config.JOB_ACCESS_MAX_LIFETIME_SECONDS < config.JOB_ACCESS_MAX_WINDOW_SECONDS) {
+    faults.push(fault('JOB_ACCESS_MAX_LIFETIME_SECONDS', 'is lower than JOB_ACCESS_MAX_WINDOW_SECONDS'))
+  }
   if (config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS) {
     faults.push(fault('JOB_ACCESS_MAX_GRANTS_PER_IDENTITY', 'is higher than JOB_ACCESS_MAX_GRANTS'))
   }

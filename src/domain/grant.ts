@@ -70,6 +70,10 @@ export interface Grant {
   version: number
 }
 
+/** When the life of a grant starts: a scheduled grant gives no access before its issueAt. */
+export const firstIssueOf = ({ createdAt, issueAt }: Pick<Grant, 'createdAt' | 'issueAt'>): Date =>
+  new Date(Math.max(createdAt, issueAt ?? createdAt))
+
 export interface PrincipalRef {
   /** IAM user name; for the key-only dialects the policy's name; for sessions the role session name. */
   name: string

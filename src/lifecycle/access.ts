@@ -1,5 +1,5 @@
 import type { AccessSpec, Authorised, PolicyAttachment } from '../domain/access-spec.ts'
-import type { Grant } from '../domain/grant.ts'
+import { firstIssueOf, type Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { At } from '../guardrails/guardrails.ts'
 import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
@@ -22,6 +22,8 @@ export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   warnings: Warning[]
   /** Name of the role profile, with attach `session`. */
   profileName: string | undefined
+  /** When the grant is issued, or was. Its life counts from then. */
+  firstIssuedAt: Date
 }
 
 export interface Rendered<Spec extends AccessSpec = AccessSpec> extends NormalisedRequest<Spec> {
@@ -38,14 +40,21 @@ export interface ProvenAccess extends Rendered<Authorised> {
   probes: number
 }
 
-/** @throws ProblemError with every finding */
-export const normaliseRequest = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): NormalisedRequest => {
+/**
+ * @param issueAt when a scheduled grant gets its key, and its life starts
+ * @throws ProblemError with every finding
+ */
+export const normaliseRequest = (
+  deployment: Deployment, request: PolicyRequest | GrantRequest, now: number, issueAt: number | null = null
+): NormalisedRequest => {
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
-  const normalised = normalise(request, limitsOf(deployment), new Date(now))
+  const firstIssuedAt = firstIssueOf({ createdAt: now, issueAt })
+  const normalised = normalise(request, limitsOf(deployment), new Date(now), { firstIssuedAt })
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined }
+  const { spec, warnings } = normalised
+  return { spec, warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined, firstIssuedAt }
 }
 
 /** The ceilings of the deployment, and what its provider lacks. */

@@ -1,6 +1,6 @@
 import type { AccessSpec } from '../domain/access-spec.ts'
 import type { NewGrantEvent } from '../domain/events.ts'
-import type { Grant } from '../domain/grant.ts'
+import { firstIssueOf, type Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
@@ -20,9 +20,9 @@ type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expi
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
-  const scheduled = grant.state === 'pending' && grant.issueAt !== null
+  const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
-  const access = await accessOrRelease(deps, caller, grant, change, scheduled)
+  const access = await accessOrRelease(deps, caller, grant, change)
   const wanted: Wanted = {
     spec: access.spec,
     policy: access.policy,
@@ -37,6 +37,9 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const { principal } = extending
   return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
 }
+
+/** Nothing of it exists at the provider yet. */
+const isScheduled = ({ state, issueAt }: Grant): boolean => state === 'pending' && issueAt !== null
 
 /** Intent, then effect. A failure takes both back: the provider may hold either policy, so the sweeper puts the old one again. */
 const replacePolicy = async (
@@ -58,10 +61,10 @@ const replacePolicy = async (
 }
 
 /** What is refused before anything changed gives the grant back. */
-const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean): Promise<ProvenAccess> => {
+const accessOrRelease = async (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): Promise<ProvenAccess> => {
   try {
     const access = changedAccess(deps, caller, grant, change)
-    if (scheduled) refuseEndBefore(grant.issueAt, access.spec)
+    if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -84,10 +87,12 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
       hint: 'Ask for a new grant; a grant with attach auto can be extended.'
     })
   }
+  const firstIssuedAt = firstIssueOf(grant)
   // The attachment stays what it is: a policy that outgrew it is refused, not moved.
-  const normalised = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
+  const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
+  const normalised = normaliseChange(current, change, limitsOf(deps.deployment), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined }
+  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined, firstIssuedAt }
 }
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {
