@@ -70,8 +70,8 @@ export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
 export const authorise = (
   deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
 ): NormalisedRequest<Authorised> => {
-  const { spec, profileName } = normalised
-  const at: At = { now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
+  const { spec, profileName, firstIssuedAt } = normalised
+  const at: At = { now: new Date(deps.now()), firstIssuedAt, ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner }) }
   const decision = deps.guardrails.current.decide(caller, spec, action, at)
   deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
   if (!decision.allowed) throw ProblemError.of(decision.findings)

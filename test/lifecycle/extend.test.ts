@@ -140,6 +140,18 @@ t.test('the life of a scheduled grant starts at its issueAt', async t => {
   t.match(await change(w, grant.id, { window: { durationSeconds: 3200 } }), { state: 'active', expiresAt: startOfTime + 89_600_000 })
 })
 
+t.test('the guardrails see the whole life of the grant', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const guardrails = inForce('@id("all") permit (principal, action, resource); @id("a-day") ' +
+    'forbid (principal, action == JobAccess::Action::"extend", resource) when { context.lifetimeSeconds > 86400 };')
+  const deps = { ...w.healthy.deps, guardrails }
+  w.clock.advance(3_600_000)
+  t.match(await extend(deps, owner, grant.id, { window: { durationSeconds: 86_400 } }), { expiresAt: startOfTime + 86_400_000 })
+  const day = { notBefore: at(startOfTime + 3_600_000), durationSeconds: 82_801 }
+  t.match(await refusalOf(extend(deps, owner, grant.id, { window: day })), { code: 'forbidden' })
+})
+
 t.test('no sequence of changes lets a grant live longer, or its window last longer from now', async t => {
   const limits = { maxWindowSeconds: 7200, maxLifetimeSeconds: 9000 }
   const ahead = fc.option(fc.integer({ min: -7200, max: 7200 }), { nil: undefined })
