@@ -84,8 +84,8 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
   }
 }
 
-// allowedBuckets is set so that one example can be refused for its bucket.
-export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'] }, dialect: dialects.aws, profiles: {} }
+// Two ceilings are lower than the default, so that an example can be refused for its bucket, and one for its life.
+export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'], maxLifetimeSeconds: 30 * 86_400 }, dialect: dialects.aws, profiles: {} }
 export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
 export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
 
@@ -104,7 +104,7 @@ type Answers = Record<string, Record<string, unknown>>
 /** By operation, status and media type. */
 export const answers = (): Record<OperationId, Answers> => {
   const rendered = renderAccess(exampleRules, normaliseRequest(exampleRules, guideRequest, exampleIssuedAt), exampleIssuedAt)
-  const { spec, policy, measure, warnings } = rendered
+  const { spec, policy, measure, warnings, firstIssuedAt } = rendered
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const issued: Grant = {
     id,
@@ -138,9 +138,9 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const changedAt = exampleIssuedAt + 30 * minute
-  const admission = normaliseChange(spec, longer, limitsOf(exampleRules), new Date(changedAt))
+  const admission = normaliseChange({ spec, firstIssuedAt, active: true }, longer, limitsOf(exampleRules), new Date(changedAt))
   if (!admission.ok) throw new Error('the example’s change is refused')
-  const change = renderAccess(exampleRules, { ...admission, profileName: undefined }, changedAt)
+  const change = renderAccess(exampleRules, { ...admission, profileName: undefined, firstIssuedAt }, changedAt)
   const changed: Grant = {
     ...issued,
     spec: change.spec,

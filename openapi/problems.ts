@@ -36,6 +36,7 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'window-invalid': { window: { notAfter: '2025-07-16T04:00:00Z', durationSeconds: 10800 } },
   'window-over': { window: { notAfter: '2025-07-15T04:00:00Z' } },
   'window-too-long': { window: { durationSeconds: 2_592_000 } },
+  'lifetime-too-long': { window: { notBefore: '2025-08-14T00:00:00Z', durationSeconds: 172_800 } },
   'window-too-far': { window: { notBefore: '2025-12-01T00:00:00Z', durationSeconds: 10800 } },
   'source-missing': { sourceIps: undefined },
   'source-ambiguous': { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } },

@@ -50,12 +50,13 @@ t.test('limits, rates, deadlines and names', async t => {
     JOB_ACCESS_PATH: '/training/',
     JOB_ACCESS_S3_ENDPOINT: 'https://s3.example.org',
     JOB_ACCESS_S3_REGION: 'eu-1',
-    JOB_ACCESS_MAX_WINDOW_SECONDS: '3600'
+    JOB_ACCESS_MAX_WINDOW_SECONDS: '3600',
+    JOB_ACCESS_MAX_LIFETIME_SECONDS: '7200'
   })
   t.strictSame(deps.outstanding, { perOwner: 7, total: 70 })
   t.match(service, { ratePerMinute: 500, refusalsPerMinute: 50, trustProxy: '10.0.0.0/8', s3: { endpoint: 'https://s3.example.org', region: 'eu-1' } })
   t.match(deps, { deadlineMs: 2000, leaseMs: 6000, naming: { userPrefix: 'jobs', pathBase: '/training/' } }, 'an operation and its teardown fit into a lease')
-  t.equal(deps.deployment.limits.maxWindowSeconds, 3600)
+  t.match(deps.deployment.limits, { maxWindowSeconds: 3600, maxLifetimeSeconds: 7200 })
   t.match(generatedToken, /^jat_generated_/)
   t.match(await service.authenticator.authenticate(`Bearer ${generatedToken}`), { id: 'token:generated', teams: ['*'] })
 })

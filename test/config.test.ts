@@ -53,6 +53,7 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
   ['another provider without an endpoint', { JOB_ACCESS_PROVIDER: 'seaweedfs' }, /^AWS_ENDPOINT_URL_IAM: is required with JOB_ACCESS_PROVIDER=seaweedfs/],
   ['two ledgers', { DATABASE_URL: 'postgres://a/b', JOB_ACCESS_LEDGER: 'x' }, /^JOB_ACCESS_LEDGER: /],
   ['contradicting limits', { JOB_ACCESS_MAX_GRANTS: '5' }, /^JOB_ACCESS_MAX_GRANTS_PER_IDENTITY/],
+  ['a life that is shorter than a window', { JOB_ACCESS_MAX_LIFETIME_SECONDS: '604799' }, /^JOB_ACCESS_MAX_LIFETIME_SECONDS: is lower than JOB_ACCESS_MAX_WINDOW_SECONDS/],
   ['an unknown exposure', { JOB_ACCESS_ALLOW: 'everything' }, /^JOB_ACCESS_ALLOW\/0: /]
 ]
 

@@ -121,6 +121,7 @@ const permittedAs: Record<AuthorisedAction, AuditAction> = {
 const deniedBy: Partial<Record<ProblemCode, AuditAction>> = {
   'bucket-refused': 'ceiling.deny',
   'window-too-long': 'ceiling.deny',
+  'lifetime-too-long': 'ceiling.deny',
   'window-too-far': 'ceiling.deny',
   'ip-too-wide': 'ceiling.deny',
   'too-many-grants': 'ceiling.deny',

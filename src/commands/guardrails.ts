@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { defaultLimits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
-import { CasesError, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
+import { CasesError, firstIssueBy, parseCaller, parseCases, parseRequest, runCases } from '../guardrails/cases.ts'
 import { explainDecision } from '../guardrails/explain.ts'
 import { loadGuardrailsFile } from '../guardrails/reload.ts'
 import { requestActions, schemaText, type RequestAction } from '../guardrails/schema.ts'
@@ -49,7 +49,8 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
   const guardrails = await loadGuardrailsFile(file)
   const caller = parseCaller(await json(values.caller), values.caller)
   const request = parseRequest(await json(requestFile), requestFile)
-  const normalised = normalise(request, defaultLimits, now)
+  const firstIssuedAt = firstIssueBy(request, now)
+  const normalised = normalise(request, defaultLimits, now, { firstIssuedAt })
   if (!normalised.ok) {
     for (const { pointer, code, detail, hint } of normalised.findings) console.log(`${pointer || '/'}: ${code}: ${detail} ${hint}`)
     console.log('Refused before the guardrails are asked.')
@@ -57,7 +58,7 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
   }
   const profile = profileNameOf(request)
   const { lines, allowed } = explainDecision(guardrails, caller, normalised.spec, action,
-    { now, owner: values.owner ?? caller.id, ...(profile !== undefined && { profile }) })
+    { now, owner: values.owner ?? caller.id, firstIssuedAt, ...(profile !== undefined && { profile }) })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1
 }

@@ -3,6 +3,7 @@ import { Ajv } from 'ajv'
 import { LineCounter, parseDocument, type Document } from 'yaml'
 import { defaultLimits, type Limits } from '../policy/limits.ts'
 import { normalise } from '../policy/normalise.ts'
+import { firstIssueOf } from '../policy/window.ts'
 import { GrantRequestSchema, profileNameOf, type GrantRequest } from '../request.ts'
 import type { Caller, GuardrailDecision, Guardrails } from './guardrails.ts'
 import { grantActions, requestActions } from './schema.ts'
@@ -29,6 +30,8 @@ const CaseSchema = Type.Object({
     team: Type.String(),
     jobId: Type.String(),
     owner: Type.String(),
+    // For extend: when it was first issued.
+    issuedAt: Type.Optional(Type.String()),
     labels: Type.Optional(Type.Record(Type.String(), Type.String()))
   }, strict)),
   team: Type.Optional(Type.String()),
@@ -130,14 +133,16 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Guardrail
   }
   if (test.request === undefined) throw new CasesError(`${action} needs a request`)
   const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
-  const normalised = normalise(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now)
+  const issuedAt = test.grant?.issuedAt
+  const firstIssuedAt = issuedAt === undefined ? firstIssueBy(request, at.now) : new Date(epochMs(issuedAt, 'issuedAt'))
+  const normalised = normalise(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now, { firstIssuedAt })
   if (!normalised.ok) {
     const why = normalised.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
     throw new CasesError(`the request is refused before the guardrails are asked: ${why.join('; ')}`)
   }
   const profile = profileNameOf(request)
   const owner = test.grant?.owner ?? caller.id
-  return guardrails.decide(caller, normalised.spec, action, { ...at, owner, ...(profile !== undefined && { profile }) })
+  return guardrails.decide(caller, normalised.spec, action, { ...at, owner, firstIssuedAt, ...(profile !== undefined && { profile }) })
 }
 
 const difference = ({ expect, by, at }: Case, decision: GuardrailDecision): string | null => {
@@ -157,6 +162,16 @@ const inWords = (verdict: string, by: string[], at: string[]): string => [
   ...(by.length > 0 ? [`by ${by.join(', ')}`] : []),
   ...(at.length > 0 ? [`at ${at.map(pointer => pointer || '/').join(', ')}`] : [])
 ].join(' ')
+
+/** When the life of a grant starts that is asked for now. @throws CasesError */
+export const firstIssueBy = ({ issueAt }: GrantRequest, now: Date): Date =>
+  firstIssueOf({ createdAt: now.getTime(), issueAt: issueAt === undefined ? null : epochMs(issueAt, 'issueAt') })
+
+const epochMs = (text: string, what: string): number => {
+  const instant = Date.parse(text)
+  if (Number.isNaN(instant)) throw new CasesError(`${what} is not an instant`)
+  return instant
+}
 
 const list = (value: string | string[]): string[] => typeof value === 'string' ? [value] : value
 const sameSet = (a: string[], b: string[]): boolean => a.every(item => b.includes(item)) && b.every(item => a.includes(item))

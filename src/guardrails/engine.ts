@@ -161,6 +161,8 @@ export interface At {
   profile?: string
   /** Who asked for the grant that `extend` changes. Absent: nobody, so that no policy sees the caller as the owner. */
   owner?: string
+  /** When the grant is issued, or was: its life counts from then. Absent: now. */
+  firstIssuedAt?: Date
 }
 
 /*
@@ -246,6 +248,7 @@ const requestContext = (
     start: () => datetime(window.notBefore),
     end: () => datetime(end),
     windowSeconds: () => (Date.parse(end) - Date.parse(window.notBefore)) / 1000,
+    lifetimeSeconds: () => Math.ceil((Date.parse(end) - (at.firstIssuedAt ?? at.now).getTime()) / 1000),
     startsInSeconds: () => Math.ceil((Date.parse(window.notBefore) - at.now.getTime()) / 1000),
     source: () => from.kind === 'ip' ? ipaddr(source) : undefined,
     vpcSource: () => from.kind === 'vpc' ? ipaddr(source) : undefined,

@@ -75,6 +75,7 @@ namespace JobAccess {
     start: datetime,
     end: datetime,              // exclusive; of an entry that may write: with the output grace
     windowSeconds: Long,        // from start to end
+    lifetimeSeconds: Long,      // from the grant's first issue to end, rounded up; issue, render: from now or a later issueAt
     startsInSeconds: Long,      // from now to start, rounded up; negative when start has passed
     source?: ipaddr,            // public addresses, aws:SourceIp
     vpcSource?: ipaddr,         // addresses inside the VPC, aws:VpcSourceIp

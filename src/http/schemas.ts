@@ -145,7 +145,12 @@ export const ChangeSchema = Type.Object({
   window: Type.Optional(WindowSchema),
   sourceIps: Type.Optional(SourceIpsSchema),
   vpc: Type.Optional(VpcSchema)
-}, { ...strict, minProperties: 1, description: 'What changes. notBefore and the grace keep their value unless given.' })
+}, {
+  ...strict,
+  minProperties: 1,
+  description: 'What changes. notBefore and the grace keep their value unless given. ' +
+    'A window that has started cannot be moved ahead of now.'
+})
 
 export const QuestionSchema = Type.Object({
   action: Type.String({

@@ -10,6 +10,7 @@ import { measure, type Measure } from '../policy/measure.ts'
 import { normalise, type Warning } from '../policy/normalise.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render } from '../policy/render.ts'
+import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Caller, Deployment, GrantDeps } from './deps.ts'
@@ -22,6 +23,8 @@ export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   warnings: Warning[]
   /** Name of the role profile, with attach `session`. */
   profileName: string | undefined
+  /** When the grant is issued, or was. Its life counts from then. */
+  firstIssuedAt: Date
 }
 
 export interface Rendered<Spec extends AccessSpec = AccessSpec> extends NormalisedRequest<Spec> {
@@ -38,14 +41,22 @@ export interface ProvenAccess extends Rendered<Authorised> {
   probes: number
 }
 
-/** @throws ProblemError with every finding */
-export const normaliseRequest = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): NormalisedRequest => {
+/**
+ * @param issueAt when a scheduled grant gets its key, and its life starts
+ * @throws ProblemError with every finding
+ */
+export const normaliseRequest = (
+  deployment: Deployment, request: PolicyRequest | GrantRequest, now: number, issueAt: number | null = null
+): NormalisedRequest => {
   const { waitUntilReady, profile, attach } = request as GrantRequest
   if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
-  const normalised = normalise(request, limitsOf(deployment), new Date(now))
+  const limits = limitsOf(deployment)
+  const firstIssuedAt = firstIssueOf({ createdAt: now, issueAt })
+  const normalised = normalise(request, limits, new Date(now), { firstIssuedAt })
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined }
+  const { spec, warnings } = normalised
+  return { spec, warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined, firstIssuedAt }
 }
 
 /** The ceilings of the deployment, and what its provider lacks. */
@@ -61,9 +72,12 @@ export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
 export const authorise = (
   deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
 ): NormalisedRequest<Authorised> => {
-  const { spec, profileName } = normalised
+  const { spec, profileName, firstIssuedAt } = normalised
   const at: At = {
-    now: new Date(deps.now()), ...(profileName !== undefined && { profile: profileName }), ...(owner !== undefined && { owner })
+    now: new Date(deps.now()),
+    firstIssuedAt,
+    ...(profileName !== undefined && { profile: profileName }),
+    ...(owner !== undefined && { owner })
   }
   const decision = deps.guardrails.current.decide(caller, spec, action, at)
   deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })

@@ -3,6 +3,7 @@ import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
+import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
@@ -20,9 +21,9 @@ type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expi
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
-  const scheduled = grant.state === 'pending' && grant.issueAt !== null
+  const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
-  const access = await accessOrRelease(deps, caller, grant, change, scheduled)
+  const access = await accessOrRelease(deps, caller, grant, change)
   const wanted: Wanted = {
     spec: access.spec,
     policy: access.policy,
@@ -37,6 +38,9 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const { principal } = extending
   return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
 }
+
+/** Nothing of it exists at the provider yet. */
+const isScheduled = ({ state, issueAt }: Grant): boolean => state === 'pending' && issueAt !== null
 
 /** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
 const replacePolicy = async (
@@ -59,11 +63,11 @@ const replacePolicy = async (
 
 /** A change that is refused releases the grant: nothing has changed yet. */
 const accessOrRelease = async (
-  deps: GrantDeps, caller: Caller, grant: Grant, change: Change, scheduled: boolean
+  deps: GrantDeps, caller: Caller, grant: Grant, change: Change
 ): Promise<ProvenAccess> => {
   try {
     const access = changedAccess(deps, caller, grant, change)
-    if (scheduled) refuseEndBefore(grant.issueAt, access.spec)
+    if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -86,10 +90,12 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
       hint: 'Ask for a new grant; a grant with attach auto can be extended.'
     })
   }
+  const firstIssuedAt = firstIssueOf(grant)
   // The attachment stays the same: a policy that has become too long for it is refused.
-  const normalised = normaliseChange({ ...grant.spec, attach: grant.attach }, change, limitsOf(deps.deployment), new Date(deps.now()))
+  const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
+  const normalised = normaliseChange(current, change, limitsOf(deps.deployment), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined }
+  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined, firstIssuedAt }
 }
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {

@@ -35,7 +35,7 @@ export interface Issued extends Delivery {
  */
 export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
   const issueAt = issueAtOf(order.request)
-  const normalised = normaliseRequest(deps.deployment, order.request, deps.now())
+  const normalised = normaliseRequest(deps.deployment, order.request, deps.now(), issueAt)
   const authorised = authorise(deps, caller, 'issue', normalised)
   const rendered = renderAccess(deps.deployment, authorised, deps.now())
   const access = proveAccess(rendered)

@@ -5,6 +5,8 @@ export interface Limits {
   partition: Partition
   /** Longest window in seconds, the output's grace included. */
   maxWindowSeconds: number
+  /** Longest life of a grant in seconds: from its first issue to the end of its window, whatever changes in between. */
+  maxLifetimeSeconds: number
   /** How far ahead a window may start, in seconds. Absent: any. */
   maxStartAheadSeconds?: number
   /** Shortest prefix length of a source CIDR. */
@@ -23,6 +25,8 @@ export interface Limits {
 export const defaultLimits: Limits = {
   partition: 'aws',
   maxWindowSeconds: 7 * 86_400,
+  // A start 30 days ahead and the longest window: so it refuses nothing at issue that the other two accept.
+  maxLifetimeSeconds: 37 * 86_400,
   maxStartAheadSeconds: 30 * 86_400,
   minPrefixV4: 16,
   minPrefixV6: 48,

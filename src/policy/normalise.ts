@@ -5,7 +5,7 @@ import { writes } from './actions.ts'
 import { normaliseEntries } from './entries.ts'
 import type { Limits } from './limits.ts'
 import { normaliseSource } from './source.ts'
-import { normaliseWindow } from './window.ts'
+import { normaliseWindow, type WindowClock } from './window.ts'
 
 type Normalisation =
   | { ok: true, spec: AccessSpec, warnings: Warning[] }
@@ -16,15 +16,18 @@ type Normalisation =
  * in, every value in its one canonical form. The guardrails are asked later, about the spec.
  *
  * @param now the instant against which the window is checked; also its start when the request gives none
+ * @param clock when the grant is issued, unless now, and what a change replaces
  * @returns the spec with its warnings, or every finding
  */
-export const normalise = (request: PolicyRequest, limits: Limits, now: Date): Normalisation => {
+export const normalise = (
+  request: PolicyRequest, limits: Limits, now: Date, clock: Partial<Omit<WindowClock, 'now'>> = {}
+): Normalisation => {
   const findings: Finding[] = []
   const report = (finding: Finding): void => { findings.push(finding) }
   const layout = request.layout ?? 'everywhere'
   const entries = normaliseEntries(request, layout, limits, report)
   const labels = normaliseLabels(request.job.labels ?? {}, report)
-  const window = normaliseWindow(request.window, { layout, writes: entries.writes }, limits, now, report)
+  const window = normaliseWindow(request.window, { layout, writes: entries.writes }, limits, { now, firstIssuedAt: now, ...clock }, report)
   const source = normaliseSource(request, limits, report)
   if (findings.length > 0 || !window || !source) return { ok: false, findings }
   const spec: AccessSpec = {
@@ -47,13 +50,24 @@ export interface Change {
   vpc?: VpcRequest
 }
 
+/** What a change needs to know of its grant. */
+export interface ChangedGrant {
+  spec: AccessSpec
+  firstIssuedAt: Date
+  /** Whether its principal exists at the provider, so that a job may be at work with it. */
+  active: boolean
+}
+
 /**
- * Changes the window or the source of a spec. The whole request is checked against the ceilings of today, not against those of
+ * Changes the window or the source of a grant's spec. The whole request is checked against the ceilings of today, not against those of
  * the day when the grant was issued. A window without notBefore keeps its start; one without outputGraceSeconds keeps its grace.
+ * A window that has started cannot be moved ahead while the grant is active.
  *
  * @returns as normalise(); the pointers of findings are those of the change
  */
-export const normaliseChange = (spec: AccessSpec, change: Change, limits: Limits, now: Date): Normalisation => {
+export const normaliseChange = (
+  { spec, firstIssuedAt, active }: ChangedGrant, change: Change, limits: Limits, now: Date
+): Normalisation => {
   const original = restate(spec)
   const { sourceIps, vpc, ...rest } = original
   const source = change.sourceIps === undefined && change.vpc === undefined
@@ -63,7 +77,8 @@ export const normaliseChange = (spec: AccessSpec, change: Change, limits: Limits
   const window: WindowRequest = change.window
     ? { ...(notBefore !== undefined && { notBefore }), ...(outputGraceSeconds !== undefined && { outputGraceSeconds }), ...change.window }
     : original.window
-  const changed = normalise({ ...rest, ...source, window }, limits, now)
+  const running = active && Date.parse(spec.window.notBefore) <= now.getTime()
+  const changed = normalise({ ...rest, ...source, window }, limits, now, { firstIssuedAt, change: { running } })
   if (!changed.ok) {
     // A finding about anything else points at the whole body, which does not have that field.
     const findings = changed.findings.map(finding => /^\/(window|sourceIps|vpc)(\/|$)/.test(finding.pointer)

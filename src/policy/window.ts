@@ -5,6 +5,15 @@ import type { Limits } from './limits.ts'
 
 type Report = (finding: Finding) => void
 
+/** The instants against which a window is checked. */
+export interface WindowClock {
+  now: Date
+  /** When the grant is issued, or was. Its life counts from then. */
+  firstIssuedAt: Date
+  /** Where the window replaces another one. `running`: the grant is active and its window has started, so a job may be at work. */
+  change?: { running: boolean }
+}
+
 /**
  * The window. It starts at notBefore, or at the current second when the request gives none. It ends at notAfter, or after the
  * duration. The output ends after the grace.
@@ -12,15 +21,17 @@ type Report = (finding: Finding) => void
  * @returns undefined when start or end is missing or cannot be read; a window may have findings, too
  */
 export const normaliseWindow = (
-  request: WindowRequest, policy: { layout: Layout, writes: boolean }, limits: Limits, now: Date, report: Report
+  request: WindowRequest, policy: { layout: Layout, writes: boolean }, limits: Limits, clock: WindowClock, report: Report
 ): Window | undefined => {
+  const now = clock.now.getTime()
   const grace = (request.outputGraceSeconds ?? 0) * 1000
   if (grace > 0) refuseGrace(policy, report)
   const start = request.notBefore === undefined
-    ? Math.floor(now.getTime() / 1000) * 1000
+    ? wholeSecond(now)
     : instant(request.notBefore, '/window/notBefore', report)
   const end = endOf(request, start, report)
   if (start !== undefined) refuseFar(start, limits, now, report)
+  if (start !== undefined && clock.change?.running) refuseStop(start, now, report)
   if (start === undefined || end === undefined) return undefined
   const endPointer = request.notAfter === undefined ? '/window/durationSeconds' : '/window/notAfter'
   // Without notBefore the window starts now, so one that ends before its start is over.
@@ -31,29 +42,17 @@ export const normaliseWindow = (
       detail: 'The window ends before it starts, or at the same instant.',
       hint: 'End it after notBefore.'
     })
-  } else if (end <= now.getTime()) {
+  } else if (end <= now) {
     report({
       code: 'window-over',
       pointer: endPointer,
-      detail: `The window ends at ${show(end)}, and it is ${toIso(now.getTime())}.`,
+      detail: `The window ends at ${show(end)}, and it is ${toIso(now)}.`,
       hint: 'End it in the future.'
     })
   }
   const outputEnd = end + grace
-  if (outputEnd > lastInstant) {
-    report({ code: 'window-too-long', pointer: endPointer, detail: 'The window ends after the year 9999.', hint: 'End it sooner.' })
-    return undefined
-  }
-  const seconds = (outputEnd - start) / 1000
-  if (seconds > limits.maxWindowSeconds) {
-    report({
-      code: 'window-too-long',
-      pointer: endPointer,
-      detail: `The window has ${seconds} seconds${grace > 0 ? ' with the output’s grace' : ''}; ` +
-        `at most ${limits.maxWindowSeconds} are granted.`,
-      hint: 'Ask for less now, and extend the window of the grant while the job runs.'
-    })
-  }
+  refuseLong({ start, outputEnd, grace, endPointer }, limits, clock, report)
+  if (outputEnd > lastInstant) return undefined
   return { notBefore: toIso(start), notAfter: toIso(end), outputNotAfter: toIso(outputEnd) }
 }
 
@@ -81,14 +80,70 @@ const instant = (text: string, pointer: string, report: Report): number | undefi
   return undefined
 }
 
-const refuseFar = (start: number, { maxStartAheadSeconds }: Limits, now: Date, report: Report): void => {
-  if (maxStartAheadSeconds === undefined || start - now.getTime() <= maxStartAheadSeconds * 1000) return
+const refuseFar = (start: number, limits: Limits, now: number, report: Report): void => {
+  if (!isFar(start, limits, now)) return
   report({
     code: 'window-too-far',
     pointer: '/window/notBefore',
-    detail: `The window starts more than ${maxStartAheadSeconds} seconds from now.`,
+    detail: `The window starts more than ${limits.maxStartAheadSeconds} seconds from now.`,
     hint: 'Ask nearer to the job’s start.'
   })
+}
+
+const isFar = (start: number, { maxStartAheadSeconds }: Limits, now: number): boolean =>
+  maxStartAheadSeconds !== undefined && start - now > maxStartAheadSeconds * 1000
+
+const refuseStop = (start: number, now: number, report: Report): void => {
+  if (start <= now) return
+  report({
+    code: 'window-invalid',
+    pointer: '/window/notBefore',
+    detail: `The window has started, and the job’s access would stop until ${toIso(start)}.`,
+    hint: 'Leave notBefore out.'
+  })
+}
+
+/**
+ * The longest window counts from its start; in a change, from now when the start has passed. The longest life counts from the first
+ * issue. Of the two the one that ends first is reported, so that the end which the hint names is within both.
+ */
+const refuseLong = (
+  { start, outputEnd, grace, endPointer }: { start: number, outputEnd: number, grace: number, endPointer: string },
+  limits: Limits, { now, firstIssuedAt, change }: WindowClock, report: Report
+): void => {
+  // A running grant keeps its start: one ahead of now is refused.
+  const from = change ? Math.max(change.running ? 0 : start, wholeSecond(now.getTime())) : start
+  const windowEnd = from + limits.maxWindowSeconds * 1000
+  const issued = wholeSecond(firstIssuedAt.getTime())
+  const lifeEnd = issued + limits.maxLifetimeSeconds * 1000
+  const latest = Math.min(windowEnd, lifeEnd, lastInstant) - grace
+  // With a long grace, or late in the life of a grant, no end is possible.
+  const possible = latest > from
+  const withGrace = grace > 0 ? ' with the output’s grace' : ''
+  const tooLong = (detail: string) => report({
+    code: 'window-too-long',
+    pointer: endPointer,
+    detail,
+    hint: !change
+      ? 'Ask for less now, and extend the window of the grant while the job runs.'
+      : possible ? `End it at or before ${toIso(latest)}; extend again while the job runs.` : 'Ask for a shorter outputGraceSeconds.'
+  })
+  if (lifeEnd < windowEnd && outputEnd > lifeEnd && !isFar(start, limits, now.getTime())) {
+    report({
+      code: 'lifetime-too-long',
+      pointer: endPointer,
+      detail: `The grant would live for ${(outputEnd - issued) / 1000} seconds from its issue${withGrace}; ` +
+        `at most ${limits.maxLifetimeSeconds} are granted.`,
+      hint: possible
+        ? `End it at or before ${toIso(latest)}. A job that runs longer needs a new grant.`
+        : change ? 'Let this grant end, and ask for a new one.' : 'Ask nearer to the job’s start.'
+    })
+  } else if (outputEnd > windowEnd) {
+    tooLong(`The window has ${(outputEnd - from) / 1000} seconds${from !== start ? ' from now on' : ''}${withGrace}; ` +
+      `at most ${limits.maxWindowSeconds} are granted.`)
+  } else if (outputEnd > lastInstant) {
+    tooLong('The window ends after the year 9999.')
+  }
 }
 
 const refuseGrace = ({ layout, writes }: { layout: Layout, writes: boolean }, report: Report): void => {
@@ -106,6 +161,10 @@ const refuseGrace = ({ layout, writes }: { layout: Layout, writes: boolean }, re
 }
 
 const show = (epochMs: number): string => epochMs > lastInstant ? 'no four-digit year' : toIso(epochMs)
+
+/** When the life of a grant starts: a scheduled grant gives no access before its issueAt. */
+export const firstIssueOf = ({ createdAt, issueAt }: { createdAt: number, issueAt: number | null }): Date =>
+  new Date(Math.max(createdAt, issueAt ?? createdAt))
 
 // --- instants ---
 
@@ -152,6 +211,8 @@ export const parseInstant = (text: string): InstantResult => {
   if (epochMs < 0 || epochMs > lastInstant) return refuse('lies outside the years 1970 to 9999', example)
   return { ok: true, iso: toIso(epochMs), epochMs }
 }
+
+const wholeSecond = (epochMs: number): number => Math.floor(epochMs / 1000) * 1000
 
 /** Epoch milliseconds, floored to the second, as `YYYY-MM-DDTHH:MM:SSZ`. For the years 1970 to 9999. */
 export const toIso = (epochMs: number): string => `${new Date(epochMs).toISOString().slice(0, 19)}Z`

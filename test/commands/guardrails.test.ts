@@ -18,7 +18,7 @@ t.test('check', async t => {
   const nameless = 'permit (principal, action, resource);\n'
   const dir = t.testdir({ 'bad.cedar': `// one\n${nameless}${nameless}`, 'empty.cedar': '' })
   t.match(await run('check', 'guardrails/example.cedar'),
-    { code: 0, out: 'guardrails/example.cedar: 20 policies, 10 permit and 10 forbid\n', err: '' })
+    { code: 0, out: 'guardrails/example.cedar: 21 policies, 10 permit and 11 forbid\n', err: '' })
   t.match(await run('check', `${dir}/empty.cedar`), { code: 0, out: /no policy permits anything, so every request is refused/ })
   const bad = await run('check', `${dir}/bad.cedar`)
   t.match(bad, { code: 1, out: '' })

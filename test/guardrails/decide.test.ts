@@ -167,6 +167,7 @@ t.test('a policy sees the request as it is', async t => {
     ['context.windowSeconds == 10800'],
     ['context.windowSeconds == 11400', asked({ entries: [entry({ level: 'read-write' })] })],
     ['context.startsInSeconds == 0'],
+    ['context.lifetimeSeconds == 10800'],
     ['context.start == datetime("2025-07-16T00:00:00Z") && context.end == datetime("2025-07-16T03:00:00Z")'],
     ['context.end == datetime("2025-07-16T03:10:00Z")', asked({ entries: [entry({ level: 'read-write' })] })],
     ['context.now == datetime("2025-07-16T00:00:00.000Z") && context.now.toTime() == duration("0s")'],
@@ -222,6 +223,21 @@ t.test('the caller that issues is the owner; the caller that extends may not be'
   t.equal(guardrails.decide(nlp, asked(), 'extend', { now }).allowed, false)
   t.equal(guardrails.decide({ ...nlp, id: 'token:other' }, asked(), 'issue', { now, owner: nlp.id }).allowed, true,
     'issue takes no other owner')
+})
+
+t.test('the life of a grant counts from its first issue to the end of what the entry may do', async t => {
+  const within = (seconds: number, name: 'issue' | 'extend' | 'render', firstIssuedAt?: Date, request = asked()) =>
+    rules(`${everything}@id("no") forbid (principal, action == JobAccess::Action::"${name}", resource) when { context.lifetimeSeconds > ${seconds} };`)
+      .decide(nlp, request, name, { now, owner: nlp.id, ...(firstIssuedAt && { firstIssuedAt }) }).allowed
+  const dayBefore = new Date('2025-07-15T00:00:00Z')
+  const writing = asked({ entries: [entry({ level: 'write' })] })
+  for (const name of ['issue', 'render', 'extend'] as const) {
+    t.same([within(10_800, name), within(10_799, name)], [true, false], `${name}: from now`)
+  }
+  t.same([within(97_200, 'extend', dayBefore), within(97_199, 'extend', dayBefore)], [true, false])
+  t.same([within(97_800, 'extend', dayBefore, writing), within(97_799, 'extend', dayBefore, writing)], [true, false], 'with the grace')
+  const half = new Date('2025-07-15T00:00:00.500Z')
+  t.same([within(97_200, 'extend', half), within(97_199, 'extend', half)], [true, false], 'rounded up')
 })
 
 t.test('the profile and the clock are what the caller of decide() says', async t => {

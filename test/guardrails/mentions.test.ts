@@ -33,7 +33,7 @@ const conditions = {
     'principal has issuer && principal has namespace && principal.hasTag(principal.namespace)'
   ],
   context: [
-    'context.windowSeconds > 3600', 'context.startsInSeconds <= 0', 'context.now.toDate() == context.start.toDate()',
+    'context.windowSeconds > 3600', 'context.lifetimeSeconds > 100000', 'context.startsInSeconds <= 0', 'context.now.toDate() == context.start.toDate()',
     'context.end < datetime("2025-07-16T02:00:00Z")',
     'context has source && context.source.isIpv4()', 'context has source && context.source.isInRange(ip("10.0.0.0/8"))',
     'context has vpcSource',
@@ -103,7 +103,8 @@ const request: fc.Arbitrary<AccessSpec> = fc.record({
 const at = fc.record({
   now: fc.constantFrom(new Date('2025-07-16T00:00:00Z'),
     new Date('2025-07-18T12:30:00.250Z')),
-  profile: fc.constantFrom('ci', 'x')
+  profile: fc.constantFrom('ci', 'x'),
+  firstIssuedAt: fc.constantFrom(new Date('2025-07-15T12:00:00Z'), new Date('2025-07-16T00:00:00.250Z'))
 }, { requiredKeys: ['now'] })
 
 const whole: Mentions = { has: () => true }

@@ -42,6 +42,7 @@ t.test('a ceiling', async t => {
   const cases: Array<[string, object]> = [
     ['bucket-refused', { output: { bucket: 'foreign-bucket' } }],
     ['window-too-long', { window: { durationSeconds: 31_536_000 } }],
+    ['lifetime-too-long', { window: { notBefore: '2025-08-14T00:00:00Z', durationSeconds: 172_800 } }],
     ['window-too-far', { window: { notBefore: '2026-07-16T00:00:00Z', durationSeconds: 60 } }],
     ['ip-too-wide', { sourceIps: ['203.0.0.0/8'] }]
   ]

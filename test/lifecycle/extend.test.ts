@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import t from 'tap'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
@@ -96,6 +97,105 @@ t.test('what is refused leaves everything as it was', async t => {
     t.same({ ...await w.store.get(grant.id), version: 0, updatedAt: 0 }, before, name)
     t.same(actions(w, seen), [], name)
   }
+})
+
+t.test('a short window is not moved hours on by three changes', async t => {
+  const w = await world(t, { limits: { maxWindowSeconds: 3600 } })
+  const { grant } = await give(w, { window: { durationSeconds: 3600 } })
+  for (const hours of [1, 2, 3]) {
+    const moved = change(w, grant.id, { window: { notBefore: at(startOfTime + hours * 3_600_000), durationSeconds: 3600 } })
+    t.match(await refusalOf(moved), { code: 'window-invalid', init: { pointer: '/window/notBefore', hint: 'Leave notBefore out.' } })
+  }
+  t.match(await w.store.get(grant.id), { notBefore: startOfTime, expiresAt: startOfTime + 3_600_000, claimedUntil: null })
+})
+
+t.test('the end that a refusal names is accepted by the next call', async t => {
+  const limits = { maxWindowSeconds: 3600, maxLifetimeSeconds: 3 * 3600 }
+  const w = await world(t, { limits })
+  const { grant } = await give(w, { window: { durationSeconds: 3600, outputGraceSeconds: 0 } })
+  const ends = []
+  for (const code of ['window-too-long', 'window-too-long', 'lifetime-too-long', 'lifetime-too-long']) {
+    w.clock.advance(2_400_500)
+    const refused = await refusalOf(change(w, grant.id, { window: { durationSeconds: 30 * 86_400 } }))
+    t.match(refused, { code, init: { pointer: '/window/durationSeconds' } })
+    const [notAfter = ''] = /(?<=^End it at or before )[\dTZ:-]+/.exec((refused as ProblemError).init.hint ?? '') ?? []
+    t.match(await change(w, grant.id, { window: { notAfter } }), { expiresAt: Date.parse(notAfter) })
+    ends.push(Date.parse(notAfter) - startOfTime)
+  }
+  t.same(ends, [6_000_000, 8_401_000, 10_800_000, 10_800_000])
+  t.match(await refusalOf(change(w, grant.id, { window: { notAfter: at(startOfTime + 10_801_000) } })),
+    { code: 'lifetime-too-long', init: { hint: `End it at or before ${at(startOfTime + 10_800_000)}. A job that runs longer needs a new grant.` } })
+  t.same(await disorder(w), [])
+})
+
+t.test('the life of a scheduled grant starts at its issueAt', async t => {
+  const w = await world(t, { limits: { maxLifetimeSeconds: 3600, maxWindowSeconds: 3600 } })
+  const window = { notBefore: at(startOfTime + 86_400_000), durationSeconds: 1800 }
+  t.match(await refusalOf(give(w, { window })), { code: 'lifetime-too-long', init: { hint: 'Ask nearer to the job’s start.' } })
+  const { grant } = await give(w, { window, issueAt: at(startOfTime + 86_000_000) })
+  t.match(await change(w, grant.id, { window: { durationSeconds: 3200 } }), { state: 'pending', expiresAt: startOfTime + 89_600_000 })
+  t.match(await refusalOf(change(w, grant.id, { window: { durationSeconds: 3201 } })), { code: 'lifetime-too-long' })
+  await w.pass(86_000_000)
+  t.match(await refusalOf(change(w, grant.id, { window: { durationSeconds: 3201 } })), { code: 'lifetime-too-long' })
+  t.match(await change(w, grant.id, { window: { durationSeconds: 3200 } }), { state: 'active', expiresAt: startOfTime + 89_600_000 })
+})
+
+t.test('the guardrails see the whole life of the grant', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const guardrails = inForce('@id("all") permit (principal, action, resource); @id("a-day") ' +
+    'forbid (principal, action == JobAccess::Action::"extend", resource) when { context.lifetimeSeconds > 86400 };')
+  const deps = { ...w.healthy.deps, guardrails }
+  w.clock.advance(3_600_000)
+  t.match(await extend(deps, owner, grant.id, { window: { durationSeconds: 86_400 } }), { expiresAt: startOfTime + 86_400_000 })
+  const day = { notBefore: at(startOfTime + 3_600_000), durationSeconds: 82_801 }
+  t.match(await refusalOf(extend(deps, owner, grant.id, { window: day })), { code: 'forbidden' })
+})
+
+t.test('no sequence of changes lets a grant live longer, or its window last longer from now', async t => {
+  const limits = { maxWindowSeconds: 7200, maxLifetimeSeconds: 9000 }
+  const ahead = fc.option(fc.integer({ min: -7200, max: 7200 }), { nil: undefined })
+  const step = fc.record({
+    wait: fc.integer({ min: 0, max: 1_800_000 }),
+    notBefore: ahead,
+    notAfter: fc.option(fc.integer({ min: 0, max: 8000 }), { nil: undefined }),
+    durationSeconds: fc.integer({ min: 1800, max: 20_000 }),
+    outputGraceSeconds: fc.option(fc.integer({ min: 0, max: 3600 }), { nil: undefined })
+  })
+  const w = await world(t, { limits })
+  let jobs = 0
+  let accepted = 0
+  let refused = 0
+  const starts = fc.integer({ min: 0, max: 3600 })
+  await fc.assert(fc.asyncProperty(starts, fc.array(step, { minLength: 3, maxLength: 15 }), async (start, steps) => {
+    const job = { id: `job-${++jobs}`, team: 'nlp' }
+    const { grant } = await give(w, { job, window: { notBefore: at(w.clock.now + start * 1000), durationSeconds: 3600 } })
+    for (const { wait, notBefore, notAfter, durationSeconds, outputGraceSeconds } of steps) {
+      w.clock.advance(wait)
+      const { now } = w.clock
+      const before = await w.store.get(grant.id)
+      if (!before || now >= before.expiresAt) return
+      try {
+        const { notBefore: starts, expiresAt } = await change(w, grant.id, {
+          window: {
+            ...(notBefore !== undefined && { notBefore: at(now + notBefore * 1000) }),
+            ...(notAfter === undefined ? { durationSeconds } : { notAfter: at(now + notAfter * 1000) }),
+            ...(outputGraceSeconds !== undefined && { outputGraceSeconds })
+          }
+        })
+        accepted += 1
+        const facts = JSON.stringify({ now, starts, expiresAt, createdAt: grant.createdAt, before: before.notBefore })
+        if (expiresAt - grant.createdAt > limits.maxLifetimeSeconds * 1000) throw new Error(`it lives too long: ${facts}`)
+        if (expiresAt - Math.max(starts, now) > limits.maxWindowSeconds * 1000) throw new Error(`its window is too long: ${facts}`)
+        if (before.notBefore <= now && starts > now) throw new Error(`its job is cut off: ${facts}`)
+        if (before.notBefore <= now && expiresAt - now > limits.maxWindowSeconds * 1000) throw new Error(`too long from now: ${facts}`)
+      } catch (error) {
+        if (!(error instanceof ProblemError)) throw error
+        refused += 1
+      }
+    }
+  }), { numRuns: 40 })
+  t.ok(accepted > 40 && refused > 40, `${accepted} accepted, ${refused} refused`)
 })
 
 t.test('what the guardrails refuse, too', async t => {

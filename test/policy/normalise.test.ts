@@ -171,9 +171,22 @@ const cases: Record<string, Case> = {
     limits: { maxWindowSeconds: 3600 },
     findings: ['window-too-long /window/notAfter']
   },
+  'a life as long as allowed': {
+    request: window({ notBefore: '2025-07-16T01:30:00Z', durationSeconds: 3600 }), limits: { maxLifetimeSeconds: 7200 }, findings: []
+  },
+  'a second longer than a life': {
+    request: window({ notBefore: '2025-07-16T01:30:00Z', notAfter: '2025-07-16T02:30:01Z' }),
+    limits: { maxLifetimeSeconds: 7200 },
+    findings: ['lifetime-too-long /window/notAfter']
+  },
+  'a life that is too long by the grace': {
+    request: window({ notBefore: '2025-07-16T01:30:00Z', durationSeconds: 3600, outputGraceSeconds: 1 }),
+    limits: { maxLifetimeSeconds: 7200 },
+    findings: ['lifetime-too-long /window/durationSeconds']
+  },
   'an end after the year 9999': {
     request: window({ notBefore: '9999-12-31T23:59:00Z', durationSeconds: 60 }),
-    limits: { maxWindowSeconds: 1e12, maxStartAheadSeconds: 1e12 },
+    limits: { maxWindowSeconds: 1e12, maxLifetimeSeconds: 1e12, maxStartAheadSeconds: 1e12 },
     findings: ['window-too-long /window/durationSeconds']
   },
   'a start as far ahead as allowed': {

@@ -165,7 +165,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     await end.fill('2020-01-01T00:00')
     await page.getByRole('button', { name: 'Extend', exact: true }).click()
     await page.getByRole('dialog').getByRole('alert').waitFor()
-    t.match(await page.getByRole('dialog').getByRole('alert').innerText(), /The window has no valid end\.[\s\S]*What to do:[\s\S]*window-invalid · at \/window/)
+    t.match(await page.getByRole('dialog').getByRole('alert').innerText(), /The window is not valid\.[\s\S]*What to do:[\s\S]*window-invalid · at \/window/)
     t.match(await saidAt(end), /before it starts/)
     t.equal(await end.getAttribute('aria-invalid'), 'true')
     const later = new Date(Date.now() + 6 * 3_600_000).toISOString().slice(0, 16)
