@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs what a fresh Debian 12 machine lacks for the servers and tools that the tests start.
-#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|schemathesis|chromium|promtool]...   (default: all)
+#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|schemathesis|chromium|promtool|aws]...   (default: all)
 # What is there already stays as it is, and no daemon is left running. Virtual environments go to
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
-all=(postgres rgw localstack seaweedfs schemathesis chromium promtool)
+all=(postgres rgw localstack seaweedfs schemathesis chromium promtool aws)
 
 say () { echo "install.sh: $*" >&2; }
 die () { say "$*"; exit 1; }
@@ -133,6 +133,15 @@ schemathesis='schemathesis==4.*'
 install_schemathesis () {
   venv schemathesis 10 "$schemathesis" || return 0
   finished schemathesis "$schemathesis"
+}
+
+# AWS's own clients for Python and the shell, of one release.
+aws='boto3==1.44.8
+awscli==1.46.3'
+
+install_aws () {
+  venv aws 10 "$aws" || return 0
+  finished aws "$aws"
 }
 
 # -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+import type { Client } from '../client/index.ts'
+import { UsageError, note, report, type Io } from './command.ts'
+import { deliveredEnv, type DeliveredEnv } from './held-key.ts'
+import { grantFlags, grantRequest, secondsOf } from './request.ts'
+import { clientOf } from './settings.ts'
+
+/** The grant of one run of a job: issued before it, completed after it. */
+
+const { 'issue-at': _, ...issuedNow } = grantFlags
+export const runFlags = {
+  ...issuedNow,
+  'idempotency-key': { type: 'string' },
+  'per-job': { type: 'boolean' },
+  'no-wait': { type: 'boolean' },
+  'complete-seconds': { type: 'string' }
+} as const
+
+type RunValues = Parameters<typeof grantRequest>[0] &
+  { 'idempotency-key'?: string, 'per-job'?: boolean, 'no-wait'?: boolean, 'complete-seconds'?: string }
+
+export interface RunGrant extends DeliveredEnv {
+  complete: () => Promise<void>
+}
+
+/** Every run has its own grant, unless the job is the key: then a second run would kill the first one's key. */
+export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortSignal): Promise<RunGrant> => {
+  if (values['per-job'] && values['idempotency-key'] !== undefined) throw new UsageError('--per-job and --idempotency-key exclude each other.')
+  const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
+  const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
+  const completing = clientOf(io, { deadlineMs: completeMs })
+  const key = values['per-job'] ? null : values['idempotency-key']
+  const how = key === undefined ? {} : { idempotencyKey: key }
+  const issued = await clientOf(io, { lastAttempt }).issueAs('env', request, how)
+  const delivered = deliveredEnv(issued, Date.now())
+  for (const notice of delivered.notices) note(io, notice)
+  if (issued.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+  return { ...delivered, complete: () => complete(completing, issued.grantId, delivered.title, io) }
+}
+
+/** Never fails: what the job did is worth more than what became of its key, which ends with its window anyway. */
+const complete = async (client: Client, id: string, title: string, io: Io): Promise<void> => {
+  try {
+    const { state } = await client.complete(id)
+    if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
+  } catch (error) {
+    report(io, error)
+    note(io, `NOT completed: ${title}. Its key dies with its window; sooner by: job-access complete ${id}`)
+  }
+}
