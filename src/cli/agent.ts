@@ -1,8 +1,8 @@
-import { rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { UsageError, exit, note, type Command } from './command.ts'
-import { agentFlags, agentSettings, startAgent } from './local-agent.ts'
+import { agentFlags, agentSettings, overlapSecondsOf, startAgent } from './local-agent.ts'
 import { issueForRun, runFlags, type RunGrant } from './run-grant.ts'
 import { scrubToken } from './scrub-token.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
@@ -39,7 +39,9 @@ export const agent: Command = async (args, { env, ...streams }) => {
   let grant: RunGrant | undefined
   let ready = false
   try {
-    grant = await issueForRun(values, io, relay.ended)
+    const earlier = grantFile === undefined ? '' : (await readFile(grantFile, 'utf8').catch(() => '')).trim()
+    const taken = /^[0-9a-z]{26}$/.test(earlier) ? { grantId: earlier, overlapSeconds: overlapSecondsOf(settings) } : undefined
+    grant = await issueForRun(values, io, relay.ended, taken)
     const { key: { grantId }, env: { AWS_ACCESS_KEY_ID: _, AWS_SECRET_ACCESS_KEY: __, AWS_SESSION_TOKEN: ___, ...target } } = grant
     await files.grant?.write(`${grantId}\n`)
     const local = await startAgent(settings, grant.key, io, Number(values.port ?? 0))

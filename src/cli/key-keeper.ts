@@ -9,6 +9,8 @@ export interface KeeperOptions {
   validForMs: number
   /** How often the grant is looked at. */
   pollMs: number
+  /** For how long a key that we replace goes on: it may be another agent's. */
+  overlapSeconds: number
   /** A fresh key was received. */
   received: (key: HeldKey) => Promise<void>
   note: (text: string) => void
@@ -33,7 +35,7 @@ const aboutToEndMs = 1_000
  * the end, and fetches a fresh key only when the present one is dead or about to die. While the service does not answer, the
  * present key stays.
  */
-export const keepKey = ({ client, first, validForMs, pollMs, received, note, stopped }: KeeperOptions): () => Promise<Held> => {
+export const keepKey = ({ client, first, validForMs, pollMs, overlapSeconds, received, note, stopped }: KeeperOptions): () => Promise<Held> => {
   let key = first
   let over: Grant['state'] | undefined
   /** When a successor is due: the SDKs must have asked again by then where it ends the present key, which is so for a user's keys. */
@@ -63,9 +65,7 @@ export const keepKey = ({ client, first, validForMs, pollMs, received, note, sto
       // Two agents of one grant must not replace each other's key again and again.
       if (hasty > 0) await sleep(Math.min(longestPauseMs, 5_000 * 2 ** Math.min(hasty, 8)), undefined, { signal: stopped })
     }
-    // The key that we replace may be another agent's: it lives until that agent and its SDKs have asked again.
-    const overlapSeconds = session ? 0 : Math.min(86_400, Math.ceil((validForMs + 2 * pollMs) / 1000) + 60)
-    const delivered = await client.rotateAs('env', key.grantId, overlapSeconds)
+    const delivered = await client.rotateAs('env', key.grantId, session ? 0 : overlapSeconds)
     const now = Date.now()
     hasty = now - key.receivedAt < validForMs ? hasty + 1 : 0
     key = deliveredEnv(delivered, now).key

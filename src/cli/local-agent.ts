@@ -29,6 +29,10 @@ export const agentSettings = async (values: { [name in keyof typeof agentFlags]?
   }
 }
 
+/** For how long a key that is replaced goes on: until every agent and SDK that has it has asked again. */
+export const overlapSecondsOf = ({ validForMs, pollMs }: Pick<AgentSettings, 'validForMs' | 'pollMs'>): number =>
+  Math.min(86_400, Math.ceil((validForMs + 2 * pollMs) / 1000) + 60)
+
 const positive = (seconds: number | undefined, flag: string): number => {
   if (seconds === undefined || seconds < 1 || seconds > 86_400) throw new UsageError(`${flag}: give at least a second, and at most a day.`)
   return seconds
@@ -53,7 +57,7 @@ export const startAgent = async (
   const stopping = new AbortController()
   const stopped = stopping.signal
   const client = clientOf(io, { deadlineMs: 20_000, lastAttempt: stopped, fetch: abandoningReads(stopped) })
-  const held = keepKey({ client, first, validForMs, pollMs, received: write, note: text => note(io, text), stopped })
+  const held = keepKey({ client, first, validForMs, pollMs, overlapSeconds: overlapSecondsOf({ validForMs, pollMs }), received: write, note: text => note(io, text), stopped })
   const server = await serveCredentials(port, validForMs, held).catch((error: NodeJS.ErrnoException) => {
     stopping.abort()
     throw new UsageError(`--port ${port}: ${error.code ?? error.message}`)

@@ -1,4 +1,4 @@
-import type { Client } from '../client/index.ts'
+import { ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
 import { UsageError, note, report, type Io } from './command.ts'
 import { deliveredEnv, type DeliveredEnv } from './held-key.ts'
 import { grantFlags, grantRequest, secondsOf } from './request.ts'
@@ -22,19 +22,32 @@ export interface RunGrant extends DeliveredEnv {
   complete: () => Promise<void>
 }
 
+/** A grant of an earlier run, which is taken over if it is the same job's and lives; its key then works for so long. */
+export interface Earlier { grantId: string, overlapSeconds: number }
+
 /** Every run has its own grant, unless the job is the key: then a second run would kill the first one's key. */
-export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortSignal): Promise<RunGrant> => {
+export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortSignal, earlier?: Earlier): Promise<RunGrant> => {
   if (values['per-job'] && values['idempotency-key'] !== undefined) throw new UsageError('--per-job and --idempotency-key exclude each other.')
   const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
   const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
   const completing = clientOf(io, { deadlineMs: completeMs })
   const key = values['per-job'] ? null : values['idempotency-key']
   const how = key === undefined ? {} : { idempotencyKey: key }
-  const issued = await clientOf(io, { lastAttempt }).issueAs('env', request, how)
+  const client = clientOf(io, { lastAttempt })
+  const issued = (earlier && await takenOver(client, request.job, earlier)) ?? await client.issueAs('env', request, how)
   const delivered = deliveredEnv(issued, Date.now())
   for (const notice of delivered.notices) note(io, notice)
   if (issued.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
   return { ...delivered, complete: () => complete(completing, issued.grantId, delivered.title, io) }
+}
+
+const takenOver = async (client: Client, job: GrantRequest['job'], { grantId, overlapSeconds }: Earlier): Promise<DeliveryText | undefined> => {
+  const grant = await client.get(grantId).catch((error: unknown) => {
+    if (error instanceof ProblemError && error.status === 404) return undefined
+    throw error
+  })
+  if (grant?.state !== 'active' || grant.job.id !== job.id || grant.job.team !== job.team) return undefined
+  return client.rotateAs('env', grantId, overlapSeconds)
 }
 
 /** Never fails: what the job did is worth more than what became of its key, which ends with its window anyway. */

@@ -124,7 +124,7 @@ t.test('a service that stays away is said once, and so is its return', async t =
   const said: string[] = []
   const away = createClient({ url: world.url, token: world.bench.tokens.nlp, deadlineMs: 50 })
   await world.goAway()
-  const held = keepKey({ client: away, first: key, validForMs: 1_000, pollMs: 100, received: async () => {}, note: text => said.push(text), stopped: stop.signal })
+  const held = keepKey({ client: away, first: key, validForMs: 1_000, pollMs: 100, overlapSeconds: 60, received: async () => {}, note: text => said.push(text), stopped: stop.signal })
   await until(() => said.length, count => count > 0)
   await new Promise(resolve => setTimeout(resolve, 1_000))
   await world.comeBack()
@@ -193,6 +193,23 @@ t.test('its files: each its owner’s alone, the credentials with every fresh ke
   t.match(await staying.started.done, { code: 0, stderr: new RegExp(`left alive: grant ${staying.grantId}.*job-access complete ${staying.grantId}`) })
   t.equal((await client.get(staying.grantId)).state, 'active')
   t.ok(existsSync(credentials), 'whoever reads the file has the key until it ends')
+})
+
+t.test('an agent that is started again takes the grant of its file over, and the SDKs’ key lives on', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const file = ['--grant-file', join(home, 'grant')]
+  const lost = await startAgent(t, world, 'again', ...file)
+  const { AccessKeyId } = (await lost.get()).body
+  lost.started.child.kill('SIGKILL')
+  await lost.started.done
+  const again = await startAgent(t, world, 'again', ...file)
+  t.equal(again.grantId, lost.grantId)
+  t.match(await client.get(again.grantId), { accessKeyId: (await again.get()).body.AccessKeyId, previousKey: { accessKeyId: AccessKeyId } })
+  const other = await startAgent(t, world, 'another', ...file)
+  t.not(other.grantId, lost.grantId, 'another job gets its own')
+  await client.complete(other.grantId)
+  t.not((await startAgent(t, world, 'another', ...file)).grantId, other.grantId, 'what has ended is not taken over')
 })
 
 t.test('what is wrong is said before a grant is issued; what never began is completed', async t => {

@@ -71,7 +71,8 @@ t.test('its command, against the service: what the training container is told wo
   const grants = async () => (await client.list({ job: 'wiki-finetune-x7k2p' })).grants
 
   const lost = await start()
-  t.match(await ask(), { AccessKeyId: (await grants())[0]?.accessKeyId })
+  const { AccessKeyId } = await ask()
+  t.equal(AccessKeyId, (await grants())[0]?.accessKeyId)
   lost.kill('SIGKILL')
   await once(lost, 'exit')
   writeFileSync(join(home, 'access', 'agent.env'), '')
@@ -79,6 +80,7 @@ t.test('its command, against the service: what the training container is told wo
   const [grant, ...more] = await grants()
   t.strictSame(more, [], 'the agent that was started again has the same grant')
   t.match(await ask(), { AccessKeyId: grant?.accessKeyId })
+  t.equal(grant?.previousKey?.accessKeyId, AccessKeyId, 'and what the SDKs have in hand still works')
 
   agent.kill('SIGTERM')
   t.strictSame(await once(agent, 'exit'), [0, null])
