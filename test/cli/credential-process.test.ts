@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
@@ -84,6 +84,12 @@ t.test('nothing on disk: the cache is in memory, its owner’s alone; --no-cache
   t.not(await keyOf('--no-cache'), await keyOf('--no-cache'), 'every call replaces the key')
   t.match(await process_('disk', '--no-cache', '--cache', 'x'), { code: 2, stderr: /exclude each other/ })
   chmodSync(folder, 0o755)
+  // It then takes the next place, which is this machine's.
+  const next = `/dev/shm/job-access-${process.getuid?.()}`
+  const there = existsSync(next) ? readdirSync(next) : []
+  t.teardown(() => {
+    for (const name of existsSync(next) ? readdirSync(next) : []) if (!there.includes(name)) rmSync(join(next, name))
+  })
   t.match(await runCli(t, ['credential-process', ...jobFlags('disk')], { ...env, TMPDIR: home }), { code: 0, stderr: /others can use it/ })
   chmodSync(folder, 0o700)
 })

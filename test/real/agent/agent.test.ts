@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { serveCredentials } from '../../../src/cli/credentials-server.ts'
+import { agentSettings } from '../../../src/cli/local-agent.ts'
 import { agentWorld, inSeconds, startAgent, until } from '../../cli/agent-world.ts'
 import { between } from '../../cli/between.ts'
 import { jobFlags } from '../../cli/service.ts'
@@ -84,6 +86,26 @@ for (const [name, start] of [['boto3', boto3], ['AWS CLI', awsCli]] as const) {
     t.match(await until(said, text => text.includes('grant-ended'), 20_000), /has ended \(revoked\)/, 'the reason reaches whoever reads the log')
   })
 }
+
+t.test('with the usual --valid-for boto3 asks once a minute, not for every call', async t => {
+  const { credentials } = await client.issue({ job: { id: 'pace', team: 'nlp' }, datasets: [{ bucket: 'acmeco-datasets' }], sourceIps: ['203.0.113.42'], window: { durationSeconds: 7200 } })
+  const { accessKeyId = '', secretAccessKey = '' } = credentials ?? {}
+  const key = { grantId: '', accessKeyId, secretAccessKey, sessionToken: undefined, receivedAt: 0, end: Date.now() + 7_200_000 }
+  const { validForMs } = await agentSettings({})
+  let asked = 0
+  const server = await serveCredentials(0, validForMs, async () => {
+    asked++
+    return { key }
+  })
+  t.teardown(() => server.close())
+  const worker = boto3(t, { AWS_CONTAINER_CREDENTIALS_FULL_URI: server.url, AWS_CONTAINER_AUTHORIZATION_TOKEN: server.token })
+  const began = Date.now()
+  for (; Date.now() < began + 58_000; await delay(1_000)) t.equal(await worker.use(), accessKeyId)
+  t.equal(asked, 1)
+  await delay(began + 62_000 - Date.now())
+  await worker.use()
+  t.equal(asked, 2)
+})
 
 t.test('boto3 works across the end of a window that is extended in its last seconds', async t => {
   const agent = await startAgent(t, world, 'last-seconds', '--not-after', inSeconds(12))
