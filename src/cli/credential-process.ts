@@ -1,73 +1,137 @@
 import { createHash } from 'node:crypto'
-import { open, readFile, rm, stat } from 'node:fs/promises'
+import { constants, lstatSync, mkdirSync } from 'node:fs'
+import { open, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { NoAnswerError, ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
-import { UsageError, exit, type Command } from './command.ts'
+import { NoAnswerError, ProblemError, type Client, type DeliveryText } from '../client/index.ts'
+import { UsageError, exit, note, type Command, type Io } from './command.ts'
+import { toldExpiration, verdictOn } from './held-key.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
 
 const { 'issue-at': _, ...issuedNow } = grantFlags
-const flags = { ...issuedNow, 'idempotency-key': { type: 'string' }, cache: { type: 'string' } } as const
+const flags = {
+  ...issuedNow, 'idempotency-key': { type: 'string' }, cache: { type: 'string' }, 'no-cache': { type: 'boolean' }
+} as const
+
+/** How long an SDK keeps what it was told: botocore then runs this command every 15 minutes. */
+const validForMs = 30 * 60_000
 
 /**
- * What an AWS profile's `credential_process` runs. Every call gets the job's one grant with a fresh key, and the key before it dies:
- * right for one process. Several processes of a job share a key through `--cache FILE`, best on a file system in memory.
+ * What an AWS profile's `credential_process` runs. The processes of a user on one machine share a key through a file, best in memory,
+ * for as long as the key works. Without a file every call gets the grant with a fresh key, and the key before it dies.
  */
 export const credentialProcess: Command = async (args, io) => {
   const { values } = parseArgs({ args, options: flags })
+  if (values.cache !== undefined && values['no-cache']) throw new UsageError('--cache and --no-cache exclude each other.')
   const request = { ...await grantRequest(values, io), waitUntilReady: true }
   const idempotencyKey = values['idempotency-key'] ?? null
   const client = clientOf(io)
   const issue = () => client.issueAs('credential-process', request, { idempotencyKey })
-  const looking = clientOf(io, { deadlineMs: 5_000 })
-  const { text } = values.cache === undefined ? await issue() : await cached(values.cache, looking, { request, idempotencyKey }, issue)
-  io.out(`${text}\n`)
+  const of = createHash('sha256').update(JSON.stringify([request, idempotencyKey])).digest('hex')
+  const path = values['no-cache'] ? undefined : values.cache ?? usualCache(of, io)
+  const kept = path === undefined
+    ? keptNow(of, await issue())
+    : await cached(path, of, { looking: clientOf(io, { deadlineMs: 5_000 }), client, issue })
+  const Expiration = toldExpiration(kept.end, validForMs, Date.now())
+  io.out(`${JSON.stringify({ ...JSON.parse(kept.text) as object, Expiration })}\n`)
   return exit.ok
 }
 
-interface Kept extends Pick<DeliveryText, 'grantId' | 'text'> { of: string }
-
-interface Asked { request: GrantRequest, idempotencyKey: string | null }
-
-const cached = async (path: string, client: Client, what: Asked, issue: () => Promise<DeliveryText>) => {
-  const of = createHash('sha256').update(JSON.stringify(what)).digest('hex')
-  return locked(path, async () => {
-    const kept = await keptIn(path)
-    if (kept?.of === of && await lives(kept, client)) return kept
-    const file = await secretFile(path)
-    try {
-      const { grantId, text } = await issue()
-      await file.write(JSON.stringify({ of, grantId, text } satisfies Kept))
-      return { grantId, text }
-    } catch (error) {
-      await file.discard()
-      throw error
-    }
-  })
+interface Kept extends Pick<DeliveryText, 'grantId' | 'text'> {
+  /** Digest of what was asked for. */
+  of: string
+  receivedAt: number
+  /** Until when the key works, epoch ms. */
+  end: number
+  /** When the grant was last looked at. */
+  seenAt: number
 }
 
-/** A key that was rotated or revoked is not handed out again; when the service does not answer, it is believed until its window ends. */
-const lives = async ({ grantId, text }: Kept, client: Client): Promise<boolean> => {
-  const { AccessKeyId, Expiration } = JSON.parse(text) as { AccessKeyId: string, Expiration: string }
-  if (Date.parse(Expiration) <= Date.now()) return false
+const keptNow = (of: string, { grantId, text }: DeliveryText): Kept => {
+  const now = Date.now()
+  return { of, grantId, text, receivedAt: now, end: Date.parse((JSON.parse(text) as { Expiration: string }).Expiration), seenAt: now }
+}
+
+interface Ways { looking: Client, client: Client, issue: () => Promise<DeliveryText> }
+
+const cached = (path: string, of: string, { looking, client, issue }: Ways): Promise<Kept> => locked(path, async () => {
+  const found = await keptIn(path)
+  const kept = found?.of === of ? found : undefined
+  const next = await nextOf(kept, looking)
+  if (next === kept) return next
+  const file = await secretFile(path)
   try {
-    const { state, accessKeyId } = await client.get(grantId)
-    return state === 'active' && accessKeyId === AccessKeyId
+    const delivered = () => next === 'issue' || !kept
+      ? issue()
+      : client.rotateAs('credential-process', kept.grantId, validForMs / 1000)
+    const fresh = typeof next === 'object' ? next : keptNow(of, await delivered())
+    await file.write(JSON.stringify(fresh))
+    return fresh
   } catch (error) {
-    return error instanceof NoAnswerError || (error instanceof ProblemError && (error.status >= 500 || error.status === 429))
+    await file.discard()
+    throw error
+  }
+})
+
+/**
+ * What becomes of the kept key: it stays, perhaps with another end, or its grant needs a fresh key (`rotate`), or there is no such
+ * grant any more (`issue`). When the service does not answer, the key is believed until its window ends.
+ */
+const nextOf = async (kept: Kept | undefined, client: Client): Promise<Kept | 'rotate' | 'issue'> => {
+  const now = Date.now()
+  if (!kept || kept.end <= now) return 'issue'
+  // The SDKs ask for every request of theirs by now; the service is not asked as often.
+  if (kept.end - now < hurriedMs && now - kept.seenAt < seldomMs) return kept
+  try {
+    const { AccessKeyId: accessKeyId } = JSON.parse(kept.text) as { AccessKeyId: string }
+    const verdict = verdictOn({ ...kept, accessKeyId }, await client.get(kept.grantId), now)
+    if (verdict.is === 'good') return { ...kept, end: Math.min(verdict.end, verdict.renewAt), seenAt: now }
+    return verdict.is === 'over' ? 'issue' : 'rotate'
+  } catch (error) {
+    const away = error instanceof NoAnswerError || (error instanceof ProblemError && (error.status >= 500 || error.status === 429))
+    return away ? { ...kept, seenAt: now } : 'issue'
   }
 }
 
+/** Botocore asks from 15 minutes before the end. */
+const hurriedMs = 16 * 60_000
+const seldomMs = 20_000
+
+/** In memory where there is such a file system, in a folder of the user's own; undefined when there is no place for it. */
+const usualCache = (of: string, io: Io): string | undefined => {
+  const uid = process.getuid?.()
+  const name = createHash('sha256').update(JSON.stringify([of, io.env.JOBACCESS_URL])).digest('hex')
+  for (const parent of [io.env.XDG_RUNTIME_DIR, '/dev/shm', tmpdir()]) {
+    if (!parent) continue
+    const folder = join(parent, `job-access-${uid}`)
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      const { mode, uid: owner } = lstatSync(folder)
+      if (owner === uid && (mode & 0o170077) === 0o040000) return join(folder, `${name}.json`)
+      note(io, `${folder}: others can use it, or own it; remove it.`)
+    } catch { /* the next place */ }
+  }
+  note(io, 'there is no place to keep the key: every call replaces it. Give --cache FILE.')
+  return undefined
+}
+
 const keptIn = async (path: string): Promise<Kept | undefined> => {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined)
   try {
-    const { mode, uid } = await stat(path)
+    if (!file) return undefined
+    const { mode, uid } = await file.stat()
     if ((mode & 0o077) !== 0 || uid !== process.getuid?.()) throw new UsageError(`${path}: others can read it, or own it; remove it.`)
-    return JSON.parse(await readFile(path, 'utf8')) as Kept
+    const kept = JSON.parse(await file.readFile('utf8')) as Kept
+    return [kept.end, kept.receivedAt, kept.seenAt].every(Number.isFinite) ? kept : undefined
   } catch (error) {
     if (error instanceof UsageError) throw error
     return undefined
+  } finally {
+    await file?.close()
   }
 }
 

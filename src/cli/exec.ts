@@ -1,48 +1,41 @@
 import { spawn } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { devNull, homedir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Client } from '../client/index.ts'
-import { UsageError, note, report, type Command, type Io } from './command.ts'
-import { grantFlags, grantRequest, secondsOf } from './request.ts'
-import { clientOf, variables } from './settings.ts'
+import { UsageError, note, type Command, type Io } from './command.ts'
+import { agentFlags, agentSettings, startAgent, type LocalAgent } from './local-agent.ts'
+import { issueForRun, runFlags } from './run-grant.ts'
+import { scrubToken } from './scrub-token.ts'
+import { variables } from './settings.ts'
 import { codeOfSignal, relaySignals, type Relay } from './signals.ts'
 
-const { 'issue-at': _, ...issuedNow } = grantFlags
-const flags = {
-  ...issuedNow,
-  'idempotency-key': { type: 'string' },
-  'per-job': { type: 'boolean' },
-  'no-wait': { type: 'boolean' },
-  'complete-seconds': { type: 'string' }
-} as const
+const flags = { ...runFlags, ...agentFlags, 'keys-in-env': { type: 'boolean' } } as const
 
 /**
- * Issues, runs the command with the credentials in its environment and nowhere else, and completes the grant when the command has
- * ended, however it ended. Exit code: the command's; 128+n when signal n ended it, 127 when there is none, 126 when it cannot run.
+ * Issues, runs the command, gives it the credentials for as long as it runs, and completes the grant when the command has ended,
+ * however it ended. Exit code: the command's; 128+n when signal n ended it, 127 when there is none, 126 when it cannot run.
  */
-export const exec: Command = async (args, io) => {
+export const exec: Command = async (args, { env, ...streams }) => {
+  const io = { ...streams, env: { ...env } }
+  scrubToken()
   const cut = args.indexOf('--')
   const [file, ...rest] = cut < 0 ? [] : args.slice(cut + 1)
   if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
   const { values } = parseArgs({ args: args.slice(0, cut), options: flags })
-  if (values['per-job'] && values['idempotency-key'] !== undefined) {
-    throw new UsageError('--per-job and --idempotency-key exclude each other.')
-  }
-  const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
-  const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
-  const completing = clientOf(io, { deadlineMs: completeMs })
+  const settings = await agentSettings(values)
+  const inEnv = values['keys-in-env'] === true
 
   const relay = relaySignals(process.stdin.isTTY === true)
-  // Every run has its own grant, unless the job is the key: then a second run would kill the first one's key.
-  const key = values['per-job'] ? null : values['idempotency-key']
-  const how = key === undefined ? {} : { idempotencyKey: key }
-  const { grantId, text, ready } = await clientOf(io, { lastAttempt: relay.ended }).issueAs('env', request, how)
-  const { title, notices, credentials } = parsed(text)
+  const grant = await issueForRun(values, io, relay.ended)
+  let agent: LocalAgent | undefined
   try {
-    for (const notice of notices) note(io, notice)
-    if (ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
-    return await run([file, ...rest], { ...inherited(io.env), ...credentials, JOBACCESS_GRANT: grantId }, relay, io)
+    agent = inEnv && settings.credentialsFile === undefined ? undefined : await startAgent(settings, grant.key, io)
+    const given = inEnv || !agent ? grant.env : await askingThe(agent, grant.env, io)
+    return await run([file, ...rest], { ...inherited(io.env), ...given, JOBACCESS_GRANT: grant.key.grantId }, relay, io)
   } finally {
-    await complete(completing, grantId, title, io)
+    await agent?.stop({ removeFile: true })
+    await grant.complete()
   }
 }
 
@@ -61,27 +54,25 @@ const run = ([file = '', ...args]: string[], env: NodeJS.ProcessEnv, relay: Rela
   child.once('exit', (code, signal) => resolve(signal ? codeOfSignal(signal) : code ?? 1))
 })
 
-/** Never changes the exit code: what the job did is worth more than what became of its key, which ends with its window anyway. */
-const complete = async (client: Client, id: string, title: string, io: Io): Promise<void> => {
-  try {
-    const { state } = await client.complete(id)
-    if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
-  } catch (error) {
-    report(io, error)
-    note(io, `NOT completed: ${title}. Its key dies with its window; sooner by: job-access complete ${id}`)
+/** The SDKs of the command ask the agent: that is last in their order, so nothing before it may have credentials. */
+const askingThe = async ({ url, token }: LocalAgent, env: Record<string, string>, io: Io): Promise<NodeJS.ProcessEnv> => {
+  const { AWS_ACCESS_KEY_ID: _, AWS_SECRET_ACCESS_KEY: __, AWS_SESSION_TOKEN: ___, ...target } = env
+  const config = io.env.AWS_CONFIG_FILE ?? join(io.env.HOME ?? homedir(), '.aws', 'config')
+  const namesCredentials = await readFile(config, 'utf8').then(text => credentialSetting.exec(text)?.[1], () => undefined)
+  if (namesCredentials !== undefined) {
+    note(io, `${config} is hidden from the command: its ${namesCredentials} would win over the job’s credentials.`)
+  }
+  return {
+    ...target,
+    AWS_CONTAINER_CREDENTIALS_FULL_URI: url,
+    AWS_CONTAINER_AUTHORIZATION_TOKEN: token,
+    AWS_SHARED_CREDENTIALS_FILE: devNull,
+    ...(namesCredentials !== undefined && { AWS_CONFIG_FILE: devNull })
   }
 }
 
-/** The `env` format: NAME=VALUE lines, the grant in the first comment, what to know in the others. */
-const parsed = (text: string): { title: string, notices: string[], credentials: Record<string, string> } => {
-  const lines = text.split('\n').filter(line => line !== '')
-  const [title = '', ...notices] = lines.filter(line => line.startsWith('# ')).map(line => line.slice(2))
-  const pairs = lines.filter(line => !line.startsWith('#')).map((line): [string, string] => {
-    const at = line.indexOf('=')
-    return [line.slice(0, at), line.slice(at + 1)]
-  })
-  return { title, notices, credentials: Object.fromEntries(pairs) }
-}
+const credentialSetting =
+  /^[ \t]*(aws_access_key_id|credential_process|role_arn|source_profile|credential_source|web_identity_token_file|sso_\w+|login_\w+)[ \t]*=/m
 
 /** Other credentials would win over the job's, or be fallen back to; ours could issue more. */
 const dropped = [

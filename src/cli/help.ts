@@ -2,7 +2,8 @@ import { variables } from './settings.ts'
 
 export const help = `job-access: access to storage for one training job, for as long as it runs
 
-  job-access exec [request] -- COMMAND…     issue, run the command with the credentials, complete when it ends
+  job-access exec [request] -- COMMAND…     issue, run the command, give it the credentials while it runs, complete when it ends
+  job-access agent [request]                give every process of a worker the credentials until SIGTERM: a sidecar, a node’s program
   job-access issue [request]                credentials on stdout, or in --out FILE
   job-access complete GRANT                 end a grant: its key dies now; or --grant-file FILE, or --job J --team T
   job-access rotate GRANT                   a fresh key; --overlap 10m keeps the old one so long
@@ -11,7 +12,7 @@ export const help = `job-access: access to storage for one training job, for as 
   job-access show GRANT                     --events, --blast-radius
   job-access policy [request]               the policy, issuing nothing; --explain, --full, --preflight
   job-access check GRANT|[request]          --action s3:PutObject --object bucket/key --from-ip IP --at INSTANT; exit 1 when denied
-  job-access credential-process [request]   for credential_process of an AWS profile; --cache FILE for several processes
+  job-access credential-process [request]   for credential_process of an AWS profile; --cache FILE (default: in memory) | --no-cache
 
 request: --request FILE|- (JSON) and flags, which replace the file’s fields:
   --job ID --team TEAM --label NAME=VALUE…
@@ -22,8 +23,13 @@ request: --request FILE|- (JSON) and flags, which replace the file’s fields:
 
 issue:  --format json|env|aws-profile|credential-process|kubernetes-secret --out FILE --grant-file FILE
         --idempotency-key KEY (default: the job) --wait --issue-at INSTANT
-exec:   --per-job (a restart gets the same grant, its old key dies) | --idempotency-key KEY (default: one per run)
+exec, agent: --per-job (a restart gets the same grant, its old key dies) | --idempotency-key KEY (default: one per run)
         --no-wait --complete-seconds 20
+        --credentials-file FILE (for programs that read nothing else; written anew with every fresh key)
+        --poll 60s (how often the grant is looked at) --valid-for 16m (how long an SDK keeps a key before it asks again)
+exec:   --keys-in-env (the key itself in the environment: no rotation, extension or next session reaches the command)
+agent:  --token-file FILE (what lets the job’s processes in) --port N (default: any free one) --out FILE (the variables for them)
+        --grant-file FILE --complete-on-exit
 
 environment:
 ${Object.entries(variables).map(([name, text]) => `  ${name.padEnd(26)} ${text}`).join('\n')}

@@ -1,4 +1,5 @@
 import { UsageError, exit, report, type Command } from './command.ts'
+import { agent } from './agent.ts'
 import { credentialProcess } from './credential-process.ts'
 import { exec } from './exec.ts'
 import { complete, extend, list, rotate, show } from './grants.ts'
@@ -7,7 +8,7 @@ import { issue } from './issue.ts'
 import { check, policy } from './policy.ts'
 
 const commands = new Map<string, Command>(Object.entries({
-  exec, issue, complete, rotate, extend, list, show, policy, check, 'credential-process': credentialProcess
+  exec, agent, issue, complete, rotate, extend, list, show, policy, check, 'credential-process': credentialProcess
 }))
 
 export const run: Command = async ([name = '', ...args], io) => {

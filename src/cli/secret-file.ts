@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { UsageError } from './command.ts'
+import type { HeldKey } from './held-key.ts'
 
 export interface SecretFile {
   /** The file appears whole, readable by its owner only, or stays as it was. */
@@ -18,6 +19,8 @@ export const secretFile = async (path: string): Promise<SecretFile> => {
   return {
     async write (text) {
       await file.writeFile(text)
+      // Else a crash of the machine could leave the new name with nothing in it.
+      await file.sync()
       await file.close()
       await rename(beside, path)
     },
@@ -25,5 +28,22 @@ export const secretFile = async (path: string): Promise<SecretFile> => {
       await file.close().catch(() => {})
       await rm(beside, { force: true })
     }
+  }
+}
+
+/** A credentials file as the AWS SDKs and most S3 tools read it, with the key as its default profile. */
+export const writeCredentialsFile = async (path: string, { accessKeyId, secretAccessKey, sessionToken }: HeldKey): Promise<void> => {
+  const file = await secretFile(path)
+  const lines = [
+    '[default]',
+    `aws_access_key_id = ${accessKeyId}`,
+    `aws_secret_access_key = ${secretAccessKey}`,
+    ...(sessionToken === undefined ? [] : [`aws_session_token = ${sessionToken}`])
+  ]
+  try {
+    await file.write(`${lines.join('\n')}\n`)
+  } catch (error) {
+    await file.discard()
+    throw error
   }
 }

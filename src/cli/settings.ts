@@ -17,7 +17,7 @@ export const variables = {
 type Setting = keyof typeof variables
 
 /** @throws UsageError */
-export const clientOf = ({ env }: Pick<Io, 'env'>, options: Pick<ClientOptions, 'deadlineMs' | 'lastAttempt'> = {}): Client => {
+export const clientOf = ({ env }: Pick<Io, 'env'>, options: Pick<ClientOptions, 'deadlineMs' | 'lastAttempt' | 'fetch'> = {}): Client => {
   const setting = (name: Setting) => env[name] || undefined
   const url = setting('JOBACCESS_URL')
   if (url === undefined) throw new UsageError('JOBACCESS_URL is not set.')

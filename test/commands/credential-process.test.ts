@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
@@ -12,8 +12,9 @@ import { jobFlags, runCli } from './service.ts'
 const b = await bench(t, { now: Date.now })
 const url = await (await appOf(t, b)).listen({ host: '127.0.0.1', port: 0 })
 const client = createClient({ url, token: b.tokens.nlp })
-const env = { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: b.tokens.nlp }
 const home = mkdtempSync(join(tmpdir(), 'job-access-process-'))
+const env = { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: b.tokens.nlp, XDG_RUNTIME_DIR: join(home, 'run') }
+mkdirSync(env.XDG_RUNTIME_DIR)
 t.teardown(() => rmSync(home, { recursive: true, force: true }))
 
 const process_ = (job: string, ...more: string[]) => runCli(t, ['credential-process', ...jobFlags(job), ...more], env)
@@ -31,14 +32,14 @@ const profile = (job: string, ...more: string[]): string => {
 t.test('what AWS’s contract asks for; the same grant at every call', async t => {
   const ids = new Set<string>()
   for (let call = 0; call < 2; call++) {
-    const ran = await process_('contract')
+    const ran = await process_('contract', '--no-cache')
     t.equal(ran.code, 0, ran.stderr)
     const { Expiration, ...given } = JSON.parse(ran.stdout)
     const [grant, ...more] = await grants('contract')
     t.strictSame(more, [])
     t.strictSame(Object.keys(given).sort(), ['AccessKeyId', 'SecretAccessKey', 'Version'])
     t.match(given, { Version: 1, AccessKeyId: grant?.accessKeyId })
-    t.equal(Date.parse(Expiration), Date.parse(grant?.window.outputNotAfter ?? ''))
+    t.ok(Math.abs(Date.parse(Expiration) - Date.now() - 30 * 60_000) < 10_000, `${Expiration}: the SDK asks again long before the end`)
     ids.add(grant?.id ?? '')
   }
   t.equal(ids.size, 1)
@@ -68,17 +69,36 @@ t.test('the AWS CLI does, too', { skip: aws.skip }, async t => {
   t.equal(arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)
 })
 
-t.test('nothing on disk, unless --cache', async t => {
+t.test('nothing on disk: the cache is in memory, its owner’s alone; --no-cache has none', async t => {
   const before = readdirSync(home)
   t.equal((await runCli(t, ['credential-process', ...jobFlags('disk')], { ...env, HOME: home, TMPDIR: home })).code, 0)
   t.strictSame(readdirSync(home), before)
+  const folder = join(env.XDG_RUNTIME_DIR, `job-access-${process.getuid?.()}`)
+  const kept = readdirSync(folder)
+  t.match(kept, [/^[0-9a-f]{64}\.json$/])
+  for (const path of [folder, ...kept.map(name => join(folder, name))]) t.equal(statSync(path).mode & 0o077, 0, path)
+  t.equal((await process_('disk', '--no-cache')).code, 0)
+  t.strictSame(readdirSync(folder), kept)
+  const keyOf = async (...more: string[]) => JSON.parse((await process_('disk', ...more)).stdout).AccessKeyId
+  t.equal(await keyOf(), await keyOf())
+  t.not(await keyOf('--no-cache'), await keyOf('--no-cache'), 'every call replaces the key')
+  t.match(await process_('disk', '--no-cache', '--cache', 'x'), { code: 2, stderr: /exclude each other/ })
+  chmodSync(folder, 0o755)
+  // It then takes the next place, which is this machine's.
+  const next = `/dev/shm/job-access-${process.getuid?.()}`
+  const there = existsSync(next) ? readdirSync(next) : []
+  t.teardown(() => {
+    for (const name of existsSync(next) ? readdirSync(next) : []) if (!there.includes(name)) rmSync(join(next, name))
+  })
+  t.match(await runCli(t, ['credential-process', ...jobFlags('disk')], { ...env, TMPDIR: home }), { code: 0, stderr: /others can use it/ })
+  chmodSync(folder, 0o700)
 })
 
 t.test('processes that start at once share one key through --cache', async t => {
   const cache = join(home, 'shared')
   const ran = await Promise.all([1, 2, 3, 4].map(() => process_('shared', '--cache', cache)))
   t.strictSame(ran.map(({ code }) => code), [0, 0, 0, 0], ran.map(({ stderr }) => stderr).join(''))
-  t.equal(new Set(ran.map(({ stdout }) => stdout)).size, 1)
+  t.equal(new Set(ran.map(({ stdout }) => JSON.parse(stdout).AccessKeyId)).size, 1)
   const [grant] = await grants('shared')
   t.equal(JSON.parse(ran[0]?.stdout ?? '').AccessKeyId, grant?.accessKeyId, 'and it is the live one')
   t.equal(statSync(cache).mode & 0o777, 0o600)
@@ -101,9 +121,9 @@ t.test('a kept key is not handed out when it is dead, another job’s, or readab
   t.equal((await grants('kept')).length, 2, 'completed: a new grant')
 
   const { of, grantId, text } = JSON.parse(readFileSync(cache, 'utf8'))
-  const over = JSON.stringify({ ...JSON.parse(text), Expiration: new Date(Date.now() - 1000).toISOString() })
-  writeFileSync(cache, JSON.stringify({ of, grantId, text: over }))
-  t.not((await process_('kept', '--cache', cache)).stdout.trim(), over, 'over')
+  const { AccessKeyId } = JSON.parse(text)
+  writeFileSync(cache, JSON.stringify({ of, grantId, text, receivedAt: 0, seenAt: Date.now(), end: Date.now() - 1000 }))
+  t.not(await keyOf('kept'), AccessKeyId, 'over')
 
   writeFileSync(cache, '{')
   t.equal((await process_('kept', '--cache', cache)).code, 0, 'torn')
@@ -113,8 +133,46 @@ t.test('a kept key is not handed out when it is dead, another job’s, or readab
 
 t.test('while the service is away, a kept key is handed out until its window ends', async t => {
   const cache = join(home, 'away')
-  const kept = (await process_('away', '--cache', cache)).stdout
+  const kept = JSON.parse((await process_('away', '--cache', cache)).stdout)
   const away = { ...env, JOBACCESS_URL: 'http://127.0.0.1:1', JOBACCESS_DEADLINE_SECONDS: '1' }
-  t.equal((await runCli(t, ['credential-process', ...jobFlags('away'), '--cache', cache], away)).stdout, kept)
+  const { Expiration, ...given } = JSON.parse((await runCli(t, ['credential-process', ...jobFlags('away'), '--cache', cache], away)).stdout)
+  t.match(kept, given)
+  t.ok(Date.parse(Expiration) >= Date.parse(kept.Expiration))
   t.match(await runCli(t, ['credential-process', ...jobFlags('away')], away), { code: 3, stdout: '' })
+})
+
+t.test('in the window’s last minutes: no fresh key for asking, seldom a question to the service; an extension is seen', async t => {
+  const cache = join(home, 'last')
+  const ask = async () => JSON.parse((await process_('last', '--cache', cache, '--duration', '15m')).stdout)
+  const first = await ask()
+  const [grant] = await grants('last')
+  const keys = () => b.iam.calls.filter(({ action }) => action === 'CreateAccessKey').length
+  const before = keys()
+  t.equal(Date.parse(first.Expiration), Date.parse(grant?.window.outputNotAfter ?? ''))
+  t.strictSame(await ask(), first)
+  const { seenAt } = JSON.parse(readFileSync(cache, 'utf8'))
+  t.strictSame(await ask(), first)
+  t.equal(JSON.parse(readFileSync(cache, 'utf8')).seenAt, seenAt, 'the service was not asked')
+  await client.extend(grant?.id ?? '', { window: { durationSeconds: 7200 } })
+  writeFileSync(cache, JSON.stringify({ ...JSON.parse(readFileSync(cache, 'utf8')), seenAt: 0 }))
+  const extended = await ask()
+  t.equal(extended.AccessKeyId, first.AccessKeyId)
+  t.ok(Date.parse(extended.Expiration) - Date.now() > 29 * 60_000, extended.Expiration)
+  t.equal(keys(), before)
+})
+
+t.test('a rotation by somebody else: the old key for as long as it lives, then a fresh one that leaves the other alive', async t => {
+  const cache = join(home, 'overlap')
+  const ask = async () => JSON.parse((await process_('overlap', '--cache', cache)).stdout)
+  const first = await ask()
+  const [grant] = await grants('overlap')
+  const { grant: rotated } = await client.rotate(grant?.id ?? '', 600)
+  const second = await ask()
+  t.equal(second.AccessKeyId, first.AccessKeyId)
+  t.ok(Date.parse(second.Expiration) < Date.parse(rotated.previousKey?.diesAt ?? ''), 'and it is told to end before it does')
+  const { credentials } = await client.rotate(grant?.id ?? '', 0)
+  writeFileSync(cache, JSON.stringify({ ...JSON.parse(readFileSync(cache, 'utf8')), seenAt: 0 }))
+  const third = await ask()
+  t.notOk([first.AccessKeyId, credentials?.accessKeyId].includes(third.AccessKeyId))
+  t.match(await client.get(grant?.id ?? ''), { accessKeyId: third.AccessKeyId, previousKey: { accessKeyId: credentials?.accessKeyId ?? '' } })
 })

@@ -1,18 +1,34 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { buffer } from 'node:stream/consumers'
 import t from 'tap'
 import { variables } from '../../src/cli/settings.ts'
 import { createClient } from '../../src/client/index.ts'
+import { between } from './between.ts'
 import { jobFlags, runCli, startCli, startService, type Running } from './service.ts'
 
 const service = await startService(t)
 const client = createClient({ url: service.url, token: service.token })
 const statesOf = async (job: string) => (await client.list({ job })).grants.map(({ state }) => state)
 const node = (script: string) => ['--', process.execPath, '-e', script]
+
+/** Of the environment of whoever calls: it must not reach the command. */
+const foreign = {
+  AWS_PROFILE: 'mine',
+  AWS_SESSION_TOKEN: 'mine',
+  AWS_WEB_IDENTITY_TOKEN_FILE: '/mine',
+  AWS_ROLE_ARN: 'mine',
+  JOBACCESS_ALLOW_HTTP: 'false',
+  EPOCHS: '3'
+}
+const withoutForeign = [...Object.keys(variables), 'AWS_PROFILE', 'AWS_SESSION_TOKEN', 'AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_ROLE_ARN']
+
+const workplace = (t: Parameters<typeof startService>[0]): string => {
+  const path = mkdtempSync(join(tmpdir(), 'job-access-exec-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
 
 /** Says who it is, then waits for a signal and ends by itself. */
 const waiting = `
@@ -23,43 +39,90 @@ const waiting = `
   setInterval(() => {}, 1000)
   console.log('ready')`
 
-t.test('the command has the credentials in its environment, and nothing that could issue more', async t => {
-  const telling = node('console.log(JSON.stringify({ env: process.env, argv: process.argv }))')
-  const ran = await runCli(t, ['exec', ...jobFlags('env'), ...telling], {
+t.test('the command is told whom its SDKs ask, and has nothing that could issue more', async t => {
+  const script = `fetch(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI, { headers: { authorization: process.env.AWS_CONTAINER_AUTHORIZATION_TOKEN } })
+    .then(async answer => console.log(JSON.stringify({ env: process.env, argv: process.argv, given: await answer.json() })))`
+  const config = join(workplace(t), 'config')
+  writeFileSync(config, '[default]\nregion = eu-west-1\n')
+  const ran = await runCli(t, ['exec', ...jobFlags('env'), ...node(script)], {
     ...service.env,
     HOME: '/nonexistent',
-    AWS_PROFILE: 'mine',
-    AWS_SESSION_TOKEN: 'mine',
-    AWS_WEB_IDENTITY_TOKEN_FILE: '/mine',
-    AWS_ROLE_ARN: 'mine',
-    JOBACCESS_ALLOW_HTTP: 'false',
-    EPOCHS: '3'
+    AWS_ACCESS_KEY_ID: 'mine',
+    AWS_SECRET_ACCESS_KEY: 'mine',
+    AWS_SHARED_CREDENTIALS_FILE: '/mine',
+    AWS_CONFIG_FILE: config,
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/mine',
+    ...foreign
   })
   t.equal(ran.code, 0, ran.stderr)
-  const { env, argv } = JSON.parse(ran.stdout)
+  const { env, argv, given } = JSON.parse(ran.stdout)
   const [grant] = (await client.list({ job: 'env' })).grants
-  t.match(env, { AWS_ACCESS_KEY_ID: grant?.accessKeyId, AWS_SECRET_ACCESS_KEY: /^.{40}$/, JOBACCESS_GRANT: grant?.id })
-  t.match(env, { EPOCHS: '3', HOME: '/nonexistent' }, 'the rest is as it was')
-  const other = ['AWS_PROFILE', 'AWS_SESSION_TOKEN', 'AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_ROLE_ARN']
-  for (const name of [...Object.keys(variables), ...other]) t.notOk(name in env, name)
-  t.notMatch(argv.join(' '), env.AWS_SECRET_ACCESS_KEY, 'not on the command line')
-  t.notMatch(ran.stderr, env.AWS_SECRET_ACCESS_KEY)
+  t.match(given, { AccessKeyId: grant?.accessKeyId, SecretAccessKey: /^.{40}$/, Token: '', Expiration: /Z$/ })
+  t.match(env, { AWS_CONTAINER_CREDENTIALS_FULL_URI: /^http:\/\/127\.0\.0\.1:\d+\/credentials$/, JOBACCESS_GRANT: grant?.id })
+  t.match(env, { EPOCHS: '3', HOME: '/nonexistent', AWS_CONFIG_FILE: config }, 'the rest is as it was')
+  t.equal(env.AWS_SHARED_CREDENTIALS_FILE, '/dev/null', 'which the SDKs ask first')
+  const other = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE']
+  for (const name of [...withoutForeign, ...other]) t.notOk(name in env, name)
+  t.notMatch(argv.join(' '), given.SecretAccessKey, 'not on the command line')
+  t.notMatch(ran.stderr, given.SecretAccessKey)
   t.match(ran.stderr, /embedded IAM/, 'the notice of the service')
   t.equal(grant?.state, 'revoked')
 })
 
+t.test('a configuration file that names credentials is hidden', async t => {
+  const home = workplace(t)
+  const config = join(home, '.aws', 'config')
+  mkdirSync(join(home, '.aws'))
+  writeFileSync(config, '[default]\nregion = eu-west-1\ncredential_process = /bin/mine\n')
+  const command = node('console.log(process.env.AWS_CONFIG_FILE)')
+  const ran = await runCli(t, ['exec', ...jobFlags('config'), ...command], { ...service.env, HOME: home })
+  t.match(ran, { code: 0, stdout: '/dev/null\n', stderr: /config is hidden from the command: its credential_process would win/ })
+})
+
+t.test('--keys-in-env: the key in the environment, for programs that read nothing else', async t => {
+  const telling = node('console.log(JSON.stringify({ env: process.env, argv: process.argv }))')
+  const ran = await runCli(t, ['exec', '--keys-in-env', ...jobFlags('keys'), ...telling], { ...service.env, HOME: '/nonexistent', ...foreign })
+  t.equal(ran.code, 0, ran.stderr)
+  const { env, argv } = JSON.parse(ran.stdout)
+  const [grant] = (await client.list({ job: 'keys' })).grants
+  t.match(env, { AWS_ACCESS_KEY_ID: grant?.accessKeyId, AWS_SECRET_ACCESS_KEY: /^.{40}$/, JOBACCESS_GRANT: grant?.id })
+  t.match(env, { EPOCHS: '3', HOME: '/nonexistent' }, 'the rest is as it was')
+  for (const name of [...withoutForeign, 'AWS_CONTAINER_CREDENTIALS_FULL_URI']) t.notOk(name in env, name)
+  t.notMatch(argv.join(' '), env.AWS_SECRET_ACCESS_KEY, 'not on the command line')
+  t.notMatch(ran.stderr, env.AWS_SECRET_ACCESS_KEY)
+  t.equal(grant?.state, 'revoked')
+})
+
+t.test('--credentials-file: there while the command runs, for its owner alone', async t => {
+  const file = join(workplace(t), 'credentials')
+  const command = node(`const fs = require('node:fs'); console.log(fs.statSync('${file}').mode & 0o777, fs.readFileSync('${file}', 'utf8'))`)
+  const ran = await runCli(t, ['exec', ...jobFlags('file'), '--credentials-file', file, ...command], service.env)
+  t.match(ran, { code: 0, stdout: /^384 \[default\]\naws_access_key_id = AKIA\w+\naws_secret_access_key = .{40}\n/ }, ran.stderr)
+  t.notOk(existsSync(file))
+  const nowhere = join(file, 'no', 'credentials')
+  t.match(await runCli(t, ['exec', ...jobFlags('nowhere'), '--credentials-file', nowhere, ...command], service.env), { code: 2, stderr: /cannot be written/ })
+  t.strictSame(await statesOf('nowhere'), [], 'not asked for what cannot be kept')
+})
+
+t.test('the command cannot read the issuing token in /proc', { skip: process.platform !== 'linux' && 'Linux only' }, async t => {
+  const parent = 'const read = name => require("node:fs").readFileSync("/proc/" + process.ppid + "/" + name, "latin1")'
+  const ran = await runCli(t, ['exec', ...jobFlags('proc'), ...node(`${parent}\nconsole.log((read('environ') + read('cmdline')).replaceAll('\\0', '|'))`)], { ...service.env, EPOCHS: '3' })
+  t.equal(ran.code, 0, ran.stderr)
+  t.match(ran.stdout, /JOBACCESS_TOKEN=x+\|/, 'it is the process that had it')
+  t.match(ran.stdout, /EPOCHS=3\|/, 'and the rest stands')
+  t.notOk(ran.stdout.includes(service.token.slice(0, 12)), ran.stdout)
+})
+
 t.test('nothing is written to disk', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-exec-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
-  const command = node('console.log(process.env.AWS_ACCESS_KEY_ID)')
+  const home = workplace(t)
+  const command = node('console.log(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI)')
   const ran = await runCli(t, ['exec', ...jobFlags('disk'), ...command], { ...service.env, HOME: home, TMPDIR: home })
   t.equal(ran.code, 0)
   t.strictSame(readdirSync(home), [])
 })
 
 t.test('the exit code is the command’s, and the grant is completed', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-exec-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = workplace(t)
   const unrunnable = join(home, 'unrunnable')
   writeFileSync(unrunnable, 'x')
   chmodSync(unrunnable, 0o600)
@@ -225,35 +288,4 @@ async function flaky (t: T, { url }: Running) {
   let drops = 0
   const proxy = await between(t, url, async (_path, answer) => drops-- > 0 ? undefined : answer)
   return { proxy, down (times: number) { drops = times } }
-}
-
-interface Answer { status: number, headers: Record<string, string>, body: Buffer }
-
-async function between (t: T, target: string, pass: (path: string, answer: Answer) => Promise<Answer | undefined>): Promise<string> {
-  const server = createServer((request, response) => {
-    const handle = async () => {
-      const body = await buffer(request)
-      const { authorization = '', accept = '', 'content-type': type, 'idempotency-key': key } = request.headers
-      const answered = await fetch(target + request.url, {
-        method: request.method ?? 'GET',
-        headers: {
-          authorization, accept, ...(type && { 'content-type': type }), ...(typeof key === 'string' && { 'idempotency-key': key })
-        },
-        ...(body.length > 0 && { body })
-      })
-      const kept = ['content-type', 'job-access-grant', 'job-access-ready', 'retry-after'].flatMap(name => {
-        const value = answered.headers.get(name)
-        return value === null ? [] : [[name, value]]
-      })
-      const given = { status: answered.status, headers: Object.fromEntries(kept), body: Buffer.from(await answered.arrayBuffer()) }
-      const answer = await pass(request.url ?? '', given)
-      if (answer) response.writeHead(answer.status, answer.headers).end(answer.body)
-      else response.destroy()
-    }
-    handle().catch(() => response.destroy())
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => { server.closeAllConnections(); server.close() })
-  const address = server.address()
-  return `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`
 }

@@ -6,6 +6,8 @@ export const marked: Record<string, string> = {
   'README.md: npm ci && npm start': 'fetches from a registry; .ci/run does it, and test/smoke.sh starts what it got',
   'README.md: npm ci && npm test': 'fetches from a registry; .ci/run does it',
   'README.md: JOB_ACCESS_PROVIDER=aws \\': 'needs an AWS account, which no test has; the configuration is tested by test/config.test.ts',
+  "docs/agent.md: srun --ntasks-per-node=1 bash -c 'job-access exec --request job-access.json --job \"slurm-$SLURM_JOB_ID-$SLURM_NODEID\" -- python3 train.py'": 'needs a Slurm cluster; test/commands/exec.test.ts runs exec with the same flags',
+  'docs/agent.md: systemd-run --unit="job-access-$SLURM_JOB_ID" --property=EnvironmentFile=/etc/job-access/slurm.env \\': 'needs Slurm and systemd; test/commands/agent.test.ts runs the agent with the same flags',
   'docs/cookbook.md: {': 'run here on a service whose IAM has a role for sessions',
   'docs/dialects.md: versitygw -p :7071 iam --dir users --private-ports /run/versitygw/iam.sock': 'started like this, on free ports, by test/servers/versitygw.ts',
   'docs/audit.md: apt-get install -y --no-install-recommends syslog-ng-core syslog-ng-mod-http': 'installs; test/real/deploy/install.sh does it, and test/real/deploy/shipper.test.ts runs it',

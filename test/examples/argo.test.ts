@@ -51,7 +51,7 @@ t.test('its commands, against the service', async t => {
   const [artifact] = template('train').inputs.artifacts
   t.equal(artifact.raw.data, '{{workflow.parameters.request}}')
   writeFileSync(join(home, 'job', 'request.json'), workflow.spec.arguments.parameters[0].value)
-  const training = '#!/bin/sh\necho "key $AWS_ACCESS_KEY_ID pid $$ "\n[ "$1" = train.py ] && exec sleep "$TRAIN"\n'
+  const training = '#!/bin/sh\necho "asks $AWS_CONTAINER_CREDENTIALS_FULL_URI pid $$ "\n[ "$1" = train.py ] && exec sleep "$TRAIN"\n'
   writeFileSync(join(home, 'bin', 'python'), training, { mode: 0o755 })
   const of = (name: string): { argv: string[], env: Record<string, string> } => {
     const { command, args = [], env } = template(name).container
@@ -70,7 +70,7 @@ t.test('its commands, against the service', async t => {
 
   const train = of('train')
   const done = await script(process.execPath, train.argv, { env: train.env })
-  t.match(done, { code: 0, stdout: /^key AKIA/ }, done.stderr)
+  t.match(done, { code: 0, stdout: /^asks http:\/\/127\.0\.0\.1:\d+\/credentials / }, done.stderr)
   t.strictSame(await statesNow(), ['revoked'], 'it completes itself')
 
   const lost = spawn(process.execPath, train.argv, { env: { ...train.env, TRAIN: '60' }, stdio: ['ignore', 'pipe', 'ignore'] })

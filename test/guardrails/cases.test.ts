@@ -34,7 +34,7 @@ t.test('a case is as expected, or says what was decided instead', async t => {
     [`caller: nlp, action: rotate, ${grant}, expect: allow`, null],
     ['caller: nlp, action: list, team: nlp, expect: allow', null],
     ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: 2025-06-20T00:00:00Z }, expect: allow', null],
-    ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: 2025-06-16T00:00:00Z }, expect: allow',
+    ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: 2025-06-09T00:00:00Z }, expect: allow',
       /^the request is refused before the guardrails are asked: lifetime-too-long at \/window\/durationSeconds/],
     ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: soon }, expect: allow', /^issuedAt is not an instant$/],
     ['caller: nlp, request: { <<: *data, issueAt: soon }, expect: allow', /^issueAt is not an instant$/],

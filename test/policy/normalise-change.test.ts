@@ -102,7 +102,7 @@ t.test('where no end is possible, the hint names none', async t => {
   const until = (limits: Partial<Limits>, part?: Partial<ChangedGrant>) =>
     normaliseChange(granted(spec(), part), { window: { notAfter: '2025-07-16T09:00:00Z' } }, { ...defaultLimits, ...limits }, later)
   t.match(until({ maxWindowSeconds: 600 }), { findings: [{ code: 'window-too-long', hint: 'Ask for a shorter outputGraceSeconds.' }] })
-  t.match(until({}, { firstIssuedAt: new Date('2025-06-16T03:00:00Z') }),
+  t.match(until({}, { firstIssuedAt: new Date('2025-06-09T03:00:00Z') }),
     { findings: [{ code: 'lifetime-too-long', hint: 'Let this grant end, and ask for a new one.' }] })
 })
 

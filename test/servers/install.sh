@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs the servers and tools that the tests start, on a new Debian 12 machine.
-#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool]...   (default: all)
+#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool|aws]...   (default: all)
 # Installed packages are not changed, and no daemon keeps running. Virtual environments and what Go builds are in
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
-all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool)
+all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool aws)
 
 say () { echo "install.sh: $*" >&2; }
 die () { say "$*"; exit 1; }
@@ -153,6 +153,15 @@ schemathesis='schemathesis==4.*'
 install_schemathesis () {
   venv schemathesis 10 "$schemathesis" || return 0
   finished schemathesis "$schemathesis"
+}
+
+# AWS's own clients for Python and the shell, of one release.
+aws='boto3==1.44.8
+awscli==1.46.3'
+
+install_aws () {
+  venv aws 10 "$aws" || return 0
+  finished aws "$aws"
 }
 
 # -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Client, Grant } from '../client/index.ts'
+import { deliveredEnv, verdictOn, type HeldKey } from './held-key.ts'
+
+export interface KeeperOptions {
+  client: Client
+  first: HeldKey
+  /** How long an SDK keeps what it was told, at the most. */
+  validForMs: number
+  /** How often the grant is looked at. */
+  pollMs: number
+  /** For how long a key that we replace goes on: it may be another agent's. */
+  overlapSeconds: number
+  /** A fresh key was received. */
+  received: (key: HeldKey) => Promise<void>
+  note: (text: string) => void
+  /** Ends it once aborted. */
+  stopped: AbortSignal
+}
+
+/** What an SDK gets: the key, or why there is none and what to do. */
+export type Held =
+  | { key: HeldKey }
+  | { status: 403 | 503, code: 'grant-ended' | 'window-over' | 'key-replaced', message: string }
+
+/** Shorter than the JavaScript SDK waits for an answer, which is one second. */
+const longestWaitMs = 800
+const soonestPollMs = 1_000
+const longestPauseMs = 15 * 60_000
+/** A key that is about to be replaced is told to end so soon, so that the SDKs ask again. */
+const aboutToEndMs = 1_000
+
+/**
+ * Keeps the one key of a worker good, and returns what gives it: looks at the grant, so that it knows of an extension, a rotation or
+ * the end, and fetches a fresh key only when the present one is dead or about to die. While the service does not answer, the
+ * present key stays.
+ */
+export const keepKey = (
+  { client, first, validForMs, pollMs, overlapSeconds, received, note, stopped }: KeeperOptions
+): () => Promise<Held> => {
+  let key = first
+  let over: Grant['state'] | undefined
+  /** When a successor is due: the SDKs must have asked again by then where it ends the present key, which is so for a user's keys. */
+  let renewAt = Infinity
+  /** Successors in a row of a key that was hardly used. */
+  let hasty = 0
+  let trouble = ''
+
+  const look = async () => {
+    const grant = await client.get(key.grantId)
+    const now = Date.now()
+    const verdict = verdictOn(key, grant, now)
+    if (verdict.is === 'over') {
+      over = verdict.state
+      note(`${key.grantId} has ended (${over}); no more credentials are given out.`)
+      return
+    }
+    if (verdict.is === 'good' && verdict.end > key.end) note(`${key.grantId}: the key works until ${iso(verdict.end)}.`)
+    key = { ...key, end: verdict.end }
+    renewAt = verdict.is === 'good' ? verdict.renewAt : Math.min(renewAt, now)
+    if (verdict.is === 'replace') await renew(grant.attach === 'session')
+  }
+
+  const renew = async (session: boolean) => {
+    if (!session) {
+      note(`${key.grantId}: somebody else replaced the key; fetching a fresh one.`)
+      // Two agents of one grant must not replace each other's key again and again.
+      if (hasty > 0) await sleep(Math.min(longestPauseMs, 5_000 * 2 ** Math.min(hasty, 8)), undefined, { signal: stopped })
+    }
+    const delivered = await client.rotateAs('env', key.grantId, session ? 0 : overlapSeconds)
+    const now = Date.now()
+    hasty = now - key.receivedAt < validForMs ? hasty + 1 : 0
+    key = deliveredEnv(delivered, now).key
+    renewAt = Infinity
+    await received(key)
+  }
+
+  const pauseMs = () => {
+    const now = Date.now()
+    const usual = pollMs * (0.8 + 0.4 * Math.random())
+    if (now >= renewAt) return Math.min(usual, 5_000)
+    // Sooner before the end, so that an extension at the last minute is seen.
+    const beforeEnd = key.end > now ? Math.max(soonestPollMs, (key.end - now) / 2) : usual
+    return Math.min(usual, beforeEnd, renewAt - now)
+  }
+
+  const goesOn = () => !stopped.aborted && over === undefined
+  const loop = async () => {
+    while (goesOn()) {
+      try {
+        await sleep(pauseMs(), undefined, { signal: stopped })
+        await look()
+        if (trouble !== '') note('all is well again.')
+        trouble = ''
+      } catch (error) {
+        if (stopped.aborted) return
+        const said = error instanceof Error ? error.message : String(error)
+        if (said !== trouble) note(`${said} The present key is given out for as long as it works.`)
+        trouble = said
+      }
+    }
+  }
+  loop().catch((error: unknown) => note(`unexpected: ${String(error)}`))
+
+  return async () => {
+    const renewalEndsIt = key.sessionToken === undefined
+    const due = () => over === undefined && Date.now() >= (renewalEndsIt ? renewAt : Math.max(renewAt, key.end))
+    for (const until = Date.now() + longestWaitMs; due() && Date.now() < until;) await sleep(20)
+    const now = Date.now()
+    const { grantId, end } = key
+    if (over !== undefined) return refusal(403, 'grant-ended', `Grant ${grantId} has ended (${over}). Start the job again for a new one.`)
+    if (end > now) return { key: renewalEndsIt ? { ...key, end: Math.min(end, now < renewAt ? renewAt : now + aboutToEndMs) } : key }
+    if (now >= renewAt) {
+      const message = `The key of grant ${grantId} was replaced, and no fresh one was received yet. Ask again in some seconds.`
+      return refusal(503, 'key-replaced', message)
+    }
+    return refusal(403, 'window-over', `The window of grant ${grantId} ended at ${iso(end)}. Start the job again with a longer ` +
+      `--duration; next time extend the window before it ends: job-access extend ${grantId} --duration 4h`)
+  }
+}
+
+const refusal = (status: 403 | 503, code: Exclude<Held, { key: HeldKey }>['code'], message: string): Held => ({ status, code, message })
+
+const iso = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')

@@ -1,0 +1,66 @@
+import { ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
+import { UsageError, note, report, type Io } from './command.ts'
+import { deliveredEnv, type DeliveredEnv } from './held-key.ts'
+import { grantFlags, grantRequest, secondsOf } from './request.ts'
+import { clientOf } from './settings.ts'
+
+/** The grant of one run of a job: issued before it, completed after it. */
+
+const { 'issue-at': _, ...issuedNow } = grantFlags
+export const runFlags = {
+  ...issuedNow,
+  'idempotency-key': { type: 'string' },
+  'per-job': { type: 'boolean' },
+  'no-wait': { type: 'boolean' },
+  'complete-seconds': { type: 'string' }
+} as const
+
+type RunValues = Parameters<typeof grantRequest>[0] &
+  { 'idempotency-key'?: string, 'per-job'?: boolean, 'no-wait'?: boolean, 'complete-seconds'?: string }
+
+export interface RunGrant extends DeliveredEnv {
+  complete: () => Promise<void>
+}
+
+/** A grant of an earlier run, which is taken over if it is the same job's and lives; its key then works for so long. */
+export interface Earlier { grantId: string, overlapSeconds: number }
+
+/** Every run has its own grant, unless the job is the key: then a second run would kill the first one's key. */
+export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortSignal, earlier?: Earlier): Promise<RunGrant> => {
+  if (values['per-job'] && values['idempotency-key'] !== undefined) {
+    throw new UsageError('--per-job and --idempotency-key exclude each other.')
+  }
+  const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
+  const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
+  const completing = clientOf(io, { deadlineMs: completeMs })
+  const key = values['per-job'] ? null : values['idempotency-key']
+  const how = key === undefined ? {} : { idempotencyKey: key }
+  const client = clientOf(io, { lastAttempt })
+  const issued = (earlier && await takenOver(client, request.job, earlier)) ?? await client.issueAs('env', request, how)
+  const delivered = deliveredEnv(issued, Date.now())
+  for (const notice of delivered.notices) note(io, notice)
+  if (issued.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+  return { ...delivered, complete: () => complete(completing, issued.grantId, delivered.title, io) }
+}
+
+const takenOver = async (
+  client: Client, job: GrantRequest['job'], { grantId, overlapSeconds }: Earlier
+): Promise<DeliveryText | undefined> => {
+  const grant = await client.get(grantId).catch((error: unknown) => {
+    if (error instanceof ProblemError && error.status === 404) return undefined
+    throw error
+  })
+  if (grant?.state !== 'active' || grant.job.id !== job.id || grant.job.team !== job.team) return undefined
+  return client.rotateAs('env', grantId, overlapSeconds)
+}
+
+/** Never fails: what the job did is worth more than what became of its key, which ends with its window anyway. */
+const complete = async (client: Client, id: string, title: string, io: Io): Promise<void> => {
+  try {
+    const { state } = await client.complete(id)
+    if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
+  } catch (error) {
+    report(io, error)
+    note(io, `NOT completed: ${title}. Its key dies with its window; sooner by: job-access complete ${id}`)
+  }
+}

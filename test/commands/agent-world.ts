@@ -1,0 +1,111 @@
+import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { createClient, type Client } from '../../src/client/index.ts'
+import { appOf, bench, type Bench } from '../harness.ts'
+import { jobFlags, startCli, type Started } from './service.ts'
+
+/** The service of this process, which can go away and come back, and agents of its grants. */
+
+export interface AgentWorld {
+  bench: Bench
+  client: Client
+  url: string
+  env: Record<string, string>
+  /** The service no longer answers; the grants stay. */
+  goAway: () => Promise<void>
+  comeBack: () => Promise<void>
+  /** Keys that the provider made, of all grants. */
+  minted: () => number
+  /** The key of the last GetCallerIdentity. */
+  lastUsed: () => string | null | undefined
+}
+
+const roleArn = 'arn:aws:iam::000000000000:role/jobs'
+
+export const agentWorld = async (t: Test): Promise<AgentWorld> => {
+  const profile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
+  const it = await bench(t, { now: Date.now, profiles: { default: profile } })
+  const sdk = new IAMClient({ endpoint: it.iam.url, region: 'us-east-1', credentials: it.iam.admin })
+  t.teardown(() => sdk.destroy())
+  await sdk.send(new CreateRoleCommand({
+    RoleName: 'jobs',
+    MaxSessionDuration: profile.maxSessionSeconds,
+    AssumeRolePolicyDocument: JSON.stringify({
+      Version: '2012-10-17',
+      Statement: [{ Effect: 'Allow', Principal: { AWS: 'arn:aws:iam::000000000000:root' }, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }]
+    })
+  }))
+  let app = await appOf(t, it)
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const calls = (action: string) => it.iam.calls.filter(call => call.action === action)
+  return {
+    bench: it,
+    client: createClient({ url, token: it.tokens.nlp }),
+    url,
+    env: { PATH: process.env.PATH ?? '', JOBACCESS_URL: url, JOBACCESS_TOKEN: it.tokens.nlp },
+    async goAway () {
+      app.server.closeAllConnections()
+      await app.close()
+    },
+    async comeBack () {
+      app = await appOf(t, it)
+      await app.listen({ host: '127.0.0.1', port: Number(new URL(url).port) })
+    },
+    minted: () => calls('CreateAccessKey').length,
+    lastUsed: () => calls('GetCallerIdentity').at(-1)?.accessKeyId
+  }
+}
+
+export interface RunningAgent {
+  started: Started
+  /** What it tells the job's processes. */
+  variables: Record<string, string>
+  grantId: string
+  /** The agent's token file, credentials file and the like are here. */
+  home: string
+  /** The answer to a client with the token, or with other headers. */
+  get: (init?: RequestInit, path?: string) => Promise<{ status: number, headers: Headers, body: Record<string, string> }>
+}
+
+/** SDKs are told so short a time that they ask again in the test's time. */
+export const hurried = ['--valid-for', '2s', '--poll', '1s']
+
+export const startAgent = async (t: Test, world: Pick<AgentWorld, 'env'>, job: string, ...more: string[]): Promise<RunningAgent> => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const tokenFile = join(home, 'token')
+  const flags = jobFlags(job).filter(word => !more.includes('--not-after') || !['--duration', '1h'].includes(word))
+  const started = startCli(t, ['agent', ...flags, ...hurried, '--token-file', tokenFile, ...more], world.env)
+  await started.says('JOBACCESS_GRANT=')
+  const variables = Object.fromEntries(started.said().trim().split('\n').map((line): [string, string] => {
+    const at = line.indexOf('=')
+    return [line.slice(0, at), line.slice(at + 1)]
+  }))
+  return {
+    started,
+    variables,
+    home,
+    grantId: variables.JOBACCESS_GRANT ?? '',
+    async get (init = { headers: { authorization: readFileSync(tokenFile, 'utf8') } }, path) {
+      const url = new URL(variables.AWS_CONTAINER_CREDENTIALS_FULL_URI ?? '')
+      const response = await fetch(path === undefined ? url : new URL(path, url), init)
+      return { status: response.status, headers: response.headers, body: await response.json() as Record<string, string> }
+    }
+  }
+}
+
+/** Calls until it holds, and fails with what it saw last. */
+export const until = async <T>(ask: () => Promise<T> | T, holds: (seen: T) => boolean, withinMs = 15_000): Promise<T> => {
+  for (const deadline = Date.now() + withinMs; ;) {
+    const seen = await ask()
+    if (holds(seen)) return seen
+    if (Date.now() > deadline) throw new Error(`not in time: ${JSON.stringify(seen)}`)
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+}
+
+/** An instant for --not-after: whole seconds. */
+export const inSeconds = (seconds: number): string => new Date(Date.now() + seconds * 1000).toISOString().replace(/\.\d+/, '')

@@ -1,0 +1,235 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
+import t from 'tap'
+import { keepKey } from '../../src/cli/key-keeper.ts'
+import { createClient } from '../../src/client/index.ts'
+import { agentWorld, hurried, inSeconds, startAgent, until, type RunningAgent } from './agent-world.ts'
+import { between } from './between.ts'
+import { jobFlags, runCli } from './service.ts'
+
+const world = await agentWorld(t)
+const { client, env } = world
+type T = Parameters<typeof agentWorld>[0]
+
+/** A long-lived client of the AWS SDK for JavaScript in the environment that the agent names; @returns the key that a call used. */
+const sdk = (t: T, { variables }: RunningAgent) => {
+  const before = { ...process.env }
+  t.teardown(() => { process.env = before })
+  for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name]
+  Object.assign(process.env, variables, { AWS_CONFIG_FILE: '/dev/null', AWS_SHARED_CREDENTIALS_FILE: '/dev/null' })
+  const sts = new STSClient({ region: 'us-east-1', endpoint: world.bench.iam.url, maxAttempts: 1 })
+  t.teardown(() => sts.destroy())
+  return async () => {
+    await sts.send(new GetCallerIdentityCommand())
+    return world.lastUsed()
+  }
+}
+
+t.test('the protocol: one path, GET, with the token, on loopback alone', async t => {
+  const agent = await startAgent(t, world, 'protocol')
+  const { AWS_CONTAINER_CREDENTIALS_FULL_URI: uri = '', AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file = '' } = agent.variables
+  const token = readFileSync(file, 'utf8')
+  const grant = await client.get(agent.grantId)
+  const { status, headers, body } = await agent.get()
+  t.equal(status, 200)
+  t.match(body, { AccessKeyId: grant.accessKeyId, SecretAccessKey: /^.{40}$/, Token: '', Expiration: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/ })
+  t.match(Object.fromEntries(headers), { 'cache-control': 'no-store', 'content-type': 'application/json' })
+  const left = Date.parse(body.Expiration ?? '') - Date.now()
+  t.ok(left > 0 && left <= 3_000, `${left}: as long as --valid-for says`)
+
+  for (const authorization of ['', 'x', token.slice(0, -1), `${token}x`, `Bearer ${token}`]) {
+    t.match(await agent.get({ headers: { authorization } }), { status: 401, body: { Code: 'unauthorized' } }, authorization.replace(token, '…'))
+  }
+  t.match(await agent.get({}), { status: 401 })
+  t.match(await agent.get({ headers: { authorization: token } }, '/'), { status: 404, body: { Code: 'not-found' } })
+  t.match(await agent.get({}, '/'), { status: 401 }, 'nothing is said without the token')
+  for (const method of ['POST', 'PUT', 'DELETE']) t.match(await agent.get({ method, headers: { authorization: token } }), { status: 405 }, method)
+
+  t.equal(statSync(file).mode & 0o777, 0o600)
+  t.notMatch(token, /[\r\n]/, 'botocore and the Go SDK refuse a line end')
+  await t.rejects(fetch(uri.replace('127.0.0.1', '127.0.0.2'), { headers: { authorization: token } }), 'no other address')
+  agent.started.child.kill('SIGTERM')
+  const { stdout, stderr } = await agent.started.done
+  for (const secret of [token, body.SecretAccessKey ?? '', env.JOBACCESS_TOKEN ?? '']) t.notOk((stdout + stderr).includes(secret))
+})
+
+t.test('a rotation by somebody else, with overlap: no call of the SDK fails, and the agent asks for one key', async t => {
+  const agent = await startAgent(t, world, 'rotation')
+  const use = sdk(t, agent)
+  const first = await use()
+  const before = world.minted()
+  const { credentials } = await client.rotate(agent.grantId, 34)
+  const third = await until(use, key => key !== first, 20_000)
+  t.not(third, credentials?.accessKeyId)
+  t.equal(world.minted(), before + 2)
+  const { accessKeyId, previousKey } = await client.get(agent.grantId)
+  t.strictSame([accessKeyId, previousKey?.accessKeyId], [third, credentials?.accessKeyId], 'the other’s key is left alive')
+  for (let calls = 0; calls < 15; calls++) t.equal(await until(use, () => true), third)
+  t.equal(world.minted(), before + 2, 'it does not ask again while the key is good')
+})
+
+t.test('a rotation without overlap: the SDK has a fresh key in seconds', async t => {
+  const agent = await startAgent(t, world, 'at-once')
+  const use = sdk(t, agent)
+  const first = await use()
+  await client.rotate(agent.grantId, 0)
+  const next = await until(async () => use().catch((error: Error) => error.name), key => /^AKIA/.test(key ?? '') && key !== first)
+  t.equal((await client.get(agent.grantId)).accessKeyId, next)
+})
+
+t.test('an extension is told, the end as well', async t => {
+  const agent = await startAgent(t, world, 'extension', '--not-after', inSeconds(8), '--valid-for', '1h')
+  const told = async () => Date.parse((await agent.get()).body.Expiration ?? '')
+  const before = world.minted()
+  const first = await told()
+  t.ok(first - Date.now() < 9_000, 'never beyond the window')
+  const { window } = await client.extend(agent.grantId, { window: { notAfter: inSeconds(12) } })
+  t.equal(await until(told, expiration => expiration > first), Date.parse(window.outputNotAfter))
+  t.equal(world.minted(), before)
+
+  const { status, body } = await until(() => agent.get(), ({ status }) => status !== 200)
+  t.match({ status, body }, { status: 403, body: { Code: 'window-over', Message: /ended at .*longer --duration.*job-access extend/ } })
+  t.ok(Date.now() >= Date.parse(window.outputNotAfter))
+  const use = sdk(t, agent)
+  await t.rejects(use(), { name: 'CredentialsProviderError' })
+})
+
+t.test('while the service is away the key is given out; afterwards all goes on', async t => {
+  const agent = await startAgent(t, world, 'away')
+  const use = sdk(t, agent)
+  const first = await use()
+  await world.goAway()
+  try {
+    const end = Date.now() + 5_000
+    for (; Date.now() < end; await new Promise(resolve => setTimeout(resolve, 250))) t.equal(await use(), first)
+  } finally {
+    await world.comeBack()
+  }
+  await client.rotate(agent.grantId, 0)
+  await until(async () => use().catch(() => first), key => key !== first, 30_000)
+  await client.complete(agent.grantId)
+  t.match(await until(() => agent.get(), ({ status }) => status !== 200), {
+    status: 403, body: { Code: 'grant-ended', Message: /has ended \(revoked\)\. Start the job again/ }
+  })
+  agent.started.child.kill('SIGTERM')
+  t.match(await agent.started.done, { code: 0, stderr: /somebody else replaced the key.*has ended \(revoked\)/s })
+})
+
+t.test('a service that stays away is said once, and so is its return', async t => {
+  const stop = new AbortController()
+  t.teardown(() => stop.abort())
+  const { grant, credentials } = await client.issue({ job: { id: 'said', team: 'nlp' }, datasets: [{ bucket: 'acmeco-datasets' }], sourceIps: ['203.0.113.42'], window: { durationSeconds: 900 } })
+  const key = { grantId: grant.id, accessKeyId: credentials?.accessKeyId ?? '', secretAccessKey: 'x', sessionToken: undefined, receivedAt: Date.now(), end: Date.now() + 900_000 }
+  const said: string[] = []
+  const away = createClient({ url: world.url, token: world.bench.tokens.nlp, deadlineMs: 50 })
+  await world.goAway()
+  const times = { validForMs: 1_000, pollMs: 100, overlapSeconds: 60 }
+  const received = async () => {}
+  const held = keepKey({ client: away, first: key, ...times, received, note: text => said.push(text), stopped: stop.signal })
+  await until(() => said.length, count => count > 0)
+  await new Promise(resolve => setTimeout(resolve, 1_000))
+  await world.comeBack()
+  t.match(await held(), { key })
+  await until(() => said.length, count => count > 1)
+  t.match(said, [/did not answer: .*The present key is given out for as long as it works/, 'all is well again.'])
+})
+
+t.test('role sessions: the next one is there before the present one ends', async t => {
+  // The service gives sessions for the whole window. The proxy says that each one ends in eight seconds, as a provider with
+  // shorter sessions would.
+  const url = await between(t, world.url, async (_path, answer) => {
+    if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
+    return { ...answer, body: Buffer.from(answer.body.toString().replace(/ends \S+/, `ends ${inSeconds(8)}`)) }
+  })
+  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'sessions', '--attach', 'session')
+  const use = sdk(t, agent)
+  const seen = new Set<string | null | undefined>()
+  const began = Date.now()
+  await until(async () => seen.add(await use()).size, count => count === 4, 40_000)
+  t.ok(Date.now() - began > 8_000, 'each one is used for half of its life')
+  for (const key of seen) t.match(key, /^ASIA/)
+  t.match((await agent.get()).body, { Token: /./ })
+})
+
+t.test('two agents of one grant: both have keys that work, and they do not replace each other’s again and again', async t => {
+  const first = await startAgent(t, world, 'two', '--idempotency-key', 'two')
+  const second = await startAgent(t, world, 'two', '--idempotency-key', 'two')
+  t.equal(first.grantId, second.grantId)
+  await until(async () => (await client.get(first.grantId)).previousKey, previous => previous !== null)
+  const before = world.minted()
+  const keysOf = async () => {
+    const { accessKeyId, previousKey } = await client.get(first.grantId)
+    return [accessKeyId, previousKey?.accessKeyId].sort()
+  }
+  const keys = await keysOf()
+  const held = async () => [(await first.get()).body.AccessKeyId, (await second.get()).body.AccessKeyId].sort()
+  t.strictSame(await held(), keys)
+  await new Promise(resolve => setTimeout(resolve, 5_000))
+  t.equal(world.minted(), before)
+  t.strictSame(await held(), await keysOf())
+})
+
+t.test('its files: each its owner’s alone, the credentials with every fresh key; what ends with it', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const [credentials, envFile, grantFile] = [join(home, 'credentials'), join(home, 'agent.env'), join(home, 'grant')]
+  const files = ['--credentials-file', credentials, '--out', envFile, '--grant-file', grantFile]
+  const agent = await startAgent(t, world, 'files', ...files, '--complete-on-exit')
+  for (const file of [credentials, envFile, grantFile]) t.equal(statSync(file).mode & 0o777, 0o600, file)
+  t.equal(readFileSync(envFile, 'utf8'), agent.started.said())
+  t.equal(readFileSync(grantFile, 'utf8'), `${agent.grantId}\n`)
+  const { body: { AccessKeyId, SecretAccessKey } } = await agent.get()
+  t.equal(readFileSync(credentials, 'utf8'), `[default]\naws_access_key_id = ${AccessKeyId}\naws_secret_access_key = ${SecretAccessKey}\n`)
+  await client.rotate(agent.grantId, 0)
+  await until(() => readFileSync(credentials, 'utf8'), text => !text.includes(AccessKeyId ?? ''))
+  t.match(readFileSync(credentials, 'utf8'), (await client.get(agent.grantId)).accessKeyId ?? '')
+
+  agent.started.child.kill('SIGTERM')
+  t.match(await agent.started.done, { code: 0 })
+  t.equal((await client.get(agent.grantId)).state, 'revoked')
+  for (const file of [credentials, envFile, agent.variables.AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE ?? '']) t.notOk(existsSync(file), file)
+
+  const staying = await startAgent(t, world, 'staying', '--credentials-file', credentials)
+  staying.started.child.kill('SIGTERM')
+  t.match(await staying.started.done, { code: 0, stderr: new RegExp(`left alive: grant ${staying.grantId}.*job-access complete ${staying.grantId}`) })
+  t.equal((await client.get(staying.grantId)).state, 'active')
+  t.ok(existsSync(credentials), 'whoever reads the file has the key until it ends')
+})
+
+t.test('an agent that is started again takes the grant of its file over, and the SDKs’ key lives on', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const file = ['--grant-file', join(home, 'grant')]
+  const lost = await startAgent(t, world, 'again', ...file)
+  const { AccessKeyId } = (await lost.get()).body
+  lost.started.child.kill('SIGKILL')
+  await lost.started.done
+  const again = await startAgent(t, world, 'again', ...file)
+  t.equal(again.grantId, lost.grantId)
+  t.match(await client.get(again.grantId), { accessKeyId: (await again.get()).body.AccessKeyId, previousKey: { accessKeyId: AccessKeyId } })
+  const other = await startAgent(t, world, 'another', ...file)
+  t.not(other.grantId, lost.grantId, 'another job gets its own')
+  await client.complete(other.grantId)
+  t.not((await startAgent(t, world, 'another', ...file)).grantId, other.grantId, 'what has ended is not taken over')
+})
+
+t.test('what is wrong is said before a grant is issued; what never began is completed', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const token = ['--token-file', join(home, 'token')]
+  const cases: [string[], RegExp][] = [
+    [[], /wants --token-file/],
+    [[...token, '--port', 'x'], /--port x: give a number/],
+    [[...token, '--valid-for', '0s'], /--valid-for: give at least a second/],
+    [[...token, '--poll', '2d'], /--poll: .*at most a day/],
+    [['--token-file', join(home, 'no', 'token')], /cannot be written/],
+    [[...token, '--credentials-file', join(home, 'no', 'credentials')], /cannot be written/]
+  ]
+  for (const [args, message] of cases) t.match(await runCli(t, ['agent', ...jobFlags('wrong'), ...args], env), { code: 2, stdout: '', stderr: message })
+  t.strictSame((await client.list({ job: 'wrong' })).grants, [])
+  const { port } = new URL(world.url)
+  t.match(await runCli(t, ['agent', ...jobFlags('taken'), ...hurried, ...token, '--port', port], env), { code: 2, stderr: /EADDRINUSE/ })
+  t.match((await client.list({ job: 'taken' })).grants, [{ state: 'revoked' }])
+})
