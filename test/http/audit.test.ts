@@ -9,7 +9,7 @@ import { appOf, bearer, bench, guideJob } from '../harness.ts'
 const audited = async (t: Parameters<typeof bench>[0]) => {
   const events: NewAuditEvent[] = []
   const audit: Pick<Audit, 'record'> = { record: async event => { events.push(event) } }
-  const it = await bench(t, { limits: { allowedBuckets: ['acmeco-*'] }, outstanding: { perOwner: 1, total: 10 }, audit })
+  const it = await bench(t, { limits: { allowedBuckets: ['acmeco-*'], maxLifetimeSeconds: 30 * 86_400 }, outstanding: { perOwner: 1, total: 10 }, audit })
   events.length = 0
   const app = await appOf(t, it)
   const send = (token: string, method: 'GET' | 'POST' | 'PATCH' | 'DELETE', url: string, payload?: object) =>
