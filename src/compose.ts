@@ -183,7 +183,7 @@ const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | 
 const usersOrKeys = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, clock: Clock): PrincipalProvisioner => {
   const { principals, paths, tagged, managedPolicies, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
   const provisioner = principals === 'keys'
-    ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now, clock })
     : userProvisioner({
       iam,
       ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),

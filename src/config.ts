@@ -64,10 +64,12 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_MAX_WINDOW_SECONDS: integer(
     'Ceiling: longest window, including the output grace.', defaultLimits.maxWindowSeconds, 60, 31_536_000
   ),
-  JOB_ACCESS_MAX_LIFETIME_SECONDS: integer(
-    'Ceiling: longest life of a grant from its issue to the end of its window, extensions included.',
-    defaultLimits.maxLifetimeSeconds, 60, 63_072_000
-  ),
+  JOB_ACCESS_MAX_LIFETIME_SECONDS: Type.Optional(Type.Integer({
+    description: 'Ceiling: longest life of a grant from its issue to the end of its window, extensions included. Default: ' +
+      'JOB_ACCESS_MAX_START_AHEAD_SECONDS and JOB_ACCESS_MAX_WINDOW_SECONDS together.',
+    minimum: 60,
+    maximum: 63_072_000
+  })),
   JOB_ACCESS_MAX_START_AHEAD_SECONDS: integer(
     'Ceiling: latest start of a window, in seconds from now.', defaultLimits.maxStartAheadSeconds ?? 0, 0, 31_536_000
   ),
@@ -162,7 +164,8 @@ const derived = (env: Env): Config => {
     limits: {
       partition: env.JOB_ACCESS_PARTITION,
       maxWindowSeconds: env.JOB_ACCESS_MAX_WINDOW_SECONDS,
-      maxLifetimeSeconds: env.JOB_ACCESS_MAX_LIFETIME_SECONDS,
+      // The default refuses nothing at issue that the other two ceilings accept.
+      maxLifetimeSeconds: env.JOB_ACCESS_MAX_LIFETIME_SECONDS ?? env.JOB_ACCESS_MAX_START_AHEAD_SECONDS + env.JOB_ACCESS_MAX_WINDOW_SECONDS,
       maxStartAheadSeconds: env.JOB_ACCESS_MAX_START_AHEAD_SECONDS,
       minPrefixV4: env.JOB_ACCESS_MIN_PREFIX_V4,
       minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V6,
@@ -216,7 +219,7 @@ const crossChecks = (config: Config): ConfigFault[] => {
   if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) {
     faults.push(fault('JOB_ACCESS_LEDGER', 'DATABASE_URL is set too; set only one of them'))
   }
-  if (config.JOB_ACCESS_MAX_LIFETIME_SECONDS < config.JOB_ACCESS_MAX_WINDOW_SECONDS) {
+  if (config.limits.maxLifetimeSeconds < config.JOB_ACCESS_MAX_WINDOW_SECONDS) {
     faults.push(fault('JOB_ACCESS_MAX_LIFETIME_SECONDS', 'is lower than JOB_ACCESS_MAX_WINDOW_SECONDS'))
   }
   if (config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS) {

@@ -45,15 +45,21 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
     ref.policyArn ?? (await policiesOf(ref, until))[0]?.arn
 
   const policy = async ({ ref, policy }: PrincipalPlan, until: number): Promise<string> => {
+    const document = JSON.stringify(policy)
     try {
-      return await iam.createPolicy({ name: ref.name, document: JSON.stringify(policy) }, until)
+      return await iam.createPolicy({ name: ref.name, document }, until)
     } catch (error) {
-      // Only an earlier attempt for this grant can have made it.
-      const arn = isIamError(error, 'exists') ? await arnOf({ ...ref, policyArn: null }, until) : undefined
-      if (!arn) throw error
-      return arn
+      if (!isIamError(error, 'exists')) throw error
+      // Only an earlier attempt for this grant can have made it. The grant may have been changed since.
+      const arn = await arnOf({ ...ref, policyArn: null }, until)
+      if (arn && JSON.stringify(JSON.parse(await iam.getPolicyDocument(arn, until))) === document) return arn
+      return swap({ ...ref, policyArn: null }, document, until)
     }
   }
+
+  /** CreatePolicyVersion is not among the documented calls: a second policy takes over. */
+  const swap = async (ref: PrincipalRef, document: string, until: number): Promise<string> =>
+    swapPolicy(iam, await policiesOf(ref, until), ref.policyArn, document, arn => iam.listEntitiesForPolicy(arn, until), until)
 
   const deleteKey = (id: string, until: number) => ignoring('gone', iam.deleteAccessKey(undefined, id, until))
 
@@ -106,12 +112,8 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
       return { ref: { ...plan.ref, policyArn }, credentials }
     },
 
-    /** CreatePolicyVersion is not among the documented calls. */
-    async replacePolicy (ref, _attachment, changed, until) {
-      const document = JSON.stringify(changed)
-      const entitiesOf = (arn: string) => iam.listEntitiesForPolicy(arn, until)
-      return { ...ref, policyArn: await swapPolicy(iam, await policiesOf(ref, until), ref.policyArn, document, entitiesOf, until) }
-    },
+    replacePolicy: async (ref, _attachment, changed, until) =>
+      ({ ...ref, policyArn: await swap(ref, JSON.stringify(changed), until) }),
 
     async mintKey (plan, keep, until) {
       const arn = await arnOf(plan.ref, until)

@@ -75,6 +75,16 @@ t.test('created twice for the same grant: one policy', async t => {
   t.match(ref, { policyArn: /policy/ })
 })
 
+t.test('created again after the grant was changed: the policy of the first attempt is replaced', async t => {
+  const { iam, tigris, principals } = await bench(t)
+  await principals.create(planOf({ withKey: false }), soon())
+  const changed = policyFor({ sourceIps: ['203.0.113.77'] })
+  const { ref, credentials } = await principals.create(planOf({ policy: changed }), soon())
+  t.equal(tigris.policies.size, 1)
+  t.strictSame(JSON.parse(await iam.getPolicyDocument(ref.policyArn ?? '', soon())), changed)
+  t.strictSame([...tigris.policies.keys()].flatMap(policy => attachedTo(tigris, policy)), [credentials?.accessKeyId])
+})
+
 t.test('a failed creation leaves no key', async t => {
   for (const [failing, fault] of [
     ['CreatePolicy', { code: 'MalformedPolicyDocument', status: 400 }],
