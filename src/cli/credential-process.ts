@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { constants, lstatSync, mkdirSync } from 'node:fs'
-import { open, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, readFile, rm, stat } from 'node:fs/promises'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -10,7 +10,7 @@ import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { toldExpiration, verdictOn } from './held-key.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile } from './secret-file.ts'
-import { clientOf } from './settings.ts'
+import { clientOf, deadlineMs } from './settings.ts'
 
 const { 'issue-at': _, ...issuedNow } = grantFlags
 const flags = {
@@ -19,6 +19,8 @@ const flags = {
 
 /** How long an SDK keeps what it was told: botocore then runs this command every 15 minutes. */
 const validForMs = 30 * 60_000
+/** For a look at the grant, which a key that works does not wait for any longer. */
+const lookingMs = 5_000
 
 /**
  * What an AWS profile's `credential_process` runs. The processes of a user on one machine share a key through a file, best in memory,
@@ -35,7 +37,7 @@ export const credentialProcess: Command = async (args, io) => {
   const path = values['no-cache'] ? undefined : values.cache ?? usualCache(of, io)
   const kept = path === undefined
     ? keptNow(of, await issue())
-    : await cached(path, of, { looking: clientOf(io, { deadlineMs: 5_000 }), client, issue })
+    : await cached(path, of, { looking: clientOf(io, { deadlineMs: lookingMs }), client, issue }, lookingMs + deadlineMs(io))
   const Expiration = toldExpiration(kept.end, validForMs, Date.now())
   io.out(`${JSON.stringify({ ...JSON.parse(kept.text) as object, Expiration })}\n`)
   return exit.ok
@@ -58,7 +60,7 @@ const keptNow = (of: string, { grantId, text }: DeliveryText): Kept => {
 
 interface Ways { looking: Client, client: Client, issue: () => Promise<DeliveryText> }
 
-const cached = (path: string, of: string, { looking, client, issue }: Ways): Promise<Kept> => locked(path, async () => {
+const cached = (path: string, of: string, { looking, client, issue }: Ways, longestMs: number) => locked(path, longestMs, async () => {
   const found = await keptIn(path)
   const kept = found?.of === of ? found : undefined
   const next = await nextOf(kept, looking)
@@ -79,7 +81,8 @@ const cached = (path: string, of: string, { looking, client, issue }: Ways): Pro
 
 /**
  * What becomes of the kept key: it stays, perhaps with another end, or its grant needs a fresh key (`rotate`), or there is no such
- * grant any more (`issue`). When the service does not answer, the key is believed until its window ends.
+ * grant any more (`issue`). When the service does not answer, or does not know this caller now, the key is believed until its
+ * window ends.
  */
 const nextOf = async (kept: Kept | undefined, client: Client): Promise<Kept | 'rotate' | 'issue'> => {
   const now = Date.now()
@@ -92,8 +95,9 @@ const nextOf = async (kept: Kept | undefined, client: Client): Promise<Kept | 'r
     if (verdict.is === 'good') return { ...kept, end: Math.min(verdict.end, verdict.renewAt), seenAt: now }
     return verdict.is === 'over' ? 'issue' : 'rotate'
   } catch (error) {
-    const away = error instanceof NoAnswerError || (error instanceof ProblemError && (error.status >= 500 || error.status === 429))
-    return away ? { ...kept, seenAt: now } : 'issue'
+    if (error instanceof ProblemError && error.status === 404) return 'issue'
+    if (error instanceof ProblemError || error instanceof NoAnswerError) return { ...kept, seenAt: now }
+    throw error
   }
 }
 
@@ -135,26 +139,50 @@ const keptIn = async (path: string): Promise<Kept | undefined> => {
   }
 }
 
-/** Longer than one call can take, so that an older lock is a crash's. */
-const staleMs = 150_000
-
-const locked = async <T>(path: string, work: () => Promise<T>): Promise<T> => {
+/** @param longestMs of `work`: a lock that is much older was left, e.g. by a machine that is no more. */
+const locked = async <T>(path: string, longestMs: number, work: () => Promise<T>): Promise<T> => {
   const lock = `${path}.lock`
-  for (const until = Date.now() + staleMs; ;) {
-    try {
-      await (await open(lock, 'wx', 0o600)).close()
-      break
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw new UsageError(`${lock} cannot be written.`)
-      const made = await stat(lock).then(({ mtimeMs }) => mtimeMs, () => Date.now())
-      if (Date.now() - made > staleMs) await rm(lock, { force: true })
-      if (Date.now() > until) throw new NoAnswerError(`${lock} is held by another process.`)
-      await sleep(100)
+  const own = `${hostname()} ${process.pid} ${randomUUID()}`
+  const staleMs = longestMs + 30_000
+  for (const until = Date.now() + staleMs; !await made(lock, own);) {
+    if (await isLeft(lock, staleMs)) {
+      await rm(lock, { force: true })
+      continue
     }
+    if (Date.now() > until) throw new NoAnswerError(`${lock} is held by another process.`)
+    await sleep(100)
   }
   try {
     return await work()
   } finally {
-    await rm(lock, { force: true })
+    if (await readFile(lock, 'utf8').catch(() => '') === own) await rm(lock, { force: true })
   }
+}
+
+/** @returns whether it was not there before. */
+const made = async (lock: string, own: string): Promise<boolean> => {
+  const file = await open(lock, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EEXIST') return undefined
+    throw new UsageError(`${lock} cannot be written: ${error.code ?? error.message}`)
+  })
+  try {
+    await file?.writeFile(own)
+    return file !== undefined
+  } finally {
+    await file?.close()
+  }
+}
+
+/** Whether its process has ended, which an SDK's time limit or ^C does at any moment. Other hosts' processes cannot be asked. */
+const isLeft = async (lock: string, staleMs: number): Promise<boolean> => {
+  const [host, pid] = (await readFile(lock, 'utf8').catch(() => '')).split(' ')
+  if (host === hostname() && pid !== undefined) {
+    try {
+      process.kill(Number(pid), 0)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true
+    }
+  }
+  const at = await stat(lock).then(({ mtimeMs }) => mtimeMs, () => Date.now())
+  return Date.now() - at > staleMs
 }

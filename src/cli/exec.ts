@@ -34,7 +34,7 @@ export const exec: Command = async (args, { env, ...streams }) => {
     const given = inEnv || !agent ? grant.env : await askingThe(agent, grant.env, io)
     return await run([file, ...rest], { ...inherited(io.env), ...given, JOBACCESS_GRANT: grant.key.grantId }, relay, io)
   } finally {
-    await agent?.stop({ removeFile: true })
+    await agent?.stop({ removeFile: true }).catch((error: Error) => note(io, `the credentials file may still be there: ${error.message}`))
     await grant.complete()
   }
 }
@@ -45,13 +45,23 @@ const run = ([file = '', ...args]: string[], env: NodeJS.ProcessEnv, relay: Rela
     resolve(codeOfSignal(early))
     return
   }
-  const child = spawn(file, args, { env, stdio: 'inherit' })
-  relay.to(child)
-  child.once('error', (error: NodeJS.ErrnoException) => {
+  const failed = (error: NodeJS.ErrnoException) => {
     note(io, `${file} cannot be started: ${error.code ?? error.message}`)
     resolve(error.code === 'ENOENT' ? 127 : 126)
-  })
-  child.once('exit', (code, signal) => resolve(signal ? codeOfSignal(signal) : code ?? 1))
+  }
+  try {
+    const child = spawn(file, args, { env, stdio: 'inherit' })
+    relay.to(child)
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      if (child.pid === undefined) failed(error)
+      // A command that runs as somebody else, as with sudo, cannot be signalled; it is waited for.
+      else note(io, `${file} cannot be signalled: ${error.code ?? error.message}`)
+    })
+    child.once('exit', (code, signal) => resolve(signal ? codeOfSignal(signal) : code ?? 1))
+  } catch (error) {
+    // Some reasons are thrown, e.g. E2BIG.
+    failed(error as NodeJS.ErrnoException)
+  }
 })
 
 /** The SDKs of the command ask the agent: that is last in their order, so nothing before it may have credentials. */
@@ -67,6 +77,7 @@ const askingThe = async ({ url, token }: LocalAgent, env: Record<string, string>
     AWS_CONTAINER_CREDENTIALS_FULL_URI: url,
     AWS_CONTAINER_AUTHORIZATION_TOKEN: token,
     AWS_SHARED_CREDENTIALS_FILE: devNull,
+    BOTO_CONFIG: devNull,
     ...(namesCredentials !== undefined && { AWS_CONFIG_FILE: devNull })
   }
 }
@@ -79,6 +90,8 @@ const dropped = [
   'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_SECURITY_TOKEN', 'AWS_CREDENTIAL_EXPIRATION', 'AWS_PROFILE',
   'AWS_DEFAULT_PROFILE', 'AWS_ROLE_ARN', 'AWS_WEB_IDENTITY_TOKEN_FILE', 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI',
   'AWS_CONTAINER_CREDENTIALS_FULL_URI', 'AWS_CONTAINER_AUTHORIZATION_TOKEN', 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
+  // Older names that the SDK for Java and botocore still read.
+  'AWS_ACCESS_KEY', 'AWS_SECRET_KEY', 'AWS_CREDENTIAL_FILE', 'BOTO_CONFIG',
   ...Object.keys(variables)
 ]
 

@@ -1,14 +1,34 @@
 #!/usr/bin/env node
 import { text } from 'node:stream/consumers'
+import { exit } from './command.ts'
 import { run } from './run.ts'
 
-/** The `job-access` command: arguments, environment and streams of this process. */
+/**
+ * The `job-access` command: arguments, environment and streams of this process. A stream that fails must not end it, since a grant
+ * may be to complete. An answer that was not written is told by the exit code; one whose reader has left, as in `| head`, is not.
+ */
+let unwritten = false
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
+  if (error.code === 'EPIPE') return
+  unwritten = true
+  process.exitCode ||= exit.refused
+  write(process.stderr, `job-access: stdout cannot be written: ${error.code ?? error.message}\n`)
 })
-process.exitCode = await run(process.argv.slice(2), {
+process.stderr.on('error', () => {})
+
+/** A file on a full disk fails in the call itself. */
+const write = (stream: NodeJS.WriteStream, output: string): void => {
+  try {
+    stream.write(output)
+  } catch (error) {
+    stream.emit('error', error)
+  }
+}
+
+const code = await run(process.argv.slice(2), {
   env: process.env,
-  out: output => process.stdout.write(output),
-  err: output => process.stderr.write(output),
+  out: output => write(process.stdout, output),
+  err: output => write(process.stderr, output),
   readStdin: () => text(process.stdin)
 })
+process.exitCode = code === exit.ok && unwritten ? exit.refused : code

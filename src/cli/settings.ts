@@ -17,6 +17,13 @@ export const variables = {
 type Setting = keyof typeof variables
 
 /** @throws UsageError */
+export const deadlineMs = ({ env }: Pick<Io, 'env'>): number => {
+  const deadline = env.JOBACCESS_DEADLINE_SECONDS || '60'
+  if (!/^[1-9]\d{0,3}$/.test(deadline)) throw new UsageError('JOBACCESS_DEADLINE_SECONDS is not a number of seconds.')
+  return Number(deadline) * 1000
+}
+
+/** @throws UsageError */
 export const clientOf = ({ env }: Pick<Io, 'env'>, options: Pick<ClientOptions, 'deadlineMs' | 'lastAttempt' | 'fetch'> = {}): Client => {
   const setting = (name: Setting) => env[name] || undefined
   const url = setting('JOBACCESS_URL')
@@ -26,11 +33,10 @@ export const clientOf = ({ env }: Pick<Io, 'env'>, options: Pick<ClientOptions, 
   if (token !== undefined && file !== undefined) throw new UsageError('JOBACCESS_TOKEN and JOBACCESS_TOKEN_FILE are both set.')
   const allowHttp = setting('JOBACCESS_ALLOW_HTTP') ?? 'false'
   if (allowHttp !== 'true' && allowHttp !== 'false') throw new UsageError('JOBACCESS_ALLOW_HTTP is neither true nor false.')
-  const deadline = setting('JOBACCESS_DEADLINE_SECONDS') ?? '60'
-  if (!/^[1-9]\d{0,3}$/.test(deadline)) throw new UsageError('JOBACCESS_DEADLINE_SECONDS is not a number of seconds.')
+  const deadline = deadlineMs({ env })
   const bearer = token === undefined ? tokenIn(file) : checked(token, 'JOBACCESS_TOKEN')
   try {
-    return createClient({ deadlineMs: Number(deadline) * 1000, ...options, url, token: bearer, allowHttp: allowHttp === 'true' })
+    return createClient({ deadlineMs: deadline, ...options, url, token: bearer, allowHttp: allowHttp === 'true' })
   } catch (error) {
     throw error instanceof TypeError ? new UsageError(`JOBACCESS_URL: ${error.message}`) : error
   }

@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
 import t from 'tap'
@@ -103,6 +103,33 @@ t.test('processes that start at once share one key through --cache', async t => 
   t.equal(JSON.parse(ran[0]?.stdout ?? '').AccessKeyId, grant?.accessKeyId, 'and it is the live one')
   t.equal(statSync(cache).mode & 0o777, 0o600)
   t.strictSame(readdirSync(home).filter(name => name.startsWith('shared')), ['shared'], 'no lock is left')
+})
+
+t.test('a lock whose process has ended is nobody’s; one of a process that runs is waited for', async t => {
+  const cache = join(home, 'locked')
+  const lock = `${cache}.lock`
+  const ended = spawnSync('true').pid
+  writeFileSync(lock, `${hostname()} ${ended} x`)
+  const began = Date.now()
+  t.match(await process_('locked', '--cache', cache), { code: 0 })
+  t.ok(Date.now() - began < 20_000, 'at once')
+  t.notOk(existsSync(lock))
+  for (const holder of [`${hostname()} ${process.pid} x`, `elsewhere ${ended} x`]) {
+    writeFileSync(lock, holder)
+    const ran = process_('locked', '--cache', cache)
+    t.equal(await Promise.race([ran, new Promise(resolve => setTimeout(() => resolve('waits'), 3_000))]), 'waits', holder)
+    rmSync(lock)
+    t.match(await ran, { code: 0 })
+  }
+})
+
+t.test('a kept key that works is not given up when the service does not know the caller now', async t => {
+  const cache = join(home, 'unknown')
+  const first = JSON.parse((await process_('unknown', '--cache', cache)).stdout)
+  const stranger = { ...env, JOBACCESS_TOKEN: `${env.JOBACCESS_TOKEN.slice(0, -1)}x` }
+  const ran = await runCli(t, ['credential-process', ...jobFlags('unknown'), '--cache', cache], stranger)
+  t.match(ran, { code: 0 }, ran.stderr)
+  t.equal(JSON.parse(ran.stdout).AccessKeyId, first.AccessKeyId)
 })
 
 t.test('a kept key is not handed out when it is dead, another job’s, or readable by others', async t => {

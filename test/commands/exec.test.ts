@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -52,6 +53,10 @@ t.test('the command is told whom its SDKs ask, and has nothing that could issue 
     AWS_SHARED_CREDENTIALS_FILE: '/mine',
     AWS_CONFIG_FILE: config,
     AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: '/mine',
+    AWS_ACCESS_KEY: 'mine',
+    AWS_SECRET_KEY: 'mine',
+    AWS_CREDENTIAL_FILE: '/mine',
+    BOTO_CONFIG: '/mine',
     ...foreign
   })
   t.equal(ran.code, 0, ran.stderr)
@@ -60,8 +65,11 @@ t.test('the command is told whom its SDKs ask, and has nothing that could issue 
   t.match(given, { AccessKeyId: grant?.accessKeyId, SecretAccessKey: /^.{40}$/, Token: '', Expiration: /Z$/ })
   t.match(env, { AWS_CONTAINER_CREDENTIALS_FULL_URI: /^http:\/\/127\.0\.0\.1:\d+\/credentials$/, JOBACCESS_GRANT: grant?.id })
   t.match(env, { EPOCHS: '3', HOME: '/nonexistent', AWS_CONFIG_FILE: config }, 'the rest is as it was')
-  t.equal(env.AWS_SHARED_CREDENTIALS_FILE, '/dev/null', 'which the SDKs ask first')
-  const other = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE']
+  t.match(env, { AWS_SHARED_CREDENTIALS_FILE: '/dev/null', BOTO_CONFIG: '/dev/null' }, 'which the SDKs ask first')
+  const other = [
+    'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE', 'AWS_ACCESS_KEY', 'AWS_SECRET_KEY',
+    'AWS_CREDENTIAL_FILE'
+  ]
   for (const name of [...withoutForeign, ...other]) t.notOk(name in env, name)
   t.notMatch(argv.join(' '), given.SecretAccessKey, 'not on the command line')
   t.notMatch(ran.stderr, given.SecretAccessKey)
@@ -131,13 +139,55 @@ t.test('the exit code is the command’s, and the grant is completed', async t =
     ['fails', node('process.exit(42)'), 42],
     ['killed', node('process.kill(process.pid, "SIGKILL")'), 137],
     ['missing', ['--', 'no-such-command-here'], 127],
-    ['unrunnable', ['--', unrunnable], 126]
+    ['unrunnable', ['--', unrunnable], 126],
+    ['below-a-file', ['--', join(unrunnable, 'x')], 126]
   ]
   for (const [job, command, code] of cases) {
     const ran = await runCli(t, ['exec', ...jobFlags(job), ...command], service.env)
     t.equal(ran.code, code, `${job}: ${ran.stderr}`)
     t.strictSame(await statesOf(job), ['revoked'], job)
   }
+})
+
+t.test('nobody reads what it says: the command runs, and the grant is completed', async t => {
+  const home = workplace(t)
+  mkdirSync(join(home, '.aws'))
+  writeFileSync(join(home, '.aws', 'config'), '[default]\ncredential_process = /bin/mine\n')
+  const done = join(home, 'done')
+  const command = node(`require('node:fs').writeFileSync('${done}', '')`)
+  const started = startCli(t, ['exec', ...jobFlags('unheard'), ...command], { ...service.env, HOME: home })
+  started.child.stdout?.destroy()
+  started.child.stderr?.destroy()
+  t.match(await started.done, { code: 0, signal: null })
+  t.ok(existsSync(done))
+  t.strictSame(await statesOf('unheard'), ['revoked'])
+})
+
+t.test('the credentials file cannot be removed: said, and the grant is completed', async t => {
+  const file = join(workplace(t), 'credentials')
+  const command = node(`const fs = require('node:fs'); fs.rmSync('${file}'); fs.mkdirSync('${file}')`)
+  const ran = await runCli(t, ['exec', ...jobFlags('stuck'), '--credentials-file', file, ...command], service.env)
+  t.match(ran, { code: 0, stderr: /credentials/ })
+  t.strictSame(await statesOf('stuck'), ['revoked'])
+})
+
+const asRoot = process.getuid?.() === 0
+t.test('a command that it may not signal is waited for', { skip: !asRoot && 'only root can arrange it' }, async t => {
+  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
+  // The CLI gives up root's right over other users' processes once its command, which keeps it, runs.
+  const preload = `data:text/javascript,${encodeURIComponent(`
+    process.on('SIGUSR2', () => process.setuid(65534))`)}`
+  const command = node("console.log('ready'); process.on('SIGTERM', () => process.exit(4)); setTimeout(() => process.exit(6), 3000)")
+  const args = ['--disable-warning=ExperimentalWarning', '--import', preload, cli, 'exec', ...jobFlags('theirs'), ...command]
+  const child = spawn(process.execPath, args, { env: service.env, stdio: 'pipe' })
+  let stderr = ''
+  child.stderr.on('data', chunk => { stderr += String(chunk) })
+  const ended = once(child, 'exit')
+  await once(child.stdout, 'data')
+  child.kill('SIGUSR2')
+  t.strictSame(await ended, [6, null], stderr)
+  t.match(stderr, /cannot be signalled: EPERM/)
+  t.strictSame(await statesOf('theirs'), ['revoked'])
 })
 
 t.test('flags of the command are the command’s', async t => {

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -11,6 +12,15 @@ const service = await startService(t)
 const cli = (...args: string[]) => runCli(t, args, service.env)
 const home = mkdtempSync(join(tmpdir(), 'job-access-cli-'))
 t.teardown(() => rmSync(home, { recursive: true, force: true }))
+
+const full = '/dev/full'
+t.test('an answer that cannot be written is a failure', { skip: !existsSync(full) && 'Linux only' }, async t => {
+  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
+  const help = `'${process.execPath}' --disable-warning=ExperimentalWarning '${cli}' help`
+  const { status, stderr } = spawnSync('sh', ['-c', `${help} > ${full}`], { encoding: 'utf8' })
+  t.match({ status, stderr }, { status: 1, stderr: /stdout cannot be written: ENOSPC/ })
+  t.equal(spawnSync('sh', ['-c', `${help} 2> ${full}`], { encoding: 'utf8' }).status, 0)
+})
 
 t.test('a grant by hand, from issue to complete', async t => {
   const issued = await cli('issue', ...jobFlags('hand'))
