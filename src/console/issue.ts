@@ -68,7 +68,7 @@ export const issuePage = ({ left }: Visit): Page => {
       wrong.replaceChildren(problemBox(error))
       return
     }
-    status.textContent = `Not yet: ${findings.length} ${findings.length === 1 ? 'thing' : 'things'} to mend.`
+    status.textContent = `Not yet: ${findings.length} ${findings.length === 1 ? 'thing' : 'things'} to correct.`
     wrong.replaceChildren(el('ul', { class: 'findings' }, ...findings.map(finding => findingItem(finding, fields))))
   }
 
