@@ -233,3 +233,22 @@ t.test('what is wrong is said before a grant is issued; what never began is comp
   t.match(await runCli(t, ['agent', ...jobFlags('taken'), ...hurried, ...token, '--port', port], env), { code: 2, stderr: /EADDRINUSE/ })
   t.match((await client.list({ job: 'taken' })).grants, [{ state: 'revoked' }])
 })
+
+t.test('a token that cannot be overwritten in /proc is said', { skip: process.platform !== 'linux' && 'Linux only' }, async t => {
+  // As on a kernel that forbids it.
+  const forbid = `import fs from 'node:fs'
+    import { syncBuiltinESMExports } from 'node:module'
+    const open = fs.openSync
+    fs.openSync = (path, ...rest) => {
+      if (path === '/proc/self/mem') throw Object.assign(new Error('forbidden'), { code: 'EACCES' })
+      return open(path, ...rest)
+    }
+    syncBuiltinESMExports()`
+  const limited = { ...env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(forbid)}` }
+  for (const command of ['agent', 'exec']) {
+    const { stderr } = await runCli(t, [command], limited)
+    t.equal(stderr.match(/JOBACCESS_TOKEN could not be overwritten in \/proc/g)?.length, 1, `${command}: ${stderr}`)
+    t.notMatch((await runCli(t, [command], env)).stderr, /could not be overwritten/)
+    t.notMatch(stderr, env.JOBACCESS_TOKEN ?? '')
+  }
+})
