@@ -234,6 +234,20 @@ t.test('what is wrong is said before a grant is issued; what never began is comp
   t.match((await client.list({ job: 'taken' })).grants, [{ state: 'revoked' }])
 })
 
+t.test('a delivery that is not understood: the grant is completed, unless others use it', async t => {
+  const url = await between(t, world.url, async (_path, answer) => answer.headers['content-type']?.startsWith('text/x-env')
+    ? { ...answer, body: Buffer.from('# not a delivery\n') }
+    : answer)
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const run = (job: string, ...more: string[]) =>
+    runCli(t, ['agent', ...jobFlags(job), '--token-file', join(home, 'token'), ...more], { ...env, JOBACCESS_URL: url })
+  t.match(await run('garbled'), { code: 3, stderr: /not understood/ })
+  t.match((await client.list({ job: 'garbled' })).grants, [{ state: 'revoked' }])
+  t.match(await run('garbled-keyed', '--idempotency-key', 'garbled'), { code: 3, stderr: /left alive: grant/ })
+  t.match((await client.list({ job: 'garbled-keyed' })).grants, [{ state: 'active' }])
+})
+
 t.test('a token that cannot be overwritten in /proc is said', { skip: process.platform !== 'linux' && 'Linux only' }, async t => {
   // As on a kernel that forbids it.
   const forbid = `import fs from 'node:fs'
