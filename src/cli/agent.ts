@@ -44,7 +44,7 @@ export const agent: Command = async (args, { env, ...streams }) => {
 
   const relay = relaySignals(false)
   const ended = new Promise<void>(resolve => relay.ended.addEventListener('abort', () => resolve()))
-  // All that can fail by itself comes before the grant: a start that fails then changes no grant of others.
+  // The port and the files are tried before the grant is asked for, so that a start without them changes no grant of others.
   const opened = await openAgent(settings, io, port)
   let files: Files = {}
   let grant: RunGrant | undefined
