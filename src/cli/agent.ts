@@ -1,8 +1,8 @@
-import { readFile, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { UsageError, exit, note, type Command } from './command.ts'
-import { agentFlags, agentSettings, overlapSecondsOf, startAgent } from './local-agent.ts'
+import { UsageError, exit, note, type Command, type Io } from './command.ts'
+import { agentFlags, agentSettings, openAgent, overlapSecondsOf, type LocalAgent } from './local-agent.ts'
 import { issueForRun, runFlags, type RunGrant } from './run-grant.ts'
 import { scrubToken } from './scrub-token.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
@@ -25,30 +25,39 @@ const flags = {
  */
 export const agent: Command = async (args, { env, ...streams }) => {
   const io = { ...streams, env: { ...env } }
-  scrubToken()
+  scrubToken(text => note(io, text))
   const { values } = parseArgs({ args, options: flags })
   const settings = await agentSettings(values)
   if (values['token-file'] === undefined) {
     throw new UsageError('agent wants --token-file FILE: the job’s processes read from it the token that they send to the agent.')
   }
-  if (!/^\d{1,5}$/.test(values.port ?? '0')) {
-    throw new UsageError(`--port ${values.port}: give a number, or leave it out for any free port.`)
+  const port = /^\d{1,5}$/.test(values.port ?? '0') ? Number(values.port ?? '0') : NaN
+  if (!(port <= 65_535)) {
+    throw new UsageError(`--port ${values.port}: give a number up to 65535, or leave it out for any free port.`)
   }
   const tokenFile = resolve(values['token-file'])
+  // Shells, systemd and container engines read the lines of --out, and each has other rules for quotes.
+  if (!/^[\w./+@-]+$/.test(tokenFile)) {
+    throw new UsageError(`--token-file ${tokenFile}: only letters, digits and . / _ + @ - may be in it: it goes unquoted into --out.`)
+  }
   const { out: envFile, 'grant-file': grantFile } = values
 
   const relay = relaySignals(false)
   const ended = new Promise<void>(resolve => relay.ended.addEventListener('abort', () => resolve()))
-  const files = await openAll({ token: tokenFile, env: envFile, grant: grantFile })
+  // The port and the files are tried before the grant is asked for, so that a start without them changes no grant of others.
+  const opened = await openAgent(settings, io, port)
+  let files: Files = {}
   let grant: RunGrant | undefined
+  let local: LocalAgent | undefined
   let ready = false
   try {
+    files = await openAll({ token: tokenFile, env: envFile, grant: grantFile })
     const earlier = grantFile === undefined ? '' : (await readFile(grantFile, 'utf8').catch(() => '')).trim()
     const taken = /^[0-9a-z]{26}$/.test(earlier) ? { grantId: earlier, overlapSeconds: overlapSecondsOf(settings) } : undefined
     grant = await issueForRun(values, io, relay.ended, taken)
     const { key: { grantId }, env: { AWS_ACCESS_KEY_ID: _, AWS_SECRET_ACCESS_KEY: __, AWS_SESSION_TOKEN: ___, ...target } } = grant
     await files.grant?.write(`${grantId}\n`)
-    const local = await startAgent(settings, grant.key, io, Number(values.port ?? 0))
+    local = await opened.start(grant.key)
     // Without a line end: botocore and the Go SDK refuse a token that has one.
     await files.token?.write(local.token)
     const given = {
@@ -62,22 +71,31 @@ export const agent: Command = async (args, { env, ...streams }) => {
     io.out(lines)
     ready = true
     if (!relay.ended.aborted) await ended
-    await local.stop({ removeFile: values['complete-on-exit'] === true })
-    await Promise.all([tokenFile, envFile].map(async file => file !== undefined && rm(file, { force: true })))
   } finally {
-    await Promise.all(Object.values(files).map(file => file?.discard()))
-    // What never began is of no use to anybody.
-    if (values['complete-on-exit'] || !ready) await grant?.complete()
+    // What never began is of no use to anybody, unless others have the same grant.
+    const completes = ready ? values['complete-on-exit'] === true : grant?.ownRun === true
+    opened.close()
+    await local?.stop({ removeFile: completes })
+    const { token, env } = files
+    await settled(io, [...[token, env].flatMap(file => file?.remove() ?? []), ...Object.values(files).map(file => file.discard())])
+    if (completes) await grant?.complete()
     else if (grant) note(io, `left alive: ${grant.title}. Sooner by: job-access complete ${grant.key.grantId}`)
   }
   return exit.ok
 }
 
+type Files = Partial<Record<'token' | 'env' | 'grant', SecretFile>>
+
+/** A file that cannot be removed does not change what became of the job or its grant. */
+const settled = async (io: Io, cleanUps: Promise<void>[]): Promise<void> => {
+  for (const result of await Promise.allSettled(cleanUps)) {
+    if (result.status === 'rejected') note(io, `a file is left behind: ${String(result.reason)}`)
+  }
+}
+
 /** Opens the files before anything is requested: a key that could not be written would be lost. */
-const openAll = async (
-  paths: Record<'token' | 'env' | 'grant', string | undefined>
-): Promise<Partial<Record<keyof typeof paths, SecretFile>>> => {
-  const opened: Partial<Record<keyof typeof paths, SecretFile>> = {}
+const openAll = async (paths: Record<keyof Files, string | undefined>): Promise<Files> => {
+  const opened: Files = {}
   try {
     for (const name of ['token', 'env', 'grant'] as const) {
       const path = paths[name]
@@ -85,7 +103,7 @@ const openAll = async (
     }
     return opened
   } catch (error) {
-    await Promise.all(Object.values(opened).map(file => file.discard()))
+    await Promise.allSettled(Object.values(opened).map(file => file.discard()))
     throw error
   }
 }

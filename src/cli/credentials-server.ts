@@ -18,8 +18,10 @@ export interface CredentialsServer {
 
 const path = '/credentials'
 
-/** Port 0: any free one. Rejects when the port is taken. */
-export const serveCredentials = async (port: number, validForMs: number, held: () => Promise<Held>): Promise<CredentialsServer> => {
+/** Port 0: any free one. Rejects when the port is taken. `failed` gets what goes wrong later: it goes on serving. */
+export const serveCredentials = async (
+  port: number, validForMs: number, held: () => Promise<Held>, failed: (error: Error) => void = () => {}
+): Promise<CredentialsServer> => {
   const token = randomBytes(32).toString('base64url')
   const server = createServer((request, response) => {
     answer(request, token, validForMs, held).then(reply => send(response, reply), () => send(response, internal))
@@ -27,7 +29,10 @@ export const serveCredentials = async (port: number, validForMs: number, held: (
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, '127.0.0.1', resolve)
+    server.once('listening', () => server.off('error', reject))
   })
+  // Such as accept(2) with no free file descriptor. An error without a listener would end the process.
+  server.on('error', failed)
   const address = server.address()
   return {
     url: `http://127.0.0.1:${typeof address === 'object' ? address?.port : port}${path}`,

@@ -11,7 +11,7 @@ export interface KeeperOptions {
   pollMs: number
   /** For how long a key that we replace goes on: it may be another agent's. */
   overlapSeconds: number
-  /** A fresh key was received. */
+  /** A fresh key was received. Called again at each turn until it succeeds. */
   received: (key: HeldKey) => Promise<void>
   note: (text: string) => void
   /** Ends it once aborted. */
@@ -30,14 +30,20 @@ const longestPauseMs = 15 * 60_000
 /** A key that is about to be replaced is told to end so soon, so that the SDKs ask again. */
 const aboutToEndMs = 1_000
 
+export interface KeptKey {
+  held: () => Promise<Held>
+  /** Resolves when nothing more is asked for and nothing more is received. */
+  ended: Promise<void>
+}
+
 /**
- * Keeps the one key of a worker good, and returns what gives it: looks at the grant, so that it knows of an extension, a rotation or
+ * Keeps the one key of a worker good, and gives it: looks at the grant, so that it knows of an extension, a rotation or
  * the end, and fetches a fresh key only when the present one is dead or about to die. While the service does not answer, the
  * present key stays.
  */
 export const keepKey = (
   { client, first, validForMs, pollMs, overlapSeconds, received, note, stopped }: KeeperOptions
-): () => Promise<Held> => {
+): KeptKey => {
   let key = first
   let over: Grant['state'] | undefined
   /** When a successor is due: the SDKs must have asked again by then where it ends the present key, which is so for a user's keys. */
@@ -45,6 +51,9 @@ export const keepKey = (
   /** Successors in a row of a key that was hardly used. */
   let hasty = 0
   let trouble = ''
+  /** The receiver does not have the present key yet. */
+  let unwritten = false
+  let writeFailed = false
 
   const look = async () => {
     const grant = await client.get(key.grantId)
@@ -72,7 +81,20 @@ export const keepKey = (
     hasty = now - key.receivedAt < validForMs ? hasty + 1 : 0
     key = deliveredEnv(delivered, now).key
     renewAt = Infinity
-    await received(key)
+    unwritten = true
+  }
+
+  const passOn = async () => {
+    if (!unwritten) return
+    try {
+      await received(key)
+      unwritten = false
+      if (writeFailed) note('the fresh key is written now.')
+      writeFailed = false
+    } catch (error) {
+      if (!writeFailed) note(`the fresh key could not be written, and this is tried again: ${messageOf(error)}`)
+      writeFailed = true
+    }
   }
 
   const pauseMs = () => {
@@ -89,20 +111,20 @@ export const keepKey = (
     while (goesOn()) {
       try {
         await sleep(pauseMs(), undefined, { signal: stopped })
-        await look()
+        await look().finally(passOn)
         if (trouble !== '') note('all is well again.')
         trouble = ''
       } catch (error) {
         if (stopped.aborted) return
-        const said = error instanceof Error ? error.message : String(error)
+        const said = messageOf(error)
         if (said !== trouble) note(`${said} The present key is given out for as long as it works.`)
         trouble = said
       }
     }
   }
-  loop().catch((error: unknown) => note(`unexpected: ${String(error)}`))
+  const ended = loop().catch((error: unknown) => note(`unexpected: ${String(error)}`))
 
-  return async () => {
+  const held = async (): Promise<Held> => {
     const renewalEndsIt = key.sessionToken === undefined
     const due = () => over === undefined && Date.now() >= (renewalEndsIt ? renewAt : Math.max(renewAt, key.end))
     for (const until = Date.now() + longestWaitMs; due() && Date.now() < until;) await sleep(20)
@@ -117,7 +139,10 @@ export const keepKey = (
     return refusal(403, 'window-over', `The window of grant ${grantId} ended at ${iso(end)}. Start the job again with a longer ` +
       `--duration; next time extend the window before it ends: job-access extend ${grantId} --duration 4h`)
   }
+  return { held, ended }
 }
+
+const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
 
 const refusal = (status: 403 | 503, code: Exclude<Held, { key: HeldKey }>['code'], message: string): Held => ({ status, code, message })
 

@@ -1,10 +1,10 @@
-import { rm } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { UsageError, note, type Io } from './command.ts'
 import { serveCredentials } from './credentials-server.ts'
 import type { HeldKey } from './held-key.ts'
-import { keepKey } from './key-keeper.ts'
+import { keepKey, type Held } from './key-keeper.ts'
 import { secondsOf } from './request.ts'
-import { secretFile, writeCredentialsFile } from './secret-file.ts'
+import { secretFile, writeCredentialsFile, type SecretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
 
 export const agentFlags = { 'credentials-file': { type: 'string' }, 'valid-for': { type: 'string' }, poll: { type: 'string' } } as const
@@ -42,35 +42,78 @@ export interface LocalAgent {
   /** What a process needs so that every AWS SDK in it asks this agent. */
   url: string
   token: string
-  /** Ends it. With `removeFile` the credentials file goes, too. */
+  /** Ends it, and never rejects. With `removeFile` the credentials file goes, too, unless another agent has written its own since then. */
   stop: (options?: { removeFile?: boolean }) => Promise<void>
 }
 
-/** Keeps the key good and gives it to the processes of this machine: over the container credentials protocol, and in a file if wanted. */
-export const startAgent = async (
-  { credentialsFile, validForMs, pollMs }: AgentSettings, first: HeldKey, io: Io, port = 0
-): Promise<LocalAgent> => {
-  const write = async (key: HeldKey) => {
-    if (credentialsFile !== undefined) await writeCredentialsFile(credentialsFile, key)
-  }
-  await write(first)
-  const stopping = new AbortController()
-  const stopped = stopping.signal
-  const client = clientOf(io, { deadlineMs: 20_000, lastAttempt: stopped, fetch: abandoningReads(stopped) })
-  const overlapSeconds = overlapSecondsOf({ validForMs, pollMs })
-  const held = keepKey({ client, first, validForMs, pollMs, overlapSeconds, received: write, note: text => note(io, text), stopped })
-  const server = await serveCredentials(port, validForMs, held).catch((error: NodeJS.ErrnoException) => {
-    stopping.abort()
-    throw new UsageError(`--port ${port}: ${error.code ?? error.message}`)
-  })
-  return {
-    url: server.url,
-    token: server.token,
-    async stop ({ removeFile = false } = {}) {
-      stopping.abort()
-      server.close()
-      if (removeFile && credentialsFile !== undefined) await rm(credentialsFile, { force: true })
+/** An agent that has its port and no key yet. */
+export interface OpenAgent {
+  start: (first: HeldKey) => Promise<LocalAgent>
+  close: () => void
+}
+
+/** How long the end waits for a rotation that is under way. */
+const longestEndMs = 5_000
+
+/** Takes the port before there is a grant, so that a port in use costs no grant and no key. @throws UsageError */
+export const openAgent = async ({ credentialsFile, validForMs, pollMs }: AgentSettings, io: Io, port = 0): Promise<OpenAgent> => {
+  // Nobody knows the token before the start, so nobody waits for this.
+  const started = Promise.withResolvers<() => Promise<Held>>()
+  const failed = (error: Error) => note(io, `the agent goes on after an error of its port: ${error.message}`)
+  const server = await serveCredentials(port, validForMs, async () => (await started.promise)(), failed)
+    .catch((error: NodeJS.ErrnoException) => { throw new UsageError(`--port ${port}: ${error.code ?? error.message}`) })
+
+  const start = async (first: HeldKey): Promise<LocalAgent> => {
+    const stopping = new AbortController()
+    const stopped = stopping.signal
+    const client = clientOf(io, { deadlineMs: 20_000, lastAttempt: stopped, fetch: abandoningReads(stopped) })
+    let file: SecretFile | undefined
+    let writing: Promise<void> = Promise.resolve()
+    let removed = false
+    const write = async (key: HeldKey) => {
+      if (credentialsFile !== undefined && !removed) file = await writeCredentialsFile(credentialsFile, key)
     }
+    await write(first)
+    const { held, ended } = keepKey({
+      client,
+      first,
+      validForMs,
+      pollMs,
+      overlapSeconds: overlapSecondsOf({ validForMs, pollMs }),
+      received: key => {
+        writing = write(key)
+        return writing
+      },
+      note: text => note(io, text),
+      stopped
+    })
+    started.resolve(held)
+    return {
+      url: server.url,
+      token: server.token,
+      async stop ({ removeFile = false } = {}) {
+        stopping.abort()
+        server.close()
+        await Promise.race([ended, sleep(longestEndMs, undefined, { ref: false })])
+        if (!removeFile) return
+        // A fresh key that is received after this must not bring the file back.
+        removed = true
+        await writing.catch(() => {})
+        await file?.remove().catch((error: Error) => note(io, `${credentialsFile} is left behind: ${error.message}`))
+      }
+    }
+  }
+  return { start, close: () => server.close() }
+}
+
+/** Keeps the key good and gives it to the processes of this machine: over the container credentials protocol, and in a file if wanted. */
+export const startAgent = async (settings: AgentSettings, first: HeldKey, io: Io, port = 0): Promise<LocalAgent> => {
+  const opened = await openAgent(settings, io, port)
+  try {
+    return await opened.start(first)
+  } catch (error) {
+    opened.close()
+    throw error
   }
 }
 

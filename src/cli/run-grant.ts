@@ -19,6 +19,8 @@ type RunValues = Parameters<typeof grantRequest>[0] &
   { 'idempotency-key'?: string, 'per-job'?: boolean, 'no-wait'?: boolean, 'complete-seconds'?: string }
 
 export interface RunGrant extends DeliveredEnv {
+  /** This run alone has it: not taken over, and no other run gets it by its idempotency key or its job. */
+  ownRun: boolean
   complete: () => Promise<void>
 }
 
@@ -36,11 +38,20 @@ export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortS
   const key = values['per-job'] ? null : values['idempotency-key']
   const how = key === undefined ? {} : { idempotencyKey: key }
   const client = clientOf(io, { lastAttempt })
-  const issued = (earlier && await takenOver(client, request.job, earlier)) ?? await client.issueAs('env', request, how)
-  const delivered = deliveredEnv(issued, Date.now())
+  const taken = earlier && await takenOver(client, request.job, earlier)
+  const issued = taken ?? await client.issueAs('env', request, how)
+  const ownRun = taken === undefined && key === undefined
+  let delivered: DeliveredEnv
+  try {
+    delivered = deliveredEnv(issued, Date.now())
+  } catch (error) {
+    if (ownRun) await complete(completing, issued.grantId, `grant ${issued.grantId}`, io)
+    else note(io, `left alive: grant ${issued.grantId}, which others may use. Sooner by: job-access complete ${issued.grantId}`)
+    throw error
+  }
   for (const notice of delivered.notices) note(io, notice)
   if (issued.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
-  return { ...delivered, complete: () => complete(completing, issued.grantId, delivered.title, io) }
+  return { ...delivered, ownRun, complete: () => complete(completing, issued.grantId, delivered.title, io) }
 }
 
 const takenOver = async (

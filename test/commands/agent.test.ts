@@ -1,9 +1,12 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
 import t from 'tap'
+import { serveCredentials } from '../../src/cli/credentials-server.ts'
 import { keepKey } from '../../src/cli/key-keeper.ts'
+import { startAgent as startInProcess } from '../../src/cli/local-agent.ts'
 import { createClient } from '../../src/client/index.ts'
 import { agentWorld, hurried, inSeconds, startAgent, until, type RunningAgent } from './agent-world.ts'
 import { between } from './between.ts'
@@ -127,7 +130,7 @@ t.test('a service that stays away is said once, and so is its return', async t =
   await world.goAway()
   const times = { validForMs: 1_000, pollMs: 100, overlapSeconds: 60 }
   const received = async () => {}
-  const held = keepKey({ client: away, first: key, ...times, received, note: text => said.push(text), stopped: stop.signal })
+  const { held } = keepKey({ client: away, first: key, ...times, received, note: text => said.push(text), stopped: stop.signal })
   await until(() => said.length, count => count > 0)
   await new Promise(resolve => setTimeout(resolve, 1_000))
   await world.comeBack()
@@ -222,6 +225,10 @@ t.test('what is wrong is said before a grant is issued; what never began is comp
   const cases: [string[], RegExp][] = [
     [[], /wants --token-file/],
     [[...token, '--port', 'x'], /--port x: give a number/],
+    [[...token, '--port', '65536'], /--port 65536: give a number up to 65535/],
+    [['--token-file', join(home, 'my token')], /my token: only letters, digits and .* unquoted into --out/],
+    [['--token-file', home], /this is a folder/],
+    [[...token, '--out', home], /this is a folder/],
     [[...token, '--valid-for', '0s'], /--valid-for: give at least a second/],
     [[...token, '--poll', '2d'], /--poll: .*at most a day/],
     [['--token-file', join(home, 'no', 'token')], /cannot be written/],
@@ -231,5 +238,173 @@ t.test('what is wrong is said before a grant is issued; what never began is comp
   t.strictSame((await client.list({ job: 'wrong' })).grants, [])
   const { port } = new URL(world.url)
   t.match(await runCli(t, ['agent', ...jobFlags('taken'), ...hurried, ...token, '--port', port], env), { code: 2, stderr: /EADDRINUSE/ })
-  t.match((await client.list({ job: 'taken' })).grants, [{ state: 'revoked' }])
+  t.strictSame((await client.list({ job: 'taken' })).grants, [], 'the port is taken before a grant is issued')
+})
+
+/** A folder for an agent's files, which is gone once the service has delivered a key: so the agent fails after it has a grant. */
+const failing = async (t: T) => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const folder = join(home, 'gone')
+  const url = await between(t, world.url, async (_path, answer) => {
+    if (answer.headers['content-type']?.startsWith('text/x-env')) rmSync(folder, { recursive: true, force: true })
+    return answer
+  })
+  return (job: string, ...more: string[]) => {
+    mkdirSync(folder)
+    return runCli(t, ['agent', ...jobFlags(job), ...hurried, '--token-file', join(folder, 'token'), ...more], { ...env, JOBACCESS_URL: url })
+  }
+}
+
+t.test('a start that fails ends, and completes the grant that it issued', async t => {
+  const fails = await failing(t)
+  t.match(await fails('never'), { code: 1, signal: null, stdout: '', stderr: /ENOENT/ })
+  t.match((await client.list({ job: 'never' })).grants, [{ state: 'revoked' }])
+})
+
+t.test('a start that fails leaves a grant alive that others use', async t => {
+  const fails = await failing(t)
+  for (const [job, ...how] of [['keyed', '--idempotency-key', 'keyed'], ['perjob', '--per-job'], ['taken-over']] as const) {
+    const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+    t.teardown(() => rmSync(home, { recursive: true, force: true }))
+    const more = how.length > 0 ? how : ['--grant-file', join(home, 'grant')]
+    const agent = await startAgent(t, world, job, ...more)
+    const alive = new RegExp(`left alive: grant ${agent.grantId}`)
+    t.match(await fails(job, ...more), { code: 1, stderr: alive }, job)
+    const { port } = new URL(agent.variables.AWS_CONTAINER_CREDENTIALS_FULL_URI ?? '')
+    const before = world.minted()
+    const second = ['agent', ...jobFlags(job), ...hurried, '--token-file', join(home, 'token'), ...more, '--port', port]
+    t.match(await runCli(t, second, env), { code: 2, stderr: /EADDRINUSE/ }, job)
+    t.equal(world.minted(), before, 'no key is replaced for a port that is taken')
+    t.equal((await client.get(agent.grantId)).state, 'active', job)
+    agent.started.child.kill('SIGKILL')
+  }
+})
+
+t.test('a delivery that is not understood: the grant is completed, unless others use it', async t => {
+  const url = await between(t, world.url, async (_path, answer) => answer.headers['content-type']?.startsWith('text/x-env')
+    ? { ...answer, body: Buffer.from('# not a delivery\n') }
+    : answer)
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const run = (job: string, ...more: string[]) =>
+    runCli(t, ['agent', ...jobFlags(job), '--token-file', join(home, 'token'), ...more], { ...env, JOBACCESS_URL: url })
+  t.match(await run('garbled'), { code: 3, stderr: /not understood/ })
+  t.match((await client.list({ job: 'garbled' })).grants, [{ state: 'revoked' }])
+  t.match(await run('garbled-keyed', '--idempotency-key', 'garbled'), { code: 3, stderr: /left alive: grant/ })
+  t.match((await client.list({ job: 'garbled-keyed' })).grants, [{ state: 'active' }])
+})
+
+t.test('an agent that ends leaves the files of the one that replaced it', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const [token, envFile, credentials] = [join(home, 'token'), join(home, 'agent.env'), join(home, 'credentials')]
+  const agent = await startAgent(t, world, 'replaced', '--token-file', token, '--out', envFile, '--credentials-file', credentials, '--complete-on-exit')
+  for (const file of [token, envFile, credentials]) writeFileSync(file, 'of another agent')
+  agent.started.child.kill('SIGTERM')
+  t.match(await agent.started.done, { code: 0 })
+  for (const file of [token, envFile, credentials]) t.equal(readFileSync(file, 'utf8'), 'of another agent', file)
+})
+
+t.test('a file that cannot be removed is said, and the grant is completed all the same', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const [token, credentials] = [join(home, 'token'), join(home, 'credentials')]
+  const agent = await startAgent(t, world, 'stuck', '--token-file', token, '--credentials-file', credentials, '--complete-on-exit')
+  for (const file of [token, credentials]) {
+    rmSync(file)
+    mkdirSync(file)
+  }
+  agent.started.child.kill('SIGTERM')
+  t.match(await agent.started.done, { code: 0, stderr: /credentials is left behind: .*a file is left behind: /s })
+  t.equal((await client.get(agent.grantId)).state, 'revoked')
+})
+
+t.test('a fresh key that could not be written is written at a later turn', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const folder = join(home, 'folder')
+  mkdirSync(folder)
+  const credentials = join(folder, 'credentials')
+  const agent = await startAgent(t, world, 'unwritten', '--credentials-file', credentials)
+  const { AccessKeyId } = (await agent.get()).body
+  rmSync(folder, { recursive: true })
+  await client.rotate(agent.grantId, 0)
+  const fresh = await until(async () => (await agent.get()).body.AccessKeyId, key => key !== undefined && key !== AccessKeyId)
+  await new Promise(resolve => setTimeout(resolve, 1_500))
+  mkdirSync(folder)
+  await until(() => existsSync(credentials), exists => exists)
+  t.match(readFileSync(credentials, 'utf8'), `aws_access_key_id = ${fresh}\n`)
+  agent.started.child.kill('SIGTERM')
+  const { stderr } = await agent.started.done
+  t.equal(stderr.match(/could not be written, and this is tried again/g)?.length, 1, 'said once')
+  t.match(stderr, /the fresh key is written now/)
+})
+
+/** A key as `exec` gives it to its agent, and the streams of a command. */
+const inProcess = async (job: string, url = world.url) => {
+  const { grant, credentials } = await client.issue({ job: { id: job, team: 'nlp' }, datasets: [{ bucket: 'acmeco-datasets' }], sourceIps: ['203.0.113.42'], window: { durationSeconds: 900 } })
+  const first = { grantId: grant.id, accessKeyId: credentials?.accessKeyId ?? '', secretAccessKey: 'x', sessionToken: undefined, receivedAt: Date.now(), end: Date.now() + 900_000 }
+  const said: string[] = []
+  const io = { env: { ...env, JOBACCESS_URL: url }, out: () => {}, err: (text: string) => { said.push(text) }, readStdin: async () => '' }
+  return { first, io, said }
+}
+
+t.test('the credentials file: not brought back by a rotation under way, not left behind where the port is taken', async t => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const credentialsFile = join(home, 'credentials')
+  const settings = { credentialsFile, validForMs: 1_000, pollMs: 200 }
+  let rotating = false
+  const url = await between(t, world.url, async (_path, answer) => {
+    if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
+    rotating = true
+    await new Promise(resolve => setTimeout(resolve, 1_000))
+    return answer
+  })
+  const { first, io } = await inProcess('under-way', url)
+  const before = world.minted()
+  const agent = await startInProcess(settings, first, io)
+  t.ok(existsSync(credentialsFile))
+  await client.rotate(first.grantId, 0)
+  await until(() => rotating, seen => seen)
+  await agent.stop({ removeFile: true })
+  t.notOk(existsSync(credentialsFile))
+  await new Promise(resolve => setTimeout(resolve, 1_500))
+  t.notOk(existsSync(credentialsFile))
+  t.equal(world.minted(), before + 2, 'the rotation was done')
+
+  await t.rejects(startInProcess(settings, first, io, Number(new URL(world.url).port)), /EADDRINUSE/)
+  t.notOk(existsSync(credentialsFile))
+})
+
+t.test('an error of the listening port is passed on, and does not end the process', async t => {
+  const listen = t.capture(Server.prototype, 'listen', Server.prototype.listen)
+  const failures: string[] = []
+  const server = await serveCredentials(0, 1_000, async () => ({ status: 503, code: 'key-replaced', message: '' }), error => failures.push(error.message))
+  t.teardown(() => server.close())
+  const listening = listen()[0]?.receiver
+  if (!(listening instanceof Server)) throw new Error('no server listens')
+  for (const message of ['accept EMFILE', 'accept ENFILE']) listening.emit('error', new Error(message))
+  t.strictSame(failures, ['accept EMFILE', 'accept ENFILE'])
+  t.equal((await fetch(server.url, { headers: { authorization: server.token } })).status, 503)
+})
+
+t.test('a token that cannot be overwritten in /proc is said', { skip: process.platform !== 'linux' && 'Linux only' }, async t => {
+  // As on a kernel that forbids it.
+  const forbid = `import fs from 'node:fs'
+    import { syncBuiltinESMExports } from 'node:module'
+    const open = fs.openSync
+    fs.openSync = (path, ...rest) => {
+      if (path === '/proc/self/mem') throw Object.assign(new Error('forbidden'), { code: 'EACCES' })
+      return open(path, ...rest)
+    }
+    syncBuiltinESMExports()`
+  const limited = { ...env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(forbid)}` }
+  for (const command of ['agent', 'exec']) {
+    const { stderr } = await runCli(t, [command], limited)
+    t.equal(stderr.match(/JOBACCESS_TOKEN could not be overwritten in \/proc/g)?.length, 1, `${command}: ${stderr}`)
+    t.notMatch((await runCli(t, [command], env)).stderr, /could not be overwritten/)
+    t.notMatch(stderr, env.JOBACCESS_TOKEN ?? '')
+  }
 })
