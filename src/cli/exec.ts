@@ -34,7 +34,7 @@ export const exec: Command = async (args, { env, ...streams }) => {
     const given = inEnv || !agent ? grant.env : await askingThe(agent, grant.env, io)
     return await run([file, ...rest], { ...inherited(io.env), ...given, JOBACCESS_GRANT: grant.key.grantId }, relay, io)
   } finally {
-    await agent?.stop({ removeFile: true }).catch((error: Error) => note(io, `the credentials file may still be there: ${error.message}`))
+    await agent?.stop({ removeFile: true })
     await grant.complete()
   }
 }
