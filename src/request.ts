@@ -81,6 +81,14 @@ const ReadSchema = Type.Object({
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
+const writing = {
+  sid: Type.Optional(sid),
+  list: Type.Optional(list),
+  acl: Type.Optional(acl),
+  delete: Type.Optional(del),
+  kmsKeyArns: Type.Optional(kmsKeyArns)
+}
+
 const OutputSchema = Type.Object({
   bucket,
   prefix: Type.Optional(prefix),
@@ -88,22 +96,14 @@ const OutputSchema = Type.Object({
     description: '`read-write` lets a job resume from its own checkpoints.',
     default: 'write'
   })),
-  sid: Type.Optional(sid),
-  list: Type.Optional(list),
-  acl: Type.Optional(acl),
-  delete: Type.Optional(del),
-  kmsKeyArns: Type.Optional(kmsKeyArns)
+  ...writing
 }, strict)
 
 const AccessSchema = Type.Object({
   bucket,
   prefix: Type.Optional(prefix),
   level,
-  sid: Type.Optional(sid),
-  list: Type.Optional(list),
-  acl: Type.Optional(acl),
-  delete: Type.Optional(del),
-  kmsKeyArns: Type.Optional(kmsKeyArns)
+  ...writing
 }, strict)
 
 export const WindowSchema = Type.Object({
