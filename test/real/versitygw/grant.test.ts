@@ -89,7 +89,10 @@ await t.test('a bucket policy that lets the job in: guarded still denies, everyw
   const owner = s3(endpoint, admin)
   t.teardown(() => owner.destroy())
   for (const [layout, outside] of [['everywhere', 'allowed'], ['guarded', 'denied']] as const) {
-    const { grant, credentials } = await service.issue({ ...trainingJob(layout), job: { id: `let-in-${layout}`, team: 'nlp' }, ...openTo(here) })
+    const ahead = { notBefore: second(Date.now() + 3_600_000), durationSeconds: 600 }
+    const { grant, credentials } = await service.issue({
+      ...trainingJob(layout), job: { id: `let-in-${layout}`, team: 'nlp' }, ...openTo(here), window: ahead
+    })
     const reads = (from: string) => jobFrom(from, credentials).read(buckets.other, 'salaries.csv')
     t.equal(await reads(here), 'denied')
     await owner.send(new sdk.PutBucketPolicyCommand({
@@ -104,11 +107,10 @@ await t.test('a bucket policy that lets the job in: guarded still denies, everyw
         }]
       })
     }))
+    t.equal(await reads(here), outside, `${layout}, before the window: ${outside}`)
+    t.match(await service.call('PATCH', `/v1/grants/${grant.id}`, { window: openTo(here).window }), { status: 200 })
     t.equal(await reads(here), 'allowed', `${layout}: let in`)
     t.equal(await reads(elsewhere), outside, `${layout}, from another address: ${outside}`)
-    const soon = Date.now() + 3_600_000
-    await service.call('PATCH', `/v1/grants/${grant.id}`, { window: { notBefore: second(soon), durationSeconds: 600 } })
-    t.equal(await reads(here), outside, `${layout}, before the window: ${outside}`)
     await owner.send(new sdk.DeleteBucketPolicyCommand({ Bucket: buckets.other }))
     await service.call('DELETE', `/v1/grants/${grant.id}`)
   }
@@ -133,17 +135,17 @@ await t.test('a prefix ends where a folder ends', async t => {
 })
 
 await t.test('PATCH moves window and source while the key stays; rotate kills the old key', async t => {
-  const { grant, credentials } = await service.issue({ ...trainingJob('everywhere'), ...openTo(here), waitUntilReady: true })
+  const soon = Date.now() + 3_600_000
+  const ahead = { window: { notBefore: second(soon), notAfter: second(soon + 600_000) } }
+  const { grant, credentials } = await service.issue({ ...trainingJob('everywhere'), ...openTo(here), ...ahead, waitUntilReady: true })
   const path = `/v1/grants/${grant.id}`
   const write = (from = here, keys = credentials) => jobFrom(from, keys).write(buckets.output, 'runs/42/checkpoint')
   const patched = async (change: object) => t.match(await service.call('PATCH', path, change), { status: 200, body: { state: 'active', attach: 'inline' } })
-  t.equal(await write(), 'allowed')
-
-  const soon = Date.now() + 3_600_000
-  await patched({ window: { notBefore: second(soon), notAfter: second(soon + 600_000) } })
-  t.equal(await write(), 'denied', 'before the window that it was moved to')
+  t.equal(await write(), 'denied', 'before the window')
   await patched({ window: openTo(here).window })
-  t.equal(await write(), 'allowed', 'and back')
+  t.equal(await write(), 'allowed', 'in the window that it was moved to')
+  t.match(await service.call('PATCH', path, ahead), { status: 422 }, 'not away from a job that runs')
+  t.equal(await write(), 'allowed')
 
   await patched({ sourceIps: [elsewhere] })
   t.equal(await write(), 'denied', 'the source was moved')
