@@ -1,10 +1,10 @@
-import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { createClient, type Client } from '../../src/client/index.ts'
-import { appOf, bench, type Bench } from '../harness.ts'
+import { benchWithRole } from '../bench-with-role.ts'
+import { appOf, type Bench } from '../harness.ts'
 import { jobFlags, startCli, type Started } from './service.ts'
 
 /** The service of this process, which can go away and come back, and agents of its grants. */
@@ -23,21 +23,8 @@ export interface AgentWorld {
   lastUsed: () => string | null | undefined
 }
 
-const roleArn = 'arn:aws:iam::000000000000:role/jobs'
-
 export const agentWorld = async (t: Test): Promise<AgentWorld> => {
-  const profile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
-  const it = await bench(t, { now: Date.now, profiles: { default: profile } })
-  const sdk = new IAMClient({ endpoint: it.iam.url, region: 'us-east-1', credentials: it.iam.admin })
-  t.teardown(() => sdk.destroy())
-  await sdk.send(new CreateRoleCommand({
-    RoleName: 'jobs',
-    MaxSessionDuration: profile.maxSessionSeconds,
-    AssumeRolePolicyDocument: JSON.stringify({
-      Version: '2012-10-17',
-      Statement: [{ Effect: 'Allow', Principal: { AWS: 'arn:aws:iam::000000000000:root' }, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }]
-    })
-  }))
+  const it = await benchWithRole(t)
   let app = await appOf(t, it)
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   const calls = (action: string) => it.iam.calls.filter(call => call.action === action)

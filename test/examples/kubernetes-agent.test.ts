@@ -2,36 +2,17 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { parseAllDocuments } from 'yaml'
 import { createClient } from '../../src/client/index.ts'
 import { startService } from '../commands/service.ts'
 import { freePort } from '../servers/daemon.ts'
-import { check, cliFile, example, script, tool, workplace } from './example.ts'
+import { cliFile, workplace } from './example.ts'
+import { readManifest, testManifest, waitUntilStarted } from './kubernetes-manifest.ts'
 
-const text = readFileSync(example('kubernetes', 'agent.yaml'), 'utf8')
-const [account, config, job] = parseAllDocuments(text).map(document => document.toJS())
-const pod = job.spec.template.spec
-const [sidecar] = pod.initContainers
-const [train] = pod.containers
+const manifest = readManifest('agent.yaml')
+const { config, sidecar, train } = manifest
 
-const validator = tool('lint', 'bin', 'kubernetes-validate')
-t.test('Kubernetes’ own schemas accept it, and would not accept a typo', { skip: validator.skip }, async t => {
-  const { status, said } = check(validator.path, ['--strict', example('kubernetes', 'agent.yaml')])
-  t.equal(status, 0, said)
-  const typo = join(workplace(t), 'typo.yaml')
-  writeFileSync(typo, text.replace('startupProbe:', 'startupProb:'))
-  t.not(check(validator.path, ['--strict', typo]).status, 0)
-})
-
-t.test('only the agent has the token; what is shared is in memory, for the pod’s one user', async t => {
-  t.equal(account.automountServiceAccountToken, false)
-  t.equal(pod.serviceAccountName, account.metadata.name)
-  t.strictSame(train.volumeMounts, [{ name: 'access', mountPath: '/access', readOnly: true }])
-  t.equal(pod.volumes.find(({ name }: { name: string }) => name === 'access').emptyDir.medium, 'Memory')
-  t.equal(sidecar.restartPolicy, 'Always', 'a sidecar, which ends after the others')
-})
+testManifest(t, manifest, ['startupProbe:', 'startupProb:'])
 
 t.test('its command, against the service: what the training container is told works; SIGTERM completes', async t => {
   const service = await startService(t)
@@ -56,11 +37,7 @@ t.test('its command, against the service: what the training container is told wo
   const start = async () => {
     const child = spawn(process.execPath, args, { env, stdio: 'ignore' })
     t.teardown(() => { child.kill('SIGKILL') })
-    const [probe, ...words] = sidecar.startupProbe.exec.command.map(here)
-    for (let seconds = 0; (await script(probe, words, { env })).code !== 0; seconds++) {
-      if (seconds >= sidecar.startupProbe.failureThreshold || child.exitCode !== null) throw new Error('the pod would not start')
-      await sleep(sidecar.startupProbe.periodSeconds * 1000)
-    }
+    await waitUntilStarted(child, sidecar.startupProbe, here, env)
     return child
   }
   const ask = async () => {

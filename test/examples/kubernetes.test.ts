@@ -4,32 +4,17 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { parseAllDocuments } from 'yaml'
 import { createClient } from '../../src/client/index.ts'
 import { startService } from '../commands/service.ts'
-import { check, cliFile, example, script, tool, workplace } from './example.ts'
+import { cliFile, script, workplace } from './example.ts'
+import { readManifest, testManifest, waitUntilStarted } from './kubernetes-manifest.ts'
 
-const text = readFileSync(example('kubernetes', 'job.yaml'), 'utf8')
-const [account, config, job] = parseAllDocuments(text).map(document => document.toJS())
-const pod = job.spec.template.spec
-const [sidecar] = pod.initContainers
-const [train] = pod.containers
+const manifest = readManifest('job.yaml')
+const { config, job, sidecar, train } = manifest
 
-const validator = tool('lint', 'bin', 'kubernetes-validate')
-t.test('Kubernetes’ own schemas accept it, and would not accept a typo', { skip: validator.skip }, async t => {
-  const { status, said } = check(validator.path, ['--strict', example('kubernetes', 'job.yaml')])
-  t.equal(status, 0, said)
-  const typo = join(workplace(t), 'typo.yaml')
-  writeFileSync(typo, text.replace('preStop:', 'preSotp:'))
-  t.not(check(validator.path, ['--strict', typo]).status, 0)
-})
+testManifest(t, manifest, ['preStop:', 'preSotp:'])
 
-t.test('only the sidecar has the token; the key is in memory, for the pod’s one user', async t => {
-  t.equal(account.automountServiceAccountToken, false)
-  t.equal(pod.serviceAccountName, account.metadata.name)
-  t.strictSame(train.volumeMounts, [{ name: 'access', mountPath: '/access', readOnly: true }])
-  t.equal(pod.volumes.find(({ name }: { name: string }) => name === 'access').emptyDir.medium, 'Memory')
-  t.equal(sidecar.restartPolicy, 'Always', 'a sidecar, which ends after the others')
+t.test('the pod ends with the window', async t => {
   t.equal(job.spec.activeDeadlineSeconds, JSON.parse(config.data['request.json']).window.durationSeconds)
 })
 
@@ -55,13 +40,9 @@ t.test('its commands, against the service: issued before the training starts, co
     t.teardown(() => { if (child.exitCode === null && child.pid) process.kill(-child.pid, 'SIGKILL') })
     return child
   }
-  const [probe, ...probeArgs] = sidecar.startupProbe.exec.command.map(here)
   const child = start()
   const exited = once(child, 'exit')
-  for (let seconds = 0; (await script(probe, probeArgs, { env })).code !== 0; seconds++) {
-    if (seconds >= sidecar.startupProbe.failureThreshold || child.exitCode !== null) throw new Error('the pod would not start')
-    await sleep(sidecar.startupProbe.periodSeconds * 1000)
-  }
+  await waitUntilStarted(child, sidecar.startupProbe, here, env)
   const credentials = here(train.env.find(({ name }: { name: string }) => name === 'AWS_SHARED_CREDENTIALS_FILE').value)
   t.match(readFileSync(credentials, 'utf8'), /\[default\]\naws_access_key_id = AKIA/)
   const client = createClient({ url: service.url, token: service.token })
