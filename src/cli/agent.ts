@@ -25,7 +25,7 @@ const flags = {
  */
 export const agent: Command = async (args, { env, ...streams }) => {
   const io = { ...streams, env: { ...env } }
-  scrubToken(text => note(io, text))
+  scrubToken(io)
   const { values } = parseArgs({ args, options: flags })
   const settings = await agentSettings(values)
   if (values['token-file'] === undefined) {
@@ -55,7 +55,7 @@ export const agent: Command = async (args, { env, ...streams }) => {
     const earlier = grantFile === undefined ? '' : (await readFile(grantFile, 'utf8').catch(() => '')).trim()
     const taken = /^[0-9a-z]{26}$/.test(earlier) ? { grantId: earlier, overlapSeconds: overlapSecondsOf(settings) } : undefined
     grant = await issueForRun(values, io, relay.ended, taken)
-    const { key: { grantId }, env: { AWS_ACCESS_KEY_ID: _, AWS_SECRET_ACCESS_KEY: __, AWS_SESSION_TOKEN: ___, ...target } } = grant
+    const { key: { grantId }, target } = grant
     await files.grant?.write(`${grantId}\n`)
     local = await opened.start(grant.key)
     // Without a line end: botocore and the Go SDK refuse a token that has one.
@@ -72,7 +72,7 @@ export const agent: Command = async (args, { env, ...streams }) => {
     ready = true
     if (!relay.ended.aborted) await ended
   } finally {
-    // What never began is of no use to anybody, unless others have the same grant.
+    // After a failed start nobody uses the grant, unless others share it.
     const completes = ready ? values['complete-on-exit'] === true : grant?.ownRun === true
     opened.close()
     await local?.stop({ removeFile: completes })

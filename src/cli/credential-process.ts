@@ -139,13 +139,13 @@ const keptIn = async (path: string): Promise<Kept | undefined> => {
   }
 }
 
-/** @param longestMs of `work`: a lock that is much older was left, e.g. by a machine that is no more. */
+/** @param longestMs how long `work` takes at the most: a lock that is much older is abandoned, e.g. after a crash of another host */
 const locked = async <T>(path: string, longestMs: number, work: () => Promise<T>): Promise<T> => {
   const lock = `${path}.lock`
   const own = `${hostname()} ${process.pid} ${randomUUID()}`
   const staleMs = longestMs + 30_000
-  for (const until = Date.now() + staleMs; !await made(lock, own);) {
-    if (await isLeft(lock, staleMs)) {
+  for (const until = Date.now() + staleMs; !await tryLock(lock, own);) {
+    if (await isAbandoned(lock, staleMs)) {
       await rm(lock, { force: true })
       continue
     }
@@ -160,7 +160,7 @@ const locked = async <T>(path: string, longestMs: number, work: () => Promise<T>
 }
 
 /** @returns whether it was not there before. */
-const made = async (lock: string, own: string): Promise<boolean> => {
+const tryLock = async (lock: string, own: string): Promise<boolean> => {
   const file = await open(lock, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EEXIST') return undefined
     throw new UsageError(`${lock} cannot be written: ${error.code ?? error.message}`)
@@ -173,8 +173,8 @@ const made = async (lock: string, own: string): Promise<boolean> => {
   }
 }
 
-/** Whether its process has ended, which an SDK's time limit or ^C does at any moment. Other hosts' processes cannot be asked. */
-const isLeft = async (lock: string, staleMs: number): Promise<boolean> => {
+/** Whether the process that holds the lock has ended: an SDK's time limit or ^C kills it. On another host only the lock's age tells. */
+const isAbandoned = async (lock: string, staleMs: number): Promise<boolean> => {
   const [host, pid] = (await readFile(lock, 'utf8').catch(() => '')).split(' ')
   if (host === hostname() && pid !== undefined) {
     try {
@@ -183,6 +183,6 @@ const isLeft = async (lock: string, staleMs: number): Promise<boolean> => {
       if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true
     }
   }
-  const at = await stat(lock).then(({ mtimeMs }) => mtimeMs, () => Date.now())
-  return Date.now() - at > staleMs
+  const lockedAt = await stat(lock).then(({ mtimeMs }) => mtimeMs, () => Date.now())
+  return Date.now() - lockedAt > staleMs
 }

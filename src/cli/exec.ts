@@ -18,7 +18,7 @@ const flags = { ...runFlags, ...agentFlags, 'keys-in-env': { type: 'boolean' } }
  */
 export const exec: Command = async (args, { env, ...streams }) => {
   const io = { ...streams, env: { ...env } }
-  scrubToken()
+  scrubToken(io)
   const cut = args.indexOf('--')
   const [file, ...rest] = cut < 0 ? [] : args.slice(cut + 1)
   if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
@@ -31,7 +31,7 @@ export const exec: Command = async (args, { env, ...streams }) => {
   let agent: LocalAgent | undefined
   try {
     agent = inEnv && settings.credentialsFile === undefined ? undefined : await startAgent(settings, grant.key, io)
-    const given = inEnv || !agent ? grant.env : await askingThe(agent, grant.env, io)
+    const given = inEnv || !agent ? grant.env : await agentEnv(agent, grant.target, io)
     return await run([file, ...rest], { ...inherited(io.env), ...given, JOBACCESS_GRANT: grant.key.grantId }, relay, io)
   } finally {
     await agent?.stop({ removeFile: true })
@@ -65,8 +65,7 @@ const run = ([file = '', ...args]: string[], env: NodeJS.ProcessEnv, relay: Rela
 })
 
 /** The SDKs of the command ask the agent: that is last in their order, so nothing before it may have credentials. */
-const askingThe = async ({ url, token }: LocalAgent, env: Record<string, string>, io: Io): Promise<NodeJS.ProcessEnv> => {
-  const { AWS_ACCESS_KEY_ID: _, AWS_SECRET_ACCESS_KEY: __, AWS_SESSION_TOKEN: ___, ...target } = env
+const agentEnv = async ({ url, token }: LocalAgent, target: Record<string, string>, io: Io): Promise<NodeJS.ProcessEnv> => {
   const config = io.env.AWS_CONFIG_FILE ?? join(io.env.HOME ?? homedir(), '.aws', 'config')
   const namesCredentials = await readFile(config, 'utf8').then(text => credentialSetting.exec(text)?.[1], () => undefined)
   if (namesCredentials !== undefined) {

@@ -19,6 +19,8 @@ export interface DeliveredEnv {
   notices: string[]
   /** Every variable, the key's too. */
   env: Record<string, string>
+  /** The variables that are not the key's: region, endpoint and the like. */
+  target: Record<string, string>
 }
 
 export const deliveredEnv = ({ grantId, text }: DeliveryText, now: number): DeliveredEnv => {
@@ -29,10 +31,10 @@ export const deliveredEnv = ({ grantId, text }: DeliveryText, now: number): Deli
     return [line.slice(0, at), line.slice(at + 1)]
   })
   const env: Record<string, string> = Object.fromEntries(pairs)
-  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = env
+  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken, ...target } = env
   const end = Date.parse(/, ends (\S+)$/.exec(title)?.[1] ?? '')
   if (!accessKeyId || !secretAccessKey || Number.isNaN(end)) throw new NoAnswerError('The delivered credentials are not understood.')
-  return { key: { grantId, accessKeyId, secretAccessKey, sessionToken, receivedAt: now, end }, title, notices, env }
+  return { key: { grantId, accessKeyId, secretAccessKey, sessionToken, receivedAt: now, end }, title, notices, env, target }
 }
 
 /**

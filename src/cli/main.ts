@@ -4,8 +4,9 @@ import { exit } from './command.ts'
 import { run } from './run.ts'
 
 /**
- * The `job-access` command: arguments, environment and streams of this process. A stream that fails must not end it, since a grant
- * may be to complete. An answer that was not written is told by the exit code; one whose reader has left, as in `| head`, is not.
+ * The `job-access` command: arguments, environment and streams of this process. A stream that fails must not end it, since it may
+ * still have to complete a grant. When stdout cannot be written, the exit code says so. A reader that has left, as in `| head`,
+ * is no failure.
  */
 let unwritten = false
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

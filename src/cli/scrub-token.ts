@@ -1,18 +1,19 @@
 import { readFileSync, openSync, closeSync, writeSync } from 'node:fs'
+import { note, type Io } from './command.ts'
 
 /**
  * Overwrites the issuing token in this process's own environment block, which every process of the same user can read in
  * /proc/PID/environ. Deleting the variable is not enough: the kernel shows the memory that the process was started with.
  * Linux only (proc_pid_stat(5), fields 50 and 51: env_start, env_end).
- * `say` is told when that did not work, except on other systems, where there is nothing to overwrite.
+ * When that does not work, stderr says so; other systems have nothing to overwrite.
  */
-export const scrubToken = (say: (text: string) => void = text => process.stderr.write(`job-access: ${text}\n`)): void => {
+export const scrubToken = (io: Io): void => {
   if (process.platform !== 'linux' || process.env.JOBACCESS_TOKEN === undefined) return
   try {
     overwrite(Buffer.from('JOBACCESS_TOKEN='))
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
-    say(`JOBACCESS_TOKEN could not be overwritten in /proc/${process.pid}/environ (${code ?? message}), where every process of this ` +
+    note(io, `JOBACCESS_TOKEN could not be overwritten in /proc/${process.pid}/environ (${code ?? message}), where every process of this ` +
       'user can read it. JOBACCESS_TOKEN_FILE avoids that.')
   }
 }

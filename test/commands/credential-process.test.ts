@@ -105,7 +105,7 @@ t.test('processes that start at once share one key through --cache', async t => 
   t.strictSame(readdirSync(home).filter(name => name.startsWith('shared')), ['shared'], 'no lock is left')
 })
 
-t.test('a lock whose process has ended is nobody’s; one of a process that runs is waited for', async t => {
+t.test('a lock whose process has ended is taken over; one of a process that runs is waited for', async t => {
   const cache = join(home, 'locked')
   const lock = `${cache}.lock`
   const ended = spawnSync('true').pid

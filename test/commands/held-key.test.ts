@@ -44,7 +44,8 @@ t.test('a delivery in the format env', async t => {
     key: { grantId: 'g', accessKeyId: 'A', secretAccessKey: 'a=b', sessionToken: undefined, receivedAt: now, end: now + 10_800_000 },
     title: 'grant g, job a, ends b, ends 2025-07-16T15:00:00Z',
     notices: ['notice'],
-    env: { AWS_ACCESS_KEY_ID: 'A', AWS_SECRET_ACCESS_KEY: 'a=b', AWS_REGION: 'r' }
+    env: { AWS_ACCESS_KEY_ID: 'A', AWS_SECRET_ACCESS_KEY: 'a=b', AWS_REGION: 'r' },
+    target: { AWS_REGION: 'r' }
   })
   t.throws(() => deliveredEnv({ grantId: 'g', text: 'AWS_ACCESS_KEY_ID=A\nAWS_SECRET_ACCESS_KEY=b\n' }, now), /not understood/)
 })
