@@ -162,13 +162,11 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
   }
 }
 
-const deploymentOf = (config: Config): Deployment => {
-  return {
-    limits: config.limits,
-    dialect: dialects[config.dialect],
-    profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
-  }
-}
+const deploymentOf = (config: Config): Deployment => ({
+  limits: config.limits,
+  dialect: dialects[config.dialect],
+  profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
+})
 
 const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
   region: config.AWS_REGION,

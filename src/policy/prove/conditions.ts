@@ -23,6 +23,13 @@ const rememberingLast = <T>(read: (text: string) => T): (text: string) => T => {
   }
 }
 
+/** Comparisons of values that are read as numbers. The value of the policy is read once, when it is compiled. */
+const comparing = (read: (text: string) => number, readContext = read) =>
+  (holds: (context: number, policy: number) => boolean) => (policyValue: string): Comparison => {
+    const policy = read(policyValue)
+    return contextValue => holds(readContext(contextValue), policy)
+  }
+
 // --- text and ARNs ---
 
 /** Source: IAM User Guide, "IAM JSON policy elements: Condition operators". ArnEquals and ArnLike behave alike there. */
@@ -60,13 +67,7 @@ export const readInstant = (text: string): number => {
 /** Date.parse reads 02-30 as 03-02: a day from the 29th on has to stay the same when it is written again. */
 const isDay = (day: string): boolean => day.slice(8) <= '28' || new Date(day).toISOString().startsWith(day)
 
-const readInstantOnce = rememberingLast(readInstant)
-
-const compareInstants = (holds: (context: number, policy: number) => boolean) => (policyValue: string): Comparison => {
-  const policy = readInstant(policyValue)
-  return contextValue => holds(readInstantOnce(contextValue), policy)
-}
-
+const compareInstants = comparing(readInstant, rememberingLast(readInstant))
 const sameInstant = compareInstants((context, policy) => context === policy)
 
 /** Source: IAM User Guide, "Date condition operators". A policy variable is not allowed there, so `${…}` is not an instant. */
@@ -88,11 +89,7 @@ const readNumber = (text: string): number => {
   return Number(text)
 }
 
-const compareNumbers = (holds: (context: number, policy: number) => boolean) => (policyValue: string): Comparison => {
-  const policy = readNumber(policyValue)
-  return contextValue => holds(readNumber(contextValue), policy)
-}
-
+const compareNumbers = comparing(readNumber)
 const sameNumber = compareNumbers((context, policy) => context === policy)
 
 const readBoolean = (text: string): boolean => {
