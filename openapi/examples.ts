@@ -49,8 +49,20 @@ const jobs = {
       window: { durationSeconds: 10800 },
       vpc: { vpcEndpointIds: ['vpce-0123456789abcdef0'], sourceIps: ['10.0.12.0/24'] }
     }
+  },
+  workers: {
+    summary: 'Many workers: each joins with its own source',
+    value: {
+      job: { id: 'wiki-finetune-45', team: 'nlp' },
+      datasets: [{ bucket: bucketOf.dataset }],
+      output: { bucket: bucketOf.output, prefix: 'runs/45/', level: 'read-write' },
+      window: { durationSeconds: 10800 },
+      workers: { max: 64 }
+    }
   }
 } satisfies Record<string, Example>
+
+const { workers: _, ...rendered } = jobs
 
 const questions = {
   output: { action: 's3:PutObject', bucket: bucketOf.output, key: 'model.safetensors', sourceIp: '203.0.113.42' },
@@ -60,7 +72,7 @@ const questions = {
 const longer = { window: { durationSeconds: 14400 } }
 
 export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
-  renderPolicy: jobs,
+  renderPolicy: rendered,
   issueGrant: jobs,
   checkPolicy: {
     refused: { summary: 'May the job change the base model?', value: { request: guideRequest, question: questions.models } },
@@ -69,6 +81,10 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
   checkGrant: {
     allowed: { summary: 'May the job write its model?', value: questions.output },
     refused: { summary: 'May it change the base model?', value: questions.models }
+  },
+  joinGrant: {
+    worker: { summary: 'A pod with its own address', value: { name: 'trainer-0', attempt: '0', sourceIps: ['203.0.113.42'] } },
+    restarted: { summary: 'It comes back on another node', value: { name: 'trainer-0', attempt: '1', sourceIps: ['203.0.113.77'] } }
   },
   changeGrant: {
     longer: { summary: 'The job runs longer', value: longer },
@@ -98,6 +114,7 @@ const secondKey: Credentials = {
   accessKeyId: 'AKIAI44QH8DHBEXAMPLE', secretAccessKey: 'je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY', expiresAt: null
 }
 const id = '01k08a6rt0mxv8rz3c8e9h5t2d'
+const workersId = '01k08a6rt0mxv8rz3c8e9h5t2c'
 
 type Answers = Record<string, Record<string, unknown>>
 
@@ -114,7 +131,10 @@ export const answers = (): Record<OperationId, Answers> => {
     team: spec.job.team,
     jobId: spec.job.id,
     idempotencyKey: null,
-    requestHash: '',
+    attempt: null,
+    maxWorkers: null,
+    parentId: null,
+    worker: null,
     spec,
     policy,
     policyHash: measure.sha256,
@@ -137,6 +157,10 @@ export const answers = (): Record<OperationId, Answers> => {
     claimedUntil: null,
     version: 1
   }
+  const jobOfWorkers: Grant = {
+    ...issued, id: workersId, jobId: jobs.workers.value.job.id, maxWorkers: 64, accessKeyId: null, deliveredAt: null, mintedAt: null
+  }
+  const worker: Grant = { ...issued, parentId: workersId, worker: 'trainer-0', attempt: '0' }
   const changedAt = exampleIssuedAt + 30 * minute
   const admission = normaliseChange({ spec, firstIssuedAt, active: true }, longer, limitsOf(exampleRules), new Date(changedAt))
   if (!admission.ok) throw new Error('the example’s change is refused')
@@ -182,7 +206,15 @@ export const answers = (): Record<OperationId, Answers> => {
     explainGrant: { 200: answer({ explanation: explainPolicy(policy) }) },
     getBlastRadius: { 200: answer({ at: iso(exampleIssuedAt), ...blastRadius(policy, now) }) },
     checkGrant: { 200: answer(verdict(policy, questions.output, now, '')) },
-    changeGrant: { 200: answer(grantView(changed)) },
+    joinGrant: { 200: delivery(worker, firstKey, warnings), 201: delivery(worker, firstKey, warnings) },
+    listWorkers: { 200: answer({ grants: [grantView(worker)], next: null }) },
+    getWorker: { 200: answer(grantView(worker)) },
+    endWorker: {
+      200: answer(grantView({ ...worker, state: 'revoked', dueAt: null })), 202: answer(grantView({ ...worker, state: 'revoking' }))
+    },
+    changeGrant: {
+      200: answer(grantView(changed)), 202: answer(grantView({ ...jobOfWorkers, dueAt: exampleIssuedAt + 5000 }))
+    },
     rotateGrant: { 200: delivery(rotated, secondKey, []) },
     fetchCredentials: { 200: delivery(scheduled, firstKey, []) },
     completeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },

@@ -3,7 +3,7 @@ import { problems, type ProblemCode } from '../src/problems.ts'
 /** The words of each operation, and the problems that only it has. generate.ts adds the problems that follow from its parameters. */
 
 interface Operation {
-  tag: 'policies' | 'grants' | 'service'
+  tag: 'policies' | 'grants' | 'workers' | 'service'
   summary: string
   description: string
   problems?: readonly ProblemCode[]
@@ -15,6 +15,7 @@ const findings = (Object.keys(problems) as ProblemCode[]).filter(code => problem
 const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable'] as const
 const ofQuestion = ['question-invalid', 'time-invalid'] as const
 const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofAccess] as const
+const ofRepeat = ['key-delivered', 'too-many-grants', 'idempotency-busy', 'ledger-unavailable'] as const
 
 const delivered = 'Only this answer has the credentials: the service does not keep them. The field `format`, or else `Accept`, ' +
   'chooses JSON, an env block, an AWS profile, `credential_process` JSON or a Kubernetes Secret.'
@@ -46,15 +47,47 @@ export const operations = {
       'the user at the provider. IAM: CreateUser, then PutUserPolicy (managed: CreatePolicy, AttachUserPolicy) and CreateAccessKey side by side; ' +
       'AssumeRole with `attach: session`. If a call fails, the service undoes the others, and no live key is left.\n\n' +
       `${delivered}\n\n` +
-      'You may send it again: the same `Idempotency-Key` (without one: the same job of the same identity) with the same request gets ' +
-      'the same grant, 200, with a fresh key; the previous key is deleted first. With another request the answer is 409 ' +
-      '`idempotency-conflict`. With `issueAt` the grant is scheduled, and `credentials` is null: fetch them at that time or later.',
-    problems: [...findings, ...ofDelivery, 'forbidden', 'too-many-grants', 'idempotency-conflict', 'idempotency-busy', 'ledger-unavailable']
+      'You may send it again. The same `Idempotency-Key` is a retry: it gets the same grant, 200, with a fresh key; the previous key is ' +
+      'deleted first. Without that header the grant is found by job and identity. A key that was delivered is then deleted only for ' +
+      'another `attempt`, the same `attempt` again, or `replace`; else the answer is 409 `key-delivered`. Another window or source ' +
+      'changes the grant; another bucket, level or label is 409 `idempotency-conflict`. With `issueAt` the grant is scheduled, and ' +
+      '`credentials` is null: fetch them at that time or later. With `workers` it is null too: each worker joins the grant.',
+    problems: [...findings, ...ofDelivery, ...ofRepeat, 'forbidden', 'idempotency-conflict']
+  },
+  joinGrant: {
+    tag: 'workers',
+    summary: 'Join a job as one of its workers: a fresh user with a key that works from this worker’s source alone, once',
+    description: 'The policy is the job’s, bound to the source of this worker: `sourceIps`, `vpc`, or `observed`. The stages are those of ' +
+      'POST /v1/grants, and so are the IAM calls. The guardrails decide on `join`, with the worker’s name and source, and on every entry.\n\n' +
+      `${delivered}\n\n` +
+      'Under a name that has a key the answer is 409 `key-delivered`, unless the request says that the key may end: the same ' +
+      '`attempt` is a retry, another one says that the process before is gone, `replace` needs no reason. Another source is fine then. ' +
+      'No request ends the key of another name.',
+    problems: [...findings, ...ofDelivery, ...ofRepeat, 'forbidden', 'workers-full']
+  },
+  listWorkers: {
+    tag: 'workers',
+    summary: 'The workers of a job, newest first: who has a key, from where, since when',
+    description: 'From the ledger, without an IAM call. The list includes workers that have ended; `state=active` names those that hold a ' +
+      'key. Each has a grant id of its own, which the routes of grants take.',
+    problems: ['forbidden', 'ledger-unavailable']
+  },
+  getWorker: {
+    tag: 'workers',
+    summary: 'One worker of a job, by its name',
+    description: 'The grant of the worker that joined last under this name. From the ledger, without an IAM call.',
+    problems: ['worker-unknown']
+  },
+  endWorker: {
+    tag: 'workers',
+    summary: 'End one worker: delete its key now. The job and its other workers go on. May be called twice',
+    description: ended,
+    problems: ['worker-unknown', 'grant-state']
   },
   listGrants: {
     tag: 'grants',
     summary: 'List the grants of your teams, newest first',
-    description: 'From the ledger, without an IAM call. The list includes grants that have ended. Give `next` as `after` for the next page.',
+    description: 'From the ledger, without an IAM call. The list includes grants that have ended, and no workers. Give `next` as `after` for the next page.',
     problems: ['forbidden', 'ledger-unavailable']
   },
   getGrant: {
@@ -91,7 +124,8 @@ export const operations = {
     summary: 'Move the window or change the source of a live grant; the key stays',
     description: 'The service checks, renders and proves the whole request again with the change, and asks the guardrails again; a field ' +
       'that you do not give keeps its value. IAM: one PutUserPolicy (managed: CreatePolicyVersion). If it fails, the service restores ' +
-      'the previous policy. The same change sent twice is one change. A role session cannot be changed.',
+      'the previous policy. The same change sent twice is one change. A role session cannot be changed. The window of a job of workers is brought ' +
+      'to every worker; 202: some have it not yet, and the service goes on by itself.',
     problems: [...findings, ...ofAccess, 'grant-state']
   },
   rotateGrant: {

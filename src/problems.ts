@@ -41,6 +41,7 @@ export const problems = {
   'ip-too-wide': [422, 'The CIDR is wider than this service allows.', 'Give a narrower CIDR.'],
   'ip-private': [422, 'aws:SourceIp is never a private address.', 'Give the public address, e.g. of the NAT gateway; for VPC endpoints use `vpc`.'],
   'vpc-incomplete': [422, 'vpc needs a VPC id or an endpoint id.', 'Every VPC may use the same private addresses: give the VPC or its endpoint too.'],
+  'workers-unfit': [422, 'A job of workers has no key and no source of its own.', 'Leave the field out: each worker states it when it joins.'],
   'layout-unfit': [422, 'The layout cannot express this request.', 'Use layout `everywhere` or `guarded`.'],
   'policy-too-large': [422, 'The policy is larger than IAM allows.', 'Use the layout or attach that the hint names, or ask for fewer or shorter entries.'],
   'dialect-unfit': [422, 'The configured provider cannot express this request.', 'See docs/dialects.md for what the provider can express.'],
@@ -48,6 +49,9 @@ export const problems = {
   'question-invalid': [422, 'A policy cannot decide this question.', 'Give an IAM action, and a key when the action is on an object.'],
   // grants
   'grant-unknown': [404, 'There is no such grant.', 'List the grants of your teams with GET /v1/grants.'],
+  'worker-unknown': [404, 'The job has no worker of this name.', 'List the workers of the job with GET /v1/grants/:id/workers.'],
+  'workers-full': [409, 'The job has as many workers as it may have.', 'End a worker that is gone, or join under its name with another attempt.'],
+  'key-delivered': [409, 'The key of this job or worker was delivered already.', 'Send the attempt that this start is, or replace, or an Idempotency-Key.'],
   'grant-state': [409, 'The grant’s state does not allow this.', 'Read the grant’s state. With Retry-After, send the request again after it.'],
   'idempotency-conflict': [409, 'The idempotency key was used with another request.', 'Send a new Idempotency-Key, or complete the earlier grant.'],
   'idempotency-busy': [409, 'The service is still working on the same request.', 'Send the same request again after Retry-After; you get the same grant.'],

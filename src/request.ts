@@ -179,20 +179,63 @@ export const FormatSchema = oneOf(['json', 'env', 'aws-profile', 'credential-pro
 })
 export type Format = Static<typeof FormatSchema>
 
-export const GrantRequestSchema = Type.Object({
-  ...policyFields,
+/** The same for a job's grant and for a worker that joins it. */
+const startFields = {
+  source: Type.Optional(oneOf(['observed'], {
+    description: '`observed`: the address from which this request came, instead of sourceIps. It is right where the storage sees the ' +
+      'address that this service sees. X-Forwarded-For counts only from trusted proxies.'
+  })),
+  attempt: Type.Optional(Type.String({
+    description: 'Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is ' +
+      'gone: its key is deleted, and this one gets a fresh key. The same one is a retry.',
+    minLength: 1,
+    maxLength: 128,
+    pattern: '^[\\x21-\\x7e]+$',
+    examples: ['1']
+  })),
+  replace: Type.Optional(Type.Boolean({
+    description: 'Delete the key that was delivered before, whoever uses it, and deliver a fresh one.', default: false
+  })),
   waitUntilReady: Type.Optional(Type.Boolean({
     description: 'Wait until the provider accepts the new key (GetCallerIdentity with it), for a limited time; the answer has `ready`.',
     default: false
+  })),
+  format: Type.Optional(FormatSchema)
+}
+
+export const GrantRequestSchema = Type.Object({
+  ...policyFields,
+  ...startFields,
+  workers: Type.Optional(Type.Object({
+    max: Type.Integer({ description: 'How many workers may hold a key at once.', minimum: 1, maximum: 10_000, examples: [64] })
+  }, {
+    ...strict,
+    description: 'The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with ' +
+      'its own source, and gets a key that works from there alone.'
   })),
   profile: Type.Optional(Type.String({
     description: 'Name of the role profile for attach `session`.',
     pattern: '^[A-Za-z0-9_-]{1,64}$'
   })),
-  issueAt: Type.Optional(timestamp('Make the key only at this time; the owner fetches it once with POST /v1/grants/:id/credentials.')),
-  format: Type.Optional(FormatSchema)
+  issueAt: Type.Optional(timestamp('Make the key only at this time; the owner fetches it once with POST /v1/grants/:id/credentials.'))
 }, { ...strict, title: 'GrantRequest' })
 export type GrantRequest = Static<typeof GrantRequestSchema>
+
+export const WorkerNameSchema = Type.String({
+  description: 'Name of the worker within its job: the pod, the rank, the Slurm node.',
+  minLength: 1,
+  maxLength: 253,
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
+  examples: ['trainer-0']
+})
+
+export const JoinRequestSchema = Type.Object({
+  name: WorkerNameSchema,
+  sourceIps: Type.Optional(SourceIpsSchema),
+  vpc: Type.Optional(VpcSchema),
+  ...startFields
+}, { ...strict, title: 'JoinRequest' })
+export type JoinRequest = Static<typeof JoinRequestSchema>
 
 /** Name of the role profile that a request names; undefined: it asks for no session. */
 export const profileNameOf = ({ attach, profile = 'default' }: GrantRequest): string | undefined =>

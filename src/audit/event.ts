@@ -3,7 +3,7 @@
  * no field for one, and log.ts removes whatever looks like a token.
  */
 export const auditActions = [
-  'grant.issue', 'grant.deliver', 'grant.rotate', 'grant.extend', 'grant.revoke', 'grant.expire', 'grant.fail',
+  'grant.issue', 'grant.join', 'grant.deliver', 'grant.rotate', 'grant.extend', 'grant.revoke', 'grant.expire', 'grant.fail',
   'grant.read', 'policy.render', 'policy.unproven',
   'reconcile.remove', 'sweep.fail',
   'auth.refuse', 'auth.unavailable', 'guardrail.deny', 'ceiling.deny',

@@ -110,6 +110,7 @@ const actorOf = ({ id, kind, ip }: Caller): AuditActor => ({ id, kind, ip })
 const permittedAs: Record<AuthorisedAction, AuditAction> = {
   issue: 'grant.issue',
   extend: 'grant.extend',
+  join: 'grant.join',
   render: 'policy.render',
   rotate: 'grant.rotate',
   revoke: 'grant.revoke',
@@ -150,6 +151,7 @@ const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   extending: { action: 'grant.extend', outcome: 'allowed', givesAccess: true },
   extended: { action: 'grant.extend', outcome: 'done' },
   'extend-failed': { action: 'grant.extend', outcome: 'failed' },
+  'workers-left': { action: 'sweep.fail', outcome: 'failed' },
   revoking: { action: 'grant.revoke', outcome: 'allowed' },
   'attempt-failed': { action: 'sweep.fail', outcome: 'failed' },
   unsure: null,

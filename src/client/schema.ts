@@ -164,6 +164,49 @@ export type Grant = {
         outputNotAfter: string;
     };
     /**
+     * From where its key works; empty: from every address, or a job of workers, each of which has its own.
+     */
+    source: {
+        /**
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         */
+        sourceIps?: Array<string>;
+        /**
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         */
+        vpc?: {
+            vpcIds?: Array<string>;
+            vpcEndpointIds?: Array<string>;
+            sourceIps?: Array<string>;
+        };
+    };
+    /**
+     * A job of workers; it has no key of its own. null: it has one.
+     */
+    workers: {
+        /**
+         * How many may hold a key at once.
+         */
+        max: number;
+    } | null;
+    /**
+     * The grant of a worker. null: it is a job’s.
+     */
+    worker: {
+        /**
+         * Name of the worker within its job: the pod, the rank, the Slurm node.
+         */
+        name: string;
+        /**
+         * The grant of its job.
+         */
+        grantId: string;
+    } | null;
+    /**
+     * Which start asked for the key, as in its request.
+     */
+    attempt: string | null;
+    /**
      * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
      */
     layout: 'everywhere' | 'guarded' | 'guide';
@@ -384,7 +427,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -685,7 +728,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -923,7 +966,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1201,9 +1244,34 @@ export type IssueGrantData = {
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
         /**
+         * `observed`: the address from which this request came, instead of sourceIps. It is right where the storage sees the address that this service sees. X-Forwarded-For counts only from trusted proxies.
+         */
+        source?: 'observed';
+        /**
+         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry.
+         */
+        attempt?: string;
+        /**
+         * Delete the key that was delivered before, whoever uses it, and deliver a fresh one.
+         */
+        replace?: boolean;
+        /**
          * Wait until the provider accepts the new key (GetCallerIdentity with it), for a limited time; the answer has `ready`.
          */
         waitUntilReady?: boolean;
+        /**
+         * Form of the credentials. It takes precedence over the Accept header.
+         */
+        format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
+        /**
+         * The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with its own source, and gets a key that works from there alone.
+         */
+        workers?: {
+            /**
+             * How many workers may hold a key at once.
+             */
+            max: number;
+        };
         /**
          * Name of the role profile for attach `session`.
          */
@@ -1212,14 +1280,10 @@ export type IssueGrantData = {
          * Make the key only at this time; the owner fetches it once with POST /v1/grants/:id/credentials. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
          */
         issueAt?: string;
-        /**
-         * Form of the credentials. It takes precedence over the Accept header.
-         */
-        format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
     };
     headers?: {
         /**
-         * A retry with the same key and body gets the same grant with a fresh key. Default: the job itself, per identity.
+         * The same key says that this is a retry: it gets the same grant with a fresh key. Default: the job itself, per identity, which does not say so.
          */
         'idempotency-key'?: string;
     };
@@ -1246,7 +1310,7 @@ export type IssueGrantErrors = {
      */
     406: Problem;
     /**
-     * `grant-state`, `idempotency-conflict`, `idempotency-busy`
+     * `key-delivered`, `grant-state`, `idempotency-conflict`, `idempotency-busy`
      */
     409: Problem;
     /**
@@ -1258,7 +1322,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1497,7 +1561,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1525,6 +1589,10 @@ export type ChangeGrantResponses = {
      * Done.
      */
     200: Grant;
+    /**
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
+     */
+    202: Grant;
 };
 
 export type ChangeGrantResponse = ChangeGrantResponses[keyof ChangeGrantResponses];
@@ -1996,3 +2064,324 @@ export type CompleteGrantResponses = {
 };
 
 export type CompleteGrantResponse = CompleteGrantResponses[keyof CompleteGrantResponses];
+
+export type ListWorkersData = {
+    body?: never;
+    path: {
+        /**
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
+         */
+        id: string;
+    };
+    query?: {
+        /**
+         * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
+         */
+        state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+        /**
+         * Workers per page.
+         */
+        limit?: number;
+        /**
+         * `next` of the page before.
+         */
+        after?: string;
+    };
+    url: '/v1/grants/{id}/workers';
+};
+
+export type ListWorkersErrors = {
+    /**
+     * `request-invalid`
+     */
+    400: Problem;
+    /**
+     * `unauthenticated`
+     */
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type ListWorkersError = ListWorkersErrors[keyof ListWorkersErrors];
+
+export type ListWorkersResponses = {
+    /**
+     * Done.
+     */
+    200: GrantPage;
+};
+
+export type ListWorkersResponse = ListWorkersResponses[keyof ListWorkersResponses];
+
+export type JoinGrantData = {
+    /**
+     * JoinRequest
+     */
+    body: {
+        /**
+         * Name of the worker within its job: the pod, the rank, the Slurm node.
+         */
+        name: string;
+        /**
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         */
+        sourceIps?: Array<string>;
+        /**
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         */
+        vpc?: {
+            vpcIds?: Array<string>;
+            vpcEndpointIds?: Array<string>;
+            sourceIps?: Array<string>;
+        };
+        /**
+         * `observed`: the address from which this request came, instead of sourceIps. It is right where the storage sees the address that this service sees. X-Forwarded-For counts only from trusted proxies.
+         */
+        source?: 'observed';
+        /**
+         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry.
+         */
+        attempt?: string;
+        /**
+         * Delete the key that was delivered before, whoever uses it, and deliver a fresh one.
+         */
+        replace?: boolean;
+        /**
+         * Wait until the provider accepts the new key (GetCallerIdentity with it), for a limited time; the answer has `ready`.
+         */
+        waitUntilReady?: boolean;
+        /**
+         * Form of the credentials. It takes precedence over the Accept header.
+         */
+        format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
+    };
+    path: {
+        /**
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
+         */
+        id: string;
+    };
+    query?: never;
+    url: '/v1/grants/{id}/workers';
+};
+
+export type JoinGrantErrors = {
+    /**
+     * `request-invalid`, `request-malformed`
+     */
+    400: Problem;
+    /**
+     * `unauthenticated`
+     */
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`
+     */
+    404: Problem;
+    /**
+     * `not-acceptable`
+     */
+    406: Problem;
+    /**
+     * `workers-full`, `key-delivered`, `grant-state`, `idempotency-busy`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     */
+    422: Problem;
+    /**
+     * `rate-limited`, `too-many-grants`
+     */
+    429: Problem;
+    /**
+     * `policy-unproven`, `internal`
+     */
+    500: Problem;
+    /**
+     * `iam-refused`
+     */
+    502: Problem;
+    /**
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type JoinGrantError = JoinGrantErrors[keyof JoinGrantErrors];
+
+export type JoinGrantResponses = {
+    /**
+     * The grant and fresh credentials. They are shown this once.
+     */
+    200: Delivery;
+    /**
+     * A new grant and its credentials. They are shown this once.
+     */
+    201: Delivery;
+};
+
+export type JoinGrantResponse = JoinGrantResponses[keyof JoinGrantResponses];
+
+export type EndWorkerData = {
+    body?: never;
+    path: {
+        /**
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
+         */
+        id: string;
+        /**
+         * Name of the worker.
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/v1/grants/{id}/workers/{name}';
+};
+
+export type EndWorkerErrors = {
+    /**
+     * `request-invalid`, `request-malformed`
+     */
+    400: Problem;
+    /**
+     * `unauthenticated`
+     */
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`, `worker-unknown`
+     */
+    404: Problem;
+    /**
+     * `grant-state`
+     */
+    409: Problem;
+    /**
+     * `request-too-large`
+     */
+    413: Problem;
+    /**
+     * `media-type-unsupported`
+     */
+    415: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type EndWorkerError = EndWorkerErrors[keyof EndWorkerErrors];
+
+export type EndWorkerResponses = {
+    /**
+     * Done.
+     */
+    200: Grant;
+    /**
+     * Under way: the key is deleted first, and the service finishes the rest by itself.
+     */
+    202: Grant;
+};
+
+export type EndWorkerResponse = EndWorkerResponses[keyof EndWorkerResponses];
+
+export type GetWorkerData = {
+    body?: never;
+    path: {
+        /**
+         * Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.
+         */
+        id: string;
+        /**
+         * Name of the worker.
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/v1/grants/{id}/workers/{name}';
+};
+
+export type GetWorkerErrors = {
+    /**
+     * `request-invalid`
+     */
+    400: Problem;
+    /**
+     * `unauthenticated`
+     */
+    401: Problem;
+    /**
+     * `forbidden`
+     */
+    403: Problem;
+    /**
+     * `grant-unknown`, `worker-unknown`
+     */
+    404: Problem;
+    /**
+     * `rate-limited`
+     */
+    429: Problem;
+    /**
+     * `internal`
+     */
+    500: Problem;
+    /**
+     * `identity-unavailable`, `ledger-unavailable`, `shutting-down`
+     */
+    503: Problem;
+};
+
+export type GetWorkerError = GetWorkerErrors[keyof GetWorkerErrors];
+
+export type GetWorkerResponses = {
+    /**
+     * Done.
+     */
+    200: Grant;
+};
+
+export type GetWorkerResponse = GetWorkerResponses[keyof GetWorkerResponses];

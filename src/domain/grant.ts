@@ -34,8 +34,13 @@ export interface Grant {
   jobId: string
   /** Unique per owner while set; freed (null) by the lifecycle when a later request may use it again. */
   idempotencyKey: string | null
-  /** sha256 of the canonical request body. */
-  requestHash: string
+  /** Which start of the job or of the worker asked: a pod's UID, a restart count. Another one says that the process before is gone. */
+  attempt: string | null
+  /** A job of workers: how many of them may hold a key at once. It has no principal of its own. null: it has one. */
+  maxWorkers: number | null
+  /** The grant of the job whose worker this is, and the worker's name; null: it is no worker's. */
+  parentId: string | null
+  worker: string | null
   spec: AccessSpec
   policy: PolicyDocument
   /** sha256 of the policy's canonical JSON. */

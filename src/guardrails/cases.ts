@@ -32,8 +32,12 @@ const CaseSchema = Type.Object({
     owner: Type.String(),
     // For extend: when it was first issued.
     issuedAt: Type.Optional(Type.String()),
-    labels: Type.Optional(Type.Record(Type.String(), Type.String()))
+    labels: Type.Optional(Type.Record(Type.String(), Type.String())),
+    // A worker's grant: its name.
+    worker: Type.Optional(Type.String())
   }, strict)),
+  // For join: the name of the worker.
+  worker: Type.Optional(Type.String()),
   team: Type.Optional(Type.String()),
   expect: anyOf(['allow', 'deny'] as const),
   by: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })])),
@@ -131,18 +135,26 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Guardrail
     if (test.grant === undefined) throw new CasesError(`${action} needs a grant`)
     return guardrails.decideOnGrant(caller, test.grant, action, at)
   }
+  if (action === 'join' && test.worker === undefined) throw new CasesError('join needs a worker')
   if (test.request === undefined) throw new CasesError(`${action} needs a request`)
   const request = parseRequest(typeof test.request === 'string' ? named(cases.requests, test.request, 'request') : test.request, 'request')
   const issuedAt = test.grant?.issuedAt
   const firstIssuedAt = issuedAt === undefined ? firstIssueBy(request, at.now) : new Date(epochMs(issuedAt, 'issuedAt'))
-  const normalised = normalise(request, { ...defaultLimits, ...cases.limits as Partial<Limits> }, at.now, { firstIssuedAt })
+  const limits = { ...defaultLimits, ...(request.workers && { allowAnySource: true }), ...cases.limits as Partial<Limits> }
+  const normalised = normalise(request, limits, at.now, { firstIssuedAt })
   if (!normalised.ok) {
     const why = normalised.findings.map(({ code, pointer, detail }) => `${code} at ${pointer || '/'}: ${detail}`)
     throw new CasesError(`the request is refused before the guardrails are asked: ${why.join('; ')}`)
   }
   const profile = profileNameOf(request)
-  const owner = test.grant?.owner ?? caller.id
-  return guardrails.decide(caller, normalised.spec, action, { ...at, owner, firstIssuedAt, ...(profile !== undefined && { profile }) })
+  return guardrails.decide(caller, normalised.spec, action, {
+    ...at,
+    owner: test.grant?.owner ?? caller.id,
+    firstIssuedAt,
+    ...(profile !== undefined && { profile }),
+    ...(request.workers && { workers: request.workers.max }),
+    ...(test.worker !== undefined && { worker: test.worker })
+  })
 }
 
 const difference = ({ expect, by, at }: Case, decision: GuardrailDecision): string | null => {

@@ -14,6 +14,7 @@ export const subjectOf: Record<Action, (name: string, rest: string) => string> =
   setAcl: keys('setting ACLs in'),
   issue: job('a grant for'),
   extend: job('changing the grant of'),
+  join: job('joining as a worker of'),
   render: job('rendering a policy for'),
   collect: job('fetching the key of'),
   rotate: job('replacing the key of'),

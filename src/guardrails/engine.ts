@@ -152,6 +152,8 @@ export interface GrantRef {
   /** Id of the identity that asked for the grant. */
   owner: string
   labels?: Record<string, string>
+  /** Of a worker's grant: its name. */
+  worker?: string
 }
 
 /** What else a decision may depend on, besides caller and request. */
@@ -159,10 +161,14 @@ export interface At {
   now: Date
   /** Role profile, with attach `session`. */
   profile?: string
-  /** Who asked for the grant that `extend` changes. Absent: nobody, so that no policy sees the caller as the owner. */
+  /** Who asked for the grant that `extend` changes, or `join` joins. Absent: nobody, so that no policy sees the caller as the owner. */
   owner?: string
   /** When the grant is issued, or was: its life counts from then. Absent: now. */
   firstIssuedAt?: Date
+  /** The most workers of the job. */
+  workers?: number
+  /** Name of the worker that joins. */
+  worker?: string
 }
 
 /*
@@ -187,7 +193,7 @@ export const requestsFor = (mentions: Record<Action, Mentions>, caller: Caller, 
 
   return {
     job: (action, source) => {
-      const owner = action === 'extend' ? at.owner ?? '' : caller.id
+      const owner = action === 'extend' || action === 'join' ? at.owner ?? '' : caller.id
       const entity = jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner })
       return cedarRequest(action, principal(action), entity,
         context(action, writes ? window.outputNotAfter : window.notAfter, source))
@@ -198,11 +204,12 @@ export const requestsFor = (mentions: Record<Action, Mentions>, caller: Caller, 
 }
 
 export const grantRequest = (mentions: Mentions, caller: Caller, grant: GrantRef, action: GrantAction, at: At): CedarRequest =>
-  cedarRequest(action, callerEntity(mentions, caller), jobEntity(mentions, grant), instantOnly(mentions, at))
+  cedarRequest(action, callerEntity(mentions, caller), jobEntity(mentions, grant),
+    only(mentions, { ...instant(at), worker: () => grant.worker }))
 
 export const teamRequest = (mentions: Mentions, caller: Caller, team: string, at: At): CedarRequest =>
   cedarRequest('list', callerEntity(mentions, caller), { uid: uid.team(team), attrs: only(mentions, { name: () => team }), parents: [] },
-    instantOnly(mentions, at))
+    only(mentions, instant(at)))
 
 const cedarRequest = (action: Action, principal: EntityJson, resource: EntityJson, context: Context): CedarRequest =>
   ({ action, principal: principal.uid, resource: resource.uid, context, entities: [principal, resource] })
@@ -258,10 +265,12 @@ const requestContext = (
     layout: () => layout,
     team: () => job.team,
     jobId: () => job.id,
-    profile: () => at.profile
+    profile: () => at.profile,
+    workers: () => at.workers,
+    worker: () => at.worker
   })
 
-const instantOnly = (mentions: Mentions, { now }: At): Context => only(mentions, { now: () => datetime(now.toISOString()) })
+const instant = ({ now }: At) => ({ now: () => datetime(now.toISOString()) })
 
 /** The mentioned attributes; `undefined` stands for an optional attribute that is missing. */
 const only = (mentions: Mentions, values: Record<string, () => CedarValueJson | undefined>): Record<string, CedarValueJson> => {

@@ -6,13 +6,13 @@
 /** What a job does with one access entry; an entry needs every one that applies. */
 export type AccessAction = 'read' | 'write' | 'delete' | 'setAcl'
 /** Carries a whole request: decided on the job, then every access entry of the request is decided too. */
-export type RequestAction = 'issue' | 'extend' | 'render'
+export type RequestAction = 'issue' | 'extend' | 'join' | 'render'
 /** Touches a grant that exists. */
 export type GrantAction = 'collect' | 'rotate' | 'revoke' | 'view'
 type TeamAction = 'list'
 export type Action = AccessAction | RequestAction | GrantAction | TeamAction
 
-export const requestActions = ['issue', 'extend', 'render'] as const satisfies readonly RequestAction[]
+export const requestActions = ['issue', 'extend', 'join', 'render'] as const satisfies readonly RequestAction[]
 export const grantActions = ['collect', 'rotate', 'revoke', 'view'] as const satisfies readonly GrantAction[]
 export const actions = [
   'read', 'write', 'delete', 'setAcl', ...requestActions, ...grantActions, 'list'
@@ -25,6 +25,7 @@ export const resourceTypes = {
   setAcl: 'Access',
   issue: 'Job',
   extend: 'Job',
+  join: 'Job',
   render: 'Job',
   collect: 'Job',
   rotate: 'Job',
@@ -34,7 +35,7 @@ export const resourceTypes = {
 } as const satisfies Record<Action, string>
 
 /** Identity attributes that are Cedar attributes, `principal has namespace`; all others are tags of the caller. */
-export const callerAttributes = ['issuer', 'namespace', 'serviceAccount', 'repository', 'ref', 'environment'] as const
+export const callerAttributes = ['issuer', 'namespace', 'serviceAccount', 'repository', 'ref', 'environment', 'worker'] as const
 
 export const schemaText = `// Everything a guardrail can talk about. A datetime is UTC: context.start < datetime("2025-07-16T01:00:00Z").
 namespace JobAccess {
@@ -49,6 +50,7 @@ namespace JobAccess {
     repository?: String,
     ref?: String,
     environment?: String,
+    worker?: String,            // the worker that the token is for: it joins as no other
   } tags String;
 
   entity Team { name: String };
@@ -86,14 +88,17 @@ namespace JobAccess {
     team: String,               // of the job
     jobId: String,
     profile?: String,           // role profile, with attach "session"
+    workers?: Long,             // a job of workers: how many at most; it has no source, each worker has its own
+    worker?: String,            // join: name of the worker
   };
 
   // What the job may do with the objects of one entry.
   action read, write, delete, setAcl appliesTo { principal: Caller, resource: Access, context: Request };
-  // Ask for a grant, give one another window or source, or have a policy rendered; the entries are decided as well.
-  action issue, extend, render appliesTo { principal: Caller, resource: Job, context: Request };
-  // Fetch the key of a scheduled grant, replace a key, end a grant (complete as well), look at one.
-  action collect, rotate, revoke, view appliesTo { principal: Caller, resource: Job, context: { now: datetime } };
+  // Ask for a grant, give one another window or source, get a key as a worker of a job, or have a policy rendered; the entries are
+  // decided as well.
+  action issue, extend, join, render appliesTo { principal: Caller, resource: Job, context: Request };
+  // Fetch the key of a scheduled grant, replace a key, end a grant (complete as well), look at one. Of a worker's grant: with its name.
+  action collect, rotate, revoke, view appliesTo { principal: Caller, resource: Job, context: { now: datetime, worker?: String } };
   // List the grants of a team; Team::"*" stands for all of them.
   action list appliesTo { principal: Caller, resource: Team, context: { now: datetime } };
 }

@@ -13,6 +13,7 @@ import { policyRoutes } from './policies.ts'
 import { shared } from './schemas.ts'
 import type { Service } from './service.ts'
 import { strictValidators, useJson } from './strict-input.ts'
+import { workerRoutes } from './workers.ts'
 import type { HttpMetrics } from '../metrics/http.ts'
 import { ProblemError } from '../problems.ts'
 
@@ -67,6 +68,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   await app.register(healthRoutes, { service, ...(metrics && { checked: metrics.checked }) })
   await app.register(policyRoutes, { service })
   await app.register(grantRoutes, { service })
+  await app.register(workerRoutes, { service })
   await app.register(consoleRoutes)
   app.get('/openapi.json', { config: { authorization: 'public' } }, async () => app.swagger())
   return app

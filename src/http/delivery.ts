@@ -1,3 +1,5 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyReply } from 'fastify'
 import { stringify } from 'yaml'
 import type { Grant } from '../domain/grant.ts'
 import type { Credentials } from '../iam/provisioner.ts'
@@ -5,10 +7,11 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Rendered } from '../lifecycle/access.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
 import { explainPolicy } from '../policy/explain.ts'
-import type { Warning } from '../policy/normalise.ts'
+import { restate, type Warning } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
 import type { Format } from '../request.ts'
-import type { GrantView } from './schemas.ts'
+import { DeliverySchema, ref, type GrantView } from './schemas.ts'
+import type { Service } from './service.ts'
 
 /**
  * Credentials in the forms that jobs take them. Pure: strings in, strings out; nothing is logged or kept.
@@ -128,6 +131,10 @@ export const grantView = (grant: Grant): GrantView => ({
     ? { accessKeyId: grant.previousKeyId, diesAt: iso(grant.previousKeyDiesAt) }
     : null,
   window: grant.spec.window,
+  source: sourceOf(grant.spec),
+  workers: grant.maxWorkers === null ? null : { max: grant.maxWorkers },
+  worker: grant.parentId === null ? null : { name: grant.worker ?? '', grantId: grant.parentId },
+  attempt: grant.attempt,
   layout: grant.spec.layout,
   attach: grant.attach,
   policy: grant.policy,
@@ -139,8 +146,19 @@ export const grantView = (grant: Grant): GrantView => ({
   notice: noticeOf(grant)
 })
 
+const sourceOf = (spec: Grant['spec']): GrantView['source'] => {
+  const { sourceIps, vpc } = restate(spec)
+  return { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
+}
+
+/** Some workers have their earlier window still, or keys that are being deleted. */
+export const leavesWorkers = ({ maxWorkers, state, dueAt, expiresAt }: Grant): boolean =>
+  maxWorkers !== null && state === 'active' && dueAt !== null && dueAt < expiresAt
+
 /** `revoking` until its end is how a session is kept that nobody can end early. */
 const noticeOf = (grant: Grant): string | null => {
+  if (leavesWorkers(grant)) return 'Some workers still have the window before this one; the service goes on by itself.'
+  if (grant.maxWorkers !== null && grant.state === 'revoking') return 'Some workers have not ended yet; the service goes on by itself.'
   const irrevocable = grant.state === 'revoking' && grant.attach === 'session' && grant.dueAt === sessionEnd(grant)
   return irrevocable
     ? `This session cannot be revoked: its keys work until ${isoSeconds(grant.dueAt ?? 0)}, when they end by themselves.`
@@ -178,3 +196,26 @@ export const renderedView = (
 })
 
 export const iso = (epochMs: number): string => new Date(epochMs).toISOString()
+
+// --- the answer ---
+
+/** Sends a delivery in the format that was asked for. 201: the grant was made by this request. */
+export const sender = ({ notice, s3 }: Pick<Service, 'notice' | 's3'>) => async (
+  reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
+) => {
+  const { grant, credentials } = delivery
+  reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
+  if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, notice, extra))
+  if (extra.ready !== undefined) reply.header('job-access-ready', String(extra.ready))
+  return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, s3, notice))
+}
+
+/** The same answer in each format, by media type. */
+export const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
+  content: {
+    'application/json': { schema: ref(DeliverySchema) },
+    ...Object.fromEntries(
+      Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }])
+    )
+  }
+}]))

@@ -7,34 +7,25 @@ import { authoriseOnGrant, listableTeams } from '../lifecycle/authorise.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
 import { issue } from '../lifecycle/issue.ts'
-import type { Delivery } from '../lifecycle/provision.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
 import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
-import { ProblemError, pointerTo } from '../problems.ts'
-import { FormatSchema, GrantRequestSchema, type Format } from '../request.ts'
+import { FormatSchema, GrantRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { chooseFormat, deliver, deliveryView, grantView, iso, isoSeconds, mediaTypes, type LifecycleWarning } from './delivery.ts'
+import { chooseFormat, deliveries, grantView, iso, isoSeconds, leavesWorkers, sender, type LifecycleWarning } from './delivery.ts'
 import {
-  BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
+  BlastRadiusSchema, ChangeSchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
 } from './schemas.ts'
 import type { Service } from './service.ts'
+import { refuseFields } from './strict-input.ts'
 import { verdict } from './verdict.ts'
 
 export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = async (app, { service }) => {
   const { deps } = service
   const identity = { config: { authorization: 'identity' as const } }
 
-  const send = async (
-    reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
-  ) => {
-    const { grant, credentials } = delivery
-    reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
-    if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, service.notice, extra))
-    if (extra.ready !== undefined) reply.header('job-access-ready', String(extra.ready))
-    return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, service.s3, service.notice))
-  }
+  const send = sender(service)
 
   app.post('/v1/grants', {
     ...identity,
@@ -45,7 +36,8 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
           minLength: 1,
           maxLength: 200,
           pattern: '^[\\x21-\\x7e]+$',
-          description: 'A retry with the same key and body gets the same grant with a fresh key. Default: the job itself, per identity.'
+          description: 'The same key says that this is a retry: it gets the same grant with a fresh key. Default: the job itself, per ' +
+            'identity, which does not say so.'
         }))
       }),
       body: GrantRequestSchema,
@@ -70,7 +62,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const { state, team, job, limit = 50, after } = request.query
     const teams = listableTeams(deps, callerOf(request), team)
     const grants = await deps.ledger.list(
-      { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }) },
+      { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }), parentId: null },
       { limit: limit + 1, ...(after && { after }) })
     const page = grants.slice(0, limit)
     return { grants: page.map(grantView), next: grants.length > limit ? page.at(-1)?.id ?? null : null }
@@ -132,9 +124,13 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       operationId: 'changeGrant',
       params: IdParamsSchema,
       body: ChangeSchema,
-      response: { 200: ref(GrantSchema) }
+      response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
-  }, async request => grantView(await extend(deps, callerOf(request), request.params.id, request.body)))
+  }, async (request, reply) => {
+    const grant = await extend(deps, callerOf(request), request.params.id, request.body)
+    if (leavesWorkers(grant)) reply.code(202).header('retry-after', '5')
+    return reply.send(grantView(grant))
+  })
 
   app.post('/v1/grants/:id/rotate', {
     ...identity,
@@ -191,19 +187,6 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, ending('revoked'))
 }
 
-/** An end has no parameters, and no input is ignored: a body with fields is refused. `{}` is how some clients send no body. */
-const refuseFields = (body: unknown): void => {
-  if (body === undefined || body === null) return
-  const pointers = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body).map(name => pointerTo('', name)) : ['']
-  if (pointers.length === 0) return
-  throw ProblemError.of(pointers.map(pointer => ({
-    code: 'request-invalid',
-    pointer,
-    detail: 'This operation takes no fields.',
-    hint: 'Send no body, or an empty object.'
-  })))
-}
-
 /** A session has no key that could be deleted: the session before lasts, whatever overlap was requested. */
 const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 'session'
   ? []
@@ -212,13 +195,3 @@ const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 
       detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for ` +
         'another.'
     }]
-
-/** The same answer in each format, by media type. */
-const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {
-  content: {
-    'application/json': { schema: ref(DeliverySchema) },
-    ...Object.fromEntries(
-      Object.values(mediaTypes).map(type => [type, { schema: type.startsWith('text/') ? Type.String() : Type.Object({}) }])
-    )
-  }
-}]))

@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import {
-  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema
+  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, WorkerNameSchema
 } from '../request.ts'
 
 /**
@@ -80,6 +80,17 @@ export const GrantSchema = Type.Object({
   window: Type.Object({
     notBefore: instant('Start, inclusive.'), notAfter: instant('End of reads.'), outputNotAfter: instant('End of writes.')
   }),
+  source: Type.Object({ sourceIps: Type.Optional(SourceIpsSchema), vpc: Type.Optional(VpcSchema) }, {
+    description: 'From where its key works; empty: from every address, or a job of workers, each of which has its own.'
+  }),
+  workers: nullable(Type.Object({ max: Type.Integer({ description: 'How many may hold a key at once.' }) }), {
+    description: 'A job of workers; it has no key of its own. null: it has one.'
+  }),
+  worker: nullable(Type.Object({
+    name: WorkerNameSchema,
+    grantId: Type.String({ description: 'The grant of its job.' })
+  }), { description: 'The grant of a worker. null: it is a job’s.' }),
+  attempt: nullable(Type.String(), { description: 'Which start asked for the key, as in its request.' }),
   layout: LayoutSchema,
   attach: Type.String({ enum: ['inline', 'managed', 'session'], description: 'How the policy is attached.' }),
   policy: ref(PolicySchema),
@@ -207,6 +218,14 @@ export const IdParamsSchema = Type.Object({
     description: 'Id of a grant: `grant.id` in the answer of POST /v1/grants; GET /v1/grants lists them.'
   })
 })
+
+export const WorkerParamsSchema = Type.Object({ ...IdParamsSchema.properties, name: parameter(WorkerNameSchema, 'Name of the worker.') })
+
+export const WorkersQuerySchema = Type.Object({
+  state: Type.Optional(StatesSchema),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Workers per page.' })),
+  after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
+}, strict)
 
 export const ListQuerySchema = Type.Object({
   state: Type.Optional(StatesSchema),

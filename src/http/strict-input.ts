@@ -85,3 +85,16 @@ const membersOf = (value: unknown): number => {
   }
   return members
 }
+
+/** An end has no parameters, and no input is ignored: a body with fields is refused. `{}` is how some clients send no body. */
+export const refuseFields = (body: unknown): void => {
+  if (body === undefined || body === null) return
+  const pointers = typeof body === 'object' && !Array.isArray(body) ? Object.keys(body).map(name => pointerTo('', name)) : ['']
+  if (pointers.length === 0) return
+  throw ProblemError.of(pointers.map(pointer => ({
+    code: 'request-invalid',
+    pointer,
+    detail: 'This operation takes no fields.',
+    hint: 'Send no body, or an empty object.'
+  })))
+}

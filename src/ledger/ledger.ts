@@ -11,10 +11,15 @@ export interface Ledger {
    * Writes the intent: a `pending` grant and its first event, in one transaction with the check of the limits.
    * When the owner already has a grant with the same idempotency key, that one is returned (`existing`) and nothing is written.
    * `limits` are for outstanding grants (pending, active, revoking). When one is reached: `limited`, and nothing is written.
+   * A worker's grant names its job's, and is written only while that is active, has the same policy as `job`, and has room. So
+   * whatever changes or ends the job sees every worker that was written before, and none with what the job was is written after.
    */
-  begin(grant: NewGrant, event: NewEvent, limits: { perOwner: number, total: number }): Promise<BeginResult>
+  begin(grant: NewGrant, event: NewEvent, limits: { perOwner: number, total: number }, job?: JobOfWorkers): Promise<BeginResult>
 
   get(id: string): Promise<Grant | undefined>
+
+  /** The grants of a job's workers that have not ended. */
+  workersOf(jobId: string): Promise<Grant[]>
 
   /** Newest first. `after` is the id of the last grant of the previous page. */
   list(filter: GrantFilter, page: { limit: number, after?: string }): Promise<Grant[]>
@@ -60,15 +65,26 @@ export type NewEvent = Omit<GrantEvent, 'grantId' | 'at'>
 export type BeginResult =
   | { outcome: 'created', grant: Grant }
   | { outcome: 'existing', grant: Grant }
-  | { outcome: 'limited', limit: 'perOwner' | 'total', outstanding: number }
+  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'workers', outstanding: number }
+  /** The job has ended or has another policy since it was read. */
+  | { outcome: 'job-changed' }
 
-export type GrantChange = Partial<Omit<Grant, 'id' | 'owner' | 'team' | 'jobId' | 'requestHash' | 'createdAt' | 'version' | 'updatedAt'>>
+export type JobOfWorkers = Pick<Grant, 'id' | 'policyHash' | 'maxWorkers'>
+
+/** What may change of a grant; the database refuses the rest. */
+export type GrantChange = Partial<Omit<
+  Grant, 'id' | 'owner' | 'team' | 'jobId' | 'maxWorkers' | 'parentId' | 'worker' | 'createdAt' | 'version' | 'updatedAt'
+>>
 
 export interface GrantFilter {
   /** Only grants of these teams; undefined: of all teams. */
   teams?: string[]
   states?: GrantState[]
   jobId?: string
+  /** Only the workers of this grant; null: no workers; undefined: all. */
+  parentId?: string | null
+  /** Only the workers of this name. */
+  worker?: string
 }
 
 export class LedgerError extends Error { override name = 'LedgerError' }

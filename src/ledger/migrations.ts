@@ -9,7 +9,7 @@ const migrationTable = 'ledger_migration'
  * Rejects with SchemaTooNewError, or with the error of the database.
  */
 export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
-  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect) }
+  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect), '0003_workers': workers(dialect) }
   const migrator = new Migrator({
     db,
     provider: { getMigrations: async () => migrations },
@@ -131,10 +131,32 @@ const guards = (dialect: Dialect): Migration => ({
 })
 
 const fixedColumns = 'id, owner, team, job_id, request_hash, created_at'
+const fixedColumnsWithWorkers = 'id, owner, team, job_id, max_workers, parent_id, worker, created_at'
+
+/** A job of workers is a grant, and each of its workers is one that names it. What a request is compared with is the spec. */
+const workers = (dialect: Dialect): Migration => ({
+  async up (db) {
+    await (dialect === 'sqlite' ? sql`drop trigger grants_fixed` : sql`drop trigger grants_fixed on grants`).execute(db)
+    await sql`alter table grants drop column request_hash`.execute(db)
+    await sql`alter table grants add column attempt text`.execute(db)
+    await sql`alter table grants add column max_workers ${sql.raw(dialect === 'sqlite' ? 'integer' : 'bigint')}`.execute(db)
+    await sql`alter table grants add column parent_id text references grants (id)`.execute(db)
+    await sql`alter table grants add column worker text`.execute(db)
+    await sql`create index grants_by_parent on grants (parent_id, id) where parent_id is not null`.execute(db)
+    await (dialect === 'sqlite' ? sqliteGuard : postgresGuard)(
+      db, 'grants_fixed', `update of ${fixedColumnsWithWorkers} on grants`, `${fixedColumnsWithWorkers} of a grant never change`
+    )
+  }
+})
+
+const sqliteGuard = (db: Kysely<unknown>, name: string, when: string, what: string) =>
+  sql.raw(`create trigger ${name} before ${when} begin select raise(abort, '${what}'); end`).execute(db)
+
+const postgresGuard = (db: Kysely<unknown>, name: string, when: string, what: string) =>
+  sql.raw(`create trigger ${name} before ${when} for each statement execute function ledger_refuse('${what}')`).execute(db)
 
 async function sqliteGuards (db: Kysely<unknown>): Promise<void> {
-  const guard = (name: string, when: string, what: string) =>
-    sql.raw(`create trigger ${name} before ${when} begin select raise(abort, '${what}'); end`).execute(db)
+  const guard = (name: string, when: string, what: string) => sqliteGuard(db, name, when, what)
   await guard('grant_events_keep', 'update on grant_events', 'events are append-only')
   await guard('grant_events_stay', 'delete on grant_events', 'events are append-only')
   // INSERT OR REPLACE deletes without firing delete triggers (sqlite.org/lang_conflict.html).
@@ -151,8 +173,7 @@ async function postgresGuards (db: Kysely<unknown>): Promise<void> {
       raise exception '% on % refused: %', lower(tg_op), tg_table_name, tg_argv[0] using errcode = 'integrity_constraint_violation';
     end
     $$`.execute(db)
-  const guard = (name: string, when: string, what: string) =>
-    sql.raw(`create trigger ${name} before ${when} for each statement execute function ledger_refuse('${what}')`).execute(db)
+  const guard = (name: string, when: string, what: string) => postgresGuard(db, name, when, what)
   await guard('grant_events_append_only', 'update or delete or truncate on grant_events', 'events are append-only')
   await guard('grants_stay', 'delete or truncate on grants', 'grants are never deleted')
   await guard('grants_fixed', `update of ${fixedColumns} on grants`, `${fixedColumns} of a grant never change`)

@@ -26,10 +26,11 @@ export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<
   // An empty list matches nothing: a caller without a team sees no grant.
   if (filter.teams?.length === 0 || filter.states?.length === 0) return []
 
-  const branches = filter.jobId === undefined ? branchesOf(filter) : undefined
+  const byIndex = filter.jobId === undefined && typeof filter.parentId !== 'string'
+  const branches = byIndex ? branchesOf(filter) : undefined
   const [first, ...rest] = branches ?? []
   if (!first) return filteredPage(db, filter, page)
-  const ids = rest.reduce((union, branch) => union.unionAll(newestIds(db, branch, page)), newestIds(db, first, page))
+  const ids = rest.reduce((union, branch) => union.unionAll(newestIds(db, branch, filter, page)), newestIds(db, first, filter, page))
   return db.selectFrom('grants').selectAll()
     .where('id', 'in', db.selectFrom(ids.as('ids')).select('id').orderBy('id', 'desc').limit(page.limit))
     .orderBy('id', 'desc')
@@ -51,22 +52,27 @@ function branchesOf (filter: GrantFilter): Branch[] | undefined {
   return states.size === 0 ? byTeam : byTeam.flatMap((branch) => [...states].map((state) => ({ ...branch, state })))
 }
 
-const newestIds = (db: Db, { team, state }: Branch, { after, limit }: Page) => {
+const newestIds = (db: Db, { team, state }: Branch, { parentId }: GrantFilter, { after, limit }: Page) => {
   let ids = db.selectFrom('grants').select('id').orderBy('id', 'desc').limit(limit)
   if (team !== undefined) ids = ids.where('team', '=', team)
   if (state !== undefined) ids = ids.where('state', '=', state)
+  if (parentId === null) ids = ids.where('parent_id', 'is', null)
   if (after !== undefined) ids = ids.where('id', '<', after)
   // Inside a union, SQLite allows a limit only in a subquery.
   return db.selectFrom(ids.as('branch')).select('id')
 }
 
 /**
- * For a job, which has few grants, or for too many teams: reads the index of the job, or of all grants, and filters.
+ * For a job or its workers, which are few grants, or for too many teams: reads the index of the job, or of all grants, and filters.
  * The concatenations keep the planner from choosing another index and sorting.
  */
-const filteredPage = async (db: Db, { teams, states, jobId }: GrantFilter, { after, limit }: Page): Promise<GrantRow[]> => {
+const filteredPage = async (
+  db: Db, { teams, states, jobId, parentId, worker }: GrantFilter, { after, limit }: Page
+): Promise<GrantRow[]> => {
   let rows = db.selectFrom('grants').selectAll().orderBy('id', 'desc').limit(limit)
   if (jobId !== undefined) rows = rows.where('job_id', '=', jobId)
+  if (parentId !== undefined) rows = parentId === null ? rows.where('parent_id', 'is', null) : rows.where('parent_id', '=', parentId)
+  if (worker !== undefined) rows = rows.where('worker', '=', worker)
   if (teams !== undefined) rows = rows.where(sql<string>`team || ''`, 'in', teams)
   if (states !== undefined) rows = rows.where(sql<string>`state || ''`, 'in', states)
   if (after !== undefined) rows = rows.where('id', '<', after)

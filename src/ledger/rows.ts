@@ -25,7 +25,10 @@ interface GrantTable {
   team: string
   job_id: string
   idempotency_key: string | null
-  request_hash: string
+  attempt: string | null
+  max_workers: number | null
+  parent_id: string | null
+  worker: string | null
   /** Grant.spec. Renaming the column would need a migration. */
   admitted: string
   policy: string
@@ -82,7 +85,10 @@ const plainColumns = {
   team: 'team',
   jobId: 'job_id',
   idempotencyKey: 'idempotency_key',
-  requestHash: 'request_hash',
+  attempt: 'attempt',
+  maxWorkers: 'max_workers',
+  parentId: 'parent_id',
+  worker: 'worker',
   policyHash: 'policy_hash',
   attach: 'attach',
   accessKeyId: 'access_key_id',
@@ -133,7 +139,10 @@ export const grantOf = (row: GrantRow): Grant => ({
   team: row.team,
   jobId: row.job_id,
   idempotencyKey: row.idempotency_key,
-  requestHash: row.request_hash,
+  attempt: row.attempt,
+  maxWorkers: row.max_workers,
+  parentId: row.parent_id,
+  worker: row.worker,
   spec: JSON.parse(row.admitted),
   policy: JSON.parse(row.policy),
   policyHash: row.policy_hash,

@@ -2,7 +2,7 @@ import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
   IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError,
-  type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
+  type BeginResult, type GrantChange, type JobOfWorkers, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
 import { checkLimit, pageOf } from './page.ts'
 import { allOwners, columnsOf, eventOf, grantOf, writeGrant, type Counts, type Dialect, type GrantRow, type Tables } from './rows.ts'
@@ -37,12 +37,12 @@ export function sqlLedger (store: Store): Ledger {
   const statement = <T>(work: (tx: Db) => Promise<T>) => withLedgerErrors(() => store.statement(work))
 
   return {
-    begin: (grant, event, limits) => withLedgerErrors(async () => {
+    begin: (grant, event, limits, job) => withLedgerErrors(async () => {
       // Most refused and repeated requests end here, without a write and without the lock on the counts.
       const answer = await answerWithoutWriting(db, grant, limits)
       if (answer) return answer
       try {
-        return await store.write((tx) => begin(tx, dialect, grant, event, limits))
+        return await store.write(async (tx) => (job && await refusedByJob(tx, dialect, job)) ?? begin(tx, dialect, grant, event, limits))
       } catch (error) {
         if (error instanceof LimitReachedError) return error.result
         throw error
@@ -50,6 +50,15 @@ export function sqlLedger (store: Store): Ledger {
     }),
 
     get: (id) => read(() => get(db, id)),
+
+    workersOf: (jobId) => read(async () => {
+      const rows = await db.selectFrom('grants').selectAll()
+        .where('parent_id', '=', jobId)
+        .where('due_at', 'is not', null)
+        .orderBy('id')
+        .execute()
+      return rows.map(grantOf)
+    }),
 
     list: (filter, page) => read(async () => (await pageOf(db, filter, page)).map(grantOf)),
 
@@ -152,6 +161,16 @@ async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): P
 /** As of the last commit, without a lock. */
 const outstandingOf = (db: Db, owner: string) =>
   db.selectFrom('grant_counts').select('outstanding').where('owner', '=', owner)
+
+/** Locks the job until the worker is written, so that no change of the job and no other worker comes in between. */
+async function refusedByJob (tx: Db, dialect: Dialect, job: JobOfWorkers): Promise<BeginResult | undefined> {
+  const same = tx.selectFrom('grants').select('id')
+    .where('id', '=', job.id).where('state', '=', 'active').where('policy_hash', '=', job.policyHash)
+  if (!await (dialect === 'postgres' ? same.forUpdate() : same).executeTakeFirst()) return { outcome: 'job-changed' }
+  const { live } = await tx.selectFrom('grants').select((eb) => eb.fn.countAll<number>().as('live'))
+    .where('parent_id', '=', job.id).where('due_at', 'is not', null).executeTakeFirstOrThrow()
+  return Number(live) >= (job.maxWorkers ?? 0) ? { outcome: 'limited', limit: 'workers', outstanding: Number(live) } : undefined
+}
 
 async function begin (
   tx: Db, dialect: Dialect, grant: NewGrant, event: NewEvent, limits: Limits

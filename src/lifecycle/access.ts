@@ -25,6 +25,8 @@ export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   profileName: string | undefined
   /** When the grant is issued, or was. Its life counts from then. */
   firstIssuedAt: Date
+  /** A job of workers: how many at most. */
+  workers?: number
 }
 
 export interface Rendered<Spec extends AccessSpec = AccessSpec> extends NormalisedRequest<Spec> {
@@ -48,36 +50,65 @@ export interface ProvenAccess extends Rendered<Authorised> {
 export const normaliseRequest = (
   deployment: Deployment, request: PolicyRequest | GrantRequest, now: number, issueAt: number | null = null
 ): NormalisedRequest => {
-  const { waitUntilReady, profile, attach } = request as GrantRequest
+  const { waitUntilReady, profile, attach, workers } = request as GrantRequest
   if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
-  const limits = limitsOf(deployment)
+  if (workers) refuseOwnKey(request)
+  const limits = limitsOf(deployment, workers !== undefined)
   const firstIssuedAt = firstIssueOf({ createdAt: now, issueAt })
   const normalised = normalise(request, limits, new Date(now), { firstIssuedAt })
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  return { spec, warnings, profileName: attach === 'session' ? profile ?? 'default' : undefined, firstIssuedAt }
+  return {
+    spec,
+    warnings: workers ? warnings.filter(({ code }) => code !== 'source-any') : warnings,
+    profileName: attach === 'session' ? profile ?? 'default' : undefined,
+    firstIssuedAt,
+    ...(workers && { workers: workers.max })
+  }
 }
 
-/** The ceilings of the deployment, and what its provider lacks. */
-export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
-  ({ ...limits, noBucketLocation: !hasAction(dialect, getBucketLocation.action) })
+/** The ceilings of the deployment, and what its provider lacks. Nobody gets a key of a job of workers, so it needs no source. */
+export const limitsOf = ({ limits, dialect }: Deployment, ofWorkers = false): Limits => ({
+  ...limits,
+  ...(ofWorkers && { allowAnySource: true }),
+  noBucketLocation: !hasAction(dialect, getBucketLocation.action)
+})
+
+/** Fields about the one key of a job, in the request of a job whose workers each have their own. */
+const refuseOwnKey = (request: GrantRequest): void => {
+  const findings = (['sourceIps', 'vpc', 'source', 'issueAt', 'waitUntilReady', 'format'] as const)
+    .filter(field => request[field] !== undefined && request[field] !== false && request[field] !== 'json')
+    .map(field => ({
+      code: 'workers-unfit' as const,
+      pointer: `/${field}`,
+      detail: 'A job of workers has no key and no source of its own.',
+      hint: field === 'issueAt'
+        ? 'Give window.notBefore: keys of workers that join earlier work from then on.'
+        : 'Each worker states it when it joins.'
+    }))
+  if (findings.length > 0) throw ProblemError.of(findings)
+}
 
 /**
  * Asks the guardrails for the whole spec.
  *
- * @param owner who asked for the grant that `extend` changes
+ * @param owner who asked for the grant that `extend` changes or `join` joins
+ * @param worker name of the worker that joins
  * @throws ProblemError `forbidden` with a finding per refused entry
  */
 export const authorise = (
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'join' | 'render', normalised: NormalisedRequest, owner?: string,
+  worker?: string
 ): NormalisedRequest<Authorised> => {
-  const { spec, profileName, firstIssuedAt } = normalised
+  const { spec, profileName, firstIssuedAt, workers } = normalised
   const at: At = {
     now: new Date(deps.now()),
     firstIssuedAt,
     ...(profileName !== undefined && { profile: profileName }),
-    ...(owner !== undefined && { owner })
+    ...(owner !== undefined && { owner }),
+    ...(workers !== undefined && { workers }),
+    ...(worker !== undefined && { worker })
   }
   const decision = deps.guardrails.current.decide(caller, spec, action, at)
   deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })

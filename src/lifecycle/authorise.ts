@@ -10,13 +10,26 @@ export const authoriseOnGrant = async (
   deps: GrantDeps, caller: Caller, id: string, action: 'view' | 'rotate' | 'revoke' | 'collect'
 ): Promise<Grant> => {
   const grant = await grantOfTeam(deps, caller, id, action)
-  const { team, jobId, owner, spec } = grant
+  const { team, jobId, owner, spec, worker } = grant
+  if (worker !== null && (action === 'rotate' || action === 'collect')) requireOwnName(caller, worker)
   const decision = deps.guardrails.current.decideOnGrant(
-    caller, { team, jobId, owner, labels: spec.job.labels }, action, { now: new Date(deps.now()) }
+    caller, { team, jobId, owner, labels: spec.job.labels, ...(worker !== null && { worker }) }, action, { now: new Date(deps.now()) }
   )
   deps.audit.decided(caller, action, decision, { team, jobId, grantId: grant.id })
   if (!decision.allowed) throw ProblemError.of(decision.findings)
   return grant
+}
+
+/** A token that is for one worker gets no key of another one, whatever the guardrails say. @throws ProblemError `forbidden` */
+export const requireOwnName = ({ attributes }: Pick<Caller, 'attributes'>, name: string): void => {
+  const own = attributes.worker
+  if (own === undefined || own === name) return
+  throw ProblemError.of([{
+    code: 'forbidden',
+    pointer: '/name',
+    detail: `This token is for worker ${JSON.stringify(own)}, and joins as no other.`,
+    hint: `Join as ${JSON.stringify(own)}, or with the token of worker ${JSON.stringify(name)}.`
+  }])
 }
 
 /** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. @throws ProblemError */

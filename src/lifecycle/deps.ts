@@ -53,7 +53,7 @@ export interface AuditPort {
   changed: (grant: Grant, event: NewGrantEvent) => Promise<void>
 }
 
-export type AuthorisedAction = 'issue' | 'extend' | 'render' | 'view' | 'rotate' | 'revoke' | 'collect'
+export type AuthorisedAction = 'issue' | 'extend' | 'join' | 'render' | 'view' | 'rotate' | 'revoke' | 'collect'
 
 export interface Log {
   info: (fields: object, message: string) => void

@@ -5,6 +5,7 @@ import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
 import { claimLease, commit, deadline, event } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
+import { reachWorkers } from './workers.ts'
 
 /**
  * Ends a grant, for complete and revoke. Expiry and a failed issue use the same two steps. First the intent is committed; then the
@@ -33,6 +34,7 @@ export const startEnding = async (deps: GrantDeps, actor: Actor, grant: Grant, e
 /** Deletes what a `revoking` grant has at the provider. When the provider fails it does not reject: the sweeper tries again later. */
 export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
   if (grant.state !== 'revoking' || !grant.ending) return grant
+  if (grant.maxWorkers !== null) return finishJob(deps, actor, grant, grant.ending)
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
   // The provider never made anything, or the session has ended by itself.
   if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
@@ -54,12 +56,23 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
   }
 }
 
+/** A job of workers has no principal: it has ended when all its workers have. Each of them is ended for itself, its key first. */
+const finishJob = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant> => {
+  const left = await reachWorkers(deps, job, ({ dueAt }) => dueAt === null,
+    async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
+  if (left.length === 0) return closed(deps, actor, job)
+  // Of a worker whose own name is free again, no key is left that could be deleted.
+  const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)
+  return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) }, keysAreGone ? freed(job) : {})
+}
+
 /**
  * Whether the idempotency key is free again once nothing of the grant is left at the provider. The job's own key is, for the next
- * run of the job; so is the key of a failed issue. Any other explicit key stays taken, so that a late retry issues nothing.
+ * run of the job, and the name of a worker; so is the key of a failed issue. An Idempotency-Key stays taken, so that a late retry
+ * issues nothing.
  */
 export const freesKey = ({ state, ending, idempotencyKey }: Grant): boolean =>
-  ending === 'failed' || state === 'pending' || idempotencyKey?.startsWith('job:') === true
+  ending === 'failed' || state === 'pending' || idempotencyKey?.startsWith('key:') === false
 
 const freed = (grant: Grant): { idempotencyKey?: null } => freesKey(grant) ? { idempotencyKey: null } : {}
 
@@ -68,7 +81,8 @@ const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure', detail: Record<string, string>, change: GrantChange = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left', detail: Record<string, string>,
+  change: GrantChange = {}
 ): Promise<Grant> =>
   commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))

@@ -1,22 +1,29 @@
 import type { AccessSpec } from '../domain/access-spec.ts'
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import { isIamError } from '../iam/errors.ts'
+import { attachmentFor } from '../policy/dialect.ts'
+import { measure } from '../policy/measure.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
+import type { Proven } from '../policy/prove/prove.ts'
+import { render } from '../policy/render.ts'
 import { firstIssueOf } from '../policy/window.ts'
-import { ProblemError } from '../problems.ts'
-import { authorise, limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
+import { ProblemError, type Finding } from '../problems.ts'
+import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
-import { assertLease, claimLive, commit, dueAfter, event, release, requireActive } from './lease.ts'
+import { accessOf, assertLease, claimLive, commit, dueAfter, event, release, requireActive, wantedOf, type Wanted } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
+import { postponed } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
-
-type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
+import { reachWorkers } from './workers.ts'
 
 /**
  * Moves the window or changes the source of a live grant by one PutUserPolicy; the key stays. The change is committed before the
- * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has.
+ * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has. The window of a job
+ * of workers is brought to each worker.
+ * @returns the grant; a job of workers is due before its end while some workers still have their earlier window
  * @throws ProblemError
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
@@ -24,39 +31,71 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
   const access = await accessOrRelease(deps, caller, grant, change)
-  const wanted: Wanted = {
-    spec: access.spec,
-    policy: access.policy,
-    policyHash: access.measure.sha256,
-    notBefore: Date.parse(access.spec.window.notBefore),
-    expiresAt: Date.parse(access.spec.window.outputNotAfter)
-  }
+  const wanted = wantedOf(access)
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
   const done = event(caller, 'extended', detail, wanted.policyHash)
   if (scheduled) return commit(deps, grant, { ...wanted, claimedUntil: null }, done)
-  const extending = await replacePolicy(deps, caller, grant, access, wanted, event(caller, 'extending', detail, wanted.policyHash))
-  const { principal } = extending
-  return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
+  const started = event(caller, 'extending', detail, wanted.policyHash)
+  if (grant.maxWorkers !== null) {
+    return extendWorkers(deps, caller, await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started))
+  }
+  return replacePolicy(deps, caller, grant, { wanted, policy: access.policy, started, done })
 }
 
 /** Nothing of it exists at the provider yet. */
 const isScheduled = ({ state, issueAt }: Grant): boolean => state === 'pending' && issueAt !== null
 
+/**
+ * Brings the window of a claimed job to its workers. Those that cannot be reached now keep the job due, and the sweeper calls this
+ * again: until then a worker's key works in its earlier window.
+ */
+export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
+  const left = await reachWorkers(deps, job, worker => hasWindowOf(job, worker), worker => extendWorker(deps, actor, job, worker))
+  if (left.length > 0) return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) })
+  return commit(deps, job, { dueAt: job.expiresAt, attempts: 0, claimedUntil: null },
+    event(actor, 'extended', { notAfter: job.spec.window.notAfter }, job.policyHash))
+}
+
+/** Or it is ending, and its window does not matter any more. */
+const hasWindowOf = ({ spec: { window } }: Grant, { state, dueAt, spec }: Grant): boolean =>
+  dueAt === null || state === 'revoking' ||
+    (['notBefore', 'notAfter', 'outputNotAfter'] as const).every(name => spec.window[name] === window[name])
+
+const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: Grant): Promise<Grant> => {
+  // Its issue died; it is not extended but torn down by the sweeper.
+  if (worker.state !== 'active') {
+    await release(deps, worker)
+    return worker
+  }
+  const spec = ofJob(job.spec, worker.spec)
+  const policy = render(spec)
+  const wanted = wantedOf({ spec, policy, measure: measure(policy) })
+  const done = event(actor, 'extended', { notAfter: spec.window.notAfter, previousHash: worker.policyHash }, wanted.policyHash)
+  const started = { ...done, action: 'extending' } as const
+  return replacePolicy(deps, actor, worker, { wanted, policy: proveStored({ spec, policy }), started, done })
+}
+
+/** The worker's access in the job's window. */
+const ofJob = ({ window }: AccessSpec, worker: AccessSpec): AccessSpec => ({ ...worker, window })
+
+interface Replacement { wanted: Wanted, policy: Proven<PolicyDocument>, started: NewGrantEvent, done: NewGrantEvent }
+
 /** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
-const replacePolicy = async (
-  deps: GrantDeps, actor: Actor, grant: Grant, access: ProvenAccess, wanted: Wanted, what: NewGrantEvent
+const replacePolicy = async (deps: GrantDeps, actor: Actor, grant: Grant, { done, ...replacement }: Replacement): Promise<Grant> => {
+  const extending = await replaced(deps, actor, grant, replacement)
+  return commit(deps, extending, { principal: extending.principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
+}
+
+const replaced = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, { wanted, policy, started }: Omit<Replacement, 'done'>
 ): Promise<Grant> => {
   let extending: Grant | undefined
   try {
-    extending = await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, what)
+    extending = await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started)
     const until = assertLease(deps, extending)
-    const principal = await deps.provisioners[grant.attach].replacePolicy(grant.principal, grant.attach, access.policy, until)
-    return { ...extending, principal }
+    return { ...extending, principal: await deps.provisioners[grant.attach].replacePolicy(grant.principal, grant.attach, policy, until) }
   } catch (cause) {
-    const { spec, policy, policyHash, notBefore, expiresAt } = grant
-    await compensate(deps, actor, extending ?? grant, {
-      made: null, keep: null, back: { spec, policy, policyHash, notBefore, expiresAt }, action: 'extend-failed'
-    })
+    await compensate(deps, actor, extending ?? grant, { made: null, keep: null, back: accessOf(grant), action: 'extend-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
 }
@@ -68,6 +107,7 @@ const accessOrRelease = async (
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
+    if (grant.maxWorkers !== null) await refuseWorkersWithoutRoom(deps, grant, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -76,7 +116,7 @@ const accessOrRelease = async (
 }
 
 /** The stages of issue(), for the spec of the grant with the change in it. */
-const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
+export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
   const normalised = normalisedChange(deps, grant, change)
   const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
   const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
@@ -91,11 +131,39 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
     })
   }
   const firstIssuedAt = firstIssueOf(grant)
+  const ofWorkers = grant.maxWorkers !== null
+  const findings = unfitFor(grant, change)
+  if (findings.length > 0) throw ProblemError.of(findings)
   // The attachment stays the same: a policy that has become too long for it is refused.
   const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
-  const normalised = normaliseChange(current, change, limitsOf(deps.deployment), new Date(deps.now()))
+  const normalised = normaliseChange(current, change, limitsOf(deps.deployment, ofWorkers), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined, firstIssuedAt }
+  const { spec, warnings } = normalised
+  return { spec, warnings, profileName: undefined, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
+}
+
+/** A job of workers has a window, and its workers have the sources. */
+const unfitFor = ({ maxWorkers, parentId }: Grant, change: Change): Finding[] => {
+  const finding = (field: keyof Change, detail: string, hint: string): Finding =>
+    ({ code: 'workers-unfit', pointer: `/${field}`, detail, hint })
+  const given = (['window', 'sourceIps', 'vpc'] as const).filter(field => change[field] !== undefined)
+  if (maxWorkers !== null) {
+    return given.filter(field => field !== 'window').map(field =>
+      finding(field, 'Each worker of this job has a source of its own.', 'Let the worker join again, with another attempt.'))
+  }
+  if (parentId === null) return []
+  return given.map(field => field === 'window'
+    ? finding(field, 'A worker’s window is its job’s.', `Change the window of grant ${parentId}.`)
+    : finding(field, 'A worker has the source with which it joined.', 'Join again under its name, with another attempt.'))
+}
+
+/** A longer statement may not fit where the shorter one did. Said before anything changes, for all workers. */
+const refuseWorkersWithoutRoom = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
+  for (const worker of await deps.ledger.workersOf(job.id)) {
+    const wanted = { ...ofJob(spec, worker.spec), attach: worker.attach }
+    const { finding } = attachmentFor(wanted, measure(render(wanted)), deps.deployment.dialect)
+    if (finding) throw ProblemError.of([{ ...finding, detail: `Of worker ${worker.worker}: ${finding.detail}` }])
+  }
 }
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {

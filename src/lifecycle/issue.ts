@@ -1,18 +1,20 @@
-import { createHash } from 'node:crypto'
+import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import { principalName, principalPath } from '../iam/names.ts'
-import type { NewGrant } from '../ledger/ledger.ts'
+import type { BeginResult, JobOfWorkers, NewGrant } from '../ledger/ledger.ts'
 import { canonicalJson } from '../policy/measure.ts'
-import type { Warning } from '../policy/normalise.ts'
+import { restate, type Change, type Warning } from '../policy/normalise.ts'
 import { parseInstant } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
-import { claimLease, commit, deadline, event, release } from './lease.ts'
+import { claimLease, commit, deadline, event, release, wantedOf } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
+import { changedAccess, extend } from './extend.ts'
+import { observing } from './observe.ts'
 import { activate, provision, type Delivery } from './provision.ts'
-import { ended, resume } from './redeliver.ts'
+import { ended, resume, type Restart } from './redeliver.ts'
 
 export interface Order {
   request: GrantRequest
@@ -21,7 +23,7 @@ export interface Order {
 }
 
 export interface Issued extends Delivery {
-  /** False: the grant was there before; this answers a retry. */
+  /** False: the grant was there before; this answers a retry or another start of the job. */
   created: boolean
   warnings: Warning[]
   /** If the request asked to wait: whether the provider knows the key. */
@@ -33,86 +35,210 @@ export interface Issued extends Delivery {
  * After a crash the grant is still pending in the ledger, and the sweeper removes it.
  * @throws ProblemError
  */
-export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
-  const issueAt = issueAtOf(order.request)
-  const normalised = normaliseRequest(deps.deployment, order.request, deps.now(), issueAt)
+export const issue = (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => order.request.source === undefined
+  ? issueStated(deps, caller, order)
+  : observing(caller, order.request, request => issueStated(deps, caller, { ...order, request }))
+
+const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
+  const { request, idempotencyKey } = order
+  const issueAt = issueAtOf(request)
+  const normalised = normaliseRequest(deps.deployment, request, deps.now(), issueAt)
   const authorised = authorise(deps, caller, 'issue', normalised)
   const rendered = renderAccess(deps.deployment, authorised, deps.now())
   const access = proveAccess(rendered)
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
 
-  const reserved = await reserve(deps, caller, order, access, issueAt)
-  if (reserved.outcome === 'existing') return { ...await redeliver(deps, caller, reserved.grant, order), warnings }
+  const intent = () => intentOf(deps, access, {
+    owner: caller.id,
+    key: idempotencyKey === undefined ? `job:${access.spec.job.team}/${access.spec.job.id}` : `key:${idempotencyKey}`,
+    attempt: request.attempt,
+    issueAt
+  })
+  const reserved = await reserve(deps, caller, intent)
+  if (reserved.outcome === 'existing') return { ...await repeat(deps, caller, order, access, reserved.grant), warnings }
   const { grant } = reserved
   if (grant.issueAt !== null) return { grant, credentials: null, created: true, warnings }
+  if (grant.maxWorkers !== null) return { grant: await open(deps, caller, grant), credentials: null, created: true, warnings }
 
   const provisioned = await provision(deps, caller, grant, access.policy)
   const active = await activate(deps, caller, grant, provisioned)
-  return deliver(deps, order, { grant: active, credentials: provisioned.credentials, created: true, warnings })
+  return deliver(deps, request, { grant: active, credentials: provisioned.credentials, created: true, warnings })
 }
 
+// --- reserve ---
+
 /** Commits the intent: a pending grant, within the limits. An older grant of the same key that is over is ended first. */
-const reserve = async (deps: GrantDeps, caller: Caller, order: Order, access: ProvenAccess, issueAt: number | undefined) => {
+export const reserve = async (deps: GrantDeps, caller: Caller, intent: () => NewGrant, job?: JobOfWorkers) => {
   for (;;) {
-    const reserved = await begin(deps, caller, order, access, issueAt)
-    if (reserved.outcome === 'created' || !isOver(deps, reserved.grant) || !freesKey(reserved.grant)) return reserved
+    const reserved = await begin(deps, caller, intent(), job)
+    if (reserved.outcome !== 'existing' || !isOver(deps, reserved.grant) || !freesKey(reserved.grant)) return reserved
     if (!await clear(deps, caller, reserved.grant.id)) throw busy(5)
   }
 }
 
-const begin = async (deps: GrantDeps, caller: Caller, order: Order, access: ProvenAccess, issueAt: number | undefined) => {
-  const intent = intentOf(deps, caller, order, access, issueAt)
-  const what = event(caller, 'pending', { attach: intent.attach, idempotency: order.idempotencyKey ? 'header' : 'job' }, intent.policyHash)
-  const begun = await deps.ledger.begin(intent, what, deps.outstanding)
-  if (begun.outcome === 'limited') {
-    throw new ProblemError('too-many-grants', {
-      detail: begun.limit === 'perOwner'
-        ? `This identity has ${begun.outstanding} outstanding grants, its limit.`
-        : `The service has ${begun.outstanding} outstanding grants, its limit.`,
-      hint: 'Complete the grants of jobs that have ended.',
-      retryAfterSeconds: 60
+const begin = async (deps: GrantDeps, caller: Caller, intent: NewGrant, job?: JobOfWorkers) => {
+  const { attach, idempotencyKey, worker, attempt } = intent
+  const how = idempotencyKey?.startsWith('key:') ? 'header' : worker === null ? 'job' : 'worker'
+  const what = event(caller, 'pending', {
+    attach, idempotency: how, ...(worker !== null && { worker }), ...(attempt !== null && { attempt })
+  }, intent.policyHash)
+  const begun = await deps.ledger.begin(intent, what, deps.outstanding, job)
+  if (begun.outcome === 'limited') throw tooMany(begun)
+  if (begun.outcome === 'job-changed') {
+    throw new ProblemError('grant-state', {
+      detail: 'The job was changed or ended at this moment.', hint: 'Send the request again after Retry-After.', retryAfterSeconds: 1
     })
   }
-  if (begun.outcome === 'created') {
-    try {
-      await deps.audit.changed(begun.grant, what)
-    } catch (cause) {
-      await withdraw(deps, caller, begun.grant)
-      throw cause
-    }
-  }
+  if (begun.outcome === 'created') await auditedOrWithdrawn(deps, caller, begun.grant, what)
   return begun
 }
 
+const tooMany = ({ limit, outstanding }: Extract<BeginResult, { outcome: 'limited' }>): ProblemError => limit === 'workers'
+  ? new ProblemError('workers-full', { detail: `The job has ${outstanding} workers, its limit.` })
+  : new ProblemError('too-many-grants', {
+    detail: `${limit === 'perOwner' ? 'This identity' : 'The service'} has ${outstanding} outstanding grants, its limit.`,
+    hint: 'Complete the grants of jobs that have ended.',
+    retryAfterSeconds: 60
+  })
+
 /** A grant that cannot be audited must not exist. */
-const withdraw = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<void> => {
+const auditedOrWithdrawn = async (deps: GrantDeps, actor: Actor, grant: Grant, what: NewGrantEvent): Promise<void> => {
+  try {
+    await deps.audit.changed(grant, what)
+  } catch (cause) {
+    await withdraw(deps, actor, grant, 'audit')
+    throw cause
+  }
+}
+
+const withdraw = async (deps: GrantDeps, actor: Actor, grant: Grant, reason: string): Promise<void> => {
   const failed = { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null } as const
-  await commit(deps, grant, failed, event(actor, 'issue-failed', { reason: 'audit' })).catch(error =>
+  await commit(deps, grant, failed, event(actor, 'issue-failed', { reason })).catch(error =>
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
 }
 
-const deliver = async (deps: GrantDeps, { request }: Order, issued: Issued): Promise<Issued> => {
+/** A job of workers has no principal: it is active as soon as the ledger says so. */
+const open = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
+  try {
+    return await commit(deps, grant, { state: 'active', dueAt: grant.expiresAt, claimedUntil: null },
+      event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
+  } catch (cause) {
+    await withdraw(deps, actor, grant, 'ledger')
+    throw cause
+  }
+}
+
+export const deliver = async (
+  deps: GrantDeps, { waitUntilReady }: Pick<GrantRequest, 'waitUntilReady'>, issued: Issued
+): Promise<Issued> => {
   const { grant, credentials } = issued
-  if (!request.waitUntilReady || !credentials) return issued
+  if (!waitUntilReady || !credentials) return issued
   return { ...issued, ready: await deps.provisioners[grant.attach].ready(grant.principal, credentials, deadline(deps)) }
 }
 
-/** Answers a repeated request: it never makes a second principal. The key before may have been lost, so it is deleted first. */
-const redeliver = async (deps: GrantDeps, caller: Caller, grant: Grant, order: Order): Promise<Omit<Issued, 'warnings'>> => {
-  if (grant.requestHash !== requestHashOf(order.request)) {
-    throw new ProblemError('idempotency-conflict', {
-      detail: `Grant ${grant.id} was issued for another request of this ${order.idempotencyKey ? 'idempotency key' : 'job'}.`,
-      hint: order.idempotencyKey
-        ? 'Send a new Idempotency-Key with a new request.'
-        : 'Complete that grant first, change it with PATCH, or send an Idempotency-Key to hold two grants for one job.'
-    })
-  }
-  if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) return { grant, credentials: null, created: false }
+// --- a request for what is there already ---
+
+/**
+ * Answers a request for a job that has a grant: it never makes a second principal. Another source or window changes the grant; other
+ * buckets are a conflict. The request is compared with what the grant is now.
+ */
+const repeat = async (
+  deps: GrantDeps, caller: Caller, { request, idempotencyKey }: Order, access: ProvenAccess, grant: Grant
+): Promise<Omit<Issued, 'warnings'>> => {
+  if (grant.dueAt === null) throw ended(grant)
+  requireSameJob(deps, request, access, grant, idempotencyKey)
   if (grant.state === 'revoking') throw busy(5)
-  if (grant.dueAt === null || deps.now() >= grant.expiresAt) throw ended(grant)
-  const resumed = await resume(deps, caller, await claimForRetry(deps, grant.id))
-  return deliver(deps, order, { ...resumed, created: false, warnings: [] })
+  if (deps.now() >= grant.expiresAt) throw ended(grant)
+  const change = changeBy(request, access, grant, deps.now())
+  if (grant.maxWorkers !== null || isWaiting(deps, grant)) {
+    return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
+  }
+  if (idempotencyKey === undefined) requireItsKey(grant, request)
+  const changed = change && changedAccess(deps, caller, grant, change)
+  return redeliver(deps, caller, grant, request, changed)
+}
+
+/** A fresh key for a grant, in answer to a request that may end the one before, with another window or source if the request has it. */
+export const redeliver = async (
+  deps: GrantDeps, caller: Caller, grant: Grant, request: Pick<GrantRequest, 'attempt' | 'waitUntilReady'>, access: ProvenAccess | undefined
+): Promise<Omit<Issued, 'warnings'>> => {
+  const restart: Restart = {
+    ...(request.attempt !== undefined && { attempt: request.attempt }),
+    ...(access && { access: { ...wantedOf(access), policy: access.policy } })
+  }
+  const resumed = await resume(deps, caller, await claimForRetry(deps, grant.id), restart)
+  return deliver(deps, request, { ...resumed, created: false, warnings: [] })
+}
+
+/**
+ * A key that was delivered is somebody's. It ends only for a request that says why: the process before is gone (another attempt, or
+ * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job.
+ */
+export const requireItsKey = ({ id, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>): void => {
+  if (deliveredAt === null || request.attempt !== undefined || request.replace === true) return
+  const holder = worker === null ? 'This job' : `Worker ${worker}`
+  throw new ProblemError('key-delivered', {
+    detail: `${holder} has grant ${id}, and its key was delivered at ${new Date(deliveredAt).toISOString()}` +
+      `${attempt === null ? '' : ` for attempt ${JSON.stringify(attempt)}`}.`,
+    hint: (worker === null
+      ? 'For many processes ask for `workers`. For a retry send the Idempotency-Key of the first request. '
+      : 'For a retry send the attempt of the first request. ') +
+      'If the process before is gone, send another `attempt` (e.g. the restart count), or `replace: true`.'
+  })
+}
+
+const isWaiting = (deps: GrantDeps, { state, issueAt }: Grant): boolean => state === 'pending' && issueAt !== null && deps.now() < issueAt
+
+const requireSameJob = (
+  deps: GrantDeps, request: GrantRequest, access: ProvenAccess, grant: Grant, idempotencyKey: string | undefined
+): void => {
+  const asked = issueAtOf(request)
+  const waitsFor = asked !== undefined && asked > deps.now() ? asked : null
+  const same = canonicalJson(fixedPart(access.spec)) === canonicalJson(fixedPart(grant.spec)) &&
+    (access.profile?.roleArn ?? null) === grant.principal.roleArn &&
+    (access.workers ?? null) === grant.maxWorkers &&
+    (waitsFor === null || waitsFor === grant.issueAt)
+  if (same) return
+  throw new ProblemError('idempotency-conflict', {
+    detail: `Grant ${grant.id} was issued for another request of this ${idempotencyKey ? 'idempotency key' : 'job'}: ` +
+      'only the window and the source may differ.',
+    hint: idempotencyKey
+      ? 'Send a new Idempotency-Key with a new request.'
+      : 'Complete that grant first, or send an Idempotency-Key to hold two grants for one job.'
+  })
+}
+
+/** What a request for the same grant cannot change. */
+const fixedPart = (spec: Grant['spec']) => {
+  const { window, sourceIps, vpc, ...fixed } = restate(spec)
+  return fixed
+}
+
+/** What PATCH would have to change for the grant to be what the request asks for; undefined: nothing. */
+const changeBy = ({ window: asked }: GrantRequest, { spec }: ProvenAccess, grant: Grant, now: number): Change | undefined => {
+  const { sourceIps, vpc } = restate(spec)
+  const otherSource = grant.maxWorkers === null && canonicalJson(spec.source) !== canonicalJson(grant.spec.source)
+  const window = isWindowOf(asked, spec, grant.spec)
+    ? undefined
+    : {
+        // A window without a start keeps the one that the grant has; its length counts from now.
+        ...(asked.notBefore !== undefined && !(Date.parse(grant.spec.window.notBefore) <= now) && { notBefore: spec.window.notBefore }),
+        notAfter: spec.window.notAfter,
+        outputGraceSeconds: asked.outputGraceSeconds ?? 0
+      }
+  if (!otherSource && !window) return undefined
+  return { ...(window && { window }), ...(otherSource && { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }) }
+}
+
+/** Whether the request's window is the grant's. One that is a length, without a start, is meant from when the grant was issued. */
+const isWindowOf = (asked: GrantRequest['window'], { window: wanted }: Grant['spec'], { window }: Grant['spec']): boolean => {
+  const seconds = (from: string, to: string) => (Date.parse(to) - Date.parse(from)) / 1000
+  const start = asked.notBefore === undefined || wanted.notBefore === window.notBefore
+  const end = asked.durationSeconds !== undefined && asked.notBefore === undefined
+    ? asked.durationSeconds === seconds(window.notBefore, window.notAfter)
+    : wanted.notAfter === window.notAfter
+  return start && end && seconds(wanted.notAfter, wanted.outputNotAfter) === seconds(window.notAfter, window.outputNotAfter)
 }
 
 const isOver = (deps: GrantDeps, { state, dueAt, expiresAt }: Grant): boolean =>
@@ -138,11 +264,9 @@ const claimForRetry = async (deps: GrantDeps, id: string): Promise<Grant> => {
   }
 }
 
-const busy = (retryAfterSeconds: number) => new ProblemError('idempotency-busy', { retryAfterSeconds })
+export const busy = (retryAfterSeconds: number) => new ProblemError('idempotency-busy', { retryAfterSeconds })
 
-/** How the credentials are delivered is no part of what is asked for. */
-const requestHashOf = ({ format, waitUntilReady, ...body }: GrantRequest): string =>
-  createHash('sha256').update(canonicalJson(body)).digest('hex')
+// --- the intent ---
 
 /** Epoch ms; undefined: now. */
 const issueAtOf = ({ issueAt }: GrantRequest): number | undefined => {
@@ -162,10 +286,18 @@ const requireKeyWithinWindow = (issueAt: number | undefined, { spec }: ProvenAcc
   }])
 }
 
-const intentOf = (
-  deps: GrantDeps, actor: Actor, { request, idempotencyKey }: Order, { spec, policy, measure, attachment, profile }: ProvenAccess,
-  issueAt: number | undefined
-): NewGrant => {
+interface Asked {
+  owner: string
+  /** Idempotency key: unique per owner. */
+  key: string
+  attempt: string | undefined
+  issueAt?: number | undefined
+  /** The job that this worker joins. */
+  joins?: { jobGrantId: string, worker: string }
+}
+
+export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, attempt, issueAt, joins }: Asked): NewGrant => {
+  const { spec, policy, measure, attachment, profile, workers = null } = access
   const now = deps.now()
   const id = deps.newId().toLowerCase()
   const expiresAt = Date.parse(spec.window.outputNotAfter)
@@ -173,11 +305,14 @@ const intentOf = (
   return {
     id,
     ending: null,
-    owner: actor.id,
+    owner,
     team: spec.job.team,
     jobId: spec.job.id,
-    idempotencyKey: idempotencyKey ? `key:${idempotencyKey}` : `job:${spec.job.team}/${spec.job.id}`,
-    requestHash: requestHashOf(request),
+    idempotencyKey: key,
+    attempt: attempt ?? null,
+    maxWorkers: workers,
+    parentId: joins?.jobGrantId ?? null,
+    worker: joins?.worker ?? null,
     spec,
     policy,
     policyHash: measure.sha256,
@@ -192,7 +327,7 @@ const intentOf = (
     previousKeyId: null,
     previousKeyDiesAt: null,
     issueAt: later ? issueAt : null,
-    mintedAt: later ? null : now,
+    mintedAt: later || workers !== null ? null : now,
     deliveredAt: null,
     notBefore: Date.parse(spec.window.notBefore),
     expiresAt,

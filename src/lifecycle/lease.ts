@@ -1,5 +1,7 @@
+import type { AccessSpec } from '../domain/access-spec.ts'
 import type { GrantEventAction, NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import { StaleGrantError, type GrantChange } from '../ledger/ledger.ts'
 import { ProblemError } from '../problems.ts'
 import type { Actor, GrantDeps } from './deps.ts'
@@ -90,6 +92,21 @@ export const commit = async (deps: GrantDeps, grant: Grant, change: GrantChange,
   await deps.audit.changed(stored, what)
   return stored
 }
+
+/** What a change of a grant's access commits. */
+export type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expiresAt'>
+
+export const wantedOf = ({ spec, policy, measure }: { spec: AccessSpec, policy: PolicyDocument, measure: { sha256: string } }): Wanted => ({
+  spec,
+  policy,
+  policyHash: measure.sha256,
+  notBefore: Date.parse(spec.window.notBefore),
+  expiresAt: Date.parse(spec.window.outputNotAfter)
+})
+
+/** What such a change restores when it fails. */
+export const accessOf = ({ spec, policy, policyHash, notBefore, expiresAt }: Grant): Wanted =>
+  ({ spec, policy, policyHash, notBefore, expiresAt })
 
 /** When the sweeper must next look at an active grant that is in order. */
 export const dueOf = (grant: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>

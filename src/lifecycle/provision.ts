@@ -120,6 +120,7 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
       'job-access:grant': grant.id,
       'job-access:job': job.id,
       'job-access:team': job.team,
+      ...(grant.worker !== null && { 'job-access:worker': grant.worker }),
       'job-access:expires': new Date(grant.expiresAt).toISOString()
     },
     withKey

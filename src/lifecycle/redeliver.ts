@@ -1,9 +1,11 @@
 import type { Grant } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
 import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/provisioner.ts'
+import type { Proven } from '../policy/prove/prove.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
-import { assertLease, commit, dueAfter, event, release } from './lease.ts'
+import { accessOf, assertLease, commit, dueAfter, event, release, type Wanted } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
@@ -11,23 +13,31 @@ import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } fro
 
 /** A fresh key for a grant that an earlier operation made, or started to make. Its stored policy is proven again. */
 
+/** What the start that asks for the key changes of the grant. */
+export interface Restart {
+  attempt?: string
+  /** Another window or source, authorised and proven. */
+  access?: Wanted & { policy: Proven<PolicyDocument> }
+}
+
 /** Gives a claimed grant a fresh key. While it is pending, e.g. since the process that made it died, it makes the principal, too. */
-export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, withKey = true): Promise<Delivery> => {
+export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, restart: Restart = {}, withKey = true): Promise<Delivery> => {
   if (deps.now() < grant.expiresAt) {
-    if (grant.state === 'active') return rekey(deps, actor, grant)
-    if (grant.state === 'pending') return provisionStored(deps, actor, grant, { withKey, resumed: grant.mintedAt !== null })
+    if (grant.state === 'active') return rekey(deps, actor, grant, restart)
+    if (grant.state === 'pending') return provisionStored(deps, actor, grant, restart, { withKey, resumed: grant.mintedAt !== null })
   }
   await release(deps, grant)
   throw ended(grant)
 }
 
 const provisionStored = async (
-  deps: GrantDeps, actor: Actor, grant: Grant, options: { withKey: boolean, resumed: boolean }
+  deps: GrantDeps, actor: Actor, grant: Grant, { access, attempt }: Restart, options: { withKey: boolean, resumed: boolean }
 ): Promise<Delivery> => {
   // Commit the intent before the call: a scheduled grant gets its principal later than its first commit.
-  const started = await commit(deps, grant, { mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs },
-    event(actor, 'minting', {}, grant.policyHash))
-  const policy = await provenOrAbandoned(deps, actor, started, options.resumed)
+  const started = await commit(deps, grant, {
+    ...access, ...(attempt !== undefined && { attempt }), mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs
+  }, event(actor, 'minting', {}, access?.policyHash ?? grant.policyHash))
+  const policy = access?.policy ?? await provenOrAbandoned(deps, actor, started, options.resumed)
   const provisioned = await provision(deps, actor, started, policy, options)
   return { grant: await activate(deps, actor, started, provisioned, options), credentials: provisioned.credentials }
 }
@@ -42,36 +52,45 @@ const provenOrAbandoned = async (deps: GrantDeps, actor: Actor, grant: Grant, re
 }
 
 /** A fresh key for a live, claimed grant; every other key of it is deleted first. */
-export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Delivery & { credentials: Credentials }> => {
+export const rekey = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, { access, attempt }: Restart = {}
+): Promise<Delivery & { credentials: Credentials }> => {
   const provisioner = deps.provisioners[grant.attach]
   // From here on the ledger knows no key of the grant: if the process dies, the sweeper deletes every key that it finds.
   const rekeying = await commit(deps, grant, {
+    ...access,
+    ...(attempt !== undefined && { attempt }),
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
     dueAt: deps.now() + deps.leaseMs
-  }, event(actor, 'rekeying', { undelivered: grant.accessKeyId }))
+  }, event(actor, 'rekeying', { undelivered: grant.accessKeyId, ...(attempt !== undefined && { attempt }) }, access?.policyHash ?? null))
   let credentials: Credentials | null = null
   try {
-    const plan = planOf(rekeying, proveStored(rekeying))
+    const plan = planOf(rekeying, access?.policy ?? proveStored(rekeying))
     const until = assertLease(deps, rekeying)
     // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()
     const stands = await pruneAllKeys(deps, rekeying, until)
+    // A session gets its policy with the key.
+    const principal = stands && access && grant.attach !== 'session'
+      ? await provisioner.replacePolicy(rekeying.principal, grant.attach, access.policy, until)
+      : rekeying.principal
     credentials = stands
       ? await provisioner.mintKey(plan, [], until)
       : (await provisioner.create(plan, until)).credentials
     if (!credentials) throw new ProblemError('internal')
     const active = await commit(deps, rekeying, {
       accessKeyId: credentials.accessKeyId,
+      principal,
       deliveredAt: deps.now(),
       ...(!stands && { mintedAt }),
       dueAt: dueAfter(grant, rekeying),
       claimedUntil: null
-    }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }))
+    }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }, access?.policyHash ?? null))
     return { grant: active, credentials }
   } catch (cause) {
-    const back = { accessKeyId: null, deliveredAt: grant.deliveredAt }
+    const back = { ...accessOf(grant), attempt: grant.attempt, accessKeyId: null, deliveredAt: grant.deliveredAt }
     await compensate(deps, actor, rekeying, { made: credentials?.accessKeyId ?? null, keep: [], back, action: 'rekey-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }

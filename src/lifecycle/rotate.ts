@@ -16,7 +16,7 @@ import { rekey, resume } from './redeliver.ts'
  * a key from an earlier rotation whose overlap still runs is deleted first.
  */
 export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlapSeconds: number): Promise<Delivery> => {
-  const grant = await claimActive(deps, await authoriseOnGrant(deps, actor, id, 'rotate'))
+  const grant = await claimActive(deps, holderOfKey(await authoriseOnGrant(deps, actor, id, 'rotate')))
   if (grant.attach === 'session') {
     // A session has no key to replace: the rotation is a new session. The old one works until its end, or until the grant is revoked.
     return rekey(deps, actor, grant)
@@ -50,6 +50,15 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   }
   const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null })
   return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials }
+}
+
+/** @throws ProblemError `grant-state` for a job whose workers have the keys */
+const holderOfKey = (grant: Grant): Grant => {
+  if (grant.maxWorkers === null) return grant
+  throw new ProblemError('grant-state', {
+    detail: 'This is a job of workers: it has no key of its own.',
+    hint: 'Join it with POST /v1/grants/:id/workers; GET on that path lists the workers and their grants.'
+  })
 }
 
 /** Overlap 0: deletes the old key before the answer. The new key is committed, so a failure here does not undo the rotation. */
@@ -91,7 +100,7 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
 
 /** The credentials of a scheduled grant, once. */
 export const fetchCredentials = async (deps: GrantDeps, actor: Caller, id: string): Promise<Delivery> => {
-  const grant = await authoriseOnGrant(deps, actor, id, 'collect')
+  const grant = holderOfKey(await authoriseOnGrant(deps, actor, id, 'collect'))
   if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) {
     throw new ProblemError('grant-state', {
       detail: `The key is minted from ${new Date(grant.issueAt).toISOString()} on.`,

@@ -5,6 +5,7 @@ import { proveStored } from './access.ts'
 import { commit, deadline, dueOf, event } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { finish, postponed, startEnding } from './end.ts'
+import { extendWorkers } from './extend.ts'
 import { resume } from './redeliver.ts'
 import { dropPrevious } from './rotate.ts'
 
@@ -63,10 +64,11 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
   switch (grant.state) {
     case 'pending':
       // Make the principal now. The key is made when the owner fetches it, since the service keeps no secret.
-      if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, false)
+      if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, {}, false)
       return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'failed', 'stale'))
     case 'active':
       if (now >= grant.expiresAt) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
+      if (grant.maxWorkers !== null) return extendWorkers(deps, sweeper, grant)
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
       return repair(deps, grant)
     case 'revoking': return finish(deps, sweeper, grant)

@@ -85,6 +85,7 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
       claim: time('claim', ledger.claim),
       update: time('update', ledger.update),
       claimDue: time('claimDue', ledger.claimDue),
+      workersOf: time('workersOf', ledger.workersOf),
       known: time('known', ledger.known),
       events: time('events', ledger.events),
       stats: time('stats', ledger.stats),

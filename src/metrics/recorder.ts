@@ -7,7 +7,7 @@ export interface RecorderMetrics {
   counted: (recorder: AuditRecorder) => AuditRecorder
 }
 
-const authorisedActions = ['issue', 'extend', 'render', 'rotate', 'revoke', 'collect', 'view']
+const authorisedActions = ['issue', 'extend', 'join', 'render', 'rotate', 'revoke', 'collect', 'view']
 
 export const recorderMetrics = (registry: Registry): RecorderMetrics => {
   const registers = [registry]

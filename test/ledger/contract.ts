@@ -76,7 +76,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       assert.deepEqual(stored, { id, ...rest })
       assert.equal(JSON.stringify(stored.policy), JSON.stringify(rest.policy))
 
-      const { owner, team, jobId, requestHash, createdAt, ...change } = rest
+      const { owner, team, jobId, maxWorkers, parentId, worker, createdAt, ...change } = rest
       const other = await begun(ledger)
       await ledger.update(other, change, event('all'), start + 7)
       assert.deepEqual(await ledger.get(other.id), { ...other, ...change, version: 2, updatedAt: start + 7 })
@@ -88,7 +88,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const ledger = await open()
     const grant = await grantIn(ledger, 'active', { idempotencyKey: 'k' })
     const before = await dump(query)
-    const result = await ledger.begin(newGrant({ idempotencyKey: 'k', team: 'other', requestHash: 'c' }), event('pending'), unlimited)
+    const result = await ledger.begin(newGrant({ idempotencyKey: 'k', team: 'other', attempt: 'c' }), event('pending'), unlimited)
     t.strictSame(result, { outcome: 'existing', grant })
     const full = await ledger.begin(newGrant({ idempotencyKey: 'k' }), event('pending'), { perOwner: 0, total: 0 })
     t.equal(full.outcome, 'existing', 'a repeated request is answered even when the limit is reached')
@@ -329,7 +329,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       replica(replicas, index).begin(newGrant({ idempotencyKey: 'k' }), event('pending'), unlimited)))
     t.equal(results.filter(({ outcome }) => outcome === 'created').length, 1)
     t.equal(results.filter(({ outcome }) => outcome === 'existing').length, 23)
-    t.equal(new Set(results.map((result) => result.outcome !== 'limited' && result.grant.id)).size, 1)
+    t.equal(new Set(results.map((result) => 'grant' in result && result.grant.id)).size, 1)
     t.equal((await replicas[0].list({}, { limit: 99 })).length, 1)
   })
 
@@ -455,7 +455,9 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       "update grants set job_id = 'other'",
       "update grants set id = 'other'",
       'update grants set created_at = 1',
-      "update grants set request_hash = 'x'"
+      'update grants set max_workers = 9',
+      'update grants set parent_id = id',
+      "update grants set worker = 'x'"
     ]) await t.rejects(query(tampering), { message: /append-only|never/ }, tampering)
     await t.rejects(query(
       'insert into grant_events (grant_id, version, at, actor, action, detail) ' +

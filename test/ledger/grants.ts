@@ -21,7 +21,10 @@ export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
     team: 'nlp',
     jobId: `job-${created}`,
     idempotencyKey: null,
-    requestHash: 'a'.repeat(64),
+    attempt: null,
+    maxWorkers: null,
+    parentId: null,
+    worker: null,
     spec: {
       partition: 'aws',
       job: { id: `job-${created}`, team: 'nlp', labels: {} },

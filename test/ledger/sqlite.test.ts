@@ -127,7 +127,7 @@ await t.test('when the commit fails, none of its writes is acknowledged or store
   // Fails some write in the middle, as a full disk does.
   await sql`pragma max_page_count = ${sql.lit((rows[0]?.page_count ?? 0) + 4)}`.execute(store.db)
   const big = 'x'.repeat(3000)
-  const results = await Promise.allSettled(Array.from({ length: 20 }, () => begun(ledger, { requestHash: big })))
+  const results = await Promise.allSettled(Array.from({ length: 20 }, () => begun(ledger, { attempt: big })))
   const refused = results.filter((result) => result.status === 'rejected')
   t.ok(refused.length > 0)
   for (const { reason } of refused) t.type(reason, LedgerUnavailableError)

@@ -1,0 +1,100 @@
+import type { Grant } from '../domain/grant.ts'
+import { normaliseChange } from '../policy/normalise.ts'
+import { firstIssueOf } from '../policy/window.ts'
+import { ProblemError } from '../problems.ts'
+import type { JoinRequest } from '../request.ts'
+import { authorise, limitsOf, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
+import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
+import type { Caller, GrantDeps } from './deps.ts'
+import { end } from './end.ts'
+import { busy, deliver, intentOf, redeliver, requireItsKey, reserve, type Issued } from './issue.ts'
+import { observing } from './observe.ts'
+import { activate, provision } from './provision.ts'
+
+/**
+ * Gives a worker of a job its own principal: the job's access, bound to this worker's source. The stages are those of issue(). Under
+ * a name that has a key already, the request must say that it may end that key.
+ * @throws ProblemError
+ */
+export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given: JoinRequest): Promise<Issued> =>
+  observing(caller, given, async request => {
+    const job = await jobOf(deps, caller, jobGrantId)
+    requireOwnName(caller, request.name)
+    requireOpen(deps, job)
+    const access = workerAccess(deps, caller, job, request)
+    const { warnings } = access
+    const intent = () => intentOf(deps, access, {
+      owner: job.owner,
+      key: `worker:${job.id}/${request.name}`,
+      attempt: request.attempt,
+      joins: { jobGrantId: job.id, worker: request.name }
+    })
+    const reserved = await reserve(deps, caller, intent, job)
+    if (reserved.outcome === 'existing') return { ...await rejoin(deps, caller, job, reserved.grant, request, access), warnings }
+    const provisioned = await provision(deps, caller, reserved.grant, access.policy)
+    const grant = await activate(deps, caller, reserved.grant, provisioned)
+    return deliver(deps, request, { grant, credentials: provisioned.credentials, created: true, warnings })
+  })
+
+/** Another start of a worker, or a retry. Its key is replaced, and its policy if its source or the job's window is another one now. */
+const rejoin = (
+  deps: GrantDeps, caller: Caller, job: Grant, worker: Grant, request: JoinRequest, access: ProvenAccess
+): Promise<Omit<Issued, 'warnings'>> => {
+  if (worker.state === 'revoking') throw busy(5)
+  requireItsKey(worker, request)
+  if (access.measure.sha256 === worker.policyHash) return redeliver(deps, caller, worker, request, undefined)
+  // The attachment stays the same: a policy that has become too long for it is refused.
+  const fitting = access.attachment === worker.attach ? access : workerAccess(deps, caller, job, request, worker.attach)
+  return redeliver(deps, caller, worker, request, { ...fitting, spec: { ...fitting.spec, attach: worker.spec.attach } })
+}
+
+/** A job of workers that the caller's team has. Whether the caller may join it is decided with the worker's source. */
+const jobOf = async (deps: GrantDeps, caller: Caller, id: string): Promise<Grant> => {
+  const grant = await grantOfTeam(deps, caller, id, 'join')
+  if (grant.maxWorkers !== null) return grant
+  throw new ProblemError('grant-state', {
+    detail: `Grant ${grant.id} is of a job with one process, which has its key.`,
+    hint: 'Ask for a grant with `workers: {"max": …}`.'
+  })
+}
+
+const requireOpen = (deps: GrantDeps, { id, state, expiresAt }: Grant): void => {
+  if (state === 'active' && deps.now() < expiresAt) return
+  if (state === 'pending') throw busy(1)
+  throw new ProblemError('grant-state', {
+    detail: state === 'active' ? `The window of grant ${id} is over.` : `The job has ended: grant ${id} is ${state}.`,
+    hint: 'Ask for a new grant with POST /v1/grants, and join that.'
+  })
+}
+
+/** @param attach what the worker's policy is attached as already; absent: as the job asks */
+const workerAccess = (
+  deps: GrantDeps, caller: Caller, job: Grant, { name, sourceIps, vpc }: JoinRequest, attach = job.spec.attach
+): ProvenAccess => {
+  const firstIssuedAt = firstIssueOf(job)
+  // Named even when empty, so that the job's lack of a source does not count as one.
+  const source = sourceIps === undefined && vpc === undefined ? { sourceIps: [] } : { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
+  const normalised = normaliseChange(
+    { spec: { ...job.spec, attach }, firstIssuedAt, active: true }, source, limitsOf(deps.deployment), new Date(deps.now())
+  )
+  if (!normalised.ok) throw ProblemError.of(normalised.findings)
+  const { spec, warnings } = normalised
+  const { profiles } = deps.deployment
+  const profileName = Object.values(profiles).find(({ roleArn }) => roleArn === job.principal.roleArn)?.name
+  const authorised = authorise(deps, caller, 'join', { spec, warnings, profileName, firstIssuedAt }, job.owner, name)
+  return proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
+}
+
+/** The worker of a job by its name: the one that lives, or else the last one. @throws ProblemError `worker-unknown` */
+export const workerOf = async (
+  deps: GrantDeps, caller: Caller, jobGrantId: string, name: string, action: 'view' | 'revoke'
+): Promise<Grant> => {
+  const job = await grantOfTeam(deps, caller, jobGrantId, action)
+  const [worker] = await deps.ledger.list({ parentId: job.id, worker: name }, { limit: 1 })
+  if (!worker) throw new ProblemError('worker-unknown')
+  return authoriseOnGrant(deps, caller, worker.id, action)
+}
+
+/** The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice. */
+export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: string, name: string): Promise<Grant> =>
+  end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed')
