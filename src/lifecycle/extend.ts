@@ -56,10 +56,10 @@ export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): 
     event(actor, 'extended', { notAfter: job.spec.window.notAfter }, job.policyHash))
 }
 
-/** Or it is ending, and its window does not matter any more. */
-const hasWindowOf = ({ spec: { window } }: Grant, { state, dueAt, spec }: Grant): boolean =>
-  dueAt === null || state === 'revoking' ||
-    (['notBefore', 'notAfter', 'outputNotAfter'] as const).every(name => spec.window[name] === window[name])
+/** Or it is ending, and its window does not matter any more. An operation that holds the worker may still restore its earlier window. */
+const hasWindowOf = ({ spec: { window } }: Grant, { state, dueAt, claimedUntil, spec }: Grant): boolean =>
+  dueAt === null || state === 'revoking' || (claimedUntil === null &&
+    (['notBefore', 'notAfter', 'outputNotAfter'] as const).every(name => spec.window[name] === window[name]))
 
 const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: Grant): Promise<Grant> => {
   // Its issue died; it is not extended but torn down by the sweeper.

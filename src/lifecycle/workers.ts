@@ -1,6 +1,6 @@
 import type { Grant } from '../domain/grant.ts'
 import type { GrantDeps } from './deps.ts'
-import { claimLease, release } from './lease.ts'
+import { claimLease } from './lease.ts'
 
 /** How many workers one operation on their job works on at a time. */
 const concurrency = 16
@@ -9,7 +9,7 @@ const concurrency = 16
  * Brings a change or the end of a job to its workers. Each is claimed for itself; one that another operation holds, that fails, or
  * that is not begun before the deadline is left. The job stays due then, and the sweeper calls this again.
  *
- * @param isReached whether nothing is left to do for a worker
+ * @param isReached whether nothing is left to do for a worker; never so of one that has not ended and that an operation holds
  * @returns the workers that are left
  */
 export const reachWorkers = async (
@@ -27,9 +27,7 @@ export const reachWorkers = async (
   const reached = async (worker: Grant): Promise<Grant> => {
     try {
       const claimed = await claimLease(deps, worker.id)
-      if (!isReached(claimed)) return await reach(claimed)
-      if (claimed.dueAt !== null) await release(deps, claimed)
-      return claimed
+      return isReached(claimed) ? claimed : await reach(claimed)
     } catch (error) {
       deps.log.warn({ grantId: worker.id, jobGrantId: job.id, err: error }, 'a worker was not reached; left to the sweeper')
       return worker

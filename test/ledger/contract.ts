@@ -347,6 +347,47 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     await countsAreRight(t, query)
   })
 
+  await test('workers join an active job, up to its limit, however many ask at once on however many replicas', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const job = await grantIn(replicas[0], 'active', { maxWorkers: 5 })
+    const other = await grantIn(replicas[0], 'active', { maxWorkers: 5 })
+    const joins = await Promise.all(Array.from({ length: 20 }, (_, n) => replica(replicas, n).begin(
+      newGrant({ parentId: job.id, worker: `w-${n}`, idempotencyKey: `worker:${job.id}/w-${n}` }), event('pending'), unlimited, job)))
+    const created = joins.flatMap((result) => result.outcome === 'created' ? [result.grant] : [])
+    t.equal(created.length, 5)
+    const limited = joins.filter((result) => result.outcome === 'limited' && result.limit === 'workers' && result.outstanding === 5)
+    t.equal(limited.length, 15)
+    const named = (grants: Grant[]) => grants.map(({ worker }) => worker).sort()
+    t.same(named(await replicas[1].workersOf(job.id)), named(created))
+    t.same(await replicas[1].workersOf(other.id), [])
+    t.same(named(await replicas[0].list({ parentId: job.id }, { limit: 99 })), named(created))
+    const byName = await replicas[0].list({ parentId: job.id, worker: created[0]?.worker ?? '' }, { limit: 9 })
+    t.same(byName.map(({ id }) => id), [created[0]?.id])
+    for (const filter of [{ parentId: null }, { parentId: null, teams: ['nlp'] }, { parentId: null, states: ['active' as const] }]) {
+      const jobs = await replicas[0].list(filter, { limit: 99 })
+      t.same(new Set(jobs.map(({ id }) => id)), new Set([job.id, other.id]), JSON.stringify(filter))
+    }
+    await moved(replicas[0], await moved(replicas[0], created[0] as Grant, 'revoking'), 'revoked')
+    t.equal((await replicas[0].workersOf(job.id)).length, 4)
+    const again = newGrant({ parentId: job.id, worker: 'w-99' })
+    t.match(await replicas[0].begin(again, event('pending'), unlimited, job), { outcome: 'created' }, 'who has ended makes room')
+    await countsAreRight(t, query)
+  })
+
+  await test('no worker joins a job that was changed or ended', async (t) => {
+    const ledger = await ledgerOf(t)
+    const job = await grantIn(ledger, 'active', { maxWorkers: 5 })
+    const join = () => ledger.begin(newGrant({ parentId: job.id, worker: 'w' }), event('pending'), unlimited, job)
+    const changed = await ledger.update(job, { policyHash: 'c'.repeat(64) }, event('extended'), start)
+    t.same(await join(), { outcome: 'job-changed' })
+    const back = await ledger.update(changed, { policyHash: job.policyHash }, event('extended'), start)
+    t.match(await join(), { outcome: 'created' })
+    await ledger.update(back, { state: 'revoking', ending: 'revoked' }, event('revoking'), start)
+    t.same(await join(), { outcome: 'job-changed' })
+    t.equal((await ledger.workersOf(job.id)).length, 1)
+  })
+
   await test('many concurrent claims: one succeeds', async (t) => {
     const { open } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
@@ -426,7 +467,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const ledger of replicas) await begun(ledger)
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
-    t.strictSame(applied, ['0001_grants', '0002_guards'])
+    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers'])
   })
 
   await test('a schema newer than the service is refused and stays unchanged', async (t) => {

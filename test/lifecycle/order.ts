@@ -33,7 +33,7 @@ const faultsOf = ({ iam, clock }: World, grant: Grant): string[] => {
   const asScheduled = state === 'pending' && grant.issueAt !== null && grant.issueAt > clock.now
   if ((state === 'pending' && !asScheduled) || state === 'revoking') fault(`is still ${state}`)
   if (state !== 'active') return faults
-  if (attach === 'session') return faults
+  if (attach === 'session' || grant.maxWorkers !== null) return faults
   if (!user) return [...faults, `${id} is active and has no user`]
   const known = [grant.accessKeyId, grant.previousKeyId].filter(key => key !== null)
   const held = user.keys.map(key => key.id)
@@ -63,13 +63,13 @@ export const noSecret = async (t: Test, w: World): Promise<void> => {
   t.same([...w.secrets].filter(secret => written.includes(secret)), [], 'no secret in ledger, events or log')
 }
 
-/** Watches how many users with keys one job has at a time. `rearm` after every clearing of the faults. */
+/** Watches how many users with keys one job, or one of its workers, has at a time. `rearm` after every clearing of the faults. */
 export const watchUsers = ({ iam }: World): { most: () => number, rearm: () => void } => {
   let most = 0
   const look = () => {
     const jobs = new Map<string, number>()
     for (const { keys, tags } of iam.state.users) {
-      const job = tags['job-access:job'] ?? ''
+      const job = `${tags['job-access:job'] ?? ''} ${tags['job-access:worker'] ?? ''}`
       if (keys.length > 0) jobs.set(job, (jobs.get(job) ?? 0) + 1)
     }
     most = Math.max(most, ...jobs.values())

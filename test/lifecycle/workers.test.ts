@@ -1,0 +1,317 @@
+import fc from 'fast-check'
+import t from 'tap'
+import type { Grant } from '../../src/domain/grant.ts'
+import { end } from '../../src/lifecycle/end.ts'
+import { extend } from '../../src/lifecycle/extend.ts'
+import { issue, type Issued } from '../../src/lifecycle/issue.ts'
+import { endWorker, join, workerOf } from '../../src/lifecycle/join.ts'
+import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
+import { prove } from '../../src/policy/prove/prove.ts'
+import { ProblemError } from '../../src/problems.ts'
+import type { GrantRequest, JoinRequest } from '../../src/request.ts'
+import { inForce } from '../harness.ts'
+import { disorder, noSecret, whole } from './order.ts'
+import {
+  actions, at, identityOf, jobRequest, leaseMs, orderOf, owner, reconciled, refusalOf, role, rows, startOfTime, swept, world, type Replica,
+  type World
+} from './world.ts'
+
+const { sourceIps: _, ...sourceless } = jobRequest()
+
+const open = async ({ healthy }: World, request: Partial<GrantRequest> = {}): Promise<Grant> =>
+  (await issue(healthy.deps, owner, orderOf({ ...sourceless, workers: { max: 8 }, ...request }))).grant
+
+const address = (n: number) => `203.0.113.${n + 1}`
+const joinAs = (r: Replica, job: Grant, n: number, request: Partial<JoinRequest> = {}): Promise<Issued> =>
+  join(r.deps, owner, job.id, { name: `w-${n}`, sourceIps: [address(n)], ...request })
+
+const codeOf = async (work: Promise<unknown>): Promise<unknown> => {
+  const error = await refusalOf(work)
+  return error instanceof ProblemError ? error.code : error
+}
+
+const sourceOf = (grant: Grant | undefined) => grant?.spec.source.kind === 'ip' ? grant.spec.source.cidrs : grant?.spec.source
+
+t.test('a job of workers has no principal, and costs no IAM call', async t => {
+  const w = await world(t)
+  const { grant, credentials, created } = await issue(w.healthy.deps, owner, orderOf({ ...sourceless, workers: { max: 8 } }))
+  t.match(grant, { state: 'active', maxWorkers: 8, accessKeyId: null, mintedAt: null, deliveredAt: null, dueAt: grant.expiresAt })
+  t.same([credentials, created, actions(w)], [null, true, []])
+  const again = await issue(w.healthy.deps, owner, orderOf({ ...sourceless, workers: { max: 8 } }))
+  t.match(again, { created: false, credentials: null, grant: { id: grant.id } }, 'asked again, it is there')
+  t.match(await end(w.healthy.deps, owner, grant.id, 'completed'), { state: 'revoked', idempotencyKey: null })
+  t.same(actions(w), [])
+})
+
+t.test('what is about one key is refused in its request', async t => {
+  const w = await world(t)
+  const refused: Array<[Partial<GrantRequest>, string]> = [
+    [{ sourceIps: ['203.0.113.1'] }, '/sourceIps'],
+    [{ vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, '/vpc'],
+    [{ issueAt: at(startOfTime + 60_000) }, '/issueAt'],
+    [{ waitUntilReady: true }, '/waitUntilReady'],
+    [{ format: 'env' }, '/format']
+  ]
+  for (const [request, pointer] of refused) {
+    t.match(await refusalOf(open(w, request)), { code: 'workers-unfit', init: { pointer } }, pointer)
+  }
+  t.same(await rows(w), [])
+})
+
+t.test('workers that ask at once get a key each, from their own source alone', async t => {
+  const w = await world(t, { profiles: { default: role } })
+  for (const attach of ['inline', 'managed', 'session'] as const) {
+    const job = await open(w, { attach, job: { id: `job-${attach}`, team: 'nlp' }, workers: { max: 32 } })
+    const seen = w.iam.calls.length
+    const replicas = [w.healthy, await w.replica()]
+    const joined = await Promise.all(Array.from({ length: 32 }, (_, n) => joinAs(replicas[n % 2] ?? w.healthy, job, n)))
+    const perWorker = { inline: 3, managed: 4, session: 1 }[attach]
+    t.equal(actions(w, seen).length, 32 * perWorker, `${attach}: IAM calls do not grow with the others`)
+    t.equal(new Set(joined.map(({ credentials }) => credentials?.accessKeyId)).size, 32)
+    for (const [n, { grant, credentials }] of joined.entries()) {
+      await whole(t, w, { grant, credentials })
+      t.match(grant, { parentId: job.id, worker: `w-${n}`, owner: job.owner, expiresAt: job.expiresAt })
+      t.same(sourceOf(grant), [`${address(n)}/32`])
+      t.ok(prove(grant.policy, { ...job.spec, source: { kind: 'ip', cidrs: [`${address(n)}/32`] } }).ok, 'the job’s access, from there')
+    }
+    t.same(await disorder(w), [])
+    await end(w.healthy.deps, owner, job.id, 'completed')
+  }
+  t.equal(w.iam.state.userCount, 0)
+  await noSecret(t, w)
+})
+
+t.test('a name that has a key', async t => {
+  const cases: Array<[name: string, first: Partial<JoinRequest>, second: Partial<JoinRequest>, expected: 'fresh' | string]> = [
+    ['nothing said', {}, {}, 'key-delivered'],
+    ['nothing said, from elsewhere', {}, { sourceIps: ['203.0.113.99'] }, 'key-delivered'],
+    ['nothing said, after an attempt', { attempt: '0' }, {}, 'key-delivered'],
+    ['the same attempt: a retry', { attempt: '0' }, { attempt: '0' }, 'fresh'],
+    ['the same attempt, from elsewhere', { attempt: '0' }, { attempt: '0', sourceIps: ['203.0.113.99'] }, 'fresh'],
+    ['another attempt', { attempt: '0' }, { attempt: '1' }, 'fresh'],
+    ['another attempt, from elsewhere', { attempt: '0' }, { attempt: '1', sourceIps: ['203.0.113.99'] }, 'fresh'],
+    ['an attempt after none', {}, { attempt: '1' }, 'fresh'],
+    ['replaced', {}, { replace: true }, 'fresh']
+  ]
+  for (const [name, first, second, expected] of cases) {
+    const w = await world(t)
+    const job = await open(w)
+    const before = await joinAs(w.healthy, job, 0, first)
+    const neighbour = await joinAs(w.healthy, job, 1)
+    const answer = await joinAs(w.healthy, job, 0, second).catch((error: ProblemError) => error)
+    if (answer instanceof ProblemError) {
+      t.equal(answer.code, expected, name)
+      t.match(answer.init.hint, /attempt.*replace/, 'it says what to send')
+      await whole(t, w, before)
+    } else {
+      t.equal(expected, 'fresh', name)
+      t.match(answer, { created: false, grant: { id: before.grant.id, attempt: second.attempt ?? null } }, name)
+      await whole(t, w, answer)
+      t.equal(await identityOf(w, before.credentials), undefined, `${name}: the key before is dead`)
+      t.same(sourceOf(answer.grant), [`${second.sourceIps?.[0] ?? address(0)}/32`], `${name}: from the source of this start`)
+    }
+    await whole(t, w, neighbour)
+    t.same(await disorder(w), [], name)
+  }
+})
+
+t.test('no request ends the key of another worker, whatever is asked in whatever order', async t => {
+  const request = fc.record({
+    n: fc.nat(2),
+    attempt: fc.option(fc.constantFrom('0', '1'), { nil: undefined }),
+    replace: fc.boolean(),
+    from: fc.nat(4),
+    what: fc.constantFrom('join', 'join', 'join', 'end')
+  })
+  await fc.assert(fc.asyncProperty(fc.array(request, { minLength: 2, maxLength: 8 }), async asked => {
+    const w = await world(t)
+    const job = await open(w)
+    const held = new Map<number, Issued>()
+    for (const { n, attempt, replace, from, what } of asked) {
+      const others = [...held].filter(([m]) => m !== n)
+      if (what === 'end' && held.has(n)) {
+        await endWorker(w.healthy.deps, owner, job.id, `w-${n}`)
+        held.delete(n)
+      } else if (what === 'join') {
+        const answer = await joinAs(w.healthy, job, n, { sourceIps: [address(from)], replace, ...(attempt !== undefined && { attempt }) })
+          .catch((error: ProblemError) => error)
+        const may = !held.has(n) || attempt !== undefined || replace
+        if (may !== !(answer instanceof ProblemError)) throw new Error(`join as w-${n}: ${String(answer)}`)
+        if (!(answer instanceof ProblemError)) held.set(n, answer)
+      }
+      for (const [m, { credentials }] of others) {
+        if (!await identityOf(w, credentials)) throw new Error(`the key of w-${m} ended when w-${n} asked`)
+      }
+    }
+    for (const [m, { credentials }] of held) if (!await identityOf(w, credentials)) throw new Error(`w-${m} has lost its key`)
+    const wrong = await disorder(w)
+    if (wrong.length > 0) throw new Error(wrong.join('; '))
+  }), { numRuns: 15 })
+})
+
+t.test('as many as the job may have, and one who ends makes room', async t => {
+  const w = await world(t)
+  const job = await open(w, { workers: { max: 2 } })
+  const results = await Promise.allSettled(Array.from({ length: 6 }, (_, n) => joinAs(w.healthy, job, n)))
+  const codes = results.map(result => result.status === 'rejected' ? (result.reason as ProblemError).code : 'joined')
+  t.same(codes.sort(), ['joined', 'joined', 'workers-full', 'workers-full', 'workers-full', 'workers-full'])
+  const [first] = await w.store.workersOf(job.id)
+  t.match(await endWorker(w.healthy.deps, owner, job.id, first?.worker ?? ''), { state: 'revoked' })
+  t.match(await endWorker(w.healthy.deps, owner, job.id, first?.worker ?? ''), { state: 'revoked' }, 'twice')
+  await whole(t, w, await joinAs(w.healthy, job, 7))
+  t.equal(await codeOf(endWorker(w.healthy.deps, owner, job.id, 'nobody')), 'worker-unknown')
+})
+
+t.test('workers count against the ceilings of outstanding grants', async t => {
+  const w = await world(t)
+  const small = await w.replica({ outstanding: { perOwner: 3, total: 3 } })
+  const job = await open(w)
+  await joinAs(small, job, 0)
+  await joinAs(small, job, 1)
+  t.equal(await codeOf(joinAs(small, job, 2)), 'too-many-grants')
+})
+
+t.test('the window of the job reaches every worker', async t => {
+  const w = await world(t, { profiles: { default: role } })
+  const job = await open(w)
+  const joined = await Promise.all([0, 1, 2].map(n => joinAs(w.healthy, job, n)))
+  for (const durationSeconds of [20_000, 600]) {
+    const seen = w.iam.calls.length
+    const changed = await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds } })
+    t.same(actions(w, seen), ['PutUserPolicy', 'PutUserPolicy', 'PutUserPolicy'])
+    t.match(changed, { expiresAt: startOfTime + durationSeconds * 1000, dueAt: changed.expiresAt, claimedUntil: null })
+    for (const { grant } of joined) t.match(await w.store.get(grant.id), { expiresAt: changed.expiresAt, dueAt: changed.expiresAt })
+    t.same(await disorder(w), [])
+  }
+  for (const { credentials } of joined) t.ok(await identityOf(w, credentials), 'no key was replaced')
+  t.match(await joinAs(w.healthy, job, 4), { grant: { expiresAt: startOfTime + 600_000 } }, 'and who joins now has it too')
+  t.match(await refusalOf(extend(w.healthy.deps, owner, job.id, { sourceIps: ['203.0.113.9'] })),
+    { code: 'workers-unfit', init: { pointer: '/sourceIps' } })
+  const [{ grant }] = joined as [Issued, ...Issued[]]
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, { window: { durationSeconds: 60 } })),
+    { code: 'workers-unfit', init: { pointer: '/window' } }, 'a worker’s window is its job’s')
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, { sourceIps: ['203.0.113.9'] })),
+    { code: 'workers-unfit', init: { pointer: '/sourceIps' } })
+})
+
+t.test('a worker that could not be reached gets the window from the sweeper', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const joined = await Promise.all([0, 1].map(n => joinAs(w.healthy, job, n)))
+  const busy = joined[0]?.grant.id ?? ''
+  await w.store.claim(busy, w.clock.now, w.clock.now + leaseMs)
+  const changed = await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+  t.ok(changed.dueAt !== null && changed.dueAt < changed.expiresAt, 'the job is due')
+  t.match((await w.store.events(job.id)).at(-1), { action: 'workers-left', detail: { workers: '1' } })
+  t.not((await w.store.get(busy))?.expiresAt, changed.expiresAt)
+  await w.pass(leaseMs + 1)
+  t.match(await w.store.get(busy), { expiresAt: changed.expiresAt })
+  t.match(await w.store.get(job.id), { dueAt: changed.expiresAt, attempts: 0 })
+  t.same(await disorder(w), [])
+  for (const { credentials } of joined) t.ok(await identityOf(w, credentials))
+})
+
+t.test('the end of the job is the end of every worker', async t => {
+  for (const how of ['completed', 'expired'] as const) {
+    const w = await world(t)
+    const job = await open(w)
+    const joined = await Promise.all([0, 1, 2].map(n => joinAs(w.healthy, job, n)))
+    const busy = joined[0]?.grant.id ?? ''
+    if (how === 'completed') {
+      await w.store.claim(busy, w.clock.now, w.clock.now + leaseMs)
+      t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoking' }, 'one was busy')
+      t.equal(w.iam.state.userCount, 1)
+      t.equal(await codeOf(joinAs(w.healthy, job, 5)), 'grant-state', 'nobody joins any more')
+      await w.pass(leaseMs + 1)
+    } else {
+      await w.pass(10_800_000)
+    }
+    await w.pass(leaseMs)
+    const ending = how === 'completed' ? 'revoked' : 'expired'
+    t.same((await rows(w)).map(({ state }) => state), [ending, ending, ending, ending], how)
+    t.match(await w.store.get(job.id), { idempotencyKey: null, dueAt: null })
+    t.equal(w.iam.state.userCount, 0)
+    for (const { credentials } of joined) t.equal(await identityOf(w, credentials), undefined)
+    t.same(await disorder(w), [])
+  }
+})
+
+t.test('who joins while the job is changed or ended is told so, and leaves nothing', async t => {
+  const meanwhile: Array<[string, (w: World, job: Grant) => Promise<unknown>]> = [
+    ['changed', (w, job) => extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })],
+    ['ended', (w, job) => end(w.healthy.deps, owner, job.id, 'completed')]
+  ]
+  for (const [name, act] of meanwhile) {
+    const w = await world(t)
+    const job = await open(w)
+    const r = await w.replica()
+    r.intercept = async (call, effect) => {
+      if (call === 'begin') await act(w, job)
+      return effect()
+    }
+    t.match(await refusalOf(joinAs(r, job, 0)), { code: 'grant-state', init: { retryAfterSeconds: 1 } }, name)
+    t.equal(w.iam.state.userCount, 0)
+    t.same(await w.store.workersOf(job.id), [])
+    r.intercept = null
+    if (name === 'changed') t.match(await joinAs(r, job, 0), { grant: { expiresAt: startOfTime + 20_000_000 } })
+    else t.equal(await codeOf(joinAs(r, job, 0)), 'grant-state')
+  }
+})
+
+t.test('a job has no key to rotate or fetch, and one with a key has no workers', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  t.equal(await codeOf(rotate(w.healthy.deps, owner, job.id, 0)), 'grant-state')
+  t.equal(await codeOf(fetchCredentials(w.healthy.deps, owner, job.id)), 'grant-state')
+  const { grant } = await issue(w.healthy.deps, owner, orderOf(jobRequest({ job: { id: 'single', team: 'nlp' } })))
+  t.equal(await codeOf(joinAs(w.healthy, grant, 0)), 'grant-state')
+  t.same(await reconciled(w.healthy), { seen: 1, findings: [], failed: 0 }, 'a job without a principal is not lost')
+  t.same(await swept(w.healthy), { handled: 0, failed: 0 })
+})
+
+t.test('the source of a worker: as stated, or as observed, under every ceiling', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const observed = (ip: string, change: Partial<JoinRequest> = {}) =>
+    join(w.healthy.deps, { ...owner, ip }, job.id, { name: 'pod', source: 'observed', replace: true, ...change })
+  t.same(sourceOf((await observed('203.0.113.50')).grant), ['203.0.113.50/32'])
+  t.same(sourceOf((await observed('::ffff:203.0.113.51')).grant), ['203.0.113.51/32'])
+  t.same(sourceOf((await observed('2001:db8:42::1')).grant), ['2001:db8:42::1/128'])
+  t.match(await refusalOf(observed('10.0.0.7')), { code: 'ip-private', init: { pointer: '/source' } })
+  t.match(await refusalOf(observed('203.0.113.50', { sourceIps: ['203.0.113.51'] })), { code: 'request-invalid', init: { pointer: '/sourceIps' } })
+  t.match(await refusalOf(join(w.healthy.deps, owner, job.id, { name: 'pod' })), { code: 'source-missing' }, 'none is no source')
+  t.match(await refusalOf(joinAs(w.healthy, job, 0, { sourceIps: ['0.0.0.0/1'] })), { code: 'ip-too-wide', init: { pointer: '/sourceIps/0' } })
+  const alone = await issue(w.healthy.deps, { ...owner, ip: '203.0.113.60' },
+    orderOf({ ...sourceless, job: { id: 'single', team: 'nlp' }, source: 'observed' }))
+  t.same(sourceOf(alone.grant), ['203.0.113.60/32'], 'a job with one process, too')
+})
+
+t.test('the launcher may issue, the pods may only join, each as itself', async t => {
+  const w = await world(t)
+  const rules = inForce(`
+    @id("launcher") permit (principal, action, resource) when { principal has namespace && principal.namespace == "launcher" };
+    @id("pods-join") permit (principal, action == JobAccess::Action::"join", resource)
+      when { principal has worker && context has worker && context.worker == principal.worker };
+    @id("pods-read") permit (principal, action == JobAccess::Action::"read", resource is JobAccess::Access);
+    @id("pods-write") permit (principal, action == JobAccess::Action::"write", resource is JobAccess::Access)
+      when { context has source && context.source.isInRange(ip("203.0.113.0/24")) };
+    @id("pods-look") permit (principal, action in [JobAccess::Action::"view", JobAccess::Action::"rotate"], resource)
+      when { principal has worker && context has worker && context.worker == principal.worker };`)
+  const deps = { ...w.healthy.deps, guardrails: rules }
+  const launcher = { ...owner, id: 'oidc:cluster#launcher', attributes: { namespace: 'launcher' } }
+  const pod = (name: string) => ({ ...owner, id: `oidc:cluster#${name}`, teams: ['nlp'], attributes: { worker: name } })
+  const { grant: job } = await issue(deps, launcher, orderOf({ ...sourceless, workers: { max: 8 } }))
+  const asked = (name: string, ip = '203.0.113.5') => ({ name, sourceIps: [ip] })
+  t.equal(await codeOf(issue(deps, pod('w-0'), orderOf({ ...sourceless, workers: { max: 8 } }))), 'forbidden')
+  const mine = await join(deps, pod('w-0'), job.id, asked('w-0'))
+  t.match(mine, { created: true, grant: { owner: launcher.id, worker: 'w-0' } })
+  t.match(await refusalOf(join(deps, pod('w-1'), job.id, asked('w-0'))), { code: 'forbidden', init: { pointer: '/name' } })
+  t.equal(await codeOf(join(deps, pod('w-1'), job.id, asked('w-1', '198.51.100.5'))), 'forbidden', 'entries are decided with the source')
+  t.match(await workerOf(deps, pod('w-0'), job.id, 'w-0', 'view'), { worker: 'w-0' })
+  t.equal(await codeOf(workerOf(deps, pod('w-1'), job.id, 'w-0', 'view')), 'forbidden')
+  t.equal(await codeOf(rotate(w.healthy.deps, pod('w-1'), mine.grant.id, 0)), 'forbidden', 'whatever the guardrails say')
+  t.equal(await codeOf(join(w.healthy.deps, pod('w-1'), job.id, { ...asked('w-0'), replace: true })), 'forbidden')
+  t.equal(await codeOf(end(deps, pod('w-0'), job.id, 'completed')), 'forbidden')
+  await whole(t, w, mine)
+  t.equal(await codeOf(join(deps, { ...pod('w-0'), teams: ['vision'] }, job.id, asked('w-0'))), 'grant-unknown')
+})
