@@ -320,6 +320,10 @@ export type Question = {
      */
     vpcId?: string;
     /**
+     * ARN of that VPC (aws:SourceVpcArn).
+     */
+    vpcArn?: string;
+    /**
      * VPC endpoint that the request comes through (aws:SourceVpce).
      */
     vpcEndpointId?: string;
@@ -384,7 +388,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -633,14 +637,18 @@ export type RenderPolicyData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -685,7 +693,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -878,14 +886,18 @@ export type CheckPolicyData = {
                 outputGraceSeconds?: number;
             };
             /**
-             * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+             * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
              */
             sourceIps?: Array<string>;
             /**
-             * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+             * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
              */
             vpc?: {
                 vpcIds?: Array<string>;
+                /**
+                 * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+                 */
+                vpcArns?: Array<string>;
                 vpcEndpointIds?: Array<string>;
                 sourceIps?: Array<string>;
             };
@@ -923,7 +935,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1181,14 +1193,18 @@ export type IssueGrantData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -1258,7 +1274,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1420,7 +1436,7 @@ export type GetGrantResponse = GetGrantResponses[keyof GetGrantResponses];
 
 export type ChangeGrantData = {
     /**
-     * What changes. notBefore and the grace keep their value unless given. A window that has started cannot be moved ahead of now.
+     * What changes. notBefore and the grace keep their value unless given. sourceIps or vpc replaces the whole source: give both to keep two alternatives. A window that has started cannot be moved ahead of now.
      */
     body: {
         /**
@@ -1445,14 +1461,18 @@ export type ChangeGrantData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -1497,7 +1517,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
