@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism, loadavg } from 'node:os'
 import { openCedar } from '../src/guardrails/cedar.ts'
-import { buildEngine, requestsFor, type Caller, type Mentions } from '../src/guardrails/engine.ts'
+import { buildEngine, requestsFor, type Caller, type Mentions, type Origin } from '../src/guardrails/engine.ts'
 import { loadGuardrails } from '../src/guardrails/guardrails.ts'
 import { actions, type Action } from '../src/guardrails/schema.ts'
 import { defaultLimits } from '../src/policy/limits.ts'
@@ -29,6 +29,9 @@ const naive = openCedar()
 const everything: Mentions = { has: () => true }
 const unpruned = Object.fromEntries(actions.map(action => [action, everything])) as Record<Action, Mentions>
 
+const range = '203.0.113.42/32'
+const origin: Origin = { from: { kind: 'ip', cidrs: [range] }, range }
+
 /** The question about one entry of the request; what its questions share is made anew with each request, as decide() does. */
 const asker = (mentions: Record<Action, Mentions>) => {
   let questions = requestsFor(mentions, caller, spec, { now })
@@ -36,7 +39,7 @@ const asker = (mentions: Record<Action, Mentions>) => {
     const entry = spec.entries[index % spec.entries.length]
     if (!entry) throw new Error('the bench asks for nothing')
     if (entry === spec.entries[0]) questions = requestsFor(mentions, caller, spec, { now })
-    return questions.access(entry.level === 'read' ? 'read' : 'write', entry, '203.0.113.42/32')
+    return questions.access(entry.level === 'read' ? 'read' : 'write', entry, origin)
   }
 }
 const asked = asker(engine.mentions)

@@ -59,6 +59,18 @@ const jobs = {
       window: { durationSeconds: 10800 },
       workers: { max: 64 }
     }
+  },
+  twoWays: {
+    summary: 'From a NAT address, or through the endpoint of a VPC',
+    value: {
+      job: { id: 'wiki-finetune-46', team: 'nlp' },
+      datasets: [{ bucket: bucketOf.dataset }],
+      output: { bucket: bucketOf.output, prefix: 'runs/46/' },
+      window: { durationSeconds: 10800 },
+      sourceIps: ['203.0.113.42'],
+      vpc: { vpcArns: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef0'], sourceIps: ['10.0.12.0/24'] },
+      layout: 'guarded'
+    }
   }
 } satisfies Record<string, Example>
 

@@ -39,13 +39,13 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'lifetime-too-long': { window: { notBefore: '2025-08-14T00:00:00Z', durationSeconds: 172_800 } },
   'window-too-far': { window: { notBefore: '2025-12-01T00:00:00Z', durationSeconds: 10800 } },
   'source-missing': { sourceIps: undefined },
-  'source-ambiguous': { vpc: { vpcIds: ['vpc-0123456789abcdef0'] } },
   'ip-invalid': { sourceIps: ['203.0.113.256'] },
   'ip-host-bits': { sourceIps: ['203.0.113.42/24'] },
   'ip-everyone': { sourceIps: ['0.0.0.0/0'] },
   'ip-too-wide': { sourceIps: ['203.0.0.0/8'] },
   'ip-private': { sourceIps: ['10.0.12.7'] },
   'vpc-incomplete': { sourceIps: undefined, vpc: { sourceIps: ['10.0.12.0/24'] } },
+  'vpc-arn-invalid': { sourceIps: undefined, vpc: { vpcArns: ['arn:aws-cn:ec2:cn-north-1:111122223333:vpc/vpc-0123456789abcdef0'] } },
   'layout-unfit': { layout: 'guide', baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/' }] },
   'policy-too-large': {
     attach: 'inline', datasets: Array.from({ length: 20 }, (_, index) => ({ bucket: `acmeco-training-dataset-${index + 1}` }))

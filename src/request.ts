@@ -125,7 +125,7 @@ export const WindowSchema = Type.Object({
 
 export const SourceIpsSchema = Type.Array(Type.String({ maxLength: 64, examples: ['203.0.113.42'] }), {
   description: 'Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. ' +
-    'For jobs that reach S3 through a VPC endpoint use `vpc`.',
+    'For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.',
   minItems: 1,
   maxItems: 50
 })
@@ -134,14 +134,24 @@ export const VpcSchema = Type.Object({
   vpcIds: Type.Optional(
     Type.Array(Type.String({ pattern: '^vpc-[0-9a-f]{8,17}$', examples: ['vpc-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })
   ),
+  vpcArns: Type.Optional(Type.Array(Type.String({
+    maxLength: 256,
+    pattern: '^arn:aws(-cn|-us-gov)?:ec2:[a-z0-9-]{1,32}:[0-9]{12}:vpc/vpc-[0-9a-f]{8,17}$',
+    examples: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef0']
+  }), {
+    description: 'The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.',
+    minItems: 1,
+    maxItems: 10
+  })),
   vpcEndpointIds: Type.Optional(
     Type.Array(Type.String({ pattern: '^vpce-[0-9a-f]{8,17}$', examples: ['vpce-0123456789abcdef0'] }), { minItems: 1, maxItems: 10 })
   ),
   sourceIps: Type.Optional(Type.Array(Type.String({ maxLength: 64, examples: ['10.0.12.0/24'] }), { minItems: 1, maxItems: 50 }))
 }, {
   ...strict,
-  description: 'The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its ' +
-    'endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).'
+  description: 'The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or ' +
+    'aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all ' +
+    'that are given. With sourceIps beside it, the two are alternatives.'
 })
 
 export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {

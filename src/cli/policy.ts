@@ -25,6 +25,7 @@ const questionFlags = {
   'from-ip': text,
   at: text,
   'from-vpc': text,
+  'from-vpc-arn': text,
   'from-vpc-endpoint': text,
   'from-vpc-ip': text
 } as const
@@ -62,6 +63,7 @@ const questionOf = (values: { [name in keyof typeof questionFlags]?: string }): 
     ...(values['from-ip'] !== undefined && { sourceIp: values['from-ip'] }),
     ...(values.at !== undefined && { at: values.at }),
     ...(values['from-vpc'] !== undefined && { vpcId: values['from-vpc'] }),
+    ...(values['from-vpc-arn'] !== undefined && { vpcArn: values['from-vpc-arn'] }),
     ...(values['from-vpc-endpoint'] !== undefined && { vpcEndpointId: values['from-vpc-endpoint'] }),
     ...(values['from-vpc-ip'] !== undefined && { vpcSourceIp: values['from-vpc-ip'] })
   }

@@ -18,6 +18,7 @@ export const changeFlags = {
   grace: text,
   'source-ip': texts,
   vpc: texts,
+  'vpc-arn': texts,
   'vpc-endpoint': texts,
   'vpc-source-ip': texts
 } as const
@@ -69,7 +70,7 @@ export const grantRequest = async (values: Values<typeof grantFlags>, io: Io): P
 interface Change {
   window?: { notBefore?: string, notAfter?: string, durationSeconds?: number, outputGraceSeconds?: number }
   sourceIps?: string[]
-  vpc?: { vpcIds?: string[], vpcEndpointIds?: string[], sourceIps?: string[] }
+  vpc?: { vpcIds?: string[], vpcArns?: string[], vpcEndpointIds?: string[], sourceIps?: string[] }
 }
 
 export const changeOf = (values: Values<typeof changeFlags>): Change => {
@@ -79,7 +80,9 @@ export const changeOf = (values: Values<typeof changeFlags>): Change => {
     durationSeconds: secondsOf(values.duration, '--duration'),
     outputGraceSeconds: secondsOf(values.grace, '--grace')
   })
-  const vpc = defined({ vpcIds: values.vpc, vpcEndpointIds: values['vpc-endpoint'], sourceIps: values['vpc-source-ip'] })
+  const vpc = defined({
+    vpcIds: values.vpc, vpcArns: values['vpc-arn'], vpcEndpointIds: values['vpc-endpoint'], sourceIps: values['vpc-source-ip']
+  })
   return {
     ...(Object.keys(window).length > 0 && { window }),
     ...defined({ sourceIps: values['source-ip'] }),

@@ -168,14 +168,18 @@ export type Grant = {
      */
     source: {
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -363,6 +367,10 @@ export type Question = {
      */
     vpcId?: string;
     /**
+     * ARN of that VPC (aws:SourceVpcArn).
+     */
+    vpcArn?: string;
+    /**
      * VPC endpoint that the request comes through (aws:SourceVpce).
      */
     vpcEndpointId?: string;
@@ -427,7 +435,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -676,14 +684,18 @@ export type RenderPolicyData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -728,7 +740,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -921,14 +933,18 @@ export type CheckPolicyData = {
                 outputGraceSeconds?: number;
             };
             /**
-             * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+             * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
              */
             sourceIps?: Array<string>;
             /**
-             * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+             * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
              */
             vpc?: {
                 vpcIds?: Array<string>;
+                /**
+                 * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+                 */
+                vpcArns?: Array<string>;
                 vpcEndpointIds?: Array<string>;
                 sourceIps?: Array<string>;
             };
@@ -966,7 +982,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1224,14 +1240,18 @@ export type IssueGrantData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -1322,7 +1342,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1484,7 +1504,7 @@ export type GetGrantResponse = GetGrantResponses[keyof GetGrantResponses];
 
 export type ChangeGrantData = {
     /**
-     * What changes. notBefore and the grace keep their value unless given. A window that has started cannot be moved ahead of now.
+     * What changes. notBefore and the grace keep their value unless given. sourceIps or vpc replaces the whole source: give both to keep two alternatives. A window that has started cannot be moved ahead of now.
      */
     body: {
         /**
@@ -1509,14 +1529,18 @@ export type ChangeGrantData = {
             outputGraceSeconds?: number;
         };
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -1561,7 +1585,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2142,14 +2166,18 @@ export type JoinGrantData = {
          */
         name: string;
         /**
-         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`.
+         * Public IPv4/IPv6 addresses or CIDRs that S3 sees the job come from (aws:SourceIp): the node, or its NAT address. For jobs that reach S3 through a VPC endpoint use `vpc`; give both where a job reaches one bucket so and another one so.
          */
         sourceIps?: Array<string>;
         /**
-         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp).
+         * The job reaches S3 through a VPC endpoint, where aws:SourceIp does not exist: the VPC (aws:SourceVpc or aws:SourceVpcArn) or its endpoint (aws:SourceVpce), and the private addresses in it (aws:VpcSourceIp). A request must fit all that are given. With sourceIps beside it, the two are alternatives.
          */
         vpc?: {
             vpcIds?: Array<string>;
+            /**
+             * The VPC by its ARN (aws:SourceVpcArn). AWS recommends it over vpcIds: an id is unique in its Region alone.
+             */
+            vpcArns?: Array<string>;
             vpcEndpointIds?: Array<string>;
             sourceIps?: Array<string>;
         };
@@ -2218,7 +2246,7 @@ export type JoinGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

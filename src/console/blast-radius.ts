@@ -12,12 +12,14 @@ const rights = ['read', 'list', 'write', 'delete', 'acl'] as const satisfies Rig
 export const blastRadiusPicture = (data: Data): HTMLElement => {
   const caption = el('figcaption', { id: newId('radius'), class: 'fine' },
     'Left of the double line: what the key opens, from its source. Right of it: neighbours and look-alikes that were tried.')
-  const bound = data.source.flatMap(({ values }) => values.map(value => value.replace(/(?<=\.\d+)\/32$|(?<=:.*)\/128$/, '')))
+  const boundBy = (wanted: (key: string) => boolean) =>
+    data.source.filter(({ key }) => wanted(key)).flatMap(({ values }) => values.map(withoutMask)).join(', ')
+  const bound = [boundBy(key => key === 'aws:SourceIp'), boundBy(key => key !== 'aws:SourceIp')].filter(text => text !== '')
   const leaks = data.areas.filter(({ elsewhere }) => openOf(elsewhere).length > 0)
   const neighbours = byArea(data)
   return el('figure', { class: 'radius', 'aria-labelledby': caption.id },
     el('div', { class: 'radius-source' }, icon('key'),
-      el('div', {}, el('strong', {}, 'This key'), el('br'), bound.length === 0 ? 'from anywhere' : `from ${bound.join(', ')}`)),
+      el('div', {}, el('strong', {}, 'This key'), el('br'), bound.length === 0 ? 'from anywhere' : `from ${bound.join(' or ')}`)),
     el('ul', { class: 'radius-areas' }, ...data.areas.map((area, index) => el('li', {},
       areaCard(area, data.at),
       el('ul', { class: 'radius-neighbours', 'aria-label': `Neighbours of ${area.bucket}/${area.prefix}` },
@@ -28,6 +30,8 @@ export const blastRadiusPicture = (data: Data): HTMLElement => {
         : leaks.map(({ elsewhere, bucket, prefix }) => `${openOf(elsewhere).join(', ')} ${bucket}/${prefix}`).join('; '))),
     caption)
 }
+
+const withoutMask = (value: string) => value.replace(/(?<=\.\d+)\/32$|(?<=:.*)\/128$/, '')
 
 const openOf = (place: Area['source']) => rights.filter(right => place[right] !== null)
 

@@ -57,8 +57,20 @@ export interface Window {
   outputNotAfter: string
 }
 
-/** Where the job's requests come from: canonical CIDRs, sorted, merged. */
-export type Source =
-  | { kind: 'ip', cidrs: string[] }
-  | { kind: 'vpc', vpcIds: string[], vpcEndpointIds: string[], cidrs: string[] }
-  | { kind: 'any' }
+/** The addresses that S3 sees: canonical CIDRs, sorted, merged. */
+export interface IpSource { kind: 'ip', cidrs: string[] }
+
+/** A request must fit every list that is not empty. The private addresses are canonical CIDRs, sorted, merged. */
+export interface VpcSource {
+  kind: 'vpc'
+  vpcIds: string[]
+  /** Never empty; absent when the request names none, and in the specs of grants that are older than the field. */
+  vpcArns?: string[]
+  vpcEndpointIds: string[]
+  cidrs: string[]
+}
+
+/**
+ * Where the job's requests come from. `either`: two alternatives; a job reaches one bucket through an endpoint, another through NAT.
+ */
+export type Source = IpSource | VpcSource | { kind: 'either', ip: IpSource, vpc: VpcSource } | { kind: 'any' }

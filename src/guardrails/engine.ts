@@ -1,5 +1,5 @@
 import type { CedarValueJson, Context, EntityJson, EntityUid, PolicyJson, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs'
-import type { AccessSpec, Entry } from '../domain/access-spec.ts'
+import type { AccessSpec, Entry, Source } from '../domain/access-spec.ts'
 import { openCedar, type Cedar } from './cedar.ts'
 import type { Policy } from './policies.ts'
 import { actions, callerAttributes, resourceTypes, type AccessAction, type Action, type GrantAction, type RequestAction } from './schema.ts'
@@ -176,9 +176,12 @@ export interface At {
  * no policy mentions are left out (see Mentions). What the Cedar requests about one spec have in common is made once.
  */
 
+/** Where the requests of a job come from in one question: one alternative of its source, and one range of that, or null. */
+export interface Origin { from: Exclude<Source, { kind: 'either' }>, range: string | null }
+
 interface SpecRequests {
-  job (action: RequestAction, source: string | null): CedarRequest
-  access (action: AccessAction, entry: Entry, source: string | null): CedarRequest
+  job (action: RequestAction, origin: Origin): CedarRequest
+  access (action: AccessAction, entry: Entry, origin: Origin): CedarRequest
 }
 
 /** The Cedar requests about a spec: about its job and about each of its entries. */
@@ -187,19 +190,20 @@ export const requestsFor = (mentions: Record<Action, Mentions>, caller: Caller, 
   const principals = new Map<Action, EntityJson>()
   const principal = (action: Action): EntityJson => madeOnce(principals, action, () => callerEntity(mentions[action], caller))
   const contexts = new Map<string, Context>()
-  const context = (action: Action, end: string, source: string | null): Context =>
-    madeOnce(contexts, `${action} ${end} ${source}`, () => requestContext(mentions[action], spec, end, source, at))
+  const context = (action: Action, end: string, origin: Origin): Context =>
+    madeOnce(contexts, `${action} ${end} ${origin.from.kind} ${origin.range}`, () =>
+      requestContext(mentions[action], spec, end, origin, at))
   const writes = spec.entries.some(({ level }) => level !== 'read')
 
   return {
-    job: (action, source) => {
+    job: (action, origin) => {
       const owner = action === 'extend' || action === 'join' ? at.owner ?? '' : caller.id
       const entity = jobEntity(mentions[action], { jobId: job.id, team: job.team, labels: job.labels, owner })
       return cedarRequest(action, principal(action), entity,
-        context(action, writes ? window.outputNotAfter : window.notAfter, source))
+        context(action, writes ? window.outputNotAfter : window.notAfter, origin))
     },
-    access: (action, entry, source) => cedarRequest(action, principal(action), accessEntity(mentions[action], entry),
-      context(action, entry.level === 'read' ? window.notAfter : window.outputNotAfter, source))
+    access: (action, entry, origin) => cedarRequest(action, principal(action), accessEntity(mentions[action], entry),
+      context(action, entry.level === 'read' ? window.notAfter : window.outputNotAfter, origin))
   }
 }
 
@@ -248,7 +252,7 @@ const jobEntity = (mentions: Mentions, { team, jobId, owner, labels = {} }: Gran
 })
 
 const requestContext = (
-  mentions: Mentions, { window, source: from, attach, layout, job }: AccessSpec, end: string, source: string | null, at: At
+  mentions: Mentions, { window, attach, layout, job }: AccessSpec, end: string, { from, range }: Origin, at: At
 ): Context =>
   only(mentions, {
     now: () => datetime(at.now.toISOString()),
@@ -257,9 +261,10 @@ const requestContext = (
     windowSeconds: () => (Date.parse(end) - Date.parse(window.notBefore)) / 1000,
     lifetimeSeconds: () => Math.ceil((Date.parse(end) - (at.firstIssuedAt ?? at.now).getTime()) / 1000),
     startsInSeconds: () => Math.ceil((Date.parse(window.notBefore) - at.now.getTime()) / 1000),
-    source: () => from.kind === 'ip' ? ipaddr(source) : undefined,
-    vpcSource: () => from.kind === 'vpc' ? ipaddr(source) : undefined,
+    source: () => from.kind === 'ip' ? ipaddr(range) : undefined,
+    vpcSource: () => from.kind === 'vpc' ? ipaddr(range) : undefined,
     vpcIds: () => from.kind === 'vpc' && from.vpcIds.length > 0 ? from.vpcIds : undefined,
+    vpcArns: () => from.kind === 'vpc' ? from.vpcArns : undefined,
     vpcEndpointIds: () => from.kind === 'vpc' && from.vpcEndpointIds.length > 0 ? from.vpcEndpointIds : undefined,
     attach: () => attach,
     layout: () => layout,

@@ -5,7 +5,8 @@ import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts
 import { openCedar } from './cedar.ts'
 import { denialFinding, subjectOf } from './denial.ts'
 import {
-  buildEngine, grantRequest, requestsFor, teamRequest, type At, type Caller, type CedarAnswer, type CedarRequest, type GrantRef
+  buildEngine, grantRequest, requestsFor, teamRequest, type At, type Caller, type CedarAnswer, type CedarRequest, type GrantRef,
+  type Origin
 } from './engine.ts'
 import { GuardrailsError, parsePolicies, type Policy } from './policies.ts'
 import type { AccessAction, Action, GrantAction, RequestAction } from './schema.ts'
@@ -85,9 +86,12 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
   const policies = parsed(text, fileName)
   const engine = buildEngine(policies)
 
-  const sourcesFor = (action: Action, source: Source): Array<string | null> => {
-    if (source.kind === 'any' || source.cidrs.length === 0) return [null]
-    return engine.mentions[action].has(source.kind === 'ip' ? 'source' : 'vpcSource') ? source.cidrs : [null]
+  // Of two alternatives each must be allowed on its own, as whoever has the key may use either.
+  const originsFor = (action: Action, from: Source): Origin[] => {
+    if (from.kind === 'either') return [...originsFor(action, from.ip), ...originsFor(action, from.vpc)]
+    if (from.kind === 'any' || from.cidrs.length === 0) return [{ from, range: null }]
+    const asked = engine.mentions[action].has(from.kind === 'ip' ? 'source' : 'vpcSource')
+    return asked ? from.cidrs.map(range => ({ from, range })) : [{ from, range: null }]
   }
 
   const plan = (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): Planned[] => {
@@ -96,15 +100,15 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
       pointer: '/job',
       action,
       subject: () => subjectOf[action](spec.job.id, spec.job.team),
-      sources: sourcesFor(action, spec.source),
-      request: source => requests.job(action, source)
+      origins: originsFor(action, spec.source),
+      request: origin => requests.job(action, origin)
     }
     return [job, ...spec.entries.flatMap(entry => actionsOf(entry, spec.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
       subject: () => subjectOf[action](entry.bucket, entry.prefix),
-      sources: sourcesFor(action, spec.source),
-      request: source => requests.access(action, entry, source)
+      origins: originsFor(action, spec.source),
+      request: origin => requests.access(action, entry, origin)
     })))]
   }
 
@@ -136,19 +140,19 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     decide: (caller, spec, action, at) => {
       if (!belongsTo(caller, spec.job.team)) return otherTeam(spec.job.team, '/job/team')
       const planned = plan(caller, spec, action, at)
-      const count = planned.reduce((sum, { sources }) => sum + sources.length, 0)
+      const count = planned.reduce((sum, { origins }) => sum + origins.length, 0)
       if (count > maxQuestions) return tooManyQuestions(count)
       const ask = asker()
       const refused = new Map<string, { finding: Finding, answer: CedarAnswer }>()
       const permits: CedarAnswer[] = []
-      for (const { pointer, subject, sources, request } of planned) {
+      for (const { pointer, subject, origins, request } of planned) {
         // When the job itself is refused, its entries are not decided.
         if (refused.has('/job')) break
-        for (const source of sources) {
+        for (const origin of origins) {
           if (refused.has(pointer)) break
-          const answer = ask(request(source))
+          const answer = ask(request(origin))
           if (answer.allowed) permits.push(answer)
-          else refused.set(pointer, { finding: denialFinding(pointer, subject(), source, answer), answer })
+          else refused.set(pointer, { finding: denialFinding(pointer, subject(), namedIn(spec.source, origin), answer), answer })
         }
       }
       if (refused.size === 0) return { allowed: true, decidedBy: decidersOf(permits) }
@@ -166,18 +170,24 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
       () => teamRequest(engine.mentions.list, caller, team, at)),
     trace: (caller, spec, action, at) => {
       const ask = asker()
-      return plan(caller, spec, action, at).flatMap(({ pointer, action, subject, sources, request }) =>
-        sources.map(source => ({ pointer, action, subject: subject(), source, answer: ask(request(source)) })))
+      return plan(caller, spec, action, at).flatMap(({ pointer, action, subject, origins, request }) =>
+        origins.map(origin => ({ pointer, action, subject: subject(), source: origin.range, answer: ask(request(origin)) })))
     }
   }
+}
+
+/** What a refusal says after "from": the range, or which of two alternatives was refused. */
+const namedIn = (source: Source, { from, range }: Origin): string | null => {
+  if (range !== null || source.kind !== 'either') return range
+  return from.kind === 'ip' ? 'sourceIps' : 'the VPC'
 }
 
 interface Planned {
   pointer: string
   action: Action
   subject: () => string
-  sources: Array<string | null>
-  request: (source: string | null) => CedarRequest
+  origins: Origin[]
+  request: (origin: Origin) => CedarRequest
 }
 
 const parsed = (text: string, fileName: string): Policy[] => {

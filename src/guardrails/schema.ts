@@ -72,6 +72,7 @@ namespace JobAccess {
   } tags String;
 
   // One decision is made per source range of the request, and all must allow: source or vpcSource is that range, whole.
+  // A request with sourceIps and vpc is decided as if it were two: a decision has source, or the attributes of the VPC, never both.
   type Request = {
     now: datetime,
     start: datetime,
@@ -82,6 +83,7 @@ namespace JobAccess {
     source?: ipaddr,            // public addresses, aws:SourceIp
     vpcSource?: ipaddr,         // addresses inside the VPC, aws:VpcSourceIp
     vpcIds?: Set<String>,       // aws:SourceVpc, one of these; absent where the request names none
+    vpcArns?: Set<String>,      // aws:SourceVpcArn, likewise
     vpcEndpointIds?: Set<String>, // aws:SourceVpce, likewise
     attach: String,             // "auto", "inline", "managed", "session"
     layout: String,             // "everywhere", "guarded", "guide"

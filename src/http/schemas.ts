@@ -160,6 +160,7 @@ export const ChangeSchema = Type.Object({
   ...strict,
   minProperties: 1,
   description: 'What changes. notBefore and the grace keep their value unless given. ' +
+    'sourceIps or vpc replaces the whole source: give both to keep two alternatives. ' +
     'A window that has started cannot be moved ahead of now.'
 })
 
@@ -175,6 +176,7 @@ export const QuestionSchema = Type.Object({
   sourceIp: Type.Optional(Type.String({ description: 'Address that S3 sees (aws:SourceIp).', maxLength: 64, examples: ['203.0.113.42'] })),
   at: Type.Optional(Type.String({ description: 'Time of the request; default: now.', maxLength: 40 })),
   vpcId: Type.Optional(Type.String({ description: 'VPC that the request comes from (aws:SourceVpc).', maxLength: 64 })),
+  vpcArn: Type.Optional(Type.String({ description: 'ARN of that VPC (aws:SourceVpcArn).', maxLength: 256 })),
   vpcEndpointId: Type.Optional(
     Type.String({ description: 'VPC endpoint that the request comes through (aws:SourceVpce).', maxLength: 64 })
   ),

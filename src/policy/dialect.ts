@@ -76,8 +76,9 @@ export const attachmentFor = (
  * What the provider cannot express of a policy: one finding per request field.
  * @param spec what the policy was rendered from, so that a finding names the entry of the request
  */
-export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<AccessSpec, 'entries'>): Finding[] => {
-  const entryOf = (sid: string) => spec?.entries.find(entry => sidsOf(entry).includes(sid))?.pointer ?? ''
+export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<AccessSpec, 'entries' | 'layout' | 'source'>): Finding[] => {
+  const alternatives = spec?.layout === 'everywhere' && spec.source.kind === 'either'
+  const entryOf = (sid: string) => spec?.entries.find(entry => sidsOf(entry, alternatives).includes(sid))?.pointer ?? ''
   const found = policy.Statement.flatMap(statement => unfitIn(statement, dialect).map(what => refusal(dialect, statement, what, entryOf)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
@@ -115,7 +116,7 @@ const refusal = (dialect: Dialect, statement: Statement, { what, name }: Unfit, 
 }
 
 const kms = { pointer: './kmsKeyArns', hint: 'Leave kmsKeyArns out: the provider has no AWS KMS.' }
-const vpc = { pointer: '/vpc', hint: 'Give sourceIps instead: the provider knows no VPC.' }
+const vpc = { pointer: '/vpc', hint: 'Give sourceIps alone: the provider knows no VPC.' }
 
 /** The request field to change. A pointer that begins with a dot is relative to the entry. */
 const remedies: Record<string, { pointer: string, hint: string }> = {
@@ -132,6 +133,7 @@ const remedies: Record<string, { pointer: string, hint: string }> = {
   'kms:GenerateDataKey': kms,
   'kms:ViaService': kms,
   'aws:SourceVpc': vpc,
+  'aws:SourceVpcArn': vpc,
   'aws:SourceVpce': vpc,
   'aws:VpcSourceIp': vpc
 }

@@ -35,7 +35,8 @@ export const normaliseEntries = (
   }
   const entries = requested.flatMap(one => normaliseEntry(one, layout, limits, report) ?? [])
   refuseDuplicates(entries, report)
-  refuseSids(requested, entries, report)
+  const alternatives = layout === 'everywhere' && request.sourceIps !== undefined && request.vpc !== undefined
+  refuseSids(requested, entries, alternatives, report)
   return { entries, writes: requested.some(writes) }
 }
 
@@ -137,12 +138,13 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
   }
 }
 
-const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], report: Report): void => {
+/** @param alternatives whether each entry has its statements twice, once per alternative of the source */
+const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], alternatives: boolean, report: Report): void => {
   const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
   const byPointer = new Map(entries.map(entry => [entry.pointer, entry]))
   for (const one of requested) {
     const entry = byPointer.get(one.pointer)
-    for (const sid of entry ? sidsOf(entry) : [one.sid]) {
+    for (const sid of entry ? sidsOf(entry, alternatives) : [one.sid]) {
       const holder = taken.get(sid)
       if (holder === undefined) {
         taken.set(sid, one.pointer)
@@ -152,7 +154,7 @@ const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], 
         code: 'sid-duplicate',
         pointer: one.request.sid === undefined ? one.pointer : `${one.pointer}/sid`,
         detail: `The Sid ${sid} is that of ${holder}.`,
-        hint: 'Give another `sid`; `List` and `Keys` are appended for the statements of prefixes and KMS keys.'
+        hint: 'Give another `sid`; `List`, `Keys` and `Vpc` are appended for the statements of prefixes, KMS keys and a second source.'
       })
     }
   }
@@ -288,7 +290,8 @@ const globMatches = (pattern: string, text: string): boolean => {
 const keyArn = /^arn:(aws|aws-cn|aws-us-gov):kms:([a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}):\d{12}:key\/([0-9a-z-]+)$/
 const keyId = /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$/
 
-const regionOf: Record<Partition, (region: string) => boolean> = {
+/** Whether a region is one of the partition, by its name. */
+export const isRegionOf: Record<Partition, (region: string) => boolean> = {
   aws: region => !/^(cn|us-gov|us-iso|us-isob|eu-isoe)-/.test(region),
   'aws-cn': region => region.startsWith('cn-'),
   'aws-us-gov': region => region.startsWith('us-gov-')
@@ -307,7 +310,7 @@ const kmsKeyFault = (arn: string, partition: Partition): Fault | undefined => {
     }
   }
   const [, itsPartition, region] = parts
-  if (itsPartition !== partition || !regionOf[partition](region ?? '')) {
+  if (itsPartition !== partition || !isRegionOf[partition](region ?? '')) {
     return { detail: `The key is not in the partition ${partition}.`, hint: `This service grants access in ${partition} only.` }
   }
   return undefined

@@ -23,7 +23,7 @@ const allowed = (statement: Statement, unbound: string): string => {
 
 const denied = (statement: Statement): string =>
   `Whatever else allows it, the job may not ${listed(deeds([statement.Action].flat()), 'or')} ${where(statement)}` +
-  `${conditions(statement, denyPhrases)}.`
+  `${conditions(statement, denyPhrases, unlessPhrases)}.`
 
 // --- what ---
 
@@ -91,6 +91,7 @@ const allowPhrases: Record<string, Phrase> = {
   'IpAddress aws:SourceIp': values => `only from ${addresses(values)}`,
   'IpAddress aws:VpcSourceIp': values => `only from ${addresses(values, 'private ')}`,
   'StringEquals aws:SourceVpc': values => `only through the VPC ${either(values)}`,
+  'ArnEquals aws:SourceVpcArn': values => `only through the VPC ${either(values)}`,
   'StringEquals aws:SourceVpce': values => `only through the VPC endpoint ${either(values)}`,
   'StringEquals kms:ViaService': values => `only through S3 (${either(values)})`,
   'StringLike s3:prefix': values => `only names that begin with ${either(values.map(withoutStar))}`
@@ -98,24 +99,32 @@ const allowPhrases: Record<string, Phrase> = {
 
 const denyPhrases: Record<string, Phrase> = {
   'DateLessThan aws:CurrentTime': values => `before ${either(values)}`,
-  'DateGreaterThanEquals aws:CurrentTime': values => `from ${either(values)} on`,
-  'NotIpAddress aws:SourceIp': values => `unless the request comes from ${addresses(values)}`,
-  'NotIpAddress aws:VpcSourceIp': values => `unless the request comes from ${addresses(values, 'private ')}`,
-  'StringNotEquals aws:SourceVpc': values => `unless the request comes through the VPC ${either(values)}`,
-  'StringNotEquals aws:SourceVpce': values => `unless the request comes through the VPC endpoint ${either(values)}`
+  'DateGreaterThanEquals aws:CurrentTime': values => `from ${either(values)} on`
+}
+
+/** Of the negated conditions of a Deny, which all must hold: where a request comes from that the Deny does not touch. */
+const unlessPhrases: Record<string, Phrase> = {
+  'NotIpAddress aws:SourceIp': values => `from ${addresses(values)}`,
+  'NotIpAddress aws:VpcSourceIp': values => `from ${addresses(values, 'private ')}`,
+  'StringNotEquals aws:SourceVpc': values => `through the VPC ${either(values)}`,
+  'ArnNotEquals aws:SourceVpcArn': values => `through the VPC ${either(values)}`,
+  'StringNotEquals aws:SourceVpce': values => `through the VPC endpoint ${either(values)}`
 }
 
 /** Every condition, each after a comma, as all of them must hold. A condition without a phrase has the name that IAM gives it. */
-const conditions = (statement: Statement, phrases: Record<string, Phrase>): string => {
+const conditions = (statement: Statement, phrases: Record<string, Phrase>, unless: Record<string, Phrase> = {}): string => {
   let said = ''
+  const exceptions: string[] = []
   for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
     for (const [key, value] of Object.entries(keys)) {
       const name = `${operator} ${key}`
       const values = [value].flat()
-      said += `, ${phrases[name]?.(values) ?? `if ${name} ${either(values)}`}`
+      const exception = unless[name]?.(values)
+      if (exception === undefined) said += `, ${phrases[name]?.(values) ?? `if ${name} ${either(values)}`}`
+      else exceptions.push(exception)
     }
   }
-  return said
+  return exceptions.length === 0 ? said : `${said}, unless the request comes ${exceptions.join(', or ')}`
 }
 
 const addresses = (cidrs: readonly string[], kind = ''): string => {

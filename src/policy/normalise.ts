@@ -1,4 +1,4 @@
-import type { AccessSpec, Entry } from '../domain/access-spec.ts'
+import type { AccessSpec, Entry, Source } from '../domain/access-spec.ts'
 import { pointerTo, type Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest, WindowRequest } from '../request.ts'
 import { writes } from './actions.ts'
@@ -61,7 +61,8 @@ export interface ChangedGrant {
 /**
  * Changes the window or the source of a grant's spec. The whole request is checked against the ceilings of today, not against those of
  * the day when the grant was issued. A window without notBefore keeps its start; one without outputGraceSeconds keeps its grace.
- * A window that has started cannot be moved ahead while the grant is active.
+ * A change that gives sourceIps or vpc replaces the whole source: an alternative that it leaves out is closed. So a caller who says
+ * "from here" never leaves another way in open. A window that has started cannot be moved ahead while the grant is active.
  *
  * @returns as normalise(); the pointers of findings are those of the change
  */
@@ -113,16 +114,23 @@ export const restate = (spec: AccessSpec): PolicyRequest => {
       notAfter: window.notAfter,
       ...(graceSeconds > 0 && { outputGraceSeconds: graceSeconds })
     },
-    ...(source.kind === 'ip' && { sourceIps: source.cidrs }),
-    ...(source.kind === 'vpc' && {
-      vpc: {
-        ...(source.vpcIds.length > 0 && { vpcIds: source.vpcIds }),
-        ...(source.vpcEndpointIds.length > 0 && { vpcEndpointIds: source.vpcEndpointIds }),
-        ...(source.cidrs.length > 0 && { sourceIps: source.cidrs })
-      }
-    }),
+    ...restateSource(source),
     layout,
     attach
+  }
+}
+
+const restateSource = (source: Source): Pick<PolicyRequest, 'sourceIps' | 'vpc'> => {
+  if (source.kind === 'any') return {}
+  if (source.kind === 'ip') return { sourceIps: source.cidrs }
+  if (source.kind === 'either') return { ...restateSource(source.ip), ...restateSource(source.vpc) }
+  return {
+    vpc: {
+      ...(source.vpcIds.length > 0 && { vpcIds: source.vpcIds }),
+      ...(source.vpcArns && { vpcArns: source.vpcArns }),
+      ...(source.vpcEndpointIds.length > 0 && { vpcEndpointIds: source.vpcEndpointIds }),
+      ...(source.cidrs.length > 0 && { sourceIps: source.cidrs })
+    }
   }
 }
 

@@ -2,7 +2,7 @@ import {
   bucketActions, completeMultipartUpload, deleteObject, getObject, keyActions, listActions, listBucket, objectActions, putObjectAcl,
   writeObjects, writes
 } from './actions.ts'
-import type { AccessSpec, Entry, Partition, Source } from '../domain/access-spec.ts'
+import type { AccessSpec, Entry, IpSource, Partition, Source, VpcSource } from '../domain/access-spec.ts'
 import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../domain/policy-document.ts'
 
 /**
@@ -17,8 +17,10 @@ export const render = (spec: AccessSpec): PolicyDocument => ({
   Statement: layouts[spec.layout](spec)
 })
 
+/** All keys of one condition must match, so each alternative of the source has Allows of its own. */
 const everywhere = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry => [
-  ...allows(spec, entry, { ...within(spec.window.notBefore, endOf(spec, entry)), ...from(spec.source) }),
+  ...alternativesOf(spec.source).flatMap(({ suffix, from }) => suffixed(suffix,
+    allows(spec, entry, { ...within(spec.window.notBefore, endOf(spec, entry)), ...from }))),
   ...keys(spec, entry)
 ])
 
@@ -38,19 +40,20 @@ const guarded = (spec: AccessSpec): Statement[] => [
 ]
 
 /** The published guide, word for word: reads without conditions, writes with strict operators, and the guide's own actions. */
-const guide = (spec: AccessSpec): Statement[] => spec.entries.map(entry => {
+const guide = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry => {
   const reading = [getObject.action, listBucket.action]
   if (!writes(entry)) return allow(spec, entry, reading)
   const writing = writeObjects.map(row => row.action)
-  return allow(spec, entry, [
+  // normalise() refuses two alternatives in this layout, so that the guide's words stay its words.
+  return alternativesOf(spec.source).flatMap(({ suffix, from }) => suffixed(suffix, [allow(spec, entry, [
     ...reading,
     ...writing.slice(0, 1), putObjectAcl.action, ...writing.slice(1), completeMultipartUpload,
     ...(entry.delete ? [deleteObject.action] : [])
   ], {
     DateGreaterThan: currentTime(spec.window.notBefore),
     DateLessThan: currentTime(spec.window.notAfter),
-    ...from(spec.source)
-  })
+    ...from
+  })]))
 })
 
 const layouts = { everywhere, guarded, guide }
@@ -62,17 +65,27 @@ export const denySids = {
   afterEnd: 'DenyAfterEnd',
   otherSources: 'DenyOtherSources',
   otherVpcs: 'DenyOtherVpcs',
+  otherVpcArns: 'DenyOtherVpcArns',
   otherVpcEndpoints: 'DenyOtherVpcEndpoints'
 } as const
 
-const suffixes = { list: 'List', keys: 'Keys' } as const
+const suffixes = { list: 'List', keys: 'Keys', vpc: 'Vpc' } as const
 
-/** Sids of the statements that an entry is rendered as. */
-export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>): string[] => [
-  entry.sid,
-  ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : []),
-  ...regionsOf(entry).map((_, index) => keysSid(entry, index))
-]
+/**
+ * Sids of the statements that an entry is rendered as.
+ * @param alternatives whether the layout is `everywhere` and the source has two alternatives
+ */
+export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>, alternatives: boolean): string[] => {
+  const allows = [entry.sid, ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : [])]
+  return [
+    ...allows,
+    ...(alternatives ? allows.map(sid => sid + suffixes.vpc) : []),
+    ...regionsOf(entry).map((_, index) => keysSid(entry, index))
+  ]
+}
+
+const suffixed = (suffix: string, statements: Statement[]): Statement[] =>
+  suffix === '' ? statements : statements.map(statement => ({ ...statement, Sid: `${statement.Sid}${suffix}` }))
 
 // --- one entry ---
 
@@ -166,34 +179,44 @@ const outlived = (spec: AccessSpec, entry: Entry): boolean =>
 
 // --- source ---
 
-const from = (source: Source): ConditionBlock => {
-  if (source.kind === 'any') return {}
-  if (source.kind === 'ip') return { IpAddress: { 'aws:SourceIp': oneOrMany(source.cidrs) } }
-  const endpoints = {
-    ...(source.vpcIds.length > 0 ? { 'aws:SourceVpc': oneOrMany(source.vpcIds) } : {}),
-    ...(source.vpcEndpointIds.length > 0 ? { 'aws:SourceVpce': oneOrMany(source.vpcEndpointIds) } : {})
-  }
-  return {
-    ...(Object.keys(endpoints).length > 0 ? { StringEquals: endpoints } : {}),
-    ...(source.cidrs.length > 0 ? { IpAddress: { 'aws:VpcSourceIp': oneOrMany(source.cidrs) } } : {})
-  }
+/** What a source asks of one condition key: the operator that says so, and the one that says the opposite. */
+interface KeyTest { key: string, is: string, isNot: string, sid: string, values: readonly string[] }
+
+const publicAddress = ({ cidrs }: IpSource): KeyTest =>
+  ({ key: 'aws:SourceIp', is: 'IpAddress', isNot: 'NotIpAddress', sid: denySids.otherSources, values: cidrs })
+
+// ARN operators, as the IAM User Guide recommends for aws:SourceVpcArn. A request must fit every one of these keys.
+const endpointTests = ({ vpcIds, vpcArns = [], vpcEndpointIds, cidrs }: VpcSource): KeyTest[] => [
+  { key: 'aws:SourceVpc', is: 'StringEquals', isNot: 'StringNotEquals', sid: denySids.otherVpcs, values: vpcIds },
+  { key: 'aws:SourceVpce', is: 'StringEquals', isNot: 'StringNotEquals', sid: denySids.otherVpcEndpoints, values: vpcEndpointIds },
+  { key: 'aws:SourceVpcArn', is: 'ArnEquals', isNot: 'ArnNotEquals', sid: denySids.otherVpcArns, values: vpcArns },
+  { key: 'aws:VpcSourceIp', is: 'IpAddress', isNot: 'NotIpAddress', sid: denySids.otherSources, values: cidrs }
+].filter(({ values }) => values.length > 0)
+
+const condition = (tests: readonly KeyTest[], operator: 'is' | 'isNot'): ConditionBlock => {
+  const block: ConditionBlock = {}
+  for (const test of tests) block[test[operator]] = { ...block[test[operator]], [test.key]: oneOrMany(test.values) }
+  return block
 }
 
-// One Deny per key: in one condition all keys must match, but here each mismatch alone must deny.
+/** Each way in which a request may come, as the condition of an Allow and the suffix of that Allow's Sid. */
+const alternativesOf = (source: Source): { suffix: string, from: ConditionBlock }[] => {
+  if (source.kind === 'any') return [{ suffix: '', from: {} }]
+  if (source.kind === 'ip') return [{ suffix: '', from: condition([publicAddress(source)], 'is') }]
+  if (source.kind === 'vpc') return [{ suffix: '', from: condition(endpointTests(source), 'is') }]
+  return [...alternativesOf(source.ip), ...alternativesOf(source.vpc).map(({ from }) => ({ suffix: suffixes.vpc, from }))]
+}
+
+/**
+ * One Deny per key: in one condition all keys must match, but here each mismatch alone must deny. With two alternatives a request is
+ * denied when it misses both: its address is not one of sourceIps, and a key of the endpoint does not fit. The first is in every Deny.
+ */
 const otherSources = (source: Source): Statement[] => {
   if (source.kind === 'any') return []
-  if (source.kind === 'ip') return [deny(denySids.otherSources, { NotIpAddress: { 'aws:SourceIp': oneOrMany(source.cidrs) } })]
-  return [
-    ...(source.vpcIds.length > 0
-      ? [deny(denySids.otherVpcs, { StringNotEquals: { 'aws:SourceVpc': oneOrMany(source.vpcIds) } })]
-      : []),
-    ...(source.vpcEndpointIds.length > 0
-      ? [deny(denySids.otherVpcEndpoints, { StringNotEquals: { 'aws:SourceVpce': oneOrMany(source.vpcEndpointIds) } })]
-      : []),
-    ...(source.cidrs.length > 0
-      ? [deny(denySids.otherSources, { NotIpAddress: { 'aws:VpcSourceIp': oneOrMany(source.cidrs) } })]
-      : [])
-  ]
+  if (source.kind === 'ip') return [deny(denySids.otherSources, condition([publicAddress(source)], 'isNot'))]
+  const address = source.kind === 'either' ? [publicAddress(source.ip)] : []
+  return endpointTests(source.kind === 'either' ? source.vpc : source)
+    .map(test => deny(test.sid, condition([...address, test], 'isNot')))
 }
 
 const deny = (sid: string, condition: ConditionBlock): Statement => ({

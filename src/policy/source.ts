@@ -1,28 +1,32 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
-import type { Source } from '../domain/access-spec.ts'
+import type { IpSource, Partition, Source, VpcSource } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest } from '../request.ts'
+import { isRegionOf } from './entries.ts'
 import type { Limits } from './limits.ts'
 
 type Report = (finding: Finding) => void
 
 /** @returns where the job's requests come from; undefined when the request does not say it, and then a finding says why */
 export const normaliseSource = (
-  request: Pick<PolicyRequest, 'sourceIps' | 'vpc'>, limits: Limits, report: Report
+  request: Pick<PolicyRequest, 'sourceIps' | 'vpc' | 'layout'>, limits: Limits, report: Report
 ): Source | undefined => {
-  const { sourceIps, vpc } = request
-  if (sourceIps !== undefined && vpc !== undefined) {
-    report({
-      code: 'source-ambiguous',
-      pointer: '/vpc',
-      detail: 'A request to S3 has a public source address or comes through a VPC endpoint, never both.',
-      hint: 'Give sourceIps or vpc; the private addresses in a VPC are `sourceIps` inside `vpc`.'
-    })
-  }
-  // Both are read even when only one is allowed, so that the answer has every finding.
+  const { sourceIps, vpc, layout } = request
+  // Both are read even when one has a finding, so that the answer has every finding.
   const ip = sourceIps === undefined ? undefined : fromIps(sourceIps, limits, report)
   const endpoint = vpc === undefined ? undefined : fromVpc(vpc, limits, report)
+  if (sourceIps !== undefined && vpc !== undefined) {
+    if (layout === 'guide') {
+      report({
+        code: 'layout-unfit',
+        pointer: '/vpc',
+        detail: 'The guide’s one statement per bucket has one source, and this request has two.',
+        hint: 'Give sourceIps or vpc, or use layout `everywhere` or `guarded`.'
+      })
+    }
+    return ip && endpoint && { kind: 'either', ip, vpc: endpoint }
+  }
   if (ip ?? endpoint) return ip ?? endpoint
   if (sourceIps === undefined && vpc === undefined) {
     if (limits.allowAnySource) return { kind: 'any' }
@@ -39,7 +43,7 @@ export const normaliseSource = (
 const rulesOf = (limits: Limits, allowPrivate: boolean) =>
   ({ minPrefixV4: limits.minPrefixV4, minPrefixV6: limits.minPrefixV6, allowPrivate })
 
-const fromIps = (texts: readonly string[], limits: Limits, report: Report): Source | undefined => {
+const fromIps = (texts: readonly string[], limits: Limits, report: Report): IpSource | undefined => {
   if (texts.length === 0) {
     report({ code: 'source-missing', pointer: '/sourceIps', detail: 'The list is empty.', hint: 'Name an address, or leave it out.' })
     return undefined
@@ -50,23 +54,26 @@ const fromIps = (texts: readonly string[], limits: Limits, report: Report): Sour
   return undefined
 }
 
-const fromVpc = (vpc: VpcRequest, limits: Limits, report: Report): Source | undefined => {
+const fromVpc = (vpc: VpcRequest, limits: Limits, report: Report): VpcSource | undefined => {
   const vpcIds = [...new Set(vpc.vpcIds)].sort()
+  const vpcArns = [...new Set(vpc.vpcArns)].sort()
   const vpcEndpointIds = [...new Set(vpc.vpcEndpointIds)].sort()
   let sound = refuseIds(vpc.vpcIds ?? [], 'vpcIds', 'vpc', report)
+  sound = refuseArns(vpc.vpcArns ?? [], limits.partition, report) && sound
   sound = refuseIds(vpc.vpcEndpointIds ?? [], 'vpcEndpointIds', 'vpce', report) && sound
-  if (vpcIds.length === 0 && vpcEndpointIds.length === 0) {
+  if (vpcIds.length === 0 && vpcArns.length === 0 && vpcEndpointIds.length === 0) {
     sound = false
     report({
       code: 'vpc-incomplete',
       pointer: '/vpc',
       detail: 'Private addresses alone do not say which network is meant: every VPC may have them.',
-      hint: 'Add vpcIds or vpcEndpointIds.'
+      hint: 'Add vpcArns, vpcIds or vpcEndpointIds.'
     })
   }
   const read = readSourceIps(vpc.sourceIps ?? [], '/vpc/sourceIps', rulesOf(limits, true))
   if (!read.ok) read.findings.forEach(report)
-  return sound && read.ok ? { kind: 'vpc', vpcIds, vpcEndpointIds, cidrs: read.cidrs } : undefined
+  if (!sound || !read.ok) return undefined
+  return { kind: 'vpc', vpcIds, ...(vpcArns.length > 0 && { vpcArns }), vpcEndpointIds, cidrs: read.cidrs }
 }
 
 const refuseIds = (ids: readonly string[], field: string, kind: string, report: Report): boolean => {
@@ -77,6 +84,25 @@ const refuseIds = (ids: readonly string[], field: string, kind: string, report: 
     sound = false
     report({
       code: 'request-invalid', pointer: `/vpc/${field}/${index}`, detail: `This is not a ${kind}- id.`, hint: 'Write it as AWS shows it.'
+    })
+  }
+  return sound
+}
+
+// Source: IAM User Guide, "AWS global condition context keys", aws:SourceVpcArn: arn:aws:ec2:us-east-1:123456789012:vpc/vpc-….
+const vpcArn = /^arn:(aws|aws-cn|aws-us-gov):ec2:([a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}):\d{12}:vpc\/vpc-[0-9a-f]{8,17}$/
+
+const refuseArns = (arns: readonly string[], partition: Partition, report: Report): boolean => {
+  let sound = true
+  for (const [index, arn] of arns.entries()) {
+    const [, itsPartition, region = ''] = vpcArn.exec(arn) ?? []
+    if (itsPartition === partition && isRegionOf[partition](region)) continue
+    sound = false
+    report({
+      code: 'vpc-arn-invalid',
+      pointer: `/vpc/vpcArns/${index}`,
+      detail: itsPartition === undefined ? 'This is not the ARN of a VPC.' : `The VPC is not in the partition ${partition}.`,
+      hint: `Write arn:${partition}:ec2:<region>:<account>:vpc/vpc-<id>, in lower case and without wildcards.`
     })
   }
   return sound

@@ -112,6 +112,13 @@ t.test('VPC flags', async t => {
   const flags = ['--job', 'vpc', '--team', 'nlp', '--dataset', 'acmeco-datasets', '--duration', '3600']
   const vpc = ['--vpc', 'vpc-0123456789abcdef0', '--vpc-endpoint', 'vpce-0123456789abcdef0', '--vpc-source-ip', '10.0.12.0/24']
   t.match(await cli('policy', ...flags, ...vpc), { code: 0, stdout: /aws:SourceVpce/ })
+  const arn = 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef0'
+  const both = [...flags, '--vpc-arn', arn, '--source-ip', '203.0.113.42']
+  t.match(await cli('policy', ...both), { code: 0, stdout: /aws:SourceVpcArn/ })
+  const question = ['--action', 's3:GetObject', '--object', 'acmeco-datasets/a']
+  t.match(await cli('check', ...both, ...question, '--from-vpc-arn', arn), { code: 0 })
+  t.match(await cli('check', ...both, ...question, '--from-ip', '203.0.113.42'), { code: 0 })
+  t.match(await cli('check', ...both, ...question, '--from-vpc-arn', arn.replace('eu-west-1', 'us-east-1')), { code: 1 })
 })
 
 t.test('what is wrong with the command line is said before the service is asked', async t => {

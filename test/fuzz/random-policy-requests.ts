@@ -40,8 +40,10 @@ const prefix = (draw: Draw): string => {
 }
 
 const hex = '0123456789abcdef'
+const regions: Record<Partition, string[]> = { aws: ['eu-west-1', 'us-east-1'], 'aws-cn': ['cn-north-1'], 'aws-us-gov': ['us-gov-west-1'] }
+
 const keyArns = (draw: Draw, partition: Partition): string[] => {
-  const region = { aws: ['eu-west-1', 'us-east-1'], 'aws-cn': ['cn-north-1'], 'aws-us-gov': ['us-gov-west-1'] }[partition]
+  const region = regions[partition]
   return Array.from({ length: 1 + draw.below(3) }, () => {
     const where = draw.of(region)
     const id = draw.chance(0.3) ? `mrk-${text(draw, hex, 32)}` : [8, 4, 4, 4, 12].map(length => text(draw, hex, length)).join('-')
@@ -97,6 +99,7 @@ const window = (draw: Draw, writes: boolean): PolicyRequest['window'] => {
 }
 
 const id = (draw: Draw, kind: string) => `${kind}-0${text(draw, hex, 16)}`
+const vpcArn = (draw: Draw, partition: Partition) => `arn:${partition}:ec2:${draw.of(regions[partition])}:111122223333:vpc/${id(draw, 'vpc')}`
 
 /** One random request, the limits of a random deployment, and the instant at which it is made. */
 export const randomPolicyRequest = (draw: Draw): Asked => {
@@ -114,7 +117,7 @@ export const randomPolicyRequest = (draw: Draw): Asked => {
     ? { bucket: bucketName(draw), ...(draw.chance(0.4) && { level: draw.of(['write', 'read-write'] as const) }), ...opts(true) }
     : undefined
   const writes = output !== undefined || access.some(({ level }) => level !== 'read')
-  const kind = draw.of(['ip', 'ip', 'ip', 'vpc', 'any'])
+  const kind = draw.of(['ip', 'ip', 'ip', 'vpc', 'any', 'either'])
   return {
     limits: {
       ...defaultLimits,
@@ -132,10 +135,11 @@ export const randomPolicyRequest = (draw: Draw): Asked => {
       ...(access.length > 0 && { access }),
       ...(output && { output }),
       window: window(draw, writes && !plain),
-      ...(kind === 'ip' && { sourceIps: addresses(draw, draw.chance(0.7) ? v4 : v6).concat(draw.chance(0.2) ? addresses(draw, v6) : []) }),
-      ...(kind === 'vpc' && {
+      ...((kind === 'ip' || kind === 'either') && { sourceIps: addresses(draw, draw.chance(0.7) ? v4 : v6).concat(draw.chance(0.2) ? addresses(draw, v6) : []) }),
+      ...((kind === 'vpc' || kind === 'either') && {
         vpc: {
           ...(draw.chance(0.7) && { vpcIds: Array.from({ length: 1 + draw.below(2) }, () => id(draw, 'vpc')) }),
+          ...(draw.chance(0.4) && { vpcArns: Array.from({ length: 1 + draw.below(2) }, () => vpcArn(draw, partition)) }),
           ...(draw.chance(0.6) && { vpcEndpointIds: Array.from({ length: 1 + draw.below(2) }, () => id(draw, 'vpce')) }),
           ...(draw.chance(0.6) && { sourceIps: addresses(draw, privateV4) })
         }

@@ -179,6 +179,9 @@ t.test('a policy sees the request as it is', async t => {
     ['context has vpcIds && context.vpcIds == ["vpc-1"]', asked({ source: vpc })],
     ['context has vpcEndpointIds && context.vpcEndpointIds == ["vpce-2", "vpce-1"]', asked({ source: vpc })],
     ['!(context has vpcIds) && !(context has vpcSource)', asked({ source: { ...vpc, vpcIds: [], cidrs: [] } })],
+    ['!(context has vpcArns)', asked({ source: vpc })],
+    ['context has vpcArns && context.vpcArns == ["arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-1"]',
+      asked({ source: { ...vpc, vpcArns: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-1'] } })],
     ['!(context has source) && !(context has vpcSource)', asked({ source: { kind: 'any' } })],
     ['principal == JobAccess::Caller::"token:nlp" && principal.kind == "token" && principal.teams == ["nlp"]'],
     ['principal in JobAccess::Team::"nlp" && !(principal in JobAccess::Team::"vision")'],
@@ -278,6 +281,33 @@ t.test('every source range must be allowed, whole', async t => {
   t.match(decide(text, asked({ source: { kind: 'any' } })), { findings: [{ detail: 'Policy "nat" forbids reading "acmeco-data/".' }] })
 })
 
+t.test('two alternatives are allowed when each of them is', async t => {
+  const ip = { kind: 'ip' as const, cidrs: ['203.0.113.42/32', '198.51.100.7/32'] }
+  const vpc = { kind: 'vpc' as const, vpcIds: ['vpc-1'], vpcArns: ['arn-1'], vpcEndpointIds: ['vpce-1'], cidrs: ['10.0.12.0/24', '10.0.13.0/24'] }
+  const bare = { ...vpc, vpcArns: undefined as never, cidrs: [] }
+  const conditions = [
+    'context has source', 'context has vpcSource', 'context has vpcIds', 'context has vpcArns', '!(context has source)',
+    '!(context has vpcSource)', '!(context has vpcEndpointIds && context.vpcEndpointIds == ["vpce-1"])',
+    'context has source && context.source == ip("198.51.100.7/32")', 'context has vpcSource && context.vpcSource == ip("10.0.13.0/24")',
+    'context has source && context has vpcIds', 'context has vpcIds && context.vpcIds == ["vpc-2"]'
+  ]
+  const allows = (condition: string, source: AccessSpec['source']) => decide(on(condition), asked({ source })).allowed
+  for (const condition of conditions) {
+    for (const endpoint of [vpc, bare]) {
+      const each = allows(condition, ip) && allows(condition, endpoint)
+      t.equal(allows(condition, { kind: 'either', ip, vpc: endpoint }), each, condition)
+    }
+  }
+  const either = asked({ source: { kind: 'either', ip, vpc } })
+  const questions = rules(on('context has source || context has vpcSource')).trace(nlp, either, 'issue', at)
+  t.same(questions.filter(({ action }) => action === 'read').map(({ source }) => source), [...ip.cidrs, ...vpc.cidrs])
+  const refusals: [string, RegExp][] = [
+    ['context has vpcSource && context.vpcSource == ip("10.0.13.0/24")', /from 10\.0\.13\.0\/24\.$/],
+    ['context has vpcIds', /from the VPC\.$/], ['!(context has vpcIds)', /from sourceIps\.$/]
+  ]
+  for (const [condition, detail] of refusals) t.match(decide(on(condition), either), { findings: [{ detail }] }, condition)
+})
+
 t.test('what cannot be evaluated is refused, and only the operator is told why', async t => {
   // Cedar would skip the forbid and allow.
   const overflow = on('context.windowSeconds * 9223372036854775807 > 0')
@@ -312,9 +342,10 @@ t.test('a trap in the engine refuses one request, not the next ones', async t =>
     policy('all', 'permit (principal, action, resource);')
   ])
   const questions = requestsFor(engine.mentions, nlp, asked(), at)
+  const nowhere = { from: { kind: 'any' as const }, range: null }
   for (let round = 0; round < 2; round += 1) {
-    t.match(engine.ask(questions.access('read', entry(), null)), { allowed: false, policies: [], faults: [/^Cedar failed: /] })
-    t.match(engine.ask(questions.access('write', entry(), null)), { allowed: true, policies: [{ id: 'all' }], faults: [] })
+    t.match(engine.ask(questions.access('read', entry(), nowhere)), { allowed: false, policies: [], faults: [/^Cedar failed: /] })
+    t.match(engine.ask(questions.access('write', entry(), nowhere)), { allowed: true, policies: [{ id: 'all' }], faults: [] })
   }
 })
 

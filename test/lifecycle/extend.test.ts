@@ -84,7 +84,6 @@ t.test('what is refused leaves everything as it was', async t => {
     ['a window that is over', { window: { notAfter: at(startOfTime + 1000) } }, 'window-over'],
     ['a window too long', { window: { durationSeconds: 8 * 86_400 } }, 'window-too-long'],
     ['a private address', { sourceIps: ['10.0.0.1'] }, 'ip-private'],
-    ['two kinds of source', { sourceIps: ['203.0.113.1'], vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, 'source-ambiguous'],
     ['a policy that outgrows its attachment', { sourceIps: many }, 'policy-too-large']
   ]
   for (const [name, what, code] of cases) {

@@ -40,15 +40,22 @@ const window: fc.Arbitrary<PolicyRequest['window']> = fc.tuple(
 
 const vpcId = fc.constantFrom('vpc-01234567', 'vpc-89abcdef')
 const ip = fc.constantFrom('203.0.113.42', '203.0.113.0/24', '198.51.100.7', '2001:db8::1', '2001:db8::/64', '::ffff:203.0.113.9')
-const source: fc.Arbitrary<Pick<PolicyRequest, 'sourceIps' | 'vpc'>> = fc.oneof(
-  fc.constant({}),
-  fc.array(ip, { minLength: 1, maxLength: 4 }).map(sourceIps => ({ sourceIps })),
-  fc.tuple(fc.array(vpcId, { minLength: 1, maxLength: 2 }), fc.boolean(), fc.boolean()).map(([ids, endpoint, ips]) => ({
-    vpc: {
-      ...(endpoint ? { vpcEndpointIds: ids.map(id => id.replace('vpc-', 'vpce-')) } : { vpcIds: ids }),
-      ...(ips && { sourceIps: ['10.0.0.0/24', '10.0.0.7'] })
-    }
-  }))
+type Sourced = Pick<PolicyRequest, 'sourceIps' | 'vpc'>
+const fromIps: fc.Arbitrary<Sourced> = fc.array(ip, { minLength: 1, maxLength: 4 }).map(sourceIps => ({ sourceIps }))
+const fromVpc: fc.Arbitrary<Sourced> = fc.tuple(
+  fc.array(vpcId, { minLength: 1, maxLength: 2 }),
+  fc.subarray(['vpcIds', 'vpcArns', 'vpcEndpointIds'] as const, { minLength: 1 }),
+  fc.boolean()
+).map(([ids, named, ips]) => ({
+  vpc: {
+    ...(named.includes('vpcIds') && { vpcIds: ids }),
+    ...(named.includes('vpcArns') && { vpcArns: ids.map(id => `arn:aws:ec2:eu-west-1:111122223333:vpc/${id}`) }),
+    ...(named.includes('vpcEndpointIds') && { vpcEndpointIds: ids.map(id => id.replace('vpc-', 'vpce-')) }),
+    ...(ips && { sourceIps: ['10.0.0.0/24', '10.0.0.7'] })
+  }
+}))
+const source: fc.Arbitrary<Sourced> = fc.oneof(
+  fc.constant({}), fromIps, fromVpc, fc.tuple(fromIps, fromVpc).map(([ips, vpc]) => ({ ...ips, ...vpc }))
 )
 
 export const layouts = ['everywhere', 'guarded', 'guide'] as const satisfies Layout[]
@@ -70,8 +77,9 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
 const plain = (request: PolicyRequest): PolicyRequest => {
   const strip = <T extends ReadRequest>({ prefix, kmsKeyArns, list, ...entry }: T) => entry
   const { outputGraceSeconds, ...window } = request.window
+  const { vpc, ...rest } = request
   return {
-    ...request,
+    ...(request.sourceIps ? rest : request),
     window,
     ...(request.datasets && { datasets: request.datasets.map(strip) }),
     ...(request.baseModels && { baseModels: request.baseModels.map(strip) }),

@@ -43,6 +43,9 @@ t.test('sources', async t => {
   t.match(sentences('everywhere-cidr')['Allow Output'], /only from the addresses 203\.0\.113\.0\/28\.$/)
   t.match(sentences('everywhere-vpc-all')['Allow Output'],
     /the VPC vpc-0123456789abcdef0, only through the VPC endpoint vpce-0fedcba9876543210, only from the private addresses 10\.0\.12/)
+  const both = sentences('everywhere-two-sources')
+  t.match(both['Allow Output'], /only from the address 203\.0\.113\.42\.$/)
+  t.match(both['Allow OutputVpc'], /only through the VPC endpoint vpce-0fedcba9876543210, only from the private addresses 10\.0\.12\.0\/24\.$/)
 })
 
 t.test('Denies', async t => {
@@ -57,6 +60,12 @@ t.test('Denies', async t => {
     `${never} anywhere, unless the request comes through the VPC vpc-00000000 or vpc-0123456789abcdef0.`)
   t.strictSame(all['Deny DenyOtherSources'],
     `${never} anywhere, unless the request comes from the private addresses 10.0.12.0/24 or 10.0.13.0/24.`)
+  const either = sentences('guarded-two-sources')
+  const arn = 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef0'
+  t.strictSame(either['Deny DenyOtherVpcArns'],
+    `${never} anywhere, unless the request comes from the address 203.0.113.42, or through the VPC ${arn}.`)
+  t.strictSame(either['Deny DenyOtherSources'],
+    `${never} anywhere, unless the request comes from the address 203.0.113.42, or from the private addresses 10.0.12.0/24.`)
   t.strictSame(sentences('guarded-grace-two-outputs')['Deny DenyReadsAfterEnd'],
     `${never} outside of the bucket acme-shared under runs/42/ and the bucket acme-shared under logs/42/, from 2025-07-16T04:00:00Z on.`)
   t.strictSame(sentences('guarded-training-job')['Deny DenyOtherSources'],
@@ -66,7 +75,7 @@ t.test('Denies', async t => {
 t.test('every golden policy: no term of IAM, and every bucket is named', async t => {
   for (const { name, policy } of cases) {
     for (const [index, { text }] of explainPolicy(policy).entries()) {
-      const plain = text.replaceAll(/arn:\S+:kms:\S+/g, '').replace(/s3:CompleteMultipartUpload/, '')
+      const plain = text.replaceAll(/arn:\S+:(kms|ec2):\S+/g, '').replace(/s3:CompleteMultipartUpload/, '')
       t.notMatch(plain, /arn:|aws:|s3:|kms:|IpAddress|DateLess|StringLike|undefined/, `${name} ${index}`)
       const { Resource, NotResource } = policy.Statement[index] ?? {}
       for (const arn of [...[Resource ?? []].flat(), ...[NotResource ?? []].flat()].filter(arn => arn.includes(':s3:::'))) {

@@ -42,7 +42,8 @@ t.test('the cases cover every combination that renders differently', async t => 
     const entries = [...datasets, ...baseModels, ...access, ...output ? [output] : []]
     return [
       limits.partition,
-      request.vpc ? 'vpc' : request.sourceIps ? 'ip' : 'any',
+      request.vpc && request.sourceIps ? 'either' : request.vpc ? 'vpc' : request.sourceIps ? 'ip' : 'any',
+      ...request.vpc?.vpcArns ? ['vpc-arn'] : [],
       ...entries.some(entry => entry.prefix) ? ['prefix'] : [],
       ...entries.some(entry => entry.kmsKeyArns) ? ['kms'] : [],
       ...request.window.outputGraceSeconds ? ['grace'] : [],
@@ -50,7 +51,7 @@ t.test('the cases cover every combination that renders differently', async t => 
     ].map(trait => `${layout} ${trait}`)
   }))
   const traits = ['aws', 'aws-cn', 'ip', 'vpc', 'any', 'v6']
-  const bound = ['aws-us-gov', 'prefix', 'kms', 'grace']
+  const bound = ['aws-us-gov', 'prefix', 'kms', 'grace', 'either', 'vpc-arn']
   const wanted = [
     ...traits.map(trait => `guide ${trait}`),
     ...['everywhere', 'guarded'].flatMap(layout => [...traits, ...bound].map(trait => `${layout} ${trait}`))

@@ -45,7 +45,9 @@ t.test('changes that are made', async t => {
       window: { notBefore: '2025-07-16T03:00:00Z', notAfter: '2025-07-16T03:01:00Z', outputNotAfter: '2025-07-16T03:11:00Z' }
     }],
     ['the address', { sourceIps: ['198.51.100.7'] }, { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } }],
-    ['from addresses to a VPC', { vpc }, { source: { kind: 'vpc', vpcIds: ['vpc-01234567'], vpcEndpointIds: [], cidrs: [] } }]
+    ['from addresses to a VPC', { vpc }, { source: { kind: 'vpc', vpcIds: ['vpc-01234567'], vpcEndpointIds: [], cidrs: [] } }],
+    ['from addresses to both', { sourceIps: ['198.51.100.7'], vpc },
+      { source: { kind: 'either', ip: { kind: 'ip', cidrs: ['198.51.100.7/32'] }, vpc: { kind: 'vpc', vpcIds: ['vpc-01234567'], vpcEndpointIds: [], cidrs: [] } } }]
   ]
   for (const [name, change, expected] of cases) {
     const normalised = normaliseChange(granted(before), change, defaultLimits, later)
@@ -54,6 +56,12 @@ t.test('changes that are made', async t => {
   }
   const fromVpc = normaliseChange(granted(spec({ ...sourceless, vpc })), { sourceIps: ['198.51.100.7'] }, defaultLimits, later)
   t.match(fromVpc, { ok: true, spec: { source: { kind: 'ip', cidrs: ['198.51.100.7/32'] } } }, 'from a VPC to addresses')
+  const both = granted(spec({ ...base, vpc }))
+  for (const [change, source] of [[{ sourceIps: ['198.51.100.7'] }, { kind: 'ip' }], [{ vpc }, { kind: 'vpc' }]] as const) {
+    const changed = normaliseChange(both, change as Change, defaultLimits, later)
+    t.match(changed, { ok: true, spec: { source } }, `${Object.keys(change)[0]} alone replaces both`)
+    t.notOk(changed.ok && changed.spec.source.kind === 'either')
+  }
 })
 
 t.test('a window moves as a whole until it has started, and until its grant is active', async t => {
@@ -108,7 +116,7 @@ t.test('where no end is possible, the hint names none', async t => {
 
 t.test('a source of each kind is kept when the change has none', async t => {
   const limits = { ...defaultLimits, allowAnySource: true }
-  const sources: PolicyRequest[] = [base, { ...sourceless, vpc: { ...vpc, sourceIps: ['10.0.0.0/24'] } }, sourceless]
+  const sources: PolicyRequest[] = [base, { ...base, vpc: { vpcArns: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-01234567'] } }, { ...sourceless, vpc: { ...vpc, sourceIps: ['10.0.0.0/24'] } }, sourceless]
   for (const request of sources) {
     const before = spec(request, limits)
     const normalised = normaliseChange(granted(before), { window: { durationSeconds: 5 * 3600 } }, limits, later)
@@ -129,7 +137,6 @@ t.test('changes that are refused', async t => {
     ['a window that would stop and that is too long', { window: { notBefore: '2025-07-16T03:00:01Z', durationSeconds: 4 * 3600 } },
       { maxWindowSeconds: 4 * 3600 }, ['window-invalid /window/notBefore', 'window-too-long /window/durationSeconds']],
     ['an address for everyone', { sourceIps: ['0.0.0.0/0'] }, {}, ['ip-everyone /sourceIps/0']],
-    ['addresses and a VPC', { sourceIps: ['198.51.100.7'], vpc }, {}, ['source-ambiguous /vpc']],
     ['a kept source that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { minPrefixV4: 33 },
       ['ip-too-wide /sourceIps/0']],
     ['a bucket that is no longer allowed', { window: { durationSeconds: 4 * 3600 } }, { allowedBuckets: ['acme-output'] },

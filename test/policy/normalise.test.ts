@@ -202,12 +202,41 @@ const cases: Record<string, Case> = {
   'an empty list of sources is not any source': {
     request: { ...base, sourceIps: [] }, limits: { allowAnySource: true }, findings: ['source-missing /sourceIps']
   },
-  'two kinds of source': {
-    request: { ...base, vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, findings: ['source-ambiguous /vpc']
+  'two kinds of source': { request: { ...base, vpc: { vpcIds: ['vpc-0123456789abcdef0'] } }, findings: [] },
+  'two kinds of source in the guide’s layout': {
+    request: { ...base, vpc: { vpcIds: ['vpc-0123456789abcdef0'] }, layout: 'guide' }, findings: ['layout-unfit /vpc']
+  },
+  'one of two kinds of source wrong': {
+    request: { ...base, vpc: { vpcIds: [] } }, findings: ['vpc-incomplete /vpc']
+  },
+  'a Sid that the second source would need': {
+    request: {
+      ...base,
+      vpc: { vpcIds: ['vpc-01234567'] },
+      access: [{ bucket: 'acme-a', level: 'read', sid: 'A' }, { bucket: 'acme-b', level: 'read', sid: 'AVpc' }]
+    },
+    findings: ['sid-duplicate /access/1/sid']
+  },
+  'the same Sids with one source': {
+    request: { ...base, access: [{ bucket: 'acme-a', level: 'read', sid: 'A' }, { bucket: 'acme-b', level: 'read', sid: 'AVpc' }] }, findings: []
+  },
+  'VPCs by ARN': { request: { ...sourceless, vpc: { vpcArns: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-01234567'] } }, findings: [] },
+  'ARNs that are none of a VPC here': {
+    request: {
+      ...sourceless,
+      vpc: {
+        vpcArns: [
+          'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-*', 'arn:aws:ec2:*:111122223333:vpc/vpc-01234567', 'arn:aws:ec2:eu-west-1:*:vpc/vpc-01234567',
+          'vpc-01234567', 'arn:aws:ec2:eu-west-1:111122223333:subnet/subnet-01234567', 'arn:aws-cn:ec2:cn-north-1:111122223333:vpc/vpc-01234567',
+          'arn:aws:ec2:cn-north-1:111122223333:vpc/vpc-01234567', 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-01234567\n'
+        ]
+      }
+    },
+    findings: [0, 1, 2, 3, 4, 5, 6, 7].map(index => `vpc-arn-invalid /vpc/vpcArns/${index}`)
   },
   'two kinds of source, both wrong': {
     request: { ...base, sourceIps: ['x'], vpc: { sourceIps: ['y'] } },
-    findings: ['source-ambiguous /vpc', 'ip-invalid /sourceIps/0', 'vpc-incomplete /vpc', 'ip-invalid /vpc/sourceIps/0']
+    findings: ['ip-invalid /sourceIps/0', 'vpc-incomplete /vpc', 'ip-invalid /vpc/sourceIps/0']
   },
   'addresses that are none': { request: { ...base, sourceIps: ['203.0.113.42', '203.0.113'] }, findings: ['ip-invalid /sourceIps/1'] },
   'host bits': { request: { ...base, sourceIps: ['203.0.113.42/24'] }, findings: ['ip-host-bits /sourceIps/0'] },

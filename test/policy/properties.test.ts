@@ -51,7 +51,7 @@ t.test('another entry widens no other statement', async t => {
         `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
     }
     const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
-    must(added.every(({ Sid }) => /^Added(List|Keys\d*)?$/.test(Sid ?? '')), () => `more than the entry was added: ${text(added)}`)
+    must(added.every(({ Sid }) => /^Added((List)?(Vpc)?|Keys\d*)$/.test(Sid ?? '')), () => `more than the entry was added: ${text(added)}`)
   }), runs)
 })
 
@@ -120,15 +120,20 @@ t.test('every Allow of `everywhere` has window and source; the Denies of `guarde
       if (kms) must(timed && has(statement, 'StringEquals') && !has(statement, 'IpAddress'), () => text(statement))
       if (spec.layout !== 'everywhere') continue
       must(timed, () => text(statement))
-      must(kms || unsourced || has(statement, 'IpAddress') || has(statement, 'StringEquals'), () => text(statement))
+      must(kms || unsourced || ['IpAddress', 'StringEquals', 'ArnEquals'].some(operator => has(statement, operator)), () => text(statement))
     }
     if (spec.layout !== 'guarded') return
     const denies = Statement.filter(({ Effect }) => Effect === 'Deny')
     must(denies.every(({ Action }) => Action === 's3:*'), () => text(denies))
     must(denies.some(deny => has(deny, 'DateLessThan')) && denies.some(deny => has(deny, 'DateGreaterThanEquals')), () => text(denies))
-    must(unsourced || denies.some(deny => has(deny, 'NotIpAddress') || has(deny, 'StringNotEquals')), () => text(denies))
+    must(unsourced || denies.some(deny => ['NotIpAddress', 'StringNotEquals', 'ArnNotEquals'].some(operator => has(deny, operator))), () => text(denies))
     const keysOf = ({ Condition }: Statement): string[] => Object.values(Condition ?? {}).flatMap(Object.keys)
-    must(denies.every(deny => keysOf(deny).length === 1), () => 'two keys of a Deny are ANDed')
+    // Two keys of a Deny are ANDed: only the address beside a key of the endpoint, where either alternative is enough.
+    const { kind } = spec.source
+    must(denies.map(keysOf).every(([key, other]) => key === 'aws:CurrentTime' || kind !== 'either'
+      ? other === undefined
+      : key === 'aws:SourceIp' && other !== undefined), () => text(denies))
+    must(denies.every(deny => keysOf(deny).length <= 2), () => text(denies))
   }), runs)
 })
 
@@ -146,8 +151,7 @@ const hostile = fc.array(piece, { minLength: 1, maxLength: 4 }).map(parts => par
 const fields = [
   'job.id', 'job.team', 'job.labels.a', 'datasets.0.bucket', 'datasets.0.prefix', 'datasets.0.sid', 'datasets.0.kmsKeyArns.0',
   'output.bucket', 'output.prefix', 'output.sid', 'access.0.bucket', 'access.0.prefix', 'access.0.sid', 'window.notBefore', 'window.notAfter',
-  'sourceIps.0', 'vpc.vpcIds.0',
-  'vpc.vpcEndpointIds.0', 'vpc.sourceIps.0'
+  'sourceIps.0', 'vpc.vpcIds.0', 'vpc.vpcArns.0', 'vpc.vpcEndpointIds.0', 'vpc.sourceIps.0'
 ]
 
 const key = `arn:aws:kms:eu-west-1:111122223333:key/mrk-${'a'.repeat(32)}`
@@ -159,7 +163,14 @@ const place = (source: 'sourceIps' | 'vpc') => ({
   access: [{ bucket: 'acme-models', prefix: 'llama/', level: 'read' as const, sid: 'Models' }],
   window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' },
   ...(source === 'vpc'
-    ? { vpc: { vpcIds: ['vpc-01234567'], vpcEndpointIds: ['vpce-01234567'], sourceIps: ['10.0.0.0/24'] } }
+    ? {
+        vpc: {
+          vpcIds: ['vpc-01234567'],
+          vpcArns: ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-01234567'],
+          vpcEndpointIds: ['vpce-01234567'],
+          sourceIps: ['10.0.0.0/24']
+        }
+      }
     : { sourceIps: ['203.0.113.42'] })
 })
 
@@ -216,7 +227,7 @@ t.test('explain: a sentence per statement that names its buckets, times and sour
       const statement = policy.Statement[index]
       must(sid === statement?.Sid && effect === statement.Effect && sentence.endsWith('.'), () => text(sentences))
       must(!/aws:|s3:prefix|kms:ViaService|\b(Date|Ip|String|NotIp)[A-Z]|arn:aws:s3/
-        .test(sentence.replace(/arn:aws:kms:\S+/g, '')), () => `words of IAM: ${sentence}`)
+        .test(sentence.replace(/arn:aws:(kms|ec2):\S+/g, '')), () => `words of IAM: ${sentence}`)
       for (const [key, value] of Object.values(statement?.Condition ?? {}).flatMap(Object.entries)) {
         const values = [value as string | string[]].flat()
         const shown = key === 's3:prefix' ? values.map(one => one.slice(0, -1)) : values.map(one => one.replace(/\/(32|128)$/, ''))

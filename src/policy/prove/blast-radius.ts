@@ -12,7 +12,7 @@ export interface BlastRadius {
     at: string
     /** The sources from which the policy allows requests; empty: it does not look at the source. */
     source: { key: string, values: string[] }[]
-    /** Condition keys of the requests that were tried. From elsewhere, each request has one of several sets of keys. */
+    /** Condition keys of the requests that were tried: each has one of these sets. */
     tried: Record<Place, Record<string, string>[]>
     areas: Area[]
     keys: Key[]
@@ -62,31 +62,41 @@ const iso = (epochMs: number): string => new Date(epochMs).toISOString().replace
 const comparedWith = (statements: CompiledStatement[], key: string): string[] =>
   unique(statements.flatMap(({ tests }) => tests.flatMap(test => test.key === key ? test.values : [])))
 
-const sourceKeys = ['aws:SourceIp', 'aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceVpce']
+/** Off a VPC endpoint a request has the first of these keys; through one it has the others. */
+const publicKey = 'aws:SourceIp'
+const endpointKeys = ['aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceVpcArn', 'aws:SourceVpce']
 
 // Addresses of the documentation networks (RFC 5737) and two well-known ones: nearly always one of them is not in the job's source.
 const strangers = ['198.51.100.23', '192.0.2.23', '203.0.113.23', '1.1.1.1', '8.8.8.8']
 
 /** The thief's own address; and the job's private address in a VPC of the thief, as private addresses are not unique. */
-const contextsElsewhere = (atSource: Record<string, string>, blocks: string[]): Record<string, string>[] => {
+const contextsElsewhere = (atSource: Record<string, string>[], blocks: string[]): Record<string, string>[] => {
   const ranges = blocks.map(readBlock)
   const stranger = strangers.find(text => {
     const { family, low } = readBlock(text)
     return !ranges.some(range => range.family === family && low >= range.low && low <= range.high)
   })
-  const vpc = { 'aws:SourceVpc': 'vpc-0bad0bad0bad0bad0', 'aws:SourceVpce': 'vpce-0bad0bad0bad0bad0' }
-  const throughVpc = Object.keys(atSource).some(key => key !== 'aws:SourceIp')
-  return [{ 'aws:SourceIp': stranger ?? '::' }, ...(throughVpc ? [{ 'aws:VpcSourceIp': '10.0.0.1', ...atSource, ...vpc }] : [])]
+  const vpc = {
+    'aws:SourceVpc': 'vpc-0bad0bad0bad0bad0',
+    'aws:SourceVpcArn': 'arn:aws:ec2:us-east-1:000000000000:vpc/vpc-0bad0bad0bad0bad0',
+    'aws:SourceVpce': 'vpce-0bad0bad0bad0bad0'
+  }
+  const through = atSource.filter(context => Object.keys(context).some(key => key !== publicKey))
+  return [{ [publicKey]: stranger ?? '::' }, ...through.map(context => ({ 'aws:VpcSourceIp': '10.0.0.1', ...context, ...vpc }))]
 }
 
-/** A request from the source that the policy allows: the first value of each source key that it tests. */
-const contextAtSource = (statements: CompiledStatement[]): Record<string, string> => Object.fromEntries(sourceKeys.flatMap(name => {
-  const [value] = comparedWith(statements, name.toLowerCase())
-  if (value === undefined) return []
-  if (!name.endsWith('SourceIp')) return [[name, value]]
-  const { family, low } = readBlock(value)
-  return [[name, writeAddress(family, low)]]
-}))
+/** Requests from the source that the policy allows, off an endpoint and through one: the first value of each key that it tests. */
+const contextsAtSource = (statements: CompiledStatement[]): Record<string, string>[] => {
+  const contexts = [[publicKey], endpointKeys].map(keys => Object.fromEntries(keys.flatMap(name => {
+    const [value] = comparedWith(statements, name.toLowerCase())
+    if (value === undefined) return []
+    if (!name.endsWith('SourceIp')) return [[name, value]]
+    const { family, low } = readBlock(value)
+    return [[name, writeAddress(family, low)]]
+  })))
+  const bound = contexts.filter(context => Object.keys(context).length > 0)
+  return bound.length === 0 ? [{}] : bound
+}
 
 /** When a request is next allowed from one of the contexts, at an instant or after it. */
 const openings = (statements: CompiledStatement[], request: IamRequest, contexts: Record<string, string>[], at: number): Open => {
@@ -144,9 +154,9 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
   const statements = compile(policy)
   const allows = statements.filter(({ effect }) => effect === 'Allow')
   const now = at.getTime()
-  const atSource = contextAtSource(statements)
+  const atSource = contextsAtSource(statements)
   const blocks = [...comparedWith(statements, 'aws:sourceip'), ...comparedWith(statements, 'aws:vpcsourceip')]
-  const tried = { source: [atSource], elsewhere: thief === undefined ? contextsElsewhere(atSource, blocks) : [thief] }
+  const tried = { source: atSource, elsewhere: thief === undefined ? contextsElsewhere(atSource, blocks) : [thief] }
   const places = areasOf(policy)
 
   const rightsFrom = (area: (typeof places)[number], contexts: Record<string, string>[]) => Object.fromEntries(
@@ -162,7 +172,7 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
 
   return {
     at: iso(now),
-    source: sourceKeys.flatMap(key => {
+    source: [publicKey, ...endpointKeys].flatMap(key => {
       const values = comparedWith(statements, key.toLowerCase())
       return values.length === 0 ? [] : [{ key, values }]
     }),
@@ -214,8 +224,11 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
 
 /** The data of a blast radius in words, for a reader who does not know IAM. */
 const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRadius['data']): string[] => {
-  const bound = source.map(({ key, values }) =>
-    key === 'aws:SourceVpc' || key === 'aws:SourceVpce' ? `through ${listed(values)}` : listed(values)).join(' ')
+  const [off, through] = [(key: string) => key === publicKey, (key: string) => key !== publicKey].map(wanted => source
+    .filter(({ key }) => wanted(key))
+    .map(({ key, values }) => key.endsWith('SourceIp') ? listed(values) : `through ${listed(values)}`)
+    .join(' '))
+  const bound = [off, through].filter(Boolean).join(' or ')
   const inside = deeds(areas, 'source', at)
   const outside = deeds(areas, 'elsewhere', at)
   const everywhere = inside.join() === outside.join()

@@ -18,6 +18,7 @@ export interface Question {
   /** Public address that S3 sees. */
   sourceIp?: string
   vpcId?: string
+  vpcArn?: string
   vpcEndpointId?: string
   /** Private address behind a VPC endpoint. */
   vpcSourceIp?: string
@@ -93,7 +94,7 @@ const readAddress = (field: keyof Question, text: string): string => {
 }
 
 const requestOf = (question: Question, partition: string): IamRequest => {
-  const { prefix, sourceIp, vpcId, vpcEndpointId, vpcSourceIp, at } = question
+  const { prefix, sourceIp, vpcId, vpcArn, vpcEndpointId, vpcSourceIp, at } = question
   return {
     action: question.action,
     resource: resourceOf(question, partition),
@@ -102,6 +103,7 @@ const requestOf = (question: Question, partition: string): IamRequest => {
       ...(prefix !== undefined && { 's3:prefix': prefix }),
       ...(sourceIp !== undefined && { 'aws:SourceIp': readAddress('sourceIp', sourceIp) }),
       ...(vpcId !== undefined && { 'aws:SourceVpc': vpcId }),
+      ...(vpcArn !== undefined && { 'aws:SourceVpcArn': vpcArn }),
       ...(vpcEndpointId !== undefined && { 'aws:SourceVpce': vpcEndpointId }),
       ...(vpcSourceIp !== undefined && { 'aws:VpcSourceIp': readAddress('vpcSourceIp', vpcSourceIp) })
     }

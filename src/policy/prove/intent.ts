@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js'
-import type { AccessSpec, Entry, Partition } from '../../domain/access-spec.ts'
+import type { AccessSpec, Entry, Partition, Source } from '../../domain/access-spec.ts'
 import type { IamRequest } from './evaluate.ts'
 
 /*
@@ -65,48 +65,62 @@ const inCidrs = (cidrs: string[]): ContextTest => {
 
 const among = (values: string[]): ContextTest => value => value !== undefined && values.includes(value)
 
-const sourceOf = ({ source }: AccessSpec): Record<string, ContextTest> => {
-  if (source.kind === 'any') return {}
-  if (source.kind === 'ip') return { 'aws:sourceip': inCidrs(source.cidrs) }
-  return {
-    ...(source.vpcIds.length > 0 && { 'aws:sourcevpc': among(source.vpcIds) }),
-    ...(source.vpcEndpointIds.length > 0 && { 'aws:sourcevpce': among(source.vpcEndpointIds) }),
-    ...(source.cidrs.length > 0 && { 'aws:vpcsourceip': inCidrs(source.cidrs) })
+/** Tests by condition key, all of which must hold. */
+type Tests = Record<string, ContextTest>
+
+/** A request comes from the source when it passes every test of one of these. */
+const sourcesOf = (source: Source): Tests[] => {
+  switch (source.kind) {
+    case 'any': return [{}]
+    case 'ip': return [{ 'aws:sourceip': inCidrs(source.cidrs) }]
+    case 'either': return [...sourcesOf(source.ip), ...sourcesOf(source.vpc)]
+    case 'vpc': return [{
+      ...(source.vpcIds.length > 0 && { 'aws:sourcevpc': among(source.vpcIds) }),
+      ...(source.vpcArns && { 'aws:sourcevpcarn': among(source.vpcArns) }),
+      ...(source.vpcEndpointIds.length > 0 && { 'aws:sourcevpce': among(source.vpcEndpointIds) }),
+      ...(source.cidrs.length > 0 && { 'aws:vpcsourceip': inCidrs(source.cidrs) })
+    }]
   }
 }
+
+/** Every way to come from none of the sources: a failed test of each. */
+const misses = (sources: Tests[]): Tests[] => sources.reduce<Tests[]>((found, source) => found.flatMap(miss =>
+  Object.entries(source).map(([key, test]) => ({ ...miss, [key]: value => !test(value) }))), [{}])
 
 /** S3 calls KMS for the job. The key is used through S3 of the key's own region alone. */
 const viaS3 = (keyArn: string, partition: Partition): string =>
   `s3.${keyArn.split(':')[3] ?? ''}.amazonaws.com${partition === 'aws-cn' ? '.cn' : ''}`
 
 /** What all entries have in common. */
-interface Bounds { windows: ReturnType<typeof windowsOf>, source: Record<string, ContextTest> }
+interface Bounds { windows: ReturnType<typeof windowsOf>, sources: Tests[] }
 
-const boundsOf = (spec: AccessSpec): Bounds => ({ windows: windowsOf(spec), source: sourceOf(spec) })
+const boundsOf = (spec: AccessSpec): Bounds => ({ windows: windowsOf(spec), sources: sourcesOf(spec.source) })
 
-const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, source }: Bounds): Requirement[] => {
+const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, sources }: Bounds): Requirement[] => {
   const guide = spec.layout === 'guide'
   const bucketArn = `arn:${spec.partition}:s3:::${entry.bucket}`
   // In the guide's layout, what is only read is open at all times and from everywhere.
   const bound = !guide || writes(entry)
-  const time: Record<string, ContextTest> = bound ? { 'aws:currenttime': writes(entry) ? windows.writing : windows.reading } : {}
-  const context = { ...time, ...(bound && source) }
+  const time: Tests = bound ? { 'aws:currenttime': writes(entry) ? windows.writing : windows.reading } : {}
+  const contexts = (bound ? sources : [{}]).map(source => ({ ...time, ...source }))
   const onBucket = (arn: string) => arn === bucketArn
 
-  const required: Requirement[] = [{
-    action: named(...objectActionsOf(entry, guide)),
-    resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
-    context
-  }]
-  if (!guide && !spec.noBucketLocation) required.push({ action: named('s3:GetBucketLocation'), resource: onBucket, context })
-  if (guide || entry.list) {
-    const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
-    required.push({
-      action: named('s3:ListBucket'),
-      resource: onBucket,
-      context: entry.prefix === '' ? context : { ...context, 's3:prefix': below }
-    })
-  }
+  const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
+  const required = contexts.flatMap((context): Requirement[] => [
+    {
+      action: named(...objectActionsOf(entry, guide)),
+      resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
+      context
+    },
+    ...(guide || spec.noBucketLocation ? [] : [{ action: named('s3:GetBucketLocation'), resource: onBucket, context }]),
+    ...(guide || entry.list
+      ? [{
+          action: named('s3:ListBucket'),
+          resource: onBucket,
+          context: entry.prefix === '' ? context : { ...context, 's3:prefix': below }
+        }]
+      : [])
+  ])
   for (const keyArn of entry.kmsKeyArns) {
     const via = viaS3(keyArn, spec.partition)
     required.push({
@@ -142,15 +156,15 @@ export const intends = (spec: AccessSpec, request: IamRequest): boolean => inten
 
 /**
  * What the policy must deny explicitly, so that no bucket policy can allow it: in the `guarded` layout, every action of S3 before
- * the start, after the last end, and from any other source. Empty in the other layouts.
+ * the start, after the last end, and from anywhere that is none of the sources. Empty in the other layouts.
  */
 export const requiredDenies = (spec: AccessSpec): Requirement[] => {
   if (spec.layout !== 'guarded') return []
-  const { windows, source } = boundsOf(spec)
+  const { windows, sources } = boundsOf(spec)
   const open = spec.entries.some(writes) ? windows.writing : windows.reading
-  return Object.entries({ 'aws:currenttime': open, ...source }).map(([key, test]) => ({
+  return [...misses([{ 'aws:currenttime': open }]), ...misses(sources)].map(context => ({
     action: name => name.startsWith('s3:'),
     resource: () => true,
-    context: { [key]: value => !test(value) }
+    context
   }))
 }

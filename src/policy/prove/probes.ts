@@ -1,4 +1,4 @@
-import type { AccessSpec } from '../../domain/access-spec.ts'
+import type { AccessSpec, Source } from '../../domain/access-spec.ts'
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { lastOf, readBlock, readInstant, writeAddress, type Block } from './conditions.ts'
 import { kindOfResource, type ResourceKind } from './validate.ts'
@@ -37,8 +37,23 @@ const instants = (policy: PolicyDocument, { window }: AccessSpec): string[] => {
 /** The IPv4-mapped IPv6 address, which no IPv4 block of a policy covers. */
 const mapped = ({ family, low }: Block): string[] => family === 4 ? [`::ffff:${writeAddress(4, low)}`] : []
 
+/** Those of both alternatives: an address that one of them allows must not pass as the other. */
+const cidrsOf = (source: Source): string[] => {
+  if (source.kind === 'any') return []
+  return source.kind === 'either' ? [...source.ip.cidrs, ...source.vpc.cidrs] : source.cidrs
+}
+
+/** VPCs with the same id in another Region or account, or in another partition. */
+const otherVpcs = (arn: string): string[] => {
+  const [, partition, service, region, account, vpc] = arn.split(':')
+  return [
+    `arn:${partition}:${service}:${region}x:${account}:${vpc}`, `arn:${partition}:${service}:${region}:${account}0:${vpc}`,
+    `arn:${partition === 'aws' ? 'aws-cn' : 'aws'}:${service}:${region}:${account}:${vpc}`, vpc ?? ''
+  ]
+}
+
 const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string): string[] => {
-  const blocks = [...(source.kind === 'any' ? [] : source.cidrs), ...comparedWith(policy, key)].map(readBlock)
+  const blocks = [...cidrsOf(source), ...comparedWith(policy, key)].map(readBlock)
   const around = blocks.flatMap(block => [block.low, block.high, block.low - 1n, block.high + 1n]
     .filter(number => number >= 0n && number <= lastOf(block.family))
     .map(number => writeAddress(block.family, number)))
@@ -54,7 +69,8 @@ type Values = (string | undefined)[]
  */
 export const contextValues = (policy: PolicyDocument, spec: AccessSpec, isTested: (key: string) => boolean): Map<string, Values> => {
   const { source, entries, partition } = spec
-  const vpcs = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
+  const { vpcIds, vpcArns = [], vpcEndpointIds } =
+    source.kind === 'either' ? source.vpc : source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   const regions = entries.flatMap(entry => entry.kmsKeyArns.map(arn => arn.split(':')[3] ?? ''))
   const services = unique(regions).flatMap(region => ['s3', 'ec2', 's3-outposts'].map(service => `${service}.${region}.amazonaws.com`))
   const text = (key: string, wanted: string[]): Values =>
@@ -65,8 +81,9 @@ export const contextValues = (policy: PolicyDocument, spec: AccessSpec, isTested
     'aws:currenttime': () => instants(policy, spec),
     'aws:sourceip': () => [...addresses(policy, spec, 'aws:sourceip'), undefined],
     'aws:vpcsourceip': () => [...addresses(policy, spec, 'aws:vpcsourceip'), undefined],
-    'aws:sourcevpc': () => text('aws:sourcevpc', vpcs.vpcIds),
-    'aws:sourcevpce': () => text('aws:sourcevpce', vpcs.vpcEndpointIds),
+    'aws:sourcevpc': () => text('aws:sourcevpc', vpcIds),
+    'aws:sourcevpcarn': () => [...text('aws:sourcevpcarn', vpcArns), ...vpcArns.flatMap(otherVpcs)],
+    'aws:sourcevpce': () => text('aws:sourcevpce', vpcEndpointIds),
     's3:prefix': () => text('s3:prefix', entries.map(entry => entry.prefix)),
     'kms:viaservice': () => text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)
   }

@@ -71,6 +71,7 @@ const provableKeys = new Map<string, RegExp>([
   ['aws:sourceip', /^(Not)?IpAddress(IfExists)?$/],
   ['aws:vpcsourceip', /^(Not)?IpAddress(IfExists)?$/],
   ['aws:sourcevpc', /^String(Not)?(Equals|Like)(IfExists)?$/],
+  ['aws:sourcevpcarn', /^Arn(Not)?(Equals|Like)(IfExists)?$/],
   ['aws:sourcevpce', /^String(Not)?(Equals|Like)(IfExists)?$/],
   ['s3:prefix', /^String(Not)?(Equals|Like)(IfExists)?$/],
   ['kms:viaservice', /^String(Not)?(Equals|Like)(IfExists)?$/]
@@ -108,7 +109,8 @@ const unprovableIn = (statement: Statement, spec: AccessSpec): string | undefine
   for (const [operator, asked] of Object.entries(statement.Condition ?? {})) {
     for (const [key, value] of Object.entries(asked)) {
       if (!provableKeys.get(key.toLowerCase())?.test(operator)) return `asks ${operator} of ${key}`
-      if (operator.includes('Like') && ![value].flat().every(plain)) return `has a wildcard or variable inside a value of ${key}`
+      // ArnEquals reads wildcards, too.
+      if (/Like|Arn/.test(operator) && ![value].flat().every(plain)) return `has a wildcard or variable inside a value of ${key}`
       if (operator.includes('String') && [value].flat().some(text => text.includes('${'))) return `has a variable in ${key}`
     }
   }

@@ -59,6 +59,8 @@ t.test('in words', async t => {
   ])
   t.equal(blastRadius(guarded, over).words[0], 'Nothing, now or later, from anywhere.')
   t.match(blastRadius(guarded, before).words[0], /from 2025-07-16T01:00:00Z until 2025-07-16T04:00:00Z/)
+  t.match(blastRadius(policyOf('two alternatives in Denies'), within).words.slice(0, 2).join('\n'), new RegExp('^From 203\\.0\\.113\\.42/32 or ' +
+    '10\\.0\\.12\\.0/24 through arn:\\S+vpc-0123456789abcdef0 and arn:\\S+ through vpce-0123456789abcdef0, now.*\nFrom outside .*: nothing'))
   t.match(blastRadius(vpc, within).words[0], /^From 10\.0\.12\.0\/24 through vpc-0123456789abcdef0 through vpce-0123456789abcdef0 and vpce-0123456789abcdef1, now/)
 })
 
@@ -85,6 +87,20 @@ t.test('a thief whose address is known', async t => {
   const elsewhere = (source: Record<string, string>) => blastRadius(guarded, within, source).data.areas[0]?.elsewhere.read
   t.equal(elsewhere({ 'aws:SourceIp': '203.0.113.41' }), null)
   t.match(elsewhere({ 'aws:SourceIp': '203.0.113.42' }), { until: '2025-07-16T04:00:00Z' }, 'a thief on the job’s own machine has its access')
+})
+
+t.test('two alternatives are tried one by one, as no request has both', async t => {
+  for (const name of ['two alternatives on Allows', 'two alternatives in Denies']) {
+    const { data } = blastRadius(policyOf(name), within)
+    t.same(data.tried.source.map(context => Object.keys(context)), [['aws:SourceIp'], ['aws:VpcSourceIp', 'aws:SourceVpcArn', 'aws:SourceVpce']])
+    for (const context of data.tried.elsewhere) t.equal('aws:SourceIp' in context, !('aws:SourceVpce' in context))
+    t.equal(data.tried.elsewhere.length, 2)
+    const policy = policyOf(name)
+    for (const context of data.tried.source) {
+      const request = { action: 's3:GetObject', resource: 'arn:aws:s3:::datasets/a', context: { ...context, 'aws:CurrentTime': within.toISOString() } }
+      t.ok(evaluate(policy, request).allowed, JSON.stringify(context))
+    }
+  }
 })
 
 t.test('the thief’s address is outside the job’s source', async t => {

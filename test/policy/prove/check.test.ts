@@ -60,6 +60,25 @@ t.test('through a VPC endpoint', async t => {
   for (const change of [{ vpcId: 'vpc-1' }, { vpcEndpointId: 'vpce-1' }, { vpcSourceIp: '10.0.13.7' }]) t.equal(check(vpc, { ...read, ...change }).allowed, false)
 })
 
+t.test('two alternatives: either is enough, and a part of one does not help the other', async t => {
+  const read: Question = { action: 's3:GetObject', bucket: 'datasets', key: 'a', at }
+  const vpcArn = 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef1'
+  const endpoint = { vpcArn, vpcEndpointId: 'vpce-0123456789abcdef0', vpcSourceIp: '10.0.12.7' }
+  for (const policy of [policyOf('two alternatives on Allows'), policyOf('two alternatives in Denies')]) {
+    const allowed = (from: Partial<Question>) => check(policy, { ...read, ...from }).allowed
+    t.ok(allowed({ sourceIp: '203.0.113.42' }))
+    t.ok(allowed(endpoint))
+    t.notOk(allowed({}))
+    t.notOk(allowed({ sourceIp: '203.0.113.43' }))
+    t.notOk(allowed({ sourceIp: '10.0.12.7' }))
+    t.notOk(allowed({ ...endpoint, vpcSourceIp: '203.0.113.42' }))
+    t.notOk(allowed({ ...endpoint, vpcEndpointId: 'vpce-0bad0bad0bad0bad0' }))
+    t.notOk(allowed({ ...endpoint, vpcArn: vpcArn.replace('1111', '2222') }))
+    const { vpcArn: _, ...unnamed } = endpoint
+    t.notOk(allowed(unnamed))
+  }
+})
+
 t.test('a question that is not about a request to S3 is refused, with its field', async t => {
   const { key, ...noKey } = write
   const table: [string, Question, RegExp][] = [

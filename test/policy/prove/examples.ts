@@ -142,4 +142,52 @@ const anywhere: Example = {
   policy: policyOf(allow('Wikipedia', ['s3:GetObject', 's3:GetBucketLocation'], arns('datasets'), untilEnd))
 }
 
-export const examples: Example[] = [guide, everywhere, guarded, vpcEverywhere, vpcGuarded, anywhere]
+const vpcArns = ['arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef0', 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0123456789abcdef1']
+const either: AccessSpec['source'] = {
+  kind: 'either',
+  ip: { kind: 'ip', cidrs: ['203.0.113.42/32'] },
+  vpc: { kind: 'vpc', vpcIds: [], vpcArns, vpcEndpointIds: ['vpce-0123456789abcdef0'], cidrs: ['10.0.12.0/24'] }
+}
+const throughVpc: ConditionBlock = {
+  StringEquals: { 'aws:SourceVpce': 'vpce-0123456789abcdef0' },
+  ArnEquals: { 'aws:SourceVpcArn': vpcArns },
+  IpAddress: { 'aws:VpcSourceIp': '10.0.12.0/24' }
+}
+const eitherEverywhere: Example = {
+  name: 'two alternatives on Allows',
+  spec: specOf({
+    layout: 'everywhere',
+    source: either,
+    entries: [
+      entry({ sid: 'Wikipedia', bucket: 'datasets' }),
+      entry({ sid: 'Out', bucket: 'runs', prefix: '42/', level: 'write', list: true, kmsKeyArns: [key] })
+    ]
+  }),
+  policy: policyOf(
+    allow('Wikipedia', read, arns('datasets'), { ...untilEnd, IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }),
+    allow('WikipediaVpc', read, arns('datasets'), { ...untilEnd, ...throughVpc }),
+    allow('Out', [...write, 's3:GetBucketLocation'], arns('runs', '42/'), { ...untilOutputEnd, IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }),
+    allow('OutList', ['s3:ListBucket'], ['arn:aws:s3:::runs'],
+      { StringLike: { 's3:prefix': '42/*' }, ...untilOutputEnd, IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }),
+    allow('OutVpc', [...write, 's3:GetBucketLocation'], arns('runs', '42/'), { ...untilOutputEnd, ...throughVpc }),
+    allow('OutListVpc', ['s3:ListBucket'], ['arn:aws:s3:::runs'], { StringLike: { 's3:prefix': '42/*' }, ...untilOutputEnd, ...throughVpc }),
+    allow('OutKeys', ['kms:GenerateDataKey', 'kms:Decrypt'], [key], { ...viaS3('eu-west-1'), ...untilOutputEnd }))
+}
+
+const eitherGuarded: Example = {
+  name: 'two alternatives in Denies',
+  spec: specOf({ layout: 'guarded', source: either, entries: [entry({ sid: 'Wikipedia', bucket: 'datasets' })] }),
+  policy: policyOf(
+    allow('Wikipedia', read, arns('datasets')),
+    deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
+    deny('After', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }),
+    deny('OtherVpcs', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' }, ArnNotEquals: { 'aws:SourceVpcArn': vpcArns } }),
+    deny('OtherEndpoints', {
+      NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' }, StringNotEquals: { 'aws:SourceVpce': 'vpce-0123456789abcdef0' }
+    }),
+    deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32', 'aws:VpcSourceIp': '10.0.12.0/24' } }))
+}
+
+export const examples: Example[] = [
+  guide, everywhere, guarded, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
+]

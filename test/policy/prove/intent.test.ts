@@ -64,6 +64,7 @@ t.test('sources', async t => {
   const entries = [entry({ sid: 'R', bucket: 'in' })]
   const from = (name: string) => (value: string) => ({ [name]: value })
   const [ip, privateIp, vpc, vpce] = [from('aws:SourceIp'), from('aws:VpcSourceIp'), from('aws:SourceVpc'), from('aws:SourceVpce')] as const
+  const arn = from('aws:SourceVpcArn')
   ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'ip', cidrs: ['203.0.113.0/28', '2001:db8::/48'] } }), [
     [true, 's3:GetObject', 'in/a', ip('203.0.113.0')], [true, 's3:GetObject', 'in/a', ip('203.0.113.15')], [false, 's3:GetObject', 'in/a', ip('203.0.113.16')],
     [false, 's3:GetObject', 'in/a', ip('203.0.112.255')], [true, 's3:GetObject', 'in/a', ip('2001:db8:0:ffff::1')], [false, 's3:GetObject', 'in/a', ip('2001:db8:1::')],
@@ -78,6 +79,25 @@ t.test('sources', async t => {
   ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'vpc', vpcIds: [], vpcEndpointIds: ['vpce-2'], cidrs: [] } }), [
     [true, 's3:GetObject', 'in/a', { ...vpc('vpc-9'), ...privateIp('') }], [false, 's3:GetObject', 'in/a', vpce('vpce-1')]
   ], vpcHere)
+  const inVpc = { ...ip(''), ...vpcHere }
+  ask(t, specOf({
+    layout: 'everywhere',
+    entries,
+    source: {
+      kind: 'either',
+      ip: { kind: 'ip', cidrs: ['203.0.113.0/28'] },
+      vpc: { kind: 'vpc', vpcIds: ['vpc-1'], vpcArns: ['arn:aws:ec2:r:1:vpc/vpc-1'], vpcEndpointIds: [], cidrs: ['10.0.0.0/24'] }
+    }
+  }), [
+    [true, 's3:GetObject', 'in/a', { ...inVpc, ...arn('arn:aws:ec2:r:1:vpc/vpc-1') }], [false, 's3:GetObject', 'in/a', inVpc],
+    [false, 's3:GetObject', 'in/a', { ...inVpc, ...arn('arn:aws:ec2:r:2:vpc/vpc-1') }],
+    [false, 's3:GetObject', 'in/a', { ...inVpc, ...arn('arn:aws:ec2:r:1:vpc/vpc-1'), ...vpc('vpc-2') }],
+    [false, 's3:GetObject', 'in/a', { ...inVpc, ...arn('arn:aws:ec2:r:1:vpc/vpc-1'), ...privateIp('203.0.113.1') }],
+    [true, 's3:GetObject', 'in/a', { ...here, ...ip('203.0.113.1') }], [false, 's3:GetObject', 'in/a', { ...here, ...ip('10.0.0.9') }],
+    [false, 's3:GetObject', 'in/a', ip('')],
+    // AWS never sends both; each alternative is enough.
+    [true, 's3:GetObject', 'in/a', { ...inVpc, ...ip('203.0.113.1'), ...vpc('vpc-2') }]
+  ], at(inside))
   ask(t, specOf({ layout: 'everywhere', entries, source: { kind: 'any' } }), [[true, 's3:GetObject', 'in/a', ip('')], [false, 's3:GetObject', 'in/a', at(end)]], here)
 })
 

@@ -20,6 +20,8 @@ const operatorSwaps: Record<string, string[]> = {
   NotIpAddress: ['IpAddress'],
   StringEquals: ['StringNotEquals', 'StringEqualsIfExists', 'StringEqualsIgnoreCase', 'StringLikeIfExists', 'ForAllValues:StringEquals'],
   StringNotEquals: ['StringEquals', 'ForAnyValue:StringNotEquals'],
+  ArnEquals: ['ArnNotEquals', 'ArnEqualsIfExists', 'StringEqualsIfExists', 'ForAllValues:ArnEquals'],
+  ArnNotEquals: ['ArnEquals', 'ForAnyValue:ArnNotEquals', 'StringNotEquals'],
   StringLike: ['StringNotLike', 'StringLikeIfExists', 'StringEquals']
 }
 
@@ -81,7 +83,7 @@ function * conditionMutants (statement: Statement): Generator<[string, Statement
       const { [key]: ___, ...otherKeys } = keys
       const withKeys = (changed: typeof keys): Statement => ({ ...statement, Condition: { ...Condition, [operator]: changed } })
       if (Object.keys(otherKeys).length > 0) yield [`${operator} ${key} dropped`, withKeys(otherKeys)]
-      const renamed = /source/i.test(key) ? ['aws:SourceIp', 'aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceAccount'] : ['aws:EpochTime', 'aws:PrincipalTag/x']
+      const renamed = /source/i.test(key) ? ['aws:SourceIp', 'aws:VpcSourceIp', 'aws:SourceVpc', 'aws:SourceVpcArn', 'aws:SourceAccount'] : ['aws:EpochTime', 'aws:PrincipalTag/x']
       for (const name of renamed) if (name !== key) yield [`${key} to ${name}`, withKeys({ ...otherKeys, [name]: value })]
       const values = [value].flat()
       for (const [i, one] of values.entries()) {

@@ -54,7 +54,7 @@ const families: Family[] = [
     texts: words,
     multivalued: true
   },
-  { operators: ['ArnEquals', 'ArnLike', 'ArnNotEquals', 'ArnNotLike'], keys: ['aws:PrincipalArn'], values: arns, texts: arns, multivalued: false },
+  { operators: ['ArnEquals', 'ArnLike', 'ArnNotEquals', 'ArnNotLike'], keys: ['aws:PrincipalArn', 'aws:SourceVpcArn'], values: arns, texts: arns, multivalued: false },
   {
     operators: ['NumericEquals', 'NumericNotEquals', 'NumericLessThan', 'NumericLessThanEquals', 'NumericGreaterThan', 'NumericGreaterThanEquals'],
     keys: ['s3:max-keys'],

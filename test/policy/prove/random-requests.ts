@@ -51,12 +51,18 @@ export const randomRequest = (draw: Draw, spec: AccessSpec): IamRequest => {
     ? action === 's3:ListAllMyBuckets' ? '*' : bucketActions.test(action) ? bucketArn : `${bucketArn}/${key}`
     : action.startsWith('kms:') ? keyArn : '*'
   const context: IamRequest['context'] = { 'aws:CurrentTime': instant(draw, spec) }
-  const cidrs = source.kind === 'any' ? [] : source.cidrs
-  const ids = source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
+  // Addresses of both alternatives under both keys: an allowed one under the wrong key is the likeliest mistake.
+  const either = source.kind === 'either'
+  const cidrs = either ? [...source.ip.cidrs, ...source.vpc.cidrs] : source.kind === 'any' ? [] : source.cidrs
+  const { vpcIds, vpcArns = [], vpcEndpointIds } = either ? source.vpc : source.kind === 'vpc' ? source : { vpcIds: [], vpcEndpointIds: [] }
   if (draw.chance(0.8)) context['aws:SourceIp'] = address(draw, cidrs)
   if (draw.chance(0.8)) context['aws:VpcSourceIp'] = address(draw, cidrs)
-  if (draw.chance(0.8)) context['aws:SourceVpc'] = nearText(draw, draw.of([...ids.vpcIds, 'vpc-0000000a']))
-  if (draw.chance(0.8)) context['aws:SourceVpce'] = nearText(draw, draw.of([...ids.vpcEndpointIds, 'vpce-0000000a']))
+  if (draw.chance(0.8)) context['aws:SourceVpc'] = nearText(draw, draw.of([...vpcIds, 'vpc-0000000a']))
+  if (draw.chance(0.8)) {
+    const arn = draw.of([...vpcArns, 'arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-0000000a'])
+    context['aws:SourceVpcArn'] = draw.chance(0.2) ? arn.replace('eu-west-1', 'us-east-1') : nearText(draw, arn)
+  }
+  if (draw.chance(0.8)) context['aws:SourceVpce'] = nearText(draw, draw.of([...vpcEndpointIds, 'vpce-0000000a']))
   if (draw.chance(0.8)) context['s3:prefix'] = draw.chance(0.5) ? `${entry.prefix}${draw.of(['', 'a', 'a/'])}` : nearText(draw, entry.prefix)
   if (draw.chance(0.8)) context['kms:ViaService'] = nearText(draw, `s3.${keyArn.split(':')[3]}.amazonaws.com${spec.partition === 'aws-cn' ? '.cn' : ''}`)
   return { action, resource, context }
