@@ -33,8 +33,8 @@ t.test('on a machine that has nothing but the file', { skip }, async t => {
   const service = await startService(t)
   const client = createClient({ url: service.url, token: service.token })
   writeFileSync(there('token'), service.token)
-  // NODE_OPTIONS are the job's: this Node would end if it took them.
-  const env = { PATH: '/bin', HOME: '/', JOBACCESS_URL: service.url, JOBACCESS_TOKEN_FILE: '/token', NODE_OPTIONS: '--require=/missing.js' }
+  // NODE_OPTIONS are the job's: this Node would end if it took them. There is no HOME, and no /etc/passwd.
+  const env = { PATH: '/bin', JOBACCESS_URL: service.url, JOBACCESS_TOKEN_FILE: '/token', NODE_OPTIONS: '--require=/missing.js' }
   const start = (args: string[], more = {}) => startCommand(t, ['/usr/sbin/chroot', machine, '/opt/job-access', ...args], { ...env, ...more })
   const run = (args: string[], more = {}) => start(args, more).done
   const states = async (job: string) => (await client.list({ job })).grants.map(({ state }) => state)
