@@ -66,7 +66,7 @@ const run = ([file = '', ...args]: string[], env: NodeJS.ProcessEnv, relay: Rela
 
 /** The SDKs of the command ask the agent: that is last in their order, so nothing before it may have credentials. */
 const agentEnv = async ({ url, token }: LocalAgent, target: Record<string, string>, io: Io): Promise<NodeJS.ProcessEnv> => {
-  const config = io.env.AWS_CONFIG_FILE ?? join(io.env.HOME ?? homedir(), '.aws', 'config')
+  const config = io.env.AWS_CONFIG_FILE ?? join(homeOf(io.env), '.aws', 'config')
   const namesCredentials = await readFile(config, 'utf8').then(text => credentialSetting.exec(text)?.[1], () => undefined)
   if (namesCredentials !== undefined) {
     note(io, `${config} is hidden from the command: its ${namesCredentials} would win over the job’s credentials.`)
@@ -78,6 +78,15 @@ const agentEnv = async ({ url, token }: LocalAgent, target: Record<string, strin
     AWS_SHARED_CREDENTIALS_FILE: devNull,
     BOTO_CONFIG: devNull,
     ...(namesCredentials !== undefined && { AWS_CONFIG_FILE: devNull })
+  }
+}
+
+/** A user without HOME and without a line in /etc/passwd has no home. Container engines take / for it. */
+const homeOf = (env: Io['env']): string => {
+  try {
+    return env.HOME ?? homedir()
+  } catch {
+    return '/'
   }
 }
 

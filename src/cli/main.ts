@@ -26,10 +26,11 @@ const write = (stream: NodeJS.WriteStream, output: string): void => {
   }
 }
 
-const code = await run(process.argv.slice(2), {
+// The executable has this file as CommonJS, where nothing awaits at the top. So a run that never ends by itself must not exit with 0.
+process.exitCode = exit.refused
+void run(process.argv.slice(2), {
   env: process.env,
   out: output => write(process.stdout, output),
   err: output => write(process.stderr, output),
   readStdin: () => text(process.stdin)
-})
-process.exitCode = code === exit.ok && unwritten ? exit.refused : code
+}).then(code => { process.exitCode = code === exit.ok && unwritten ? exit.refused : code })

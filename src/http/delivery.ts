@@ -11,7 +11,6 @@ import { restate, type Warning } from '../policy/normalise.ts'
 import { ProblemError } from '../problems.ts'
 import type { Format } from '../request.ts'
 import { DeliverySchema, ref, type GrantView } from './schemas.ts'
-import type { Service } from './service.ts'
 
 /**
  * Credentials in the forms that jobs take them. Pure: strings in, strings out; nothing is logged or kept.
@@ -200,7 +199,7 @@ export const iso = (epochMs: number): string => new Date(epochMs).toISOString()
 // --- the answer ---
 
 /** Sends a delivery in the format that was asked for. 201: the grant was made by this request. */
-export const sender = ({ notice, s3 }: Pick<Service, 'notice' | 's3'>) => async (
+export const sender = ({ notice, s3 }: { notice: string | null, s3: S3Target }) => async (
   reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
 ) => {
   const { grant, credentials } = delivery

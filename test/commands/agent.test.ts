@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { Server } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -400,9 +401,11 @@ t.test('a token that cannot be overwritten in /proc is said', { skip: process.pl
       return open(path, ...rest)
     }
     syncBuiltinESMExports()`
-  const limited = { ...env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(forbid)}` }
+  // From the sources: the executable takes no options of Node.
+  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
+  const before = ['--disable-warning=ExperimentalWarning', `--import=data:text/javascript,${encodeURIComponent(forbid)}`, cli]
   for (const command of ['agent', 'exec']) {
-    const { stderr } = await runCli(t, [command], limited)
+    const { stderr } = spawnSync(process.execPath, [...before, command], { env, encoding: 'utf8' })
     t.equal(stderr.match(/JOBACCESS_TOKEN could not be overwritten in \/proc/g)?.length, 1, `${command}: ${stderr}`)
     t.notMatch((await runCli(t, [command], env)).stderr, /could not be overwritten/)
     t.notMatch(stderr, env.JOBACCESS_TOKEN ?? '')

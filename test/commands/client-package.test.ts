@@ -8,7 +8,9 @@ const root = join(import.meta.dirname, '..', '..')
 
 /** Packs a copy, so that nothing is written into the checkout. */
 const packed = (home: string) => {
-  for (const name of ['client', 'src', 'package.json', 'tsconfig.json']) cpSync(join(root, name), join(home, name), { recursive: true })
+  // What only the generators in it need stays away: it is large.
+  const filter = (path: string) => !path.endsWith('node_modules')
+  for (const name of ['client', 'src', 'package.json', 'tsconfig.json']) cpSync(join(root, name), join(home, name), { recursive: true, filter })
   rmSync(join(home, 'client', 'dist'), { recursive: true, force: true })
   symlinkSync(join(root, 'node_modules'), join(home, 'node_modules'))
   const said = execFileSync('npm', ['pack', '--json', '--loglevel=error'], { cwd: join(home, 'client'), encoding: 'utf8' })

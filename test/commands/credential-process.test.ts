@@ -7,7 +7,7 @@ import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
 import { appOf, bench } from '../harness.ts'
 import { tool } from '../examples/example.ts'
-import { jobFlags, runCli } from './service.ts'
+import { cliCommand, jobFlags, runCli } from './service.ts'
 
 const b = await bench(t, { now: Date.now })
 const url = await (await appOf(t, b)).listen({ host: '127.0.0.1', port: 0 })
@@ -22,9 +22,8 @@ const grants = async (job: string) => (await client.list({ job })).grants
 
 /** An AWS configuration with the profile `training`, as a person writes it. */
 const profile = (job: string, ...more: string[]): string => {
-  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
   const path = join(home, `${job}.ini`)
-  const command = [process.execPath, '--disable-warning=ExperimentalWarning', cli, 'credential-process', ...jobFlags(job), ...more]
+  const command = [...cliCommand, 'credential-process', ...jobFlags(job), ...more]
   writeFileSync(path, `[profile training]\nregion = us-east-1\ncredential_process = ${command.join(' ')}\n`)
   return path
 }

@@ -7,7 +7,7 @@ import t from 'tap'
 import { variables } from '../../src/cli/settings.ts'
 import { createClient } from '../../src/client/index.ts'
 import { between } from './between.ts'
-import { jobFlags, runCli, startCli, startService, type Running } from './service.ts'
+import { cliCommand, jobFlags, runCli, startCli, startService, type Running } from './service.ts'
 
 const service = await startService(t)
 const client = createClient({ url: service.url, token: service.token })
@@ -248,9 +248,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))`
     process.on('SIGINT', () => { times++; setTimeout(() => { console.log('times', times); process.exit(9) }, 300) })
     setInterval(() => {}, 1000)
     console.log('ready')`
-  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
-  const command = [process.execPath, '--disable-warning=ExperimentalWarning', cli, 'exec', ...jobFlags('terminal'), ...node(counting)]
-  const args = ['-c', terminal, ...command]
+  const args = ['-c', terminal, ...cliCommand, 'exec', ...jobFlags('terminal'), ...node(counting)]
   const { error, stdout } = await new Promise<{ error: Error & { code?: unknown } | null, stdout: string }>(resolve =>
     execFile('python3', args, { env: service.env }, (error, stdout) => resolve({ error, stdout })))
   t.equal(error?.code, 9, stdout)

@@ -6,7 +6,7 @@ import t from 'tap'
 import { readConfig } from '../../src/config.ts'
 import { guideRequest } from '../../src/request.ts'
 import { variables } from '../../src/cli/settings.ts'
-import { jobFlags, runCli, startService } from './service.ts'
+import { cliCommand, jobFlags, runCli, startService } from './service.ts'
 
 const service = await startService(t)
 const cli = (...args: string[]) => runCli(t, args, service.env)
@@ -15,8 +15,7 @@ t.teardown(() => rmSync(home, { recursive: true, force: true }))
 
 const full = '/dev/full'
 t.test('an answer that cannot be written is a failure', { skip: !existsSync(full) && 'Linux only' }, async t => {
-  const cli = join(import.meta.dirname, '../../src/cli/main.ts')
-  const help = `'${process.execPath}' --disable-warning=ExperimentalWarning '${cli}' help`
+  const help = [...cliCommand, 'help'].map(word => `'${word}'`).join(' ')
   const { status, stderr } = spawnSync('sh', ['-c', `${help} > ${full}`], { encoding: 'utf8' })
   t.match({ status, stderr }, { status: 1, stderr: /stdout cannot be written: ENOSPC/ })
   t.equal(spawnSync('sh', ['-c', `${help} 2> ${full}`], { encoding: 'utf8' }).status, 0)

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -58,11 +58,18 @@ export interface Started {
   said: () => string
 }
 
-const main = join(root, 'src', 'cli', 'main.ts')
+const executable = process.env.JOB_ACCESS_TEST_CLI
+/** The CLI from its sources, or the file that `npm run test:executable` has built. */
+export const cliCommand = executable === undefined
+  ? [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src', 'cli', 'main.ts')] as const
+  : [resolve(root, executable)] as const
 
 /** The CLI as a process of its own. */
-export const startCli = (t: Test, args: string[], env: Record<string, string>, input?: string): Started => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args], { env, stdio: 'pipe' })
+export const startCli = (t: Test, args: string[], env: Record<string, string>, input?: string): Started =>
+  startCommand(t, [...cliCommand, ...args], env, input)
+
+export const startCommand = (t: Test, [file, ...args]: [string, ...string[]], env: Record<string, string>, input?: string): Started => {
+  const child = spawn(file, args, { env, stdio: 'pipe' })
   t.teardown(() => { child.kill('SIGKILL') })
   const texts = { stdout: '', stderr: '' }
   const waiting: { text: string, resolve: () => void }[] = []

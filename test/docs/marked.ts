@@ -25,6 +25,7 @@ export const marked: Record<string, string> = {
   'docs/operating.md: npm ci --ignore-scripts --prefix deploy/tracing': 'fetches from a registry; test/real/tracing/tracing.test.ts starts what it got',
   'docs/operating.md: kubectl exec job-access-0 -- node /app/dist/commands/reconcile.js --dry-run': 'needs the image in a cluster; test/commands/form.test.ts runs the commands themselves',
   'docs/operating.md: aws iam list-users --path-prefix /job-access/': 'needs an AWS account, which no test has',
+  'docs/orchestrators.md: npm run build:executable': 'fetches from a registry; npm run test:executable builds the file and runs it where there is no Node',
   'docs/orchestrators.md: job-access exec --job wiki-finetune-42 --team nlp \\': 'run here where there is a Python',
   'docs/orchestrators.md: job-access issue --request request.json --wait --format aws-profile --out credentials --grant-file grant': 'run here where there is a Python',
   'docs/orchestrators.md: cat > aws.ini <<END': 'run here where test/examples/install.sh has installed the AWS CLI'
