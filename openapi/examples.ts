@@ -74,8 +74,6 @@ const jobs = {
   }
 } satisfies Record<string, Example>
 
-const { workers: _, ...rendered } = jobs
-
 const questions = {
   output: { action: 's3:PutObject', bucket: bucketOf.output, key: 'model.safetensors', sourceIp: '203.0.113.42' },
   models: { action: 's3:PutObject', bucket: bucketOf.models, key: 'model.safetensors', sourceIp: '203.0.113.42' }
@@ -84,7 +82,7 @@ const questions = {
 const longer = { window: { durationSeconds: 14400 } }
 
 export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
-  renderPolicy: rendered,
+  renderPolicy: jobs,
   issueGrant: jobs,
   checkPolicy: {
     refused: { summary: 'May the job change the base model?', value: { request: guideRequest, question: questions.models } },

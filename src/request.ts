@@ -176,6 +176,13 @@ const policyFields = {
   window: WindowSchema,
   sourceIps: Type.Optional(SourceIpsSchema),
   vpc: Type.Optional(VpcSchema),
+  workers: Type.Optional(Type.Object({
+    max: Type.Integer({ description: 'How many workers may hold a key at once.', minimum: 1, maximum: 10_000, examples: [64] })
+  }, {
+    ...strict,
+    description: 'The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with ' +
+      'its own source, and gets a key that works from there alone.'
+  })),
   layout: Type.Optional(LayoutSchema),
   attach: Type.Optional(AttachSchema)
 }
@@ -216,13 +223,6 @@ const startFields = {
 export const GrantRequestSchema = Type.Object({
   ...policyFields,
   ...startFields,
-  workers: Type.Optional(Type.Object({
-    max: Type.Integer({ description: 'How many workers may hold a key at once.', minimum: 1, maximum: 10_000, examples: [64] })
-  }, {
-    ...strict,
-    description: 'The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with ' +
-      'its own source, and gets a key that works from there alone.'
-  })),
   profile: Type.Optional(Type.String({
     description: 'Name of the role profile for attach `session`.',
     pattern: '^[A-Za-z0-9_-]{1,64}$'

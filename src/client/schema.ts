@@ -700,6 +700,15 @@ export type RenderPolicyData = {
             sourceIps?: Array<string>;
         };
         /**
+         * The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with its own source, and gets a key that works from there alone.
+         */
+        workers?: {
+            /**
+             * How many workers may hold a key at once.
+             */
+            max: number;
+        };
+        /**
          * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
@@ -947,6 +956,15 @@ export type CheckPolicyData = {
                 vpcArns?: Array<string>;
                 vpcEndpointIds?: Array<string>;
                 sourceIps?: Array<string>;
+            };
+            /**
+             * The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with its own source, and gets a key that works from there alone.
+             */
+            workers?: {
+                /**
+                 * How many workers may hold a key at once.
+                 */
+                max: number;
             };
             /**
              * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
@@ -1256,6 +1274,15 @@ export type IssueGrantData = {
             sourceIps?: Array<string>;
         };
         /**
+         * The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with its own source, and gets a key that works from there alone.
+         */
+        workers?: {
+            /**
+             * How many workers may hold a key at once.
+             */
+            max: number;
+        };
+        /**
          * `everywhere`: window and source on every Allow. `guarded`: in explicit Denies, which also beat a bucket policy; shorter when a job has many entries. `guide`: exactly the published training-job guide, which restricts only the write.
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
@@ -1283,15 +1310,6 @@ export type IssueGrantData = {
          * Form of the credentials. It takes precedence over the Accept header.
          */
         format?: 'json' | 'env' | 'aws-profile' | 'credential-process' | 'kubernetes-secret';
-        /**
-         * The job has many workers. The grant then has no key and no source of its own: each worker joins it by name, with its own source, and gets a key that works from there alone.
-         */
-        workers?: {
-            /**
-             * How many workers may hold a key at once.
-             */
-            max: number;
-        };
         /**
          * Name of the role profile for attach `session`.
          */

@@ -2,6 +2,7 @@ import type {
   BlastRadius, ChangeGrantData, Delivery, Grant, GrantEvents, GrantPage, PolicyExplanation, Problem, RenderedPolicy, RenderPolicyData,
   RotateGrantData
 } from '../client/schema.ts'
+import { isOutstanding } from './states.ts'
 
 /** A request as the form knows it. */
 export type GrantRequest = RenderPolicyData['body']
@@ -47,7 +48,7 @@ export const signIn = async (candidate: string): Promise<void> => {
 }
 
 /** What a grant's page shows. */
-export interface GrantDetails { grant: Grant, explained: PolicyExplanation, radius: BlastRadius, history: GrantEvents }
+export interface GrantDetails { grant: Grant, workers: Grant[], explained: PolicyExplanation, radius: BlastRadius, history: GrantEvents }
 
 export const grantDetails = async (id: string, signal: AbortSignal): Promise<GrantDetails> => {
   const path = `v1/grants/${id}`
@@ -57,8 +58,22 @@ export const grantDetails = async (id: string, signal: AbortSignal): Promise<Gra
     call<BlastRadius>('GET', `${path}/blast-radius`, { signal }),
     call<GrantEvents>('GET', `${path}/events`, { signal })
   ])
-  return { grant, explained, radius, history }
+  return { grant, workers: grant.workers === null ? [] : await liveWorkers(id, signal), explained, radius, history }
 }
+
+/** Those that hold a key, or are about to. */
+export const liveWorkers = async (id: string, signal: AbortSignal): Promise<Grant[]> => {
+  const workers: Grant[] = []
+  for (let after: string | null = ''; after !== null;) {
+    const page: GrantPage = await call('GET', `v1/grants/${id}/workers?limit=200${after && `&after=${after}`}`, { signal })
+    workers.push(...page.grants.filter(isOutstanding))
+    after = page.next
+  }
+  return workers
+}
+
+export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>): Promise<Grant> =>
+  call('DELETE', `v1/grants/${grantId}/workers/${encodeURIComponent(name)}`)
 
 export const listGrants = (query: URLSearchParams, signal: AbortSignal): Promise<GrantPage> => call('GET', `v1/grants?${query}`, { signal })
 
@@ -93,7 +108,7 @@ export const guideRequest = async (signal: AbortSignal): Promise<GrantRequest> =
  * @returns what the OpenAPI document says of the operation
  * @throws {Refusal}
  */
-const call = async <Answer>(method: 'GET' | 'POST' | 'PATCH', path: string, options: Options = {}): Promise<Answer> => {
+const call = async <Answer>(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, options: Options = {}): Promise<Answer> => {
   const used = token
   const answer = await ask(used, method, path, options).catch((error: unknown) => {
     if (error instanceof Refusal && error.problem.status === 401 && token === used) {

@@ -1,5 +1,5 @@
 import type { Grant } from '../client/schema.ts'
-import { changeGrant, completeGrant, rotateGrant } from './api.ts'
+import { changeGrant, completeGrant, endWorker, rotateGrant } from './api.ts'
 import { openDialog } from './dialogs.ts'
 import { el } from './dom.ts'
 import { field, showAtFields, type Fields } from './fields.ts'
@@ -8,15 +8,28 @@ import { showCredentials } from './secret.ts'
 import { fromField, toField, utc } from './times.ts'
 
 /** Says what was done, and shows its own errors. */
-type Done = (outcome: string) => Promise<void>
+export type Done = (outcome: string) => Promise<void>
 
 export const askComplete = (grant: Grant, done: Done): void => ask(`Complete ${grant.job.id}?`, {
-  what: [el('p', {}, 'Its key is deleted at once, and then its user. A job that still runs loses its access. This cannot be undone.')],
+  what: [el('p', {}, grant.workers === null
+    ? 'Its key is deleted at once, and then its user. A job that still runs loses its access. This cannot be undone.'
+    : 'The keys of all its workers are deleted at once, and then their users. Workers that still run lose their access. ' +
+      'This cannot be undone.')],
   verb: 'Complete',
   danger: true,
   act: async () => {
     const ended = await completeGrant(grant.id)
     return () => done(ended.state === 'revoking' ? 'Its key is being deleted.' : `Completed: the grant is ${ended.state}.`)
+  }
+})
+
+export const askEndWorker = (worker: NonNullable<Grant['worker']>, done: Done): void => ask(`End worker ${worker.name}?`, {
+  what: [el('p', {}, 'Its key is deleted at once, and then its user. The job and its other workers go on.')],
+  verb: 'End worker',
+  danger: true,
+  act: async () => {
+    const { state } = await endWorker(worker)
+    return () => done(state === 'revoking' ? 'Its key is being deleted.' : `Worker ${worker.name} has ended.`)
   }
 })
 

@@ -2,13 +2,14 @@ import type { Grant, GrantEvents } from '../client/schema.ts'
 import { grantDetails, now, type GrantDetails } from './api.ts'
 import { blastRadiusPicture, type Data } from './blast-radius.ts'
 import { el } from './dom.ts'
-import { askComplete, askExtend, askRotate } from './grant-actions.ts'
+import { askComplete, askExtend, askRotate, type Done } from './grant-actions.ts'
 import type { Page, Visit } from './page.ts'
 import { problemBox } from './problem-view.ts'
 import { isOutstanding, stateBadge } from './states.ts'
 import { statementList, wholePolicy } from './statements.ts'
 import { ownLane, position } from './timeline.ts'
 import { utc } from './times.ts'
+import { sourceText, workerTable } from './workers.ts'
 
 export const grantPage = ({ id, left }: Visit): Page => {
   const heading = el('h1', {}, 'Grant')
@@ -21,10 +22,11 @@ export const grantPage = ({ id, left }: Visit): Page => {
     try {
       const details = await grantDetails(id, left)
       const { grant } = details
-      heading.replaceChildren(grant.job.id, ' ', stateBadge(grant.state))
+      heading.replaceChildren(
+        grant.worker === null ? grant.job.id : `${grant.job.id}, worker ${grant.worker.name}`, ' ', stateBadge(grant.state))
       document.title = `${grant.job.id} · job-access`
       buttons.replaceChildren(...actions(grant, load))
-      place.replaceChildren(...sections(details))
+      place.replaceChildren(...sections(details, load))
     } catch (error) {
       if (left.aborted) return
       place.replaceChildren(problemBox(error), el('p', {}, el('a', { href: '#/grants' }, 'To the grants')))
@@ -44,17 +46,22 @@ export const grantPage = ({ id, left }: Visit): Page => {
   }
 }
 
-const actions = (grant: Grant, done: (outcome: string) => Promise<void>) => isOutstanding(grant)
+const actions = (grant: Grant, done: Done) => isOutstanding(grant)
   ? [
-      grant.state !== 'revoking' && el('button', { type: 'button', onclick: () => askExtend(grant, done) }, 'Extend…'),
-      grant.state === 'active' && el('button', { type: 'button', onclick: () => askRotate(grant, done) }, 'Rotate key…'),
+      grant.state !== 'revoking' && grant.worker === null &&
+        el('button', { type: 'button', onclick: () => askExtend(grant, done) }, 'Extend…'),
+      grant.state === 'active' && grant.workers === null &&
+        el('button', { type: 'button', onclick: () => askRotate(grant, done) }, 'Rotate key…'),
       el('button', { type: 'button', class: 'danger', onclick: () => askComplete(grant, done) }, 'Complete…')
     ].filter(button => button instanceof Node)
   : []
 
-const sections = ({ grant, explained: { explanation }, radius, history: { events } }: GrantDetails) => [
+const sections = (
+  { grant, workers, explained: { explanation }, radius, history: { events } }: GrantDetails, done: Done
+) => [
   section('Window', ownLane(grant, now()), el('p', {}, `${sentence(position(grant, now()))}.`),
     grant.notice !== null && el('p', { class: 'callout callout-warn' }, grant.notice), facts(grant)),
+  ...(grant.workers === null ? [] : [section('Workers', workerTable(workers, grant.workers.max, done))]),
   section('Blast radius', blastRadiusPicture(radius.data as Data),
     el('h3', {}, 'In words'), el('ul', {}, ...radius.words.map(word => el('li', {}, word)))),
   section('Policy', statementList(grant.policy, explanation), wholePolicy(grant.policy)),
@@ -74,11 +81,13 @@ const facts = (grant: Grant) => {
     ['Opens', `${utc(notBefore)} UTC`, 'num'],
     ['Reading ends', `${utc(notAfter)} UTC`, 'num'],
     ['Writing ends', outputNotAfter === notAfter ? null : `${utc(outputNotAfter)} UTC`, 'num'],
+    ['From', sourceText(grant), 'mono'],
+    ['Attempt', grant.attempt, 'mono'],
     ['Team', job.team],
     ['Labels', Object.entries(job.labels).map(([name, value]) => `${name}=${value}`).join(', ') || null],
     ['Asked for by', grant.owner, 'mono'],
     ['Grant', grant.id, 'mono'],
-    [user.roleArn === null ? 'IAM user' : 'Role', user.roleArn ?? `${user.path}${user.name}`, 'mono'],
+    [user.roleArn === null ? 'IAM user' : 'Role', user.roleArn ?? (grant.workers ? null : `${user.path}${user.name}`), 'mono'],
     ['Access key', grant.accessKeyId, 'mono'],
     ['Previous key', previousKey && `${previousKey.accessKeyId}, dies ${utc(previousKey.diesAt)} UTC`, 'mono'],
     ['Layout', `${grant.layout}, attached ${grant.attach}`],
@@ -87,7 +96,9 @@ const facts = (grant: Grant) => {
     ['Created', `${utc(grant.createdAt)} UTC`, 'num'],
     ['Policy SHA-256', grant.policyHash, 'mono']
   ]
-  return el('dl', { class: 'facts' }, ...rows.filter(([, value]) => value !== null).map(([name, value, style = '']) =>
+  const jobLink = grant.worker &&
+    el('div', {}, el('dt', {}, 'Job'), el('dd', {}, el('a', { href: `#/grants/${grant.worker.grantId}` }, job.id)))
+  return el('dl', { class: 'facts' }, jobLink, ...rows.filter(([, value]) => value !== null).map(([name, value, style = '']) =>
     el('div', {}, el('dt', {}, name), el('dd', { class: style }, value))))
 }
 

@@ -153,10 +153,26 @@ const sourcesPart = (): Part => {
     const address = text()
     return { cells: [field('Address or CIDR', address)], controls: [address] }
   }, 1)
+  const many = el('input', { type: 'checkbox', id: newId('many') })
+  const max = el('input', { type: 'number', min: 1, step: 1, value: 8 })
+  const one = el('div', {},
+    el('p', { class: 'fine' }, 'As the storage sees the job: the node’s public address, or its NAT’s.'), sources.node)
+  const workers = el('div', { class: 'row', hidden: true },
+    field('Workers at once, at most', max, 'Each joins by name, with its own source, and gets a key of its own.'))
+  const show = () => {
+    one.hidden = many.checked
+    workers.hidden = !many.checked
+  }
+  many.addEventListener('change', show)
   return {
     node: group('Source addresses',
-      el('p', { class: 'fine' }, 'As the storage sees the job: the node’s public address, or its NAT’s.'), sources.node),
+      el('p', { class: 'check' }, many, el('label', { for: many.id }, 'The job has many workers')), one, workers),
     read: at => {
+      if (many.checked) {
+        at('/workers', max)
+        at('/workers/max', max)
+        return { workers: given({ max: max.value === '' ? undefined : Number(max.value) }) }
+      }
       const used = sources.used()
       const [first] = sources.all()
       if (first?.[0]) at('/sourceIps', first[0])
@@ -166,7 +182,12 @@ const sourcesPart = (): Part => {
       })
       return list.length > 0 ? { sourceIps: list } : {}
     },
-    fill: ({ sourceIps = [] }) => sources.fill(sourceIps.map(address => [address]))
+    fill: request => {
+      many.checked = request.workers !== undefined
+      max.value = String(request.workers?.max ?? 8)
+      show()
+      sources.fill((request.sourceIps ?? []).map(address => [address]))
+    }
   }
 }
 

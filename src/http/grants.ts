@@ -101,6 +101,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async request => {
     const grant = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
     const dead = grant.state === 'active' ? [] : [`The grant is ${grant.state}: what follows is what its policy alone would allow.`]
+    if (grant.maxWorkers !== null) dead.push('No key has this policy: each worker’s key has it bound to the worker’s own source.')
     const { data, words } = blastRadius(grant.policy, new Date(deps.now()))
     return { at: iso(deps.now()), words: [...dead, ...words], data }
   })
