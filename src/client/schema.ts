@@ -186,6 +186,7 @@ export type Grant = {
     updatedAt: string;
     issueAt: string | null;
     deliveredAt: string | null;
+    sessionsEndAt: string | null;
     notice: string | null;
 };
 
@@ -649,7 +650,7 @@ export type RenderPolicyData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
     };
@@ -894,7 +895,7 @@ export type CheckPolicyData = {
              */
             layout?: 'everywhere' | 'guarded' | 'guide';
             /**
-             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
              */
             attach?: 'auto' | 'inline' | 'managed' | 'session';
         };
@@ -1197,7 +1198,7 @@ export type IssueGrantData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
         /**

@@ -1,7 +1,7 @@
 import { stringify } from 'yaml'
 import type { Grant } from '../domain/grant.ts'
 import type { Credentials } from '../iam/provisioner.ts'
-import { sessionEnd } from '../iam/role-profile.ts'
+import { endOfSession, sessionEnd } from '../iam/role-profile.ts'
 import type { Rendered } from '../lifecycle/access.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
 import { explainPolicy } from '../policy/explain.ts'
@@ -112,7 +112,7 @@ const secretName = (grant: Grant): string => {
 
 /** When credentials stop to open anything, epoch ms: with the window in the policy, or with the session where that is sooner. */
 const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
-  Math.min(expiresAt ?? Infinity, grant.attach === 'session' ? sessionEnd(grant) : grant.expiresAt)
+  grant.attach === 'session' ? endOfSession(expiresAt ?? grant.expiresAt, grant) : Math.min(expiresAt ?? Infinity, grant.expiresAt)
 
 export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')
 
@@ -136,6 +136,7 @@ export const grantView = (grant: Grant): GrantView => ({
   updatedAt: iso(grant.updatedAt),
   issueAt: grant.issueAt === null ? null : iso(grant.issueAt),
   deliveredAt: grant.deliveredAt === null ? null : iso(grant.deliveredAt),
+  sessionsEndAt: grant.attach === 'session' && sessionEnd(grant) > 0 ? iso(sessionEnd(grant)) : null,
   notice: noticeOf(grant)
 })
 
@@ -147,8 +148,41 @@ const noticeOf = (grant: Grant): string | null => {
     : null
 }
 
+/** What a change did not reach: a session keeps the policy that it was given. */
+export const changedView = (grant: Grant, now: number): GrantView => {
+  const lives = grant.attach === 'session' && sessionEnd(grant) > now
+  return lives
+    ? {
+        ...grantView(grant),
+        notice: 'The next session has the new window and source: POST /v1/grants/:id/rotate gives it. Those before it keep theirs, ' +
+          `the last until ${isoSeconds(sessionEnd(grant))}.`
+      }
+    : grantView(grant)
+}
+
 /** What a delivery warns of besides its policy. */
-export interface LifecycleWarning { code: 'session-lives-on', detail: string }
+interface LifecycleWarning { code: 'session-ends-first' | 'session-lives-on', detail: string }
+
+/** What the holder of a session must know: when to fetch the next, and, whatever overlap was requested, what the one before still does. */
+export const sessionWarnings = ({ grant, credentials, previousUntil = 0 }: Delivery, now: number): LifecycleWarning[] => {
+  if (grant.attach !== 'session' || !credentials) return []
+  const end = endOf(credentials, grant)
+  const warnings: LifecycleWarning[] = []
+  if (end < grant.expiresAt) {
+    warnings.push({
+      code: 'session-ends-first',
+      detail: `This session ends at ${isoSeconds(end)}, before the window ${end <= grant.notBefore ? 'starts' : 'ends'}: fetch the next ` +
+        'one before then with POST /v1/grants/:id/rotate, as job-access agent and exec do.'
+    })
+  }
+  if (previousUntil > now) {
+    warnings.push({
+      code: 'session-lives-on',
+      detail: `The session before this one works on until ${isoSeconds(previousUntil)}; if it leaked, revoke the grant and ask for another.`
+    })
+  }
+  return warnings
+}
 
 export const deliveryView = (
   { grant, credentials }: Delivery, notice: string | null, extra: { warnings: Array<Warning | LifecycleWarning>, ready?: boolean }

@@ -1,8 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Grant } from '../domain/grant.ts'
-import { sessionEnd } from '../iam/role-profile.ts'
 import { authoriseOnGrant, listableTeams } from '../lifecycle/authorise.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -10,11 +8,12 @@ import { issue } from '../lifecycle/issue.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
 import { explainPolicy } from '../policy/explain.ts'
+import type { Warning } from '../policy/normalise.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { ProblemError, pointerTo } from '../problems.ts'
 import { FormatSchema, GrantRequestSchema, type Format } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { chooseFormat, deliver, deliveryView, grantView, iso, isoSeconds, mediaTypes, type LifecycleWarning } from './delivery.ts'
+import { changedView, chooseFormat, deliver, deliveryView, grantView, iso, mediaTypes, sessionWarnings } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, DeliverySchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
@@ -27,12 +26,13 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   const identity = { config: { authorization: 'identity' as const } }
 
   const send = async (
-    reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
+    reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean, ready?: boolean, warnings?: Warning[] }
   ) => {
-    const { grant, credentials } = delivery
+    const { grant, credentials, ready, warnings = [] } = delivery
+    const extra = { warnings: [...warnings, ...sessionWarnings(delivery, deps.now())], ...(ready !== undefined && { ready }) }
     reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
     if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, service.notice, extra))
-    if (extra.ready !== undefined) reply.header('job-access-ready', String(extra.ready))
+    if (ready !== undefined) reply.header('job-access-ready', String(ready))
     return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, service.s3, service.notice))
   }
 
@@ -56,7 +56,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const format = chooseFormat(body.format, request.headers.accept)
     const key = request.headers['idempotency-key']
     const issued = await issue(deps, callerOf(request), { request: body, ...(typeof key === 'string' && { idempotencyKey: key }) })
-    return send(reply, format, issued, issued)
+    return send(reply, format, issued)
   })
 
   app.get('/v1/grants', {
@@ -134,7 +134,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       body: ChangeSchema,
       response: { 200: ref(GrantSchema) }
     }
-  }, async request => grantView(await extend(deps, callerOf(request), request.params.id, request.body)))
+  }, async request => changedView(await extend(deps, callerOf(request), request.params.id, request.body), deps.now()))
 
   app.post('/v1/grants/:id/rotate', {
     ...identity,
@@ -147,7 +147,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
     const delivery = await rotate(deps, callerOf(request), request.params.id, request.body.overlapSeconds ?? 0)
-    return send(reply, format, delivery, { warnings: rotationWarnings(delivery.grant) })
+    return send(reply, format, delivery)
   })
 
   app.post('/v1/grants/:id/credentials', {
@@ -160,7 +160,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
-    return send(reply, format, await fetchCredentials(deps, callerOf(request), request.params.id), { warnings: [] })
+    return send(reply, format, await fetchCredentials(deps, callerOf(request), request.params.id))
   })
 
   /** 200: the grant has ended, nothing of it is left. 202: it is being ended; its key is deleted first, and the sweeper continues. */
@@ -203,15 +203,6 @@ const refuseFields = (body: unknown): void => {
     hint: 'Send no body, or an empty object.'
   })))
 }
-
-/** A session has no key that could be deleted: the session before lasts, whatever overlap was requested. */
-const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 'session'
-  ? []
-  : [{
-      code: 'session-lives-on',
-      detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for ` +
-        'another.'
-    }]
 
 /** The same answer in each format, by media type. */
 const deliveries = (...statuses: number[]) => Object.fromEntries(statuses.map(status => [status, {

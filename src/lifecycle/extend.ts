@@ -1,9 +1,10 @@
-import type { AccessSpec } from '../domain/access-spec.ts'
+import type { AccessSpec, Window } from '../domain/access-spec.ts'
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import { isIamError } from '../iam/errors.ts'
+import { profileOfGrant, sessionEnd } from '../iam/role-profile.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
-import { firstIssueOf } from '../policy/window.ts'
+import { firstIssueOf, toIso } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
@@ -16,7 +17,8 @@ type Wanted = Pick<Grant, 'spec' | 'policy' | 'policyHash' | 'notBefore' | 'expi
 
 /**
  * Moves the window or changes the source of a live grant by one PutUserPolicy; the key stays. The change is committed before the
- * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has.
+ * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has. A session keeps the policy
+ * that it was given; the next one of its grant gets the new policy.
  * @throws ProblemError
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
@@ -34,6 +36,9 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
   const done = event(caller, 'extended', detail, wanted.policyHash)
   if (scheduled) return commit(deps, grant, { ...wanted, claimedUntil: null }, done)
+  if (grant.attach === 'session') {
+    return commit(deps, grant, { ...wanted, dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil: null }, done)
+  }
   const extending = await replacePolicy(deps, caller, grant, access, wanted, event(caller, 'extending', detail, wanted.policyHash))
   const { principal } = extending
   return commit(deps, extending, { principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
@@ -68,6 +73,7 @@ const accessOrRelease = async (
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
+    if (grant.attach === 'session') refuseLess(grant, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -79,15 +85,17 @@ const accessOrRelease = async (
 const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
   const normalised = normalisedChange(deps, grant, change)
   const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
-  const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
-  return { ...access, spec: { ...access.spec, attach: grant.spec.attach } }
+  const access = proveAccess(renderAccess(deps.deployment, authorised))
+  const { attach, profile } = grant.spec
+  return { ...access, spec: { ...access.spec, attach, ...(profile !== undefined && { profile }) } }
 }
 
 const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
-  if (grant.attach === 'session') {
+  const profile = profileOfGrant(deps.deployment.profiles, grant.principal.roleArn, grant.spec.profile)
+  if (grant.attach === 'session' && !profile) {
     throw new ProblemError('session-unfit', {
-      detail: 'A role session cannot be changed.',
-      hint: 'Ask for a new grant; a grant with attach auto can be extended.'
+      detail: 'The role profile of this grant is not in the configuration any more, so that it gets no further session.',
+      hint: 'Complete the grant, and ask for a new one.'
     })
   }
   const firstIssuedAt = firstIssueOf(grant)
@@ -95,8 +103,29 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
   const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
   const normalised = normaliseChange(current, change, limitsOf(deps.deployment), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  return { spec: normalised.spec, warnings: normalised.warnings, profileName: undefined, firstIssuedAt }
+  return { spec: normalised.spec, warnings: normalised.warnings, profileName: profile?.name, firstIssuedAt }
 }
+
+/** A session keeps its policy, so what the ledger says of the window must not be less than what a living session still allows. */
+const refuseLess = (grant: Grant, { window }: AccessSpec): void => {
+  const lastEnd = sessionEnd(grant)
+  const [before, after] = [instantsOf(grant.spec.window), instantsOf(window)]
+  const startsLater = after.start > before.start && lastEnd > before.start
+  const grace = after.outputEnd - after.end
+  const soonest = Math.max(Math.min(before.end, lastEnd), Math.min(before.outputEnd, lastEnd) - grace)
+  if (!startsLater && after.end >= soonest) return
+  throw ProblemError.of([{
+    code: 'session-unfit',
+    pointer: '/window',
+    detail: `A session of this grant works until ${toIso(lastEnd)}, in the window that it was given, and cannot be changed.`,
+    hint: startsLater
+      ? 'Leave notBefore out, or complete the grant and ask for a new one.'
+      : `End the window at or after ${toIso(Math.ceil(soonest / 1000) * 1000)}, or complete the grant and ask for a new one.`
+  }])
+}
+
+const instantsOf = ({ notBefore, notAfter, outputNotAfter }: Window) =>
+  ({ start: Date.parse(notBefore), end: Date.parse(notAfter), outputEnd: Date.parse(outputNotAfter) })
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {
   if (issueAt === null || issueAt < Date.parse(window.outputNotAfter)) return

@@ -13,6 +13,7 @@ import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { activate, provision, type Delivery } from './provision.ts'
 import { ended, resume } from './redeliver.ts'
+import { beforeSession } from './session.ts'
 
 export interface Order {
   request: GrantRequest
@@ -37,7 +38,7 @@ export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Prom
   const issueAt = issueAtOf(order.request)
   const normalised = normaliseRequest(deps.deployment, order.request, deps.now(), issueAt)
   const authorised = authorise(deps, caller, 'issue', normalised)
-  const rendered = renderAccess(deps.deployment, authorised, deps.now())
+  const rendered = renderAccess(deps.deployment, authorised)
   const access = proveAccess(rendered)
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
@@ -170,7 +171,7 @@ const intentOf = (
   const id = deps.newId().toLowerCase()
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const later = issueAt !== undefined && issueAt > now
-  return {
+  const intent: NewGrant = {
     id,
     ending: null,
     owner: actor.id,
@@ -178,7 +179,7 @@ const intentOf = (
     jobId: spec.job.id,
     idempotencyKey: idempotencyKey ? `key:${idempotencyKey}` : `job:${spec.job.team}/${spec.job.id}`,
     requestHash: requestHashOf(request),
-    spec,
+    spec: profile ? { ...spec, profile: profile.name } : spec,
     policy,
     policyHash: measure.sha256,
     attach: attachment,
@@ -194,6 +195,7 @@ const intentOf = (
     issueAt: later ? issueAt : null,
     mintedAt: later ? null : now,
     deliveredAt: null,
+    sessionsEndAt: null,
     notBefore: Date.parse(spec.window.notBefore),
     expiresAt,
     createdAt: now,
@@ -201,4 +203,5 @@ const intentOf = (
     attempts: 0,
     claimedUntil: later ? null : now + deps.leaseMs
   }
+  return later || attachment !== 'session' ? intent : { ...intent, ...beforeSession(deps, intent) }
 }

@@ -7,7 +7,8 @@ import { assertLease, commit, dueAfter, event, release } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
+import { abandon, activate, nothingMade, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
+import { afterSession, beforeSession } from './session.ts'
 
 /** A fresh key for a grant that an earlier operation made, or started to make. Its stored policy is proven again. */
 
@@ -25,8 +26,11 @@ const provisionStored = async (
   deps: GrantDeps, actor: Actor, grant: Grant, options: { withKey: boolean, resumed: boolean }
 ): Promise<Delivery> => {
   // Commit the intent before the call: a scheduled grant gets its principal later than its first commit.
-  const started = await commit(deps, grant, { mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs },
-    event(actor, 'minting', {}, grant.policyHash))
+  const started = await commit(deps, grant, {
+    mintedAt: grant.mintedAt ?? deps.now(),
+    ...(options.withKey && beforeSession(deps, grant)),
+    dueAt: deps.now() + deps.leaseMs
+  }, event(actor, 'minting', {}, grant.policyHash))
   const policy = await provenOrAbandoned(deps, actor, started, options.resumed)
   const provisioned = await provision(deps, actor, started, policy, options)
   return { grant: await activate(deps, actor, started, provisioned, options), credentials: provisioned.credentials }
@@ -49,6 +53,7 @@ export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promis
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    ...beforeSession(deps, grant),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rekeying', { undelivered: grant.accessKeyId }))
   let credentials: Credentials | null = null
@@ -65,13 +70,18 @@ export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promis
     const active = await commit(deps, rekeying, {
       accessKeyId: credentials.accessKeyId,
       deliveredAt: deps.now(),
+      ...afterSession(grant, credentials),
       ...(!stands && { mintedAt }),
       dueAt: dueAfter(grant, rekeying),
       claimedUntil: null
     }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }))
     return { grant: active, credentials }
   } catch (cause) {
-    const back = { accessKeyId: null, deliveredAt: grant.deliveredAt }
+    const back = {
+      accessKeyId: null,
+      deliveredAt: grant.deliveredAt,
+      ...(nothingMade(cause) && { sessionsEndAt: grant.sessionsEndAt })
+    }
     await compensate(deps, actor, rekeying, { made: credentials?.accessKeyId ?? null, keep: [], back, action: 'rekey-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
