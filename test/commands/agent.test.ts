@@ -140,13 +140,12 @@ t.test('a service that stays away is said once, and so is its return', async t =
 })
 
 t.test('role sessions: the next one is there before the present one ends', async t => {
-  // The service gives sessions for the whole window. The proxy says that each one ends in eight seconds, as a provider with
-  // shorter sessions would.
+  // STS's shortest session has 15 minutes. The proxy says that each one ends in eight seconds.
   const url = await between(t, world.url, async (_path, answer) => {
     if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
     return { ...answer, body: Buffer.from(answer.body.toString().replace(/ends \S+/, `ends ${inSeconds(8)}`)) }
   })
-  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'sessions', '--attach', 'session')
+  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'sessions', '--attach', 'session', '--not-after', inSeconds(604_000))
   const use = sdk(t, agent)
   const seen = new Set<string | null | undefined>()
   const began = Date.now()
@@ -154,6 +153,26 @@ t.test('role sessions: the next one is there before the present one ends', async
   t.ok(Date.now() - began > 8_000, 'each one is used for half of its life')
   for (const key of seen) t.match(key, /^ASIA/)
   t.match((await agent.get()).body, { Token: /./ })
+})
+
+t.test('role sessions: a service that is away when the next one is due', async t => {
+  const url = await between(t, world.url, async (_path, answer) => {
+    if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
+    return { ...answer, body: Buffer.from(answer.body.toString().replace(/ends \S+/, `ends ${inSeconds(20)}`)) }
+  })
+  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'due', '--attach', 'session', '--not-after', inSeconds(604_000))
+  const use = sdk(t, agent)
+  const first = await use()
+  await new Promise(resolve => setTimeout(resolve, 8_000))
+  await world.goAway()
+  try {
+    const back = Date.now() + 5_000
+    for (; Date.now() < back; await new Promise(resolve => setTimeout(resolve, 250))) t.equal(await use(), first, 'the present one goes on')
+  } finally {
+    await world.comeBack()
+  }
+  t.match(await until(use, key => key !== first, 20_000), /^ASIA/)
+  t.equal((await client.get(agent.grantId)).state, 'active')
 })
 
 t.test('two agents of one grant: both have keys that work, and they do not replace each other’s again and again', async t => {
@@ -172,6 +191,8 @@ t.test('two agents of one grant: both have keys that work, and they do not repla
   await new Promise(resolve => setTimeout(resolve, 5_000))
   t.equal(world.minted(), before)
   t.strictSame(await held(), await keysOf())
+  // At the end of each overlap they would go on to mint keys, which other tests count.
+  for (const { started } of [first, second]) started.child.kill('SIGKILL')
 })
 
 t.test('its files: each its owner’s alone, the credentials with every fresh key; what ends with it', async t => {
