@@ -170,7 +170,7 @@ export const layers = {
   ledger: { imports: ['domain'], belongs: 'The ledger only stores grants. What decides on their state belongs to lifecycle.' },
   iam: {
     imports: ['policy'],
-    types: ['domain', 'policy/prove', 'problems.ts'],
+    types: ['domain', 'policy/prove'],
     belongs: 'IAM calls know nothing of the ledger or of HTTP. What combines them belongs to lifecycle.'
   },
   identity: {

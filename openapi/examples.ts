@@ -130,7 +130,7 @@ type Answers = Record<string, Record<string, unknown>>
 
 /** By operation, status and media type. */
 export const answers = (): Record<OperationId, Answers> => {
-  const rendered = renderAccess(exampleRules, normaliseRequest(exampleRules, guideRequest, exampleIssuedAt), exampleIssuedAt)
+  const rendered = renderAccess(exampleRules, normaliseRequest(exampleRules, guideRequest, exampleIssuedAt))
   const { spec, policy, measure, warnings, firstIssuedAt } = rendered
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const issued: Grant = {
@@ -158,6 +158,7 @@ export const answers = (): Record<OperationId, Answers> => {
     issueAt: null,
     mintedAt: exampleIssuedAt,
     deliveredAt: exampleIssuedAt,
+    sessionsEndAt: null,
     notBefore: exampleIssuedAt,
     expiresAt,
     createdAt: exampleIssuedAt,
@@ -174,7 +175,7 @@ export const answers = (): Record<OperationId, Answers> => {
   const changedAt = exampleIssuedAt + 30 * minute
   const admission = normaliseChange({ spec, firstIssuedAt, active: true }, longer, limitsOf(exampleRules), new Date(changedAt))
   if (!admission.ok) throw new Error('the example’s change is refused')
-  const change = renderAccess(exampleRules, { ...admission, profileName: undefined, firstIssuedAt }, changedAt)
+  const change = renderAccess(exampleRules, { ...admission, profileName: undefined, firstIssuedAt })
   const changed: Grant = {
     ...issued,
     spec: change.spec,

@@ -22,7 +22,8 @@ const delivered = 'Only this answer has the credentials: the service does not ke
 
 const ended = 'IAM: DeleteAccessKey first, then DeleteUserPolicy (managed: DetachUserPolicy, DeletePolicy), then DeleteUser. 200: ' +
   'nothing is left. 202: the provider did not finish; the service tries again by itself, and you may send the request again. For a ' +
-  'grant that has ended the answer is 200 with the grant unchanged. A role session has no key: see its `notice`.'
+  'grant that has ended the answer is 200 with the grant unchanged. With attach `session` the ' +
+  'role gets a Deny for the grant’s sessions, if its profile is revocable; otherwise it is 202 until the last of them ends, see `notice`.'
 
 export const operations = {
   renderPolicy: {
@@ -124,15 +125,19 @@ export const operations = {
     summary: 'Move the window or change the source of a live grant; the key stays',
     description: 'The service checks, renders and proves the whole request again with the change, and asks the guardrails again; a field ' +
       'that you do not give keeps its value. IAM: one PutUserPolicy (managed: CreatePolicyVersion). If it fails, the service restores ' +
-      'the previous policy. The same change sent twice is one change. A role session cannot be changed. The window of a job of workers is brought ' +
-      'to every worker; 202: some have it not yet, and the service goes on by itself.',
+      'the previous policy. The same change sent twice is one change.\n\n' +
+      'With attach `session` there is no IAM call: the next session has the change, and `notice` says until when those before it live. An ' +
+      'end before that time is refused, since a session cannot be changed.\n\n' +
+      'The window of a job of workers is brought to every worker; 202: some have it not yet, and the service goes on by itself.',
     problems: [...findings, ...ofAccess, 'grant-state']
   },
   rotateGrant: {
     tag: 'grants',
     summary: 'A fresh key; the old one is deleted after the overlap',
     description: 'IAM: CreateAccessKey. The old key is deleted after `overlapSeconds`; with 0, before this answer. A user has two keys ' +
-      `at most, so a key whose overlap still runs is deleted first. Not idempotent: every call makes another key.\n\n${delivered}`,
+      'at most, so a key whose overlap still runs is deleted first. Not idempotent: every call makes another key.\n\n' +
+      'With attach `session` it is the next session: AssumeRole, for what is left of the window, at most as long as the role profile ' +
+      `allows. The session before it lives on to its own end, whatever the overlap.\n\n${delivered}`,
     problems: ofDelivery
   },
   fetchCredentials: {

@@ -62,7 +62,7 @@ export const problemExample = (code: ProblemCode) => {
 
 const refusalOf = (mistake: Record<string, unknown>): ProblemError => {
   try {
-    renderAccess(exampleRules, normaliseRequest(exampleRules, { ...guideRequest, ...mistake }, exampleIssuedAt), exampleIssuedAt)
+    renderAccess(exampleRules, normaliseRequest(exampleRules, { ...guideRequest, ...mistake }, exampleIssuedAt))
   } catch (problem) {
     if (problem instanceof ProblemError) return problem
     throw problem

@@ -162,7 +162,7 @@ export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {
 
 const AttachSchema = oneOf(['auto', 'inline', 'managed', 'session'], {
   description: '`inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. ' +
-    '`session`: no user, a role session with this policy.',
+    '`session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.',
   default: 'auto'
 })
 

@@ -59,7 +59,7 @@ export const silent: Log = { info () {}, warn () {}, error () {} }
 export const bench = async (t: Test, options: BenchOptions = {}): Promise<Bench> => {
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
   const now = options.now ?? (() => clock.now)
-  const iam = options.iam ?? await startTestIam()
+  const iam = options.iam ?? await startTestIam({ now: () => new Date(now()) })
   if (!options.iam) t.teardown(() => iam.stop())
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, attemptMs: options.deadlineMs ? options.deadlineMs / 2 : 5_000, ...(options.onCall && { onCall: options.onCall }) })
   t.teardown(() => client.close())
@@ -122,7 +122,7 @@ export const deploymentWith = (limits: Partial<Limits> = {}, profiles: Record<st
 
 /** The access of a request that nobody was asked to permit. */
 export const accessOf = (deployment: Deployment, request: PolicyRequest | GrantRequest, now: number): ProvenAccess =>
-  proveAccess(renderAccess(deployment, normaliseRequest(deployment, request, now) as NormalisedRequest<Authorised>, now))
+  proveAccess(renderAccess(deployment, normaliseRequest(deployment, request, now) as NormalisedRequest<Authorised>))
 
 export const callerNamed = (id: string, teams: string[], requestId = 'req-1'): Caller =>
   ({ id, kind: 'token', teams, attributes: {}, requestId, ip: '192.0.2.1' })

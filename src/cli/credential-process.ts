@@ -91,8 +91,11 @@ const nextOf = async (kept: Kept | undefined, client: Client): Promise<Kept | 'r
   if (kept.end - now < hurriedMs && now - kept.seenAt < seldomMs) return kept
   try {
     const { AccessKeyId: accessKeyId } = JSON.parse(kept.text) as { AccessKeyId: string }
-    const verdict = verdictOn({ ...kept, accessKeyId }, await client.get(kept.grantId), now)
-    if (verdict.is === 'good') return { ...kept, end: Math.min(verdict.end, verdict.renewAt), seenAt: now }
+    const grant = await client.get(kept.grantId)
+    const verdict = verdictOn({ ...kept, accessKeyId }, grant, now)
+    // A session has its own end, from which its renewal is reckoned; a user's key that was replaced ends.
+    const endsAt = (end: number, renewAt: number) => grant.attach === 'session' ? end : Math.min(end, renewAt)
+    if (verdict.is === 'good') return { ...kept, end: endsAt(verdict.end, verdict.renewAt), seenAt: now }
     return verdict.is === 'over' ? 'issue' : 'rotate'
   } catch (error) {
     if (error instanceof ProblemError && error.status === 404) return 'issue'

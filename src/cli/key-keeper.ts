@@ -27,6 +27,8 @@ export type Held =
 const longestWaitMs = 800
 const soonestPollMs = 1_000
 const longestPauseMs = 15 * 60_000
+/** The agents of a job got their first sessions together: each asks for its next one up to so long after it is due, by chance. */
+const longestSpreadMs = 2 * 60_000
 /** A key that is about to be replaced is told to end so soon, so that the SDKs ask again. */
 const aboutToEndMs = 1_000
 
@@ -103,7 +105,8 @@ export const keepKey = (
     if (now >= renewAt) return Math.min(usual, 5_000)
     // Sooner before the end, so that an extension at the last minute is seen.
     const beforeEnd = key.end > now ? Math.max(soonestPollMs, (key.end - now) / 2) : usual
-    return Math.min(usual, beforeEnd, renewAt - now)
+    const spread = key.sessionToken === undefined ? 0 : Math.min(longestSpreadMs, (key.end - renewAt) / 8) * Math.random()
+    return Math.min(usual, beforeEnd, renewAt - now + spread)
   }
 
   const goesOn = () => !stopped.aborted && over === undefined
@@ -133,7 +136,8 @@ export const keepKey = (
     if (over !== undefined) return refusal(403, 'grant-ended', `Grant ${grantId} has ended (${over}). Start the job again for a new one.`)
     if (end > now) return { key: renewalEndsIt ? { ...key, end: Math.min(end, now < renewAt ? renewAt : now + aboutToEndMs) } : key }
     if (now >= renewAt) {
-      const message = `The key of grant ${grantId} was replaced, and no fresh one was received yet. Ask again in some seconds.`
+      const what = renewalEndsIt ? 'was replaced' : 'has ended'
+      const message = `The key of grant ${grantId} ${what}, and no fresh one was received yet. Ask again in some seconds.`
       return refusal(503, 'key-replaced', message)
     }
     return refusal(403, 'window-over', `The window of grant ${grantId} ended at ${iso(end)}. Start the job again with a longer ` +

@@ -233,6 +233,7 @@ export type Grant = {
     updatedAt: string;
     issueAt: string | null;
     deliveredAt: string | null;
+    sessionsEndAt: string | null;
     notice: string | null;
 };
 
@@ -713,7 +714,7 @@ export type RenderPolicyData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
     };
@@ -971,7 +972,7 @@ export type CheckPolicyData = {
              */
             layout?: 'everywhere' | 'guarded' | 'guide';
             /**
-             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
              */
             attach?: 'auto' | 'inline' | 'managed' | 'session';
         };
@@ -1287,7 +1288,7 @@ export type IssueGrantData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
         /**

@@ -36,10 +36,12 @@ export const askEndWorker = (worker: NonNullable<Grant['worker']>, done: Done): 
 export const askRotate = (grant: Grant, done: Done): void => {
   const overlap = el('input', { type: 'number', min: 0, max: 86_400, step: 1, value: 0, class: 'num' })
   ask(`Rotate the key of ${grant.job.id}`, {
-    what: [
-      el('p', {}, 'The job gets a fresh key, shown once. The old one dies at once, or after the overlap.'),
-      field('Overlap, seconds', overlap)
-    ],
+    what: grant.attach === 'session'
+      ? [el('p', {}, 'The job gets the next session, shown once. The one before works until its own end.')]
+      : [
+          el('p', {}, 'The job gets a fresh key, shown once. The old one dies at once, or after the overlap.'),
+          field('Overlap, seconds', overlap)
+        ],
     verb: 'Rotate',
     fields: new Map([['/overlapSeconds', overlap]]),
     act: async () => {
@@ -57,7 +59,8 @@ export const askExtend = (grant: Grant, done: Done): void => {
   }, `+${hours} h`)
   ask(`Extend ${grant.job.id}`, {
     what: [
-      el('p', {}, 'It ends at ', el('span', { class: 'num' }, `${utc(ends)} UTC`), '. The key stays; an earlier end shortens the window.'),
+      el('p', {}, 'It ends at ', el('span', { class: 'num' }, `${utc(ends)} UTC`),
+        `. ${grant.attach === 'session' ? 'The next session has the change' : 'The key stays'}; an earlier end shortens the window.`),
       field('New end, UTC', end),
       el('div', { class: 'buttons', role: 'group', 'aria-label': 'Later than the present end by' }, later(1), later(3), later(12))
     ],
@@ -65,7 +68,7 @@ export const askExtend = (grant: Grant, done: Done): void => {
     fields: new Map([['/window/notAfter', end], ['/window', end]]),
     act: async () => {
       const changed = await changeGrant(grant.id, { window: { notAfter: fromField(end.value) } })
-      return () => done(`It now ends at ${utc(changed.window.notAfter)} UTC.`)
+      return () => done(`It now ends at ${utc(changed.window.notAfter)} UTC. ${changed.notice ?? ''}`.trim())
     }
   })
 }

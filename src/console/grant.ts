@@ -90,6 +90,7 @@ const facts = (grant: Grant) => {
     [user.roleArn === null ? 'IAM user' : 'Role', user.roleArn ?? (grant.workers ? null : `${user.path}${user.name}`), 'mono'],
     ['Access key', grant.accessKeyId, 'mono'],
     ['Previous key', previousKey && `${previousKey.accessKeyId}, dies ${utc(previousKey.diesAt)} UTC`, 'mono'],
+    ['Sessions end', grant.sessionsEndAt && `${utc(grant.sessionsEndAt)} UTC`, 'num'],
     ['Layout', `${grant.layout}, attached ${grant.attach}`],
     ['Key from', grant.issueAt && `${utc(grant.issueAt)} UTC`, 'num'],
     ['Delivered', grant.deliveredAt && `${utc(grant.deliveredAt)} UTC`, 'num'],

@@ -10,6 +10,8 @@ export interface AccessSpec {
   source: Source
   layout: Layout
   attach: AttachmentChoice
+  /** Name of the role profile of a session's grant. Not in grants of earlier releases. */
+  profile?: string
   /** The provider has no s3:GetBucketLocation, so that no entry gets it. */
   noBucketLocation?: true
 }

@@ -58,6 +58,11 @@ export interface Grant {
   mintedAt: number | null
   /** When credentials left the service for the last time. */
   deliveredAt: number | null
+  /**
+   * Role sessions: until when one of them may work, at the latest. Committed before a session is asked for, so that it also holds for
+   * one whose answer was lost. Null: none was asked for, or by an earlier release.
+   */
+  sessionsEndAt: number | null
   notBefore: number
   /** End of what the job may write, i.e. of the whole grant. */
   expiresAt: number

@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify'
 import { stringify } from 'yaml'
 import type { Grant } from '../domain/grant.ts'
 import type { Credentials } from '../iam/provisioner.ts'
-import { sessionEnd } from '../iam/role-profile.ts'
+import { endOfSession, sessionEnd } from '../iam/role-profile.ts'
 import type { Rendered } from '../lifecycle/access.ts'
 import type { Delivery } from '../lifecycle/provision.ts'
 import { explainPolicy } from '../policy/explain.ts'
@@ -114,7 +114,7 @@ const secretName = (grant: Grant): string => {
 
 /** When credentials stop to open anything, epoch ms: with the window in the policy, or with the session where that is sooner. */
 const endOf = ({ expiresAt }: Pick<Credentials, 'expiresAt'>, grant: Grant): number =>
-  Math.min(expiresAt ?? Infinity, grant.attach === 'session' ? sessionEnd(grant) : grant.expiresAt)
+  grant.attach === 'session' ? endOfSession(expiresAt ?? grant.expiresAt, grant) : Math.min(expiresAt ?? Infinity, grant.expiresAt)
 
 export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')
 
@@ -142,6 +142,7 @@ export const grantView = (grant: Grant): GrantView => ({
   updatedAt: iso(grant.updatedAt),
   issueAt: grant.issueAt === null ? null : iso(grant.issueAt),
   deliveredAt: grant.deliveredAt === null ? null : iso(grant.deliveredAt),
+  sessionsEndAt: grant.attach === 'session' && sessionEnd(grant) > 0 ? iso(sessionEnd(grant)) : null,
   notice: noticeOf(grant)
 })
 
@@ -164,8 +165,41 @@ const noticeOf = (grant: Grant): string | null => {
     : null
 }
 
+/** What a change did not reach: a session keeps the policy that it was given. */
+export const changedView = (grant: Grant, now: number): GrantView => {
+  const lives = grant.attach === 'session' && sessionEnd(grant) > now
+  return lives
+    ? {
+        ...grantView(grant),
+        notice: 'The next session has the new window and source: POST /v1/grants/:id/rotate gives it. Those before it keep theirs, ' +
+          `the last until ${isoSeconds(sessionEnd(grant))}.`
+      }
+    : grantView(grant)
+}
+
 /** What a delivery warns of besides its policy. */
-export interface LifecycleWarning { code: 'session-lives-on', detail: string }
+interface LifecycleWarning { code: 'session-ends-first' | 'session-lives-on', detail: string }
+
+/** What the holder of a session must know: when to fetch the next, and, whatever overlap was requested, what the one before still does. */
+export const sessionWarnings = ({ grant, credentials, previousUntil = 0 }: Delivery, now: number): LifecycleWarning[] => {
+  if (grant.attach !== 'session' || !credentials) return []
+  const end = endOf(credentials, grant)
+  const warnings: LifecycleWarning[] = []
+  if (end < grant.expiresAt) {
+    warnings.push({
+      code: 'session-ends-first',
+      detail: `This session ends at ${isoSeconds(end)}, before the window ${end <= grant.notBefore ? 'starts' : 'ends'}: fetch the next ` +
+        'one before then with POST /v1/grants/:id/rotate, as job-access agent and exec do.'
+    })
+  }
+  if (previousUntil > now) {
+    warnings.push({
+      code: 'session-lives-on',
+      detail: `The session before this one works on until ${isoSeconds(previousUntil)}; if it leaked, revoke the grant and ask for another.`
+    })
+  }
+  return warnings
+}
 
 export const deliveryView = (
   { grant, credentials }: Delivery, notice: string | null, extra: { warnings: Array<Warning | LifecycleWarning>, ready?: boolean }
@@ -199,13 +233,14 @@ export const iso = (epochMs: number): string => new Date(epochMs).toISOString()
 // --- the answer ---
 
 /** Sends a delivery in the format that was asked for. 201: the grant was made by this request. */
-export const sender = ({ notice, s3 }: { notice: string | null, s3: S3Target }) => async (
-  reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean }, extra: Parameters<typeof deliveryView>[2]
+export const sender = ({ notice, s3, deps }: { notice: string | null, s3: S3Target, deps: { now: () => number } }) => async (
+  reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean, ready?: boolean, warnings?: Warning[] }
 ) => {
-  const { grant, credentials } = delivery
+  const { grant, credentials, ready, warnings = [] } = delivery
+  const extra = { warnings: [...warnings, ...sessionWarnings(delivery, deps.now())], ...(ready !== undefined && { ready }) }
   reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
   if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, notice, extra))
-  if (extra.ready !== undefined) reply.header('job-access-ready', String(extra.ready))
+  if (ready !== undefined) reply.header('job-access-ready', String(ready))
   return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, s3, notice))
 }
 

@@ -1,8 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Grant } from '../domain/grant.ts'
-import { sessionEnd } from '../iam/role-profile.ts'
 import { authoriseOnGrant, listableTeams } from '../lifecycle/authorise.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -12,7 +10,7 @@ import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { FormatSchema, GrantRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { chooseFormat, deliveries, grantView, iso, isoSeconds, leavesWorkers, sender, type LifecycleWarning } from './delivery.ts'
+import { changedView, chooseFormat, deliveries, grantView, iso, leavesWorkers, sender } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
@@ -48,7 +46,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const format = chooseFormat(body.format, request.headers.accept)
     const key = request.headers['idempotency-key']
     const issued = await issue(deps, callerOf(request), { request: body, ...(typeof key === 'string' && { idempotencyKey: key }) })
-    return send(reply, format, issued, issued)
+    return send(reply, format, issued)
   })
 
   app.get('/v1/grants', {
@@ -130,7 +128,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async (request, reply) => {
     const grant = await extend(deps, callerOf(request), request.params.id, request.body)
     if (leavesWorkers(grant)) reply.code(202).header('retry-after', '5')
-    return reply.send(grantView(grant))
+    return reply.send(changedView(grant, deps.now()))
   })
 
   app.post('/v1/grants/:id/rotate', {
@@ -144,7 +142,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
     const delivery = await rotate(deps, callerOf(request), request.params.id, request.body.overlapSeconds ?? 0)
-    return send(reply, format, delivery, { warnings: rotationWarnings(delivery.grant) })
+    return send(reply, format, delivery)
   })
 
   app.post('/v1/grants/:id/credentials', {
@@ -157,7 +155,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
-    return send(reply, format, await fetchCredentials(deps, callerOf(request), request.params.id), { warnings: [] })
+    return send(reply, format, await fetchCredentials(deps, callerOf(request), request.params.id))
   })
 
   /** 200: the grant has ended, nothing of it is left. 202: it is being ended; its key is deleted first, and the sweeper continues. */
@@ -187,12 +185,3 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, ending('revoked'))
 }
-
-/** A session has no key that could be deleted: the session before lasts, whatever overlap was requested. */
-const rotationWarnings = (grant: Grant): LifecycleWarning[] => grant.attach !== 'session'
-  ? []
-  : [{
-      code: 'session-lives-on',
-      detail: `The session before this one works on until ${isoSeconds(sessionEnd(grant))}; if it leaked, revoke the grant and ask for ` +
-        'another.'
-    }]

@@ -31,9 +31,9 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const now = deps.now()
     const normalised = normaliseRequest(deployment, request.body, now)
     const view = (rendered: Rendered & { probes?: number }) => renderedView(rendered, deployment.dialect.sizes)
-    if (!request.query.preflight) return view(renderAccess(deployment, normalised, now))
+    if (!request.query.preflight) return view(renderAccess(deployment, normalised))
     const authorised = authorise(deps, callerOf(request), 'render', normalised)
-    return view(proveAccess(renderAccess(deployment, authorised, now)))
+    return view(proveAccess(renderAccess(deployment, authorised)))
   })
 
   app.post('/v1/policies/check', {
@@ -45,7 +45,7 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     }
   }, async request => {
     const now = deps.now()
-    const { policy } = renderAccess(deployment, normaliseRequest(deployment, request.body.request, now), now)
+    const { policy } = renderAccess(deployment, normaliseRequest(deployment, request.body.request, now))
     return verdict(policy, request.body.question, new Date(now), '/question')
   })
 }

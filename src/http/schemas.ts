@@ -99,6 +99,7 @@ export const GrantSchema = Type.Object({
   updatedAt: instant('When it last changed.'),
   issueAt: nullable(instant('When its key can be fetched.')),
   deliveredAt: nullable(instant('When credentials last left the service.')),
+  sessionsEndAt: nullable(instant('With attach `session`: until when a session of this grant may work, at the latest.')),
   notice: nullable(
     Type.String({ description: 'What the state does not tell, e.g. that a session cannot be revoked, and until when it works.' })
   )

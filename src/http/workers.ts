@@ -20,7 +20,7 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
   }, async (request, reply) => {
     const format = chooseFormat(request.body.format, request.headers.accept)
     const issued = await join(deps, callerOf(request), request.params.id, request.body)
-    return send(reply, format, issued, issued)
+    return send(reply, format, issued)
   })
 
   app.get('/v1/grants/:id/workers', {

@@ -16,6 +16,10 @@ export const principalName = (prefix: string, jobId: string, expiresAt: number, 
   return job ? `${prefix}-${job}-${tail}` : `${prefix}-${tail}`
 }
 
+/** The same name with another expiry, rounded up to the second. A name that is not ours stays. */
+export const withExpiry = (name: string, expiresAt: number): string =>
+  name.replace(/-\d{8}t\d{6}z(-[0-9a-z]{26})$/, `-${compact(Math.ceil(expiresAt / 1000) * 1000)}$1`)
+
 /** `<base><expiry in epoch seconds>/`, so that one ListUsers page tells which of 1,000 users are over. */
 export const principalPath = (base: string, expiresAt: number): string => `${base}${Math.ceil(expiresAt / 1000)}/`
 

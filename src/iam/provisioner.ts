@@ -42,6 +42,8 @@ export interface PrincipalPlan {
   attachment: PolicyAttachment
   policy: Proven<PolicyDocument>
   tags: Record<string, string>
+  /** Sessions: the end of the window, epoch ms, and the name of the role profile. Absent: the shortest session of the role. */
+  session?: { windowEnd: number, profile: string | undefined }
   /** False: a principal without a key, for a grant whose key is fetched later. */
   withKey: boolean
 }
@@ -62,6 +64,8 @@ export interface TeardownTarget {
   keyIds: string[] | null
   /** Epoch ms of the first attempt to make it. */
   mintedAt: number
+  /** Sessions: when the last of them has ended by itself, epoch ms. */
+  sessionsEndAt?: number
 }
 
 /**

@@ -1,6 +1,4 @@
 import type { Grant } from '../domain/grant.ts'
-import type { AccessSpec } from '../domain/access-spec.ts'
-import type { Finding } from '../problems.ts'
 
 /** A role that grants of attach `session` assume; the rendered policy is the session policy. */
 export interface RoleProfile {
@@ -22,26 +20,31 @@ const chainedSeconds = 3600
 export const longestSession = ({ chained, maxSessionSeconds }: RoleProfile): number =>
   chained ? Math.min(chainedSeconds, maxSessionSeconds) : maxSessionSeconds
 
-/** A session starts when it is issued and must last to the end of the window. A shorter window ends it by the policy. */
-export const sessionSeconds = (expiresAt: number, now: number): number =>
-  Math.max(minSessionSeconds, Math.ceil((expiresAt - now) / 1000))
+/** To the end of the window, as far as one session reaches: the next one goes on from there. A shorter window ends it by the policy. */
+export const sessionSeconds = (profile: RoleProfile, expiresAt: number, now: number): number =>
+  Math.max(minSessionSeconds, Math.min(longestSession(profile), Math.ceil((expiresAt - now) / 1000)))
 
 /**
- * When the sessions of a grant end by themselves, epoch ms: with the window, since the policy allows nothing outside it. Only in
+ * When a session stops working that STS ends at `stsEnd`, epoch ms: with the window, since the policy allows nothing outside it. Only in
  * layout `guide` the reads last as long as the session.
  */
-export const sessionEnd = ({ spec, expiresAt, deliveredAt }: Pick<Grant, 'spec' | 'expiresAt' | 'deliveredAt'>): number =>
-  spec.layout === 'guide' ? Math.max(expiresAt, (deliveredAt ?? 0) + minSessionSeconds * 1000) : expiresAt
+export const endOfSession = (stsEnd: number, { spec, expiresAt }: Pick<Grant, 'spec' | 'expiresAt'>): number =>
+  spec.layout === 'guide' ? stsEnd : Math.min(stsEnd, expiresAt)
 
-export const sessionUnfit = (profile: RoleProfile, spec: AccessSpec, now: number): Finding[] => {
-  const needed = sessionSeconds(Date.parse(spec.window.outputNotAfter), now)
-  const longest = longestSession(profile)
-  if (needed <= longest) return []
-  return [{
-    code: 'session-unfit',
-    pointer: '/window',
-    detail: `A session until ${spec.window.outputNotAfter} takes ${needed} s; profile ${profile.name} allows ${longest} s` +
-      (profile.chained ? ', since the service itself runs under a role session.' : '.'),
-    hint: 'Use attach auto: a user’s key has no such limit, and its window can be extended.'
-  }]
+/**
+ * When the last session of a grant stops working, at the latest, epoch ms; 0: it never had one. An earlier release gave one session for
+ * the whole window and did not note its end.
+ */
+export const sessionEnd = (grant: Pick<Grant, 'spec' | 'expiresAt' | 'deliveredAt' | 'sessionsEndAt'>): number => {
+  const { sessionsEndAt, deliveredAt, expiresAt } = grant
+  if (sessionsEndAt !== null || deliveredAt === null) return sessionsEndAt ?? 0
+  return endOfSession(Math.max(expiresAt, deliveredAt + minSessionSeconds * 1000), grant)
+}
+
+/** The profile that a grant was given: several may have one role. If its name is gone, another one of its role. */
+export const profileOfGrant = (
+  profiles: Record<string, RoleProfile>, roleArn: string | null, name: string | undefined
+): RoleProfile | undefined => {
+  const ofRole = Object.values(profiles).filter(profile => profile.roleArn === roleArn)
+  return ofRole.find(profile => profile.name === name) ?? ofRole[0]
 }

@@ -2,9 +2,9 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
 import { ignoring, poll } from './retry.ts'
-import { expiryOfName } from './names.ts'
+import { expiryOfName, withExpiry } from './names.ts'
 import type { Credentials, PrincipalPlan, PrincipalProvisioner } from './provisioner.ts'
-import { minSessionSeconds, sessionSeconds, type RoleProfile } from './role-profile.ts'
+import { minSessionSeconds, profileOfGrant, sessionSeconds, type RoleProfile } from './role-profile.ts'
 
 interface SessionProvisionerOptions {
   iam: Iam
@@ -16,19 +16,18 @@ interface SessionProvisionerOptions {
 }
 
 /**
- * A role session per grant: one call, no user to clean up. The grant's name is the session's name and source identity.
+ * Role sessions, one after the other: one call each, no user to clean up. The grant's name is their name and source identity.
  * A session cannot be changed; it can be revoked only where the service may put a policy on the role.
  */
 export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvisionerOptions): PrincipalProvisioner => {
-  const assume = async ({ ref, policy, tags }: PrincipalPlan, until: number): Promise<Credentials> => {
-    const profile = profileOf(ref.roleArn)
-    const expiresAt = Number(tags['job-access:expires'] ? Date.parse(tags['job-access:expires']) : 0)
+  const assume = async ({ ref, policy, tags, session }: PrincipalPlan, until: number): Promise<Credentials> => {
+    const profile = profileOf(ref.roleArn, session?.profile)
     const keys = await iam.assumeRole({
       roleArn: profile.roleArn,
       sessionName: ref.name,
       sourceIdentity: ref.name,
       policy: JSON.stringify(policy),
-      durationSeconds: sessionSeconds(expiresAt, now()),
+      durationSeconds: sessionSeconds(profile, session?.windowEnd ?? 0, now()),
       tags,
       ...(profile.externalId && { externalId: profile.externalId })
     }, until)
@@ -40,8 +39,8 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     }
   }
 
-  const profileOf = (roleArn: string | null): RoleProfile => {
-    const profile = Object.values(profiles).find(profile => profile.roleArn === roleArn)
+  const profileOf = (roleArn: string | null, name?: string): RoleProfile => {
+    const profile = profileOfGrant(profiles, roleArn, name)
     if (!profile) throw new IamError('other', 'AssumeRole', 'ProfileUnknown', roleArn)
     return profile
   }
@@ -55,12 +54,14 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     deleteKey: async () => unchangeable('deleteKey'),
     pruneKeys: async () => [],
 
-    async teardown ({ ref }, until) {
+    async teardown ({ ref, sessionsEndAt }, until) {
       const profile = profileOf(ref.roleArn)
       if (!profile.revocable) return 'irrevocable'
       const document = JSON.stringify(revocation(ref.name, now()))
       try {
-        await iam.putRolePolicy(roleName(profile.roleArn), ref.name, document, until)
+        // It must stay as long as a session may last, and no longer, since the role has little room: list() reads that from its name.
+        const name = sessionsEndAt ? withExpiry(ref.name, sessionsEndAt) : ref.name
+        await iam.putRolePolicy(roleName(profile.roleArn), name, document, until)
       } catch (error) {
         // The role's inline policies have no room left (10,240 characters): no more sessions can be revoked until some have ended.
         if (isIamError(error, 'limit')) return 'irrevocable'
@@ -74,11 +75,11 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     async * list (until) {
       for (const { roleArn } of Object.values(profiles).filter(profile => profile.revocable)) {
         for (const name of await iam.listRolePolicies(roleName(roleArn), until())) {
-          const windowEnds = expiryOfName(prefix, name)
+          const stated = expiryOfName(prefix, name)
           // Other policies of the role are not ours.
-          if (windowEnds === undefined) continue
-          // A session of the shortest length may outlive its window.
-          const expiresAt = windowEnds + minSessionSeconds * 1000
+          if (stated === undefined) continue
+          // Earlier releases stated the end of the window, which a session of the shortest length may outlive. STS has its own clock.
+          const expiresAt = stated + minSessionSeconds * 1000
           yield { ref: { name, path: '/', policyArn: null, roleArn }, expiresAt, createdAt: null }
         }
       }

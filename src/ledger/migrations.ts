@@ -9,7 +9,12 @@ const migrationTable = 'ledger_migration'
  * Rejects with SchemaTooNewError, or with the error of the database.
  */
 export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
-  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect), '0003_workers': workers(dialect) }
+  const migrations = {
+    '0001_grants': grants(dialect),
+    '0002_guards': guards(dialect),
+    '0003_workers': workers(dialect),
+    '0004_sessions_end': sessionsEnd(dialect)
+  }
   const migrator = new Migrator({
     db,
     provider: { getMigrations: async () => migrations },
@@ -128,6 +133,13 @@ const grants = (dialect: Dialect): Migration => ({
 /** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */
 const guards = (dialect: Dialect): Migration => ({
   up: dialect === 'sqlite' ? sqliteGuards : postgresGuards
+})
+
+/** Null for the sessions of earlier releases: see sessionEnd(). */
+const sessionsEnd = (dialect: Dialect): Migration => ({
+  async up (db) {
+    await sql`alter table grants add column sessions_end_at ${sql.raw(dialect === 'sqlite' ? 'integer' : 'bigint')}`.execute(db)
+  }
 })
 
 const fixedColumns = 'id, owner, team, job_id, request_hash, created_at'

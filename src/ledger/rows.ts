@@ -44,6 +44,7 @@ interface GrantTable {
   issue_at: number | null
   minted_at: number | null
   delivered_at: number | null
+  sessions_end_at: number | null
   not_before: number
   expires_at: number
   created_at: number
@@ -97,6 +98,7 @@ const plainColumns = {
   issueAt: 'issue_at',
   mintedAt: 'minted_at',
   deliveredAt: 'delivered_at',
+  sessionsEndAt: 'sessions_end_at',
   notBefore: 'not_before',
   expiresAt: 'expires_at',
   createdAt: 'created_at',
@@ -159,6 +161,7 @@ export const grantOf = (row: GrantRow): Grant => ({
   issueAt: row.issue_at,
   mintedAt: row.minted_at,
   deliveredAt: row.delivered_at,
+  sessionsEndAt: row.sessions_end_at,
   notBefore: row.not_before,
   expiresAt: row.expires_at,
   createdAt: row.created_at,

@@ -2,7 +2,7 @@ import type { AccessSpec, Authorised, PolicyAttachment } from '../domain/access-
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { At } from '../guardrails/guardrails.ts'
-import { sessionUnfit, type RoleProfile } from '../iam/role-profile.ts'
+import type { RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
 import { attachmentFor, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
@@ -121,7 +121,7 @@ const permitted = (spec: AccessSpec): Authorised => spec as Authorised
 
 /** Renders the policy and finds the attachment that provider and size allow. @throws ProblemError with every finding */
 export const renderAccess = <Spec extends AccessSpec>(
-  deployment: Deployment, normalised: NormalisedRequest<Spec>, now: number
+  deployment: Deployment, normalised: NormalisedRequest<Spec>
 ): Rendered<Spec> => {
   const { spec, profileName } = normalised
   const policy = render(spec)
@@ -130,7 +130,7 @@ export const renderAccess = <Spec extends AccessSpec>(
   const size = measure(policy)
   const { attachment, finding } = attachmentFor(spec, size, deployment.dialect)
   if (finding) throw ProblemError.of([finding])
-  const profile = attachment === 'session' ? profileOf(deployment, spec, profileName ?? 'default', now) : null
+  const profile = attachment === 'session' ? profileOf(deployment, profileName ?? 'default') : null
   return { ...normalised, policy, measure: size, attachment, profile }
 }
 
@@ -167,7 +167,7 @@ const profileWithoutSession = {
   hint: 'Ask for attach `session`, or leave `profile` out.'
 } as const
 
-const profileOf = ({ profiles }: Deployment, spec: AccessSpec, name: string, now: number): RoleProfile => {
+const profileOf = ({ profiles }: Deployment, name: string): RoleProfile => {
   const names = Object.keys(profiles)
   const profile = Object.hasOwn(profiles, name) ? profiles[name] : undefined
   if (!profile) {
@@ -178,7 +178,5 @@ const profileOf = ({ profiles }: Deployment, spec: AccessSpec, name: string, now
       hint: names.length > 0 ? `Profiles: ${names.join(', ')}.` : 'This service has no role profiles: use attach auto.'
     }])
   }
-  const findings = sessionUnfit(profile, spec, now)
-  if (findings.length > 0) throw ProblemError.of(findings)
   return profile
 }

@@ -1,5 +1,6 @@
 import type { GrantEventAction } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { assertLease, commit, deadline, event, rereadAfterFailedCommit } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
@@ -55,8 +56,9 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
 export const teardownWithoutLedger = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   try {
     const keyIds = grant.accessKeyId ? [grant.accessKeyId] : null
-    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt }
-    await deps.provisioners[grant.attach].teardown(target, deadline(deps))
+    const { principal: ref, attach: attachment } = grant
+    const target = { ref, attachment, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt, sessionsEndAt: sessionEnd(grant) }
+    await deps.provisioners[attachment].teardown(target, deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'teardown failed; left to the sweeper')
   }

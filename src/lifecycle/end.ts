@@ -36,12 +36,12 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
   if (grant.state !== 'revoking' || !grant.ending) return grant
   if (grant.maxWorkers !== null) return finishJob(deps, actor, grant, grant.ending)
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
-  // The provider never made anything, or the session has ended by itself.
+  // The provider never made anything, or every session has ended by itself.
   if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
   // The ledger knows no key. A crash may have left one that it does not know: list the keys.
   const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
-    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt }
+    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt, sessionsEndAt: endsAt }
     const result = await deps.provisioners[grant.attach].teardown(target, deadline(deps))
     switch (result) {
       case 'gone': return await closed(deps, actor, grant)

@@ -1,14 +1,15 @@
-import type { AccessSpec } from '../domain/access-spec.ts'
+import type { AccessSpec, Window } from '../domain/access-spec.ts'
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { isIamError } from '../iam/errors.ts'
+import { profileOfGrant, sessionEnd } from '../iam/role-profile.ts'
 import { attachmentFor } from '../policy/dialect.ts'
 import { measure } from '../policy/measure.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 import { render } from '../policy/render.ts'
-import { firstIssueOf } from '../policy/window.ts'
+import { firstIssueOf, toIso } from '../policy/window.ts'
 import { ProblemError, type Finding } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
@@ -21,8 +22,8 @@ import { reachWorkers } from './workers.ts'
 
 /**
  * Moves the window or changes the source of a live grant by one PutUserPolicy; the key stays. The change is committed before the
- * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has. The window of a job
- * of workers is brought to each worker.
+ * provider is asked. After a crash in between, the sweeper gives the provider the policy that the ledger has. A session keeps the policy
+ * that it was given; the next one of its grant gets the new policy. The window of a job of workers is brought to each worker.
  * @returns the grant; a job of workers is due before its end while some workers still have their earlier window
  * @throws ProblemError
  */
@@ -82,6 +83,10 @@ interface Replacement { wanted: Wanted, policy: Proven<PolicyDocument>, started:
 
 /** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
 const replacePolicy = async (deps: GrantDeps, actor: Actor, grant: Grant, { done, ...replacement }: Replacement): Promise<Grant> => {
+  const { wanted } = replacement
+  if (grant.attach === 'session') {
+    return commit(deps, grant, { ...wanted, dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil: null }, done)
+  }
   const extending = await replaced(deps, actor, grant, replacement)
   return commit(deps, extending, { principal: extending.principal, dueAt: dueAfter(grant, extending), claimedUntil: null }, done)
 }
@@ -107,7 +112,7 @@ const accessOrRelease = async (
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
-    if (grant.maxWorkers !== null) await refuseWorkersWithoutRoom(deps, grant, access.spec)
+    if (grant.maxWorkers !== null) await refuseForWorkers(deps, grant, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -119,15 +124,18 @@ const accessOrRelease = async (
 export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
   const normalised = normalisedChange(deps, grant, change)
   const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
-  const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
-  return { ...access, spec: { ...access.spec, attach: grant.spec.attach } }
+  if (grant.attach === 'session') refuseLess(grant, authorised.spec)
+  const access = proveAccess(renderAccess(deps.deployment, authorised))
+  const { attach, profile } = grant.spec
+  return { ...access, spec: { ...access.spec, attach, ...(profile !== undefined && { profile }) } }
 }
 
 const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
-  if (grant.attach === 'session') {
+  const profile = profileOfGrant(deps.deployment.profiles, grant.principal.roleArn, grant.spec.profile)
+  if (grant.attach === 'session' && !profile) {
     throw new ProblemError('session-unfit', {
-      detail: 'A role session cannot be changed.',
-      hint: 'Ask for a new grant; a grant with attach auto can be extended.'
+      detail: 'The role profile of this grant is not in the configuration any more, so that it gets no further session.',
+      hint: 'Complete the grant, and ask for a new one.'
     })
   }
   const firstIssuedAt = firstIssueOf(grant)
@@ -139,7 +147,7 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
   const normalised = normaliseChange(current, change, limitsOf(deps.deployment, ofWorkers), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  return { spec, warnings, profileName: undefined, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
+  return { spec, warnings, profileName: profile?.name, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
 }
 
 /** A job of workers has a window, and its workers have the sources. */
@@ -157,14 +165,36 @@ const unfitFor = ({ maxWorkers, parentId }: Grant, change: Change): Finding[] =>
     : finding(field, 'A worker has the source with which it joined.', 'Join again under its name, with another attempt.'))
 }
 
-/** A longer statement may not fit where the shorter one did. Said before anything changes, for all workers. */
-const refuseWorkersWithoutRoom = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
+/** What cannot be brought to some worker is said before anything changes. A longer statement may not fit where the shorter one did. */
+const refuseForWorkers = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
   for (const worker of await deps.ledger.workersOf(job.id)) {
     const wanted = { ...ofJob(spec, worker.spec), attach: worker.attach }
     const { finding } = attachmentFor(wanted, measure(render(wanted)), deps.deployment.dialect)
     if (finding) throw ProblemError.of([{ ...finding, detail: `Of worker ${worker.worker}: ${finding.detail}` }])
+    if (worker.attach === 'session') refuseLess(worker, wanted)
   }
 }
+
+/** A session keeps its policy, so what the ledger says of the window must not be less than what a living session still allows. */
+const refuseLess = (grant: Grant, { window }: AccessSpec): void => {
+  const lastEnd = sessionEnd(grant)
+  const [before, after] = [instantsOf(grant.spec.window), instantsOf(window)]
+  const startsLater = after.start > before.start && lastEnd > before.start
+  const grace = after.outputEnd - after.end
+  const soonest = Math.max(Math.min(before.end, lastEnd), Math.min(before.outputEnd, lastEnd) - grace)
+  if (!startsLater && after.end >= soonest) return
+  throw ProblemError.of([{
+    code: 'session-unfit',
+    pointer: '/window',
+    detail: `A session of this grant works until ${toIso(lastEnd)}, in the window that it was given, and cannot be changed.`,
+    hint: startsLater
+      ? 'Leave notBefore out, or complete the grant and ask for a new one.'
+      : `End the window at or after ${toIso(Math.ceil(soonest / 1000) * 1000)}, or complete the grant and ask for a new one.`
+  }])
+}
+
+const instantsOf = ({ notBefore, notAfter, outputNotAfter }: Window) =>
+  ({ start: Date.parse(notBefore), end: Date.parse(notAfter), outputEnd: Date.parse(outputNotAfter) })
 
 const refuseEndBefore = (issueAt: number | null, { window }: AccessSpec): void => {
   if (issueAt === null || issueAt < Date.parse(window.outputNotAfter)) return

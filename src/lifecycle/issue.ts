@@ -15,6 +15,7 @@ import { changedAccess, extend } from './extend.ts'
 import { observing } from './observe.ts'
 import { activate, provision, type Delivery } from './provision.ts'
 import { ended, resume, type Restart } from './redeliver.ts'
+import { beforeSession } from './session.ts'
 
 export interface Order {
   request: GrantRequest
@@ -44,7 +45,7 @@ const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promi
   const issueAt = issueAtOf(request)
   const normalised = normaliseRequest(deps.deployment, request, deps.now(), issueAt)
   const authorised = authorise(deps, caller, 'issue', normalised)
-  const rendered = renderAccess(deps.deployment, authorised, deps.now())
+  const rendered = renderAccess(deps.deployment, authorised)
   const access = proveAccess(rendered)
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
@@ -302,7 +303,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
   const id = deps.newId().toLowerCase()
   const expiresAt = Date.parse(spec.window.outputNotAfter)
   const later = issueAt !== undefined && issueAt > now
-  return {
+  const intent: NewGrant = {
     id,
     ending: null,
     owner,
@@ -313,7 +314,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     maxWorkers: workers,
     parentId: joins?.jobGrantId ?? null,
     worker: joins?.worker ?? null,
-    spec,
+    spec: profile ? { ...spec, profile: profile.name } : spec,
     policy,
     policyHash: measure.sha256,
     attach: attachment,
@@ -329,6 +330,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     issueAt: later ? issueAt : null,
     mintedAt: later || workers !== null ? null : now,
     deliveredAt: null,
+    sessionsEndAt: null,
     notBefore: Date.parse(spec.window.notBefore),
     expiresAt,
     createdAt: now,
@@ -336,4 +338,5 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     attempts: 0,
     claimedUntil: later ? null : now + deps.leaseMs
   }
+  return intent.mintedAt === null || attachment !== 'session' ? intent : { ...intent, ...beforeSession(deps, intent) }
 }

@@ -1,4 +1,5 @@
 import type { Grant } from '../domain/grant.ts'
+import { profileOfGrant } from '../iam/role-profile.ts'
 import { normaliseChange } from '../policy/normalise.ts'
 import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
@@ -79,10 +80,9 @@ const workerAccess = (
   )
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  const { profiles } = deps.deployment
-  const profileName = Object.values(profiles).find(({ roleArn }) => roleArn === job.principal.roleArn)?.name
+  const profileName = profileOfGrant(deps.deployment.profiles, job.principal.roleArn, job.spec.profile)?.name
   const authorised = authorise(deps, caller, 'join', { spec, warnings, profileName, firstIssuedAt }, job.owner, name)
-  return proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
+  return proveAccess(renderAccess(deps.deployment, authorised))
 }
 
 /** The worker of a job by its name: the one that lives, or else the last one. @throws ProblemError `worker-unknown` */

@@ -8,6 +8,7 @@ import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './comp
 import type { Actor, GrantDeps } from './deps.ts'
 import { backoffMs, finish } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
+import { afterSession } from './session.ts'
 
 /** The two stages that make a pending grant active: provision (IAM), then activate (ledger). When one fails, both are undone. */
 
@@ -46,6 +47,8 @@ export const activate = async (
       principal: ref,
       accessKeyId,
       deliveredAt: withKey ? deps.now() : null,
+      // Of an attempt before this one nobody knows what came of it.
+      ...(grant.attach === 'session' && afterSession(resumed ? grant : { ...grant, sessionsEndAt: null }, credentials)),
       // A call of the operation that died may still take effect: the sweeper looks at the grant once more.
       dueAt: resumed ? Math.min(deps.now() + deps.leaseMs, grant.expiresAt) : grant.expiresAt,
       claimedUntil: null,
@@ -91,7 +94,7 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
   }
 }
 
-const nothingMade = (cause: unknown): boolean =>
+export const nothingMade = (cause: unknown): boolean =>
   cause instanceof IamError && cause.definite && ['CreateUser', 'AssumeRole'].includes(cause.operation)
 
 /** Deletes every key of the principal. False: there is no principal. */
@@ -123,6 +126,7 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
       ...(grant.worker !== null && { 'job-access:worker': grant.worker }),
       'job-access:expires': new Date(grant.expiresAt).toISOString()
     },
+    ...(grant.attach === 'session' && { session: { windowEnd: grant.expiresAt, profile: grant.spec.profile } }),
     withKey
   }
 }
@@ -131,4 +135,6 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
 export interface Delivery {
   grant: Grant
   credentials: Credentials | null
+  /** After a rotation of a session: until when the one before it works, epoch ms. */
+  previousUntil?: number
 }

@@ -9,7 +9,8 @@ import { accessOf, assertLease, commit, dueAfter, event, release, type Wanted } 
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { iamProblem } from './iam-problem.ts'
-import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
+import { abandon, activate, nothingMade, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
+import { afterSession, beforeSession } from './session.ts'
 
 /** A fresh key for a grant that an earlier operation made, or started to make. Its stored policy is proven again. */
 
@@ -35,7 +36,11 @@ const provisionStored = async (
 ): Promise<Delivery> => {
   // Commit the intent before the call: a scheduled grant gets its principal later than its first commit.
   const started = await commit(deps, grant, {
-    ...access, ...(attempt !== undefined && { attempt }), mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs
+    ...access,
+    ...(attempt !== undefined && { attempt }),
+    ...(options.withKey && beforeSession(deps, { ...grant, ...access })),
+    mintedAt: grant.mintedAt ?? deps.now(),
+    dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'minting', {}, access?.policyHash ?? grant.policyHash))
   const policy = access?.policy ?? await provenOrAbandoned(deps, actor, started, options.resumed)
   const provisioned = await provision(deps, actor, started, policy, options)
@@ -63,6 +68,7 @@ export const rekey = async (
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    ...beforeSession(deps, { ...grant, ...access }),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rekeying', { undelivered: grant.accessKeyId, ...(attempt !== undefined && { attempt }) }, access?.policyHash ?? null))
   let credentials: Credentials | null = null
@@ -84,13 +90,20 @@ export const rekey = async (
       accessKeyId: credentials.accessKeyId,
       principal,
       deliveredAt: deps.now(),
+      ...afterSession({ ...grant, ...access }, credentials),
       ...(!stands && { mintedAt }),
       dueAt: dueAfter(grant, rekeying),
       claimedUntil: null
     }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }, access?.policyHash ?? null))
     return { grant: active, credentials }
   } catch (cause) {
-    const back = { ...accessOf(grant), attempt: grant.attempt, accessKeyId: null, deliveredAt: grant.deliveredAt }
+    const back = {
+      ...accessOf(grant),
+      attempt: grant.attempt,
+      accessKeyId: null,
+      deliveredAt: grant.deliveredAt,
+      ...(nothingMade(cause) && { sessionsEndAt: grant.sessionsEndAt })
+    }
     await compensate(deps, actor, rekeying, { made: credentials?.accessKeyId ?? null, keep: [], back, action: 'rekey-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }

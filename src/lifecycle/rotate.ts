@@ -1,5 +1,6 @@
 import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/provisioner.ts'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
@@ -19,7 +20,7 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   const grant = await claimActive(deps, holderOfKey(await authoriseOnGrant(deps, actor, id, 'rotate')))
   if (grant.attach === 'session') {
     // A session has no key to replace: the rotation is a new session. The old one works until its end, or until the grant is revoked.
-    return rekey(deps, actor, grant)
+    return { ...await rekey(deps, actor, grant), previousUntil: sessionEnd(grant) }
   }
   const provisioner = deps.provisioners[grant.attach]
   const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant

@@ -141,13 +141,12 @@ t.test('a service that stays away is said once, and so is its return', async t =
 })
 
 t.test('role sessions: the next one is there before the present one ends', async t => {
-  // The service gives sessions for the whole window. The proxy says that each one ends in eight seconds, as a provider with
-  // shorter sessions would.
+  // STS's shortest session has 15 minutes. The proxy says that each one ends in eight seconds.
   const url = await between(t, world.url, async (_path, answer) => {
     if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
     return { ...answer, body: Buffer.from(answer.body.toString().replace(/ends \S+/, `ends ${inSeconds(8)}`)) }
   })
-  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'sessions', '--attach', 'session')
+  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'sessions', '--attach', 'session', '--not-after', inSeconds(604_000))
   const use = sdk(t, agent)
   const seen = new Set<string | null | undefined>()
   const began = Date.now()
@@ -155,6 +154,26 @@ t.test('role sessions: the next one is there before the present one ends', async
   t.ok(Date.now() - began > 8_000, 'each one is used for half of its life')
   for (const key of seen) t.match(key, /^ASIA/)
   t.match((await agent.get()).body, { Token: /./ })
+})
+
+t.test('role sessions: a service that is away when the next one is due', async t => {
+  const url = await between(t, world.url, async (_path, answer) => {
+    if (!answer.headers['content-type']?.startsWith('text/x-env')) return answer
+    return { ...answer, body: Buffer.from(answer.body.toString().replace(/ends \S+/, `ends ${inSeconds(20)}`)) }
+  })
+  const agent = await startAgent(t, { env: { ...env, JOBACCESS_URL: url } }, 'due', '--attach', 'session', '--not-after', inSeconds(604_000))
+  const use = sdk(t, agent)
+  const first = await use()
+  await new Promise(resolve => setTimeout(resolve, 8_000))
+  await world.goAway()
+  try {
+    const back = Date.now() + 5_000
+    for (; Date.now() < back; await new Promise(resolve => setTimeout(resolve, 250))) t.equal(await use(), first, 'the present one goes on')
+  } finally {
+    await world.comeBack()
+  }
+  t.match(await until(use, key => key !== first, 20_000), /^ASIA/)
+  t.equal((await client.get(agent.grantId)).state, 'active')
 })
 
 t.test('two agents of one grant: both have keys that work, and they do not replace each other’s again and again', async t => {
@@ -273,6 +292,11 @@ t.test('a start that fails leaves a grant alive that others use', async t => {
     const alive = new RegExp(`left alive: grant ${agent.grantId}`)
     t.match(await fails(job, ...more), { code: 1, stderr: alive }, job)
     const { port } = new URL(agent.variables.AWS_CONTAINER_CREDENTIALS_FULL_URI ?? '')
+    // The agent fetches a fresh key when the start that failed has replaced its own.
+    await until(async () => {
+      const [{ accessKeyId, previousKey }, { body }] = [await client.get(agent.grantId), await agent.get()]
+      return [accessKeyId, previousKey?.accessKeyId].includes(body.AccessKeyId ?? '')
+    }, isLive => isLive)
     const before = world.minted()
     const second = ['agent', ...jobFlags(job), ...hurried, '--token-file', join(home, 'token'), ...more, '--port', port]
     t.match(await runCli(t, second, env), { code: 2, stderr: /EADDRINUSE/ }, job)

@@ -7,6 +7,7 @@ import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
 import { appOf, bench } from '../harness.ts'
 import { tool } from '../examples/example.ts'
+import { agentWorld, inSeconds } from './agent-world.ts'
 import { cliCommand, jobFlags, runCli } from './service.ts'
 
 const b = await bench(t, { now: Date.now })
@@ -201,4 +202,33 @@ t.test('a rotation by somebody else: the old key for as long as it lives, then a
   const third = await ask()
   t.notOk([first.AccessKeyId, credentials?.accessKeyId].includes(third.AccessKeyId))
   t.match(await client.get(grant?.id ?? ''), { accessKeyId: third.AccessKeyId, previousKey: { accessKeyId: credentials?.accessKeyId ?? '' } })
+})
+
+t.test('role sessions: one is used until 20 minutes before its end, however often it is asked for; then the next of the same grant', async t => {
+  const sessions = await agentWorld(t)
+  const cache = join(home, 'sessions')
+  const notAfter = inSeconds(172_800)
+  const flags = jobFlags('sessions').filter(word => !['--duration', '1h'].includes(word))
+  const ask = async () => {
+    const ran = await runCli(t, ['credential-process', ...flags, '--not-after', notAfter, '--attach', 'session', '--cache', cache], sessions.env)
+    t.match(ran, { code: 0 }, ran.stderr)
+    return JSON.parse(ran.stdout)
+  }
+  const kept = () => JSON.parse(readFileSync(cache, 'utf8'))
+  const aged = (sinceMinutes: number, leftMinutes: number) => {
+    const now = Date.now()
+    const [receivedAt, end] = [now - sinceMinutes * 60_000, now + leftMinutes * 60_000]
+    writeFileSync(cache, JSON.stringify({ ...kept(), receivedAt, end, seenAt: receivedAt }))
+    return end
+  }
+  const first = await ask()
+  t.match(first, { AccessKeyId: /^ASIA/, SessionToken: /./ })
+  const end = aged(30, 30)
+  t.equal((await ask()).AccessKeyId, first.AccessKeyId)
+  t.equal(kept().end, end, 'its own end is kept, from which its renewal is reckoned')
+  aged(41, 19)
+  const second = await ask()
+  t.not(second.AccessKeyId, first.AccessKeyId)
+  t.match((await sessions.client.list({ job: 'sessions' })).grants, [{ accessKeyId: second.AccessKeyId }], 'of the same grant')
+  t.equal((await ask()).AccessKeyId, second.AccessKeyId)
 })

@@ -117,7 +117,7 @@ t.test('every request: a provider gets only what it accepts, and everything that
     const count = { rendered: 0, refused: 0 }
     fc.assert(fc.property(fc.constantFrom(...layouts).chain(arbitraryRequest), fc.boolean(), (drawn, plain) => {
       const request = plain ? simplified(drawn) : drawn
-      const accessOn = (rules: Deployment) => renderAccess(rules, normaliseRequest(rules, request, now.getTime()), now.getTime())
+      const accessOn = (rules: Deployment) => renderAccess(rules, normaliseRequest(rules, request, now.getTime()))
       const usual = attempt(() => accessOn(rulesOf(dialects.aws, openLimits)))
       const here = attempt(() => accessOn(rulesOf(dialect, openLimits)))
       if (here instanceof ProblemError) {

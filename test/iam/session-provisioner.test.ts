@@ -1,6 +1,6 @@
 import { CreateRoleCommand, IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
-import { longestSession, sessionEnd, sessionSeconds, type RoleProfile } from '../../src/iam/role-profile.ts'
+import { endOfSession, longestSession, profileOfGrant, sessionEnd, sessionSeconds, type RoleProfile } from '../../src/iam/role-profile.ts'
 import { revocation } from '../../src/iam/session-provisioner.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
@@ -77,36 +77,121 @@ t.test('a short window gets STS’s shortest session, and ends by its policy', a
 })
 
 t.test('durations', async t => {
-  t.equal(sessionSeconds(startOfTime + 5_400_000, startOfTime), 5400)
-  t.equal(sessionSeconds(startOfTime + 5_400_001, startOfTime), 5401, 'never shorter than the window')
-  t.equal(sessionSeconds(startOfTime + 1, startOfTime), 900)
+  const lasts = (leftMs: number, change: Partial<RoleProfile> = {}) =>
+    sessionSeconds({ ...profile, ...change }, startOfTime + leftMs, startOfTime)
+  t.equal(lasts(5_400_000), 5400)
+  t.equal(lasts(5_400_001), 5401, 'never shorter than the window, where it fits')
+  t.equal(lasts(10_800_001), 10_800, 'the longest of the role; the next session goes on')
+  t.equal(lasts(604_800_000, { chained: true }), 3600)
+  t.equal(lasts(1), 900)
+  t.equal(lasts(-1), 900)
+  t.equal(lasts(899_999, { maxSessionSeconds: 900 }), 900)
   t.equal(longestSession(profile), 10_800)
   t.equal(longestSession({ ...profile, chained: true }), 3600)
   t.equal(longestSession({ ...profile, chained: true, maxSessionSeconds: 1800 }), 1800)
-  t.equal(sessionEnd({ spec: { layout: 'guarded' } as never, expiresAt: 1, deliveredAt: 0 }), 1)
-  t.equal(sessionEnd({ spec: { layout: 'guide' } as never, expiresAt: 1, deliveredAt: 0 }), 900_000)
+  const [guarded, guide] = [{ layout: 'guarded' }, { layout: 'guide' }] as never[] as [never, never]
+  t.equal(endOfSession(5, { spec: guarded, expiresAt: 3 }), 3)
+  t.equal(endOfSession(5, { spec: guarded, expiresAt: 9 }), 5)
+  t.equal(endOfSession(5, { spec: guide, expiresAt: 3 }), 5, 'the guide’s reads')
+  t.equal(sessionEnd({ spec: guarded, expiresAt: 9, deliveredAt: 0, sessionsEndAt: 5 }), 5)
+  t.equal(sessionEnd({ spec: guarded, expiresAt: 9, deliveredAt: null, sessionsEndAt: 5 }), 5, 'its answer may have been lost')
+  t.equal(sessionEnd({ spec: guarded, expiresAt: 9, deliveredAt: null, sessionsEndAt: null }), 0, 'never asked for')
+  t.equal(sessionEnd({ spec: guarded, expiresAt: 1, deliveredAt: 0, sessionsEndAt: null }), 1, 'of an earlier release: the window')
+  t.equal(sessionEnd({ spec: guide, expiresAt: 1, deliveredAt: 0, sessionsEndAt: null }), 900_000)
 })
 
-t.test('a window longer than any session is refused, and never shortened', async t => {
-  const chained = { ...profile, name: 'chained', chained: true }
-  const it = await withRole(t, [profile, chained])
-  const cases: Array<[string, object, object]> = [
-    ['the role’s maximum', { window: { durationSeconds: 10_801 } }, { pointer: '/window', detail: /takes 10801 s; profile default allows 10800 s\.$/ }],
-    ['with the grace', { window: { durationSeconds: 10_800, outputGraceSeconds: 1 } }, { pointer: '/window' }],
-    ['a later start counts', { window: { notBefore: '2025-07-16T03:00:00Z', durationSeconds: 3600 } }, { pointer: '/window' }],
-    ['chained: one hour', { window: { durationSeconds: 3601 }, profile: 'chained' }, { pointer: '/window', detail: /allows 3600 s, since the service itself/ }],
-    ['an unknown profile', { window: { durationSeconds: 900 }, profile: 'other' }, { pointer: '/profile', hint: /Profiles: default, chained/ }],
-    ['a name that every object has', { window: { durationSeconds: 900 }, profile: 'constructor' }, { pointer: '/profile' }],
-    ['and its prototype', { window: { durationSeconds: 900 }, profile: '__proto__' }, { pointer: '/profile' }]
-  ]
-  for (const [what, change, problem] of cases) {
-    const response = await it.issue(change)
-    t.equal(response.statusCode, 422, what)
-    t.match(response.json(), { code: 'session-unfit', ...problem }, what)
+t.test('the profile of a grant', async t => {
+  const short = { ...profile, name: 'short', maxSessionSeconds: 900 }
+  const of = (name: string | undefined, arn: string | null = roleArn) => profileOfGrant({ default: profile, short }, arn, name)?.name
+  t.equal(of('short'), 'short')
+  t.equal(of('default'), 'default')
+  t.equal(of(undefined), 'default', 'of an earlier release')
+  t.equal(of('gone'), 'default', 'its role is still there')
+  t.equal(of('short', `${roleArn}-2`), undefined, 'another role now has that name')
+  t.equal(of('short', null), undefined)
+})
+
+t.test('a profile that there is not is refused', async t => {
+  const it = await withRole(t, [profile, { ...profile, name: 'chained', chained: true }])
+  for (const name of ['other', 'constructor', '__proto__']) {
+    const response = await it.issue({ profile: name })
+    t.match(response.json(), { status: 422, code: 'session-unfit', pointer: '/profile', hint: /Profiles: default, chained/ }, name)
   }
   t.equal(assumed(it).length, 0, 'STS was not asked')
-  t.equal((await it.issue({ window: { durationSeconds: 10_800 } })).statusCode, 201, 'the maximum itself')
-  t.equal((await it.issue({ window: { durationSeconds: 3600 }, profile: 'chained', job: { id: 'chained', team: 'nlp' } })).statusCode, 201)
+})
+
+t.test('a window longer than a session: the session says when it ends, and the next one goes on', async t => {
+  const chained = { ...profile, name: 'chained', chained: true }
+  const it = await withRole(t, [profile, chained])
+  const cases: Array<[string, object, seconds: string, expiration: string, warning: RegExp | null]> = [
+    ['the longest session itself', { window: { durationSeconds: 10_800 } }, '10800', '2025-07-16T03:30:00Z', null],
+    ['a second more', { window: { durationSeconds: 10_801 } }, '10800', '2025-07-16T03:30:00Z', /ends at 2025-07-16T03:30:00Z, before the window ends: .*\/rotate/],
+    ['with the grace', { window: { durationSeconds: 10_800, outputGraceSeconds: 1 }, layout: 'guarded' }, '10800', '2025-07-16T03:30:00Z', /before the window ends/],
+    ['before the start', { window: { notBefore: '2025-07-16T03:30:00Z', durationSeconds: 60 } }, '10800', '2025-07-16T03:30:00Z', /before the window starts/],
+    ['chained', { window: { durationSeconds: 3601 }, profile: 'chained' }, '3600', '2025-07-16T01:30:00Z', /before the window ends/],
+    ['with the reads of the guide', { window: { durationSeconds: 10_801 }, layout: 'guide' }, '10800', '2025-07-16T03:30:00Z', /before the window ends/]
+  ]
+  for (const [what, change, seconds, expiration, warning] of cases) {
+    const { grant, credentials, warnings } = (await it.issue({ ...change, job: { id: what.replaceAll(' ', '-'), team: 'nlp' } })).json()
+    t.equal(assumed(it).at(-1)?.params.DurationSeconds, seconds, what)
+    t.equal(credentials.expiration, expiration, what)
+    t.equal(grant.sessionsEndAt, expiration.replace('Z', '.000Z'), what)
+    const said = warnings.filter((each: { code: string }) => each.code === 'session-ends-first')
+    t.match(said, warning ? [{ detail: warning }] : [], what)
+    t.equal(said.length, warning ? 1 : 0, what)
+  }
+})
+
+t.test('a rotation gives the next session; the last one ends with the window', async t => {
+  const it = await withRole(t, [{ ...profile, chained: true }])
+  const { grant } = (await it.issue({ window: { durationSeconds: 6000 } })).json()
+  const next = async () => (await it.send('POST', `/v1/grants/${grant.id}/rotate`, {})).json()
+  it.clock.advance(2_400_000)
+  const second = await next()
+  t.equal(assumed(it).at(-1)?.params.DurationSeconds, '3600')
+  t.equal(second.credentials.expiration, '2025-07-16T02:10:00Z')
+  t.strictSame(second.warnings, [{
+    code: 'session-lives-on',
+    detail: 'The session before this one works on until 2025-07-16T01:30:00Z; if it leaked, revoke the grant and ask for another.'
+  }], 'it reaches the end of the window')
+  it.clock.advance(3_000_000)
+  const last = await next()
+  t.equal(assumed(it).at(-1)?.params.DurationSeconds, '900', '600 s are left')
+  t.match(last, { credentials: { expiration: '2025-07-16T02:10:00Z' }, grant: { sessionsEndAt: '2025-07-16T02:10:00.000Z' } })
+  it.clock.advance(600_000)
+  t.match(await next(), { code: 'grant-state' })
+})
+
+t.test('two profiles of one role: a grant’s sessions are as long as its own profile says', async t => {
+  const it = await withRole(t, [profile, { ...profile, name: 'short', maxSessionSeconds: 1800 }])
+  const { grant } = (await it.issue({ window: { durationSeconds: 7200 }, profile: 'short' })).json()
+  await it.send('POST', `/v1/grants/${grant.id}/rotate`, {})
+  t.strictSame(assumed(it).map(call => call.params.DurationSeconds), ['1800', '1800'])
+})
+
+t.test('a change reaches the next session; the answer says until when those before it live', async t => {
+  const it = await withRole(t, [{ ...profile, chained: true }])
+  const { grant } = (await it.issue({ window: { durationSeconds: 7200 } })).json()
+  const change = (payload: object) => it.send('PATCH', `/v1/grants/${grant.id}`, payload)
+  const longer = await change({ window: { durationSeconds: 10_800 }, sourceIps: ['203.0.113.77'] })
+  t.match(longer.json(), {
+    window: { outputNotAfter: '2025-07-16T03:30:00Z' },
+    notice: 'The next session has the new window and source: POST /v1/grants/:id/rotate gives it. Those before it keep theirs, the last until 2025-07-16T01:30:00Z.'
+  })
+  t.match((await it.send('GET', `/v1/grants/${grant.id}`)).json(), { notice: null, sessionsEndAt: '2025-07-16T01:30:00.000Z' })
+  await it.send('POST', `/v1/grants/${grant.id}/rotate`, {})
+  t.match(assumed(it).at(-1)?.params.Policy, /203\.0\.113\.77.*2025-07-16T03:30:00Z|2025-07-16T03:30:00Z.*203\.0\.113\.77/)
+  const shorter = await change({ window: { durationSeconds: 3599 } })
+  t.match(shorter.json(), {
+    status: 422,
+    code: 'session-unfit',
+    pointer: '/window',
+    detail: /works until 2025-07-16T01:30:00Z/,
+    hint: /^End the window at or after 2025-07-16T01:30:00Z, or complete/
+  })
+  t.match((await change({ window: { notAfter: '2025-07-16T01:30:00Z' } })).json(), { window: { outputNotAfter: '2025-07-16T01:30:00Z' } }, 'what the hint says')
+  it.clock.advance(3_600_000)
+  t.match((await change({ window: { durationSeconds: 60 } })).json(), { code: 'grant-state' })
 })
 
 t.test('too large: the policy itself, or what STS makes of policy and tags', async t => {

@@ -44,6 +44,7 @@ export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
     issueAt: null,
     mintedAt: null,
     deliveredAt: null,
+    sessionsEndAt: null,
     notBefore: start,
     expiresAt: start + 10_800_000,
     createdAt: start,

@@ -1,5 +1,6 @@
 import { AttachUserPolicyCommand, CreateAccessKeyCommand, CreatePolicyCommand, PutUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
+import { withExpiry } from '../../src/iam/names.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
@@ -207,7 +208,7 @@ t.test('a session', async t => {
     const { grant } = await give(w, { attach: 'session', layout: 'guide', window: { durationSeconds: 60 } })
     await w.pass(60_000)
     t.match(await w.store.get(grant.id), { state: 'expired' })
-    t.same(Object.keys(w.iam.state.roles[0]?.inline ?? {}), [grant.principal.name])
+    t.same(Object.keys(w.iam.state.roles[0]?.inline ?? {}), [withExpiry(grant.principal.name, startOfTime + 900_000)], 'until the session ends')
     const fixed = await world(t, { profiles: { default: { ...role, revocable: false } } })
     const other = await give(fixed, { attach: 'session', layout: 'guide', window: { durationSeconds: 60 } })
     await fixed.pass(60_000)

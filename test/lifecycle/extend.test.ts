@@ -209,9 +209,6 @@ t.test('what cannot be changed', async t => {
   const w = await world(t, { profiles: { default: role } })
   const longer: Change = { window: { durationSeconds: 20_000 } }
   t.match(await refusalOf(change(w, 'unknown', longer)), { code: 'grant-unknown' })
-  const session = await give(w, { attach: 'session' })
-  t.match(await refusalOf(change(w, session.grant.id, longer)), { code: 'session-unfit' })
-  t.match(await w.store.get(session.grant.id), { claimedUntil: null })
   const { grant } = await give(w, { job: { id: 'other', team: 'nlp' } })
   await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
   t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', init: { retryAfterSeconds: 1 } })

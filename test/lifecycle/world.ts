@@ -79,7 +79,7 @@ export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
   const { limits, profiles = {}, ledgerUrl = ':memory:', on, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
-  const iam = on ?? await startTestIam(iamOptions)
+  const iam = on ?? await startTestIam({ now: () => new Date(clock.now), ...iamOptions })
   const store = await openLedger({ url: ledgerUrl })
   const log: string[] = []
   const secrets = new Set<string>()

@@ -40,10 +40,28 @@ const withCrashedRotation = async (w: World) => {
   return before
 }
 
+/** A session gets the change with its successor. */
+const sessionExtension: Operation = {
+  name: 'extend session',
+  arrange: w => give(w, 'session'),
+  act: async (r, before) => rotate(r.deps, owner, (await extendTo(r, before?.grant.id ?? '', 20_000)).id, 0),
+  rival: (r, before) => extendTo(r, before?.grant.id ?? '', 15_000),
+  async after (t, w, { last }) {
+    const [grant] = await rows(w)
+    t.match(grant, { state: 'active', dueAt: grant?.expiresAt })
+    if (last && 'credentials' in last) t.ok((grant?.sessionsEndAt ?? 0) >= Math.min(last.grant.expiresAt, last.credentials?.expiresAt ?? 0))
+    const next = await rotate(w.healthy.deps, owner, grant?.id ?? '', 0)
+    await whole(t, w, next)
+    const asked = w.iam.calls.filter(({ action }) => action === 'AssumeRole').at(-1)
+    t.equal(asked?.params.Policy, JSON.stringify(grant?.policy), 'the session has the policy of the ledger')
+  }
+}
+
 const operations = [
   extension('extend inline', w => give(w, 'inline')),
   extension('extend managed', w => give(w, 'managed')),
-  extension('extend after a crashed rotation', withCrashedRotation)
+  extension('extend after a crashed rotation', withCrashedRotation),
+  sessionExtension
 ]
 
 for (const operation of operations) await t.test(operation.name, t => faultsOf(t, operation))

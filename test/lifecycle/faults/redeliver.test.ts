@@ -8,11 +8,9 @@ import { faultsOf, type Operation } from './table.ts'
 
 t.setTimeout(300_000)
 
-type Attach = Exclude<PolicyAttachment, 'session'>
+const ask = (attach: PolicyAttachment) => ({ deps }: Replica): Promise<Delivery> => issue(deps, owner, orderOf(jobRequest({ attach })))
 
-const ask = (attach: Attach) => ({ deps }: Replica): Promise<Delivery> => issue(deps, owner, orderOf(jobRequest({ attach })))
-
-const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise<Delivery | null>): Operation => ({
+const redelivery = (name: string, attach: PolicyAttachment, arrange: (w: World) => Promise<Delivery | null>): Operation => ({
   name,
   arrange,
   act: ask(attach),
@@ -22,12 +20,12 @@ const redelivery = (name: string, attach: Attach, arrange: (w: World) => Promise
     const live = grants.filter(({ dueAt }) => dueAt !== null)
     t.ok(live.length <= 1 && live.every(({ state }) => state === 'active'), 'another grant only after the first has ended')
     await whole(t, w, await ask(attach)(w.healthy))
-    t.equal(w.iam.state.userCount, 1)
+    t.equal(w.iam.state.userCount, attach === 'session' ? 0 : 1)
   }
 })
 
 /** A replica made the user and died before it could say so. */
-const crashed = (attach: Attach, call: string) => async (w: World): Promise<null> => {
+const crashed = (attach: PolicyAttachment, call: string) => async (w: World): Promise<null> => {
   const dying = await w.replica()
   w.iam.faults.on({ action: call, nth: 1 }, { kind: 'run', after: () => dying.die() })
   await Promise.race([ask(attach)(dying).then(never, never), dying.died])
@@ -40,7 +38,9 @@ const operations = [
   redelivery('redeliver inline', 'inline', w => ask('inline')(w.healthy)),
   redelivery('redeliver managed', 'managed', w => ask('managed')(w.healthy)),
   redelivery('take up a crashed issue', 'inline', crashed('inline', 'CreateAccessKey')),
-  redelivery('take up a crashed issue, managed', 'managed', crashed('managed', 'CreatePolicy'))
+  redelivery('take up a crashed issue, managed', 'managed', crashed('managed', 'CreatePolicy')),
+  redelivery('redeliver session', 'session', w => ask('session')(w.healthy)),
+  redelivery('take up a crashed issue, session', 'session', crashed('session', 'AssumeRole'))
 ]
 
 for (const operation of operations) await t.test(operation.name, t => faultsOf(t, operation))

@@ -94,10 +94,17 @@ t.test('a session that cannot be revoked says so', async t => {
   t.strictSame(await revocations('jobs-fixed'), [])
 })
 
-t.test('a window longer than the session is refused, and what a session cannot do', async t => {
-  t.match(await service.call('POST', '/v1/grants', request('fixed', { durationSeconds: 3601 })),
-    { status: 422, body: { code: 'session-unfit', pointer: '/window', hint: /attach auto/ } })
+t.test('a window longer than the session: one follows the other, and a change reaches the next', async t => {
   t.match(await service.call('POST', '/v1/grants', request('unknown')), { status: 422, body: { code: 'session-unfit', pointer: '/profile' } })
-  const { grant } = await service.issue(request('fixed'))
-  t.match(await service.call('PATCH', `/v1/grants/${grant.id}`, { window: { durationSeconds: 60 } }), { status: 422, body: { code: 'session-unfit' } })
+  const { grant, credentials, warnings } = await service.issue(request('fixed', { durationSeconds: 86_400 }))
+  t.match(warnings.at(-1), { code: 'session-ends-first' })
+  const hour = Date.parse(credentials.expiration) - Date.now()
+  t.ok(hour > 3_540_000 && hour <= 3_600_000, `${hour}: the longest session of the role`)
+  const path = `/v1/grants/${grant.id}`
+  t.match(await service.call('PATCH', path, { window: { durationSeconds: 60 } }), { status: 422, body: { code: 'session-unfit', pointer: '/window' } })
+  t.match(await service.call('PATCH', path, { window: { durationSeconds: 172_800 } }), { status: 200, body: { notice: /next session has the new window/ } })
+  const next = await service.call<Awaited<ReturnType<typeof service.issue>>>('POST', `${path}/rotate`, {})
+  t.match(next, { status: 200, body: { warnings: [{ code: 'session-ends-first' }, { code: 'session-lives-on' }] } })
+  t.not(next.body.credentials.accessKeyId, credentials.accessKeyId)
+  t.match(await service.call('DELETE', path), { status: 202, body: { state: 'revoking', notice: new RegExp(`until ${next.body.credentials.expiration}`) } })
 })
