@@ -167,7 +167,13 @@ export const redeliver = async (
     ...(request.attempt !== undefined && { attempt: request.attempt }),
     ...(access && { access: { ...wantedOf(access), policy: access.policy } })
   }
-  const resumed = await resume(deps, caller, await claimForRetry(deps, grant.id), restart)
+  const claimed = await claimForRetry(deps, grant.id)
+  if (claimed.version !== grant.version + 1) {
+    // Another request was answered in between. Whether this one may end that key, and what it changes, was decided before.
+    await release(deps, claimed)
+    throw busy(1)
+  }
+  const resumed = await resume(deps, caller, claimed, restart)
   return deliver(deps, request, { ...resumed, created: false, warnings: [] })
 }
 
