@@ -24,7 +24,7 @@ t.test('no log line contains a secret or a token', async t => {
   }
   const { grant } = await post('/v1/grants', guideJob({ waitUntilReady: true }))
   await post(`/v1/grants/${grant.id}/rotate`)
-  await post('/v1/grants', guideJob())
+  await post('/v1/grants', guideJob({ replace: true }))
   b.iam.faults.on({ action: 'PutUserPolicy', times: 1 }, { kind: 'errorAfter' })
   b.iam.faults.on({ action: 'CreateAccessKey', nth: 1 }, { kind: 'dropAfter' })
   await post('/v1/grants', guideJob({ job: { id: 'second', team: 'nlp' } }))

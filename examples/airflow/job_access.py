@@ -32,7 +32,9 @@ class JobAccessOperator(BaseOperator):
         self._process: subprocess.Popen | None = None
 
     def execute(self, context) -> None:
-        request = {**self.request, "job": {**self.request["job"], "id": job_id(context["ti"])}}
+        ti = context["ti"]
+        # Another try says that the one before is gone: its key is deleted. The same try again is a retry.
+        request = {**self.request, "job": {**self.request["job"], "id": job_id(ti)}, "attempt": str(ti.try_number)}
         grant, credentials = self._issue(request)
         try:
             code = self._run({**inherited(os.environ), **credentials, "JOBACCESS_GRANT": grant})
@@ -76,7 +78,7 @@ class JobAccessOperator(BaseOperator):
             self.log.warning("Grant %s was not completed: %s", grant, error)
 
     def _call(self, path: str, body: dict | None = None, accept: str = "application/json", seconds: float = 60):
-        """Retries while the service is busy or does not answer. The job is the idempotency key, so there is only one grant."""
+        """Retries while the service is busy or does not answer. The job has one grant, and the attempt says that it is the same try."""
         connection = BaseHook.get_connection(self.conn_id)
         headers = {"Authorization": f"Bearer {connection.password}", "Accept": accept, "Content-Type": "application/json"}
         data = b"" if body is None else json.dumps(body).encode()
@@ -107,8 +109,8 @@ opener = urllib.request.build_opener(NoRedirect)
 
 
 def job_id(ti) -> str:
-    """Every try of a task is a separate job. An id has at most 128 characters."""
-    whole = f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}/{ti.try_number}".replace("/-1/", "/0/")
+    """A task of a run is a job, with all its tries. An id has at most 128 characters."""
+    whole = f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{max(ti.map_index, 0)}"
     return whole if len(whole) <= 128 else f"{whole[:95]}/{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 

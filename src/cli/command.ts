@@ -30,6 +30,7 @@ export const report = (io: Io, error: unknown): number => {
     for (const { code, pointer, detail, hint } of findings) {
       note(io, `${code}${pointer ? ` at ${pointer}` : ''}: ${detail}${hint ? `\n  ${hint}` : ''}`)
     }
+    if (code === 'key-delivered') note(io, 'on the command line: --attempt START or --replace.')
     io.err(`  (status ${error.status}, request ${error.requestId})\n`)
     const later = error.status >= 500 || error.status === 429 || error.retryAfterSeconds !== undefined
     return later ? exit.unavailable : exit.refused

@@ -24,16 +24,24 @@ const lookingMs = 5_000
 
 /**
  * What an AWS profile's `credential_process` runs. The processes of a user on one machine share a key through a file, best in memory,
- * for as long as the key works. Without a file every call gets the grant with a fresh key, and the key before it dies.
+ * for as long as the key works. Without a file every call gets the grant with a fresh key, and the key before it dies. The
+ * Idempotency-Key is theirs alone, so that their calls are retries, and no key of another machine or user ends.
  */
 export const credentialProcess: Command = async (args, io) => {
   const { values } = parseArgs({ args, options: flags })
   if (values.cache !== undefined && values['no-cache']) throw new UsageError('--cache and --no-cache exclude each other.')
   const request = { ...await grantRequest(values, io), waitUntilReady: true }
-  const idempotencyKey = values['idempotency-key'] ?? null
+  const given = values['idempotency-key'] ?? null
+  // Another start asks for the same grant.
+  const { attempt, replace, ...asked } = request
+  const idempotencyKey = given ?? `credential-process-${digestOf([asked, hostname(), process.getuid?.()])}`
   const client = clientOf(io)
-  const issue = () => client.issueAs('credential-process', request, { idempotencyKey })
-  const of = createHash('sha256').update(JSON.stringify([request, idempotencyKey])).digest('hex')
+  const issue = () => client.issueAs('credential-process', request, { idempotencyKey }).catch((error: unknown) => {
+    if (error instanceof ProblemError && error.code === 'grant-state' && error.retryAfterSeconds === undefined) note(io, staysEnded)
+    throw error
+  })
+  // Machines that share the file share the key, too.
+  const of = digestOf([request, given])
   const path = values['no-cache'] ? undefined : values.cache ?? usualCache(of, io)
   const kept = path === undefined
     ? keptNow(of, await issue())
@@ -42,6 +50,10 @@ export const credentialProcess: Command = async (args, io) => {
   io.out(`${JSON.stringify({ ...JSON.parse(kept.text) as object, Expiration })}\n`)
   return exit.ok
 }
+
+const digestOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')
+
+const staysEnded = 'a job that has ended, or whose window is over, stays ended: ask for it anew with another --idempotency-key.'
 
 interface Kept extends Pick<DeliveryText, 'grantId' | 'text'> {
   /** Digest of what was asked for. */
@@ -111,7 +123,7 @@ const seldomMs = 20_000
 /** In memory where there is such a file system, in a folder of the user's own; undefined when there is no place for it. */
 const usualCache = (of: string, io: Io): string | undefined => {
   const uid = process.getuid?.()
-  const name = createHash('sha256').update(JSON.stringify([of, io.env.JOBACCESS_URL])).digest('hex')
+  const name = digestOf([of, io.env.JOBACCESS_URL])
   for (const parent of [io.env.XDG_RUNTIME_DIR, '/dev/shm', tmpdir()]) {
     if (!parent) continue
     const folder = join(parent, `job-access-${uid}`)

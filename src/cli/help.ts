@@ -19,11 +19,16 @@ request: --request FILE|- (JSON) and flags, which replace the file’s fields:
   --dataset BUCKET[/PREFIX]… --base-model BUCKET[/PREFIX]… --output BUCKET[/PREFIX] --output-level write|read-write
   --duration 3h | --not-after INSTANT, --not-before INSTANT, --grace 10m
   --source-ip CIDR…, or --vpc ID… --vpc-arn ARN… --vpc-endpoint ID… --vpc-source-ip CIDR…; both: either may be used
-  --layout everywhere|guarded|guide --attach auto|inline|managed|session --profile NAME (not for policy and check)
+  --source observed (the address that the service sees, instead of these)
+  --layout everywhere|guarded|guide --attach auto|inline|managed|session --profile NAME
+  --attempt START (e.g. the pod’s UID or the restart count: another one than before gets a fresh key, the key before dies)
+  --replace (a fresh key, whoever has the one before)
+  policy and check take neither --source, --profile, --attempt nor --replace.
 
 issue:  --format json|env|aws-profile|credential-process|kubernetes-secret --out FILE --grant-file FILE
-        --idempotency-key KEY (default: the job) --wait --issue-at INSTANT
-exec, agent: --per-job (a restart gets the same grant, its old key dies) | --idempotency-key KEY (default: one per run)
+        --idempotency-key KEY (the same one is a retry; default: the job, which wants --attempt or --replace) --wait --issue-at INSTANT
+exec, agent: --per-job (a restart with another --attempt gets the same grant, its old key dies)
+        | --idempotency-key KEY (default: one per run)
         --no-wait --complete-seconds 20
         --credentials-file FILE (for programs that read nothing else; written anew with every fresh key)
         --poll 60s (how often the grant is looked at) --valid-for 16m (how long an SDK keeps a key before it asks again)

@@ -15,7 +15,7 @@ const flags = {
   wait: { type: 'boolean' }
 } as const
 
-/** The job is the key unless one is given: a step that an orchestrator runs again gets the same grant. */
+/** The job is the key unless one is given: a step that an orchestrator runs again says with --attempt which start it is. */
 export const issue: Command = async (args, io) => {
   const { values } = parseArgs({ args, options: flags })
   const request = { ...await grantRequest(values, io), ...(values.wait && { waitUntilReady: true }) }

@@ -37,9 +37,13 @@ export const policyFlags = {
   ...changeFlags
 } as const
 
-export const grantFlags = { ...policyFlags, profile: text, 'issue-at': text } as const
+export const grantFlags = {
+  ...policyFlags, source: text, profile: text, 'issue-at': text, attempt: text, replace: { type: 'boolean' }
+} as const
 
-type Values<F> = { [name in keyof F]?: F[name] extends { multiple: true } ? string[] : string }
+type Values<F> = {
+  [name in keyof F]?: F[name] extends { multiple: true } ? string[] : F[name] extends { type: 'boolean' } ? boolean : string
+}
 
 export const policyRequest = async (values: Values<typeof policyFlags>, io: Io): Promise<PolicyRequest> => {
   const given = values.request === undefined ? {} : await fromFile(values.request, io)
@@ -64,7 +68,14 @@ export const policyRequest = async (values: Values<typeof policyFlags>, io: Io):
 
 export const grantRequest = async (values: Values<typeof grantFlags>, io: Io): Promise<GrantRequest> => ({
   ...await policyRequest(values, io),
-  ...defined({ profile: values.profile, issueAt: values['issue-at'] })
+  ...defined({
+    // As it was typed, like all the others.
+    source: values.source as 'observed' | undefined,
+    profile: values.profile,
+    issueAt: values['issue-at'],
+    attempt: values.attempt,
+    replace: values.replace
+  })
 })
 
 interface Change {

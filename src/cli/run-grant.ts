@@ -27,7 +27,7 @@ export interface RunGrant extends DeliveredEnv {
 /** A grant of an earlier run, which is taken over if it is the same job's and lives; its key then works for so long. */
 export interface Earlier { grantId: string, overlapSeconds: number }
 
-/** Every run has its own grant, unless the job is the key: then a second run would kill the first one's key. */
+/** Every run has its own grant, unless the job is the key: then a second run must say that the first is gone (--attempt, --replace). */
 export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortSignal, earlier?: Earlier): Promise<RunGrant> => {
   if (values['per-job'] && values['idempotency-key'] !== undefined) {
     throw new UsageError('--per-job and --idempotency-key exclude each other.')

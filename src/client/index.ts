@@ -32,8 +32,9 @@ export interface DeliveryText {
 
 export interface IssueOptions {
   /**
-   * The same key and request get the same grant, with a fresh key; every other key of it dies. Default: a new one per call, kept over
-   * its retries. null: none is sent, and the job itself is the key.
+   * The same key gets the same grant, with a fresh key; every other key of it dies. Default: a new one per call, kept over its
+   * retries. null: none is sent, and the job itself is the key. A repeated request then ends a key that was delivered only if it has
+   * `attempt` or `replace`; without them it is not sent again when its answer was lost.
    */
   idempotencyKey?: string | null
 }
@@ -76,10 +77,11 @@ export const createClient = (options: ClientOptions): Client => {
     json<T>(call, { method: 'POST', path, repeatable, ...(body && { body }) })
   const keyed = ({ idempotencyKey = crypto.randomUUID() }: IssueOptions): Record<string, string> =>
     idempotencyKey === null ? {} : { 'idempotency-key': idempotencyKey }
+  const issuing = (request: GrantRequest, how: IssueOptions) =>
+    ({ path: '/v1/grants', headers: keyed(how), repeatable: how.idempotencyKey !== null || saysWhyAgain(request) })
   return {
-    issue: (body, how = {}) => json(call, { method: 'POST', path: '/v1/grants', body, headers: keyed(how), repeatable: true }),
-    issueAs: (format, request, how = {}) =>
-      textIn(format, call, { path: '/v1/grants', body: { ...request, format }, headers: keyed(how), repeatable: true }),
+    issue: (body, how = {}) => json(call, { ...issuing(body, how), method: 'POST', body }),
+    issueAs: (format, request, how = {}) => textIn(format, call, { ...issuing(request, how), body: { ...request, format } }),
     get: id => get(grantPath(id)),
     list: (query = {}) => get(`/v1/grants?${parameters(query)}`),
     events: id => get(`${grantPath(id)}/events`),
@@ -97,6 +99,10 @@ export const createClient = (options: ClientOptions): Client => {
     policy: (request, { preflight = false } = {}) => post(`/v1/policies${preflight ? '?preflight=true' : ''}`, request)
   }
 }
+
+/** Without an Idempotency-Key such a request may be repeated when its answer, with the key, was lost. A job of workers has no key. */
+const saysWhyAgain = ({ attempt, replace, workers }: GrantRequest): boolean =>
+  attempt !== undefined || replace === true || workers !== undefined
 
 const parameters = (query: ListQuery) =>
   new URLSearchParams(Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]))

@@ -168,7 +168,13 @@ export const redeliver = async (
     ...(request.attempt !== undefined && { attempt: request.attempt }),
     ...(access && { access: { ...wantedOf(access), policy: access.policy } })
   }
-  const resumed = await resume(deps, caller, await claimForRetry(deps, grant.id), restart)
+  const claimed = await claimForRetry(deps, grant.id)
+  if (claimed.version !== grant.version + 1) {
+    // Another request was answered in between. Whether this one may end that key, and what it changes, was decided before.
+    await release(deps, claimed)
+    throw busy(1)
+  }
+  const resumed = await resume(deps, caller, claimed, restart)
   return deliver(deps, request, { ...resumed, created: false, warnings: [] })
 }
 
@@ -176,8 +182,9 @@ export const redeliver = async (
  * A key that was delivered is somebody's. It ends only for a request that says why: the process before is gone (another attempt, or
  * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job.
  */
-export const requireItsKey = ({ id, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>): void => {
-  if (deliveredAt === null || request.attempt !== undefined || request.replace === true) return
+export const requireItsKey = ({ id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>): void => {
+  // Without a key, e.g. after a redelivery that failed, none ends.
+  if (deliveredAt === null || accessKeyId === null || request.attempt !== undefined || request.replace === true) return
   const holder = worker === null ? 'This job' : `Worker ${worker}`
   throw new ProblemError('key-delivered', {
     detail: `${holder} has grant ${id}, and its key was delivered at ${new Date(deliveredAt).toISOString()}` +

@@ -71,20 +71,24 @@ export const rekey = async (
     ...beforeSession(deps, { ...grant, ...access }),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rekeying', { undelivered: grant.accessKeyId, ...(attempt !== undefined && { attempt }) }, access?.policyHash ?? null))
+  let { principal } = rekeying
   let credentials: Credentials | null = null
   try {
-    const plan = planOf(rekeying, access?.policy ?? proveStored(rekeying))
+    const policy = access?.policy ?? proveStored(rekeying)
     const until = assertLease(deps, rekeying)
     // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()
     const stands = await pruneAllKeys(deps, rekeying, until)
     // A session gets its policy with the key.
-    const principal = stands && access && grant.attach !== 'session'
-      ? await provisioner.replacePolicy(rekeying.principal, grant.attach, access.policy, until)
-      : rekeying.principal
-    credentials = stands
-      ? await provisioner.mintKey(plan, [], until)
-      : (await provisioner.create(plan, until)).credentials
+    if (stands && access && grant.attach !== 'session') {
+      principal = await provisioner.replacePolicy(principal, grant.attach, access.policy, until)
+    }
+    const plan = planOf({ ...rekeying, principal }, policy)
+    const made = stands
+      ? { ref: principal, credentials: await provisioner.mintKey(plan, [], until) }
+      : await provisioner.create(plan, until)
+    principal = made.ref
+    credentials = made.credentials
     if (!credentials) throw new ProblemError('internal')
     const active = await commit(deps, rekeying, {
       accessKeyId: credentials.accessKeyId,
@@ -99,6 +103,7 @@ export const rekey = async (
   } catch (cause) {
     const back = {
       ...accessOf(grant),
+      principal,
       attempt: grant.attempt,
       accessKeyId: null,
       deliveredAt: grant.deliveredAt,

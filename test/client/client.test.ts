@@ -57,10 +57,14 @@ t.test('calls of their own make grants of their own; one key makes one', async t
   const url = await (await appOf(t, b)).listen({ host: '127.0.0.1', port: 0 })
   const client = createClient({ url, token: b.tokens.nlp })
   const ids = new Set<string>()
-  for (const how of [{}, {}, { idempotencyKey: 'k' }, { idempotencyKey: 'k' }, { idempotencyKey: null }, { idempotencyKey: null }]) {
+  for (const how of [{}, {}, { idempotencyKey: 'k' }, { idempotencyKey: 'k' }, { idempotencyKey: null }]) {
     ids.add((await client.issueAs('credential-process', guideJob(), how)).grantId)
   }
   t.equal(ids.size, 4)
+  const byJob = { idempotencyKey: null }
+  t.match(await client.issue(guideJob(), byJob).catch((error: unknown) => error), { code: 'key-delivered', status: 409 })
+  ids.add((await client.issueAs('env', { ...guideJob(), attempt: '2' }, byJob)).grantId)
+  t.equal(ids.size, 4, 'another start has the job’s grant')
 })
 
 t.test('a refusal is a ProblemError with its place and its hint', async t => {
@@ -133,6 +137,29 @@ t.test('what is sent again, and when', async t => {
       t.match([...keys][0], /^[0-9a-f-]{36}$/)
     }
   }
+})
+
+t.test('a request without an Idempotency-Key is sent again only if that ends no key of another process', async t => {
+  const cases: [string, object, boolean][] = [
+    ['the job alone', {}, false],
+    ['replace: false', { replace: false }, false],
+    ['the same attempt', { attempt: '1' }, true],
+    ['replace', { replace: true }, true],
+    ['a job of workers has no key', { workers: { max: 2 } }, true]
+  ]
+  for (const [name, change, again] of cases) {
+    const s = scripted([broken('ECONNRESET'), done])
+    const result = await s.client.issue({ ...guideJob(), ...change }, { idempotencyKey: null }).then(() => 'done', (error: unknown) => error)
+    t.match(result, again ? 'done' : { name: 'NoAnswerError', message: /ECONNRESET/ }, name)
+    t.equal(s.sent.length, again ? 2 : 1, name)
+    t.notOk(new Headers(s.sent[0]?.headers).has('idempotency-key'))
+    const text = scripted([broken('ECONNRESET'), () => new Response('', { headers: { 'content-type': 'text/x-env', 'job-access-grant': 'x' } })])
+    await text.client.issueAs('env', { ...guideJob(), ...change }, { idempotencyKey: null }).catch(() => {})
+    t.equal(text.sent.length, again ? 2 : 1, `${name}, as text`)
+  }
+  const unsent = scripted([broken('ECONNREFUSED'), done])
+  await unsent.client.issue(guideJob(), { idempotencyKey: null })
+  t.equal(unsent.sent.length, 2, 'one that was never sent is')
 })
 
 t.test('the deadline ends it', async t => {

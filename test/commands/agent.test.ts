@@ -284,12 +284,14 @@ t.test('a start that fails ends, and completes the grant that it issued', async 
 
 t.test('a start that fails leaves a grant alive that others use', async t => {
   const fails = await failing(t)
-  for (const [job, ...how] of [['keyed', '--idempotency-key', 'keyed'], ['perjob', '--per-job'], ['taken-over']] as const) {
+  for (const [job, ...how] of [['keyed', '--idempotency-key', 'keyed'], ['perjob', '--per-job', '--replace'], ['taken-over']] as const) {
     const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
     t.teardown(() => rmSync(home, { recursive: true, force: true }))
     const more = how.length > 0 ? how : ['--grant-file', join(home, 'grant')]
     const agent = await startAgent(t, world, job, ...more)
     const alive = new RegExp(`left alive: grant ${agent.grantId}`)
+    // Stopped, it keeps its port and asks for no key itself.
+    agent.started.child.kill('SIGSTOP')
     t.match(await fails(job, ...more), { code: 1, stderr: alive }, job)
     const { port } = new URL(agent.variables.AWS_CONTAINER_CREDENTIALS_FULL_URI ?? '')
     // The agent fetches a fresh key when the start that failed has replaced its own.

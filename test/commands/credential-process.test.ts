@@ -132,6 +132,24 @@ t.test('a kept key that works is not given up when the service does not know the
   t.equal(JSON.parse(ran.stdout).AccessKeyId, first.AccessKeyId)
 })
 
+t.test('its calls are retries; no key of another machine, user or process ends', async t => {
+  const keyOf = async (...more: string[]) => {
+    const ran = await process_('own', '--no-cache', ...more)
+    t.equal(ran.code, 0, ran.stderr)
+    return JSON.parse(ran.stdout).AccessKeyId
+  }
+  const { grant: others, credentials } = await client.issue({
+    job: { id: 'own', team: 'nlp' }, datasets: [{ bucket: 'acmeco-datasets' }], sourceIps: ['203.0.113.42'], window: { durationSeconds: 3600 }
+  }, { idempotencyKey: null })
+  const first = await keyOf()
+  t.not(await keyOf(), first)
+  await keyOf('--attempt', '2')
+  t.equal((await grants('own')).length, 2, 'its own, also for another attempt')
+  t.match(await client.get(others.id), { state: 'active', accessKeyId: credentials?.accessKeyId ?? '' })
+  await keyOf('--idempotency-key', 'theirs')
+  t.equal((await grants('own')).length, 3)
+})
+
 t.test('a kept key is not handed out when it is dead, another job’s, or readable by others', async t => {
   const cache = join(home, 'kept')
   const keyOf = async (job: string) => JSON.parse((await process_(job, '--cache', cache)).stdout).AccessKeyId
@@ -144,16 +162,20 @@ t.test('a kept key is not handed out when it is dead, another job’s, or readab
   t.not(await keyOf('another'), second)
   await client.complete(grant?.id ?? '')
   t.equal((await grants('kept')).length, 1)
-  await keyOf('kept')
-  t.equal((await grants('kept')).length, 2, 'completed: a new grant')
+  const ended = await process_('kept', '--cache', cache)
+  t.match(ended, { code: 1, stdout: '', stderr: /stays ended: ask for it anew with another --idempotency-key.*grant-state: Grant \w+ has ended/s })
+  t.match((await grants('kept')).map(({ state }) => state), ['revoked'], 'completed: what still runs of the job gets nothing more')
+  const anew = async () => JSON.parse((await process_('kept', '--cache', cache, '--idempotency-key', 'anew')).stdout).AccessKeyId
+  await anew()
+  t.equal((await grants('kept')).length, 2)
 
   const { of, grantId, text } = JSON.parse(readFileSync(cache, 'utf8'))
   const { AccessKeyId } = JSON.parse(text)
   writeFileSync(cache, JSON.stringify({ of, grantId, text, receivedAt: 0, seenAt: Date.now(), end: Date.now() - 1000 }))
-  t.not(await keyOf('kept'), AccessKeyId, 'over')
+  t.not(await anew(), AccessKeyId, 'over')
 
   writeFileSync(cache, '{')
-  t.equal((await process_('kept', '--cache', cache)).code, 0, 'torn')
+  t.ok(await anew(), 'torn')
   chmodSync(cache, 0o644)
   t.match(await process_('kept', '--cache', cache), { code: 2, stdout: '', stderr: /others can read it/ })
 })

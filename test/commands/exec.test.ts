@@ -267,8 +267,12 @@ t.test('every run has its own grant; with --per-job the job has one', async t =>
   first.child.kill('SIGKILL')
   process.kill(Number(/pid (\d+)/.exec(first.said())?.[1]), 'SIGKILL')
   await first.done
-  const again = await runCli(t, ['exec', '--per-job', ...jobFlags('one'), ...node('0')], service.env)
-  t.equal(again.code, 0, again.stderr)
+  const again = (...how: string[]) => runCli(t, ['exec', '--per-job', ...jobFlags('one'), ...how, ...node('console.log("ran")')], service.env)
+  const refused = await again()
+  t.match(refused, { code: 1, stdout: '', stderr: /key-delivered: .*--attempt START or --replace/s })
+  t.strictSame(await statesOf('one'), ['active'], 'a run that does not say so ends nothing of another one')
+  const restarted = await again('--attempt', '2')
+  t.match(restarted, { code: 0, stdout: 'ran\n' }, restarted.stderr)
   t.strictSame(await statesOf('one'), ['revoked'], 'the restart took the first one’s grant and ended it')
 })
 

@@ -40,10 +40,14 @@ t.test('a grant by hand, from issue to complete', async t => {
   t.match(await cli('check', grant.id, ...writing, '203.0.113.43'), { code: 1, stdout: /^(implicit|explicit)-deny: / })
   t.match(await cli('check', grant.id, ...writing, '203.0.113.42', '--at', '2020-01-01T00:00:00Z'), { code: 1 })
 
-  const again = JSON.parse((await cli('issue', ...jobFlags('hand'))).stdout)
-  t.equal(again.grant.id, grant.id, 'the job is the key')
-  t.not(again.credentials.accessKeyId, credentials.accessKeyId)
-  const other = await cli('issue', ...jobFlags('hand'), '--duration', '2h')
+  const delivered = await cli('issue', ...jobFlags('hand'))
+  t.match(delivered, { code: 1, stdout: '', stderr: /key-delivered: .*another `attempt`.*--attempt START or --replace/s }, 'the job is the key')
+  t.equal(JSON.parse((await cli('show', grant.id)).stdout).accessKeyId, credentials.accessKeyId)
+  const replaced = JSON.parse((await cli('issue', ...jobFlags('hand'), '--replace')).stdout)
+  const again = JSON.parse((await cli('issue', ...jobFlags('hand'), '--attempt', '2')).stdout)
+  t.strictSame([replaced.grant.id, again.grant.id, again.grant.attempt], [grant.id, grant.id, '2'])
+  t.equal(new Set([credentials, replaced.credentials, again.credentials].map(({ accessKeyId }) => accessKeyId)).size, 3)
+  const other = await cli('issue', ...jobFlags('hand'), '--dataset', 'acmeco-others')
   t.match(other, { code: 1, stderr: /idempotency-conflict.*Complete that grant first/s })
   const second = JSON.parse((await cli('issue', ...jobFlags('hand'), '--idempotency-key', 'second')).stdout)
   t.not(second.grant.id, grant.id)
@@ -69,7 +73,9 @@ t.test('every format', async t => {
     ['credential-process', /^\{"Version":1/],
     ['kubernetes-secret', /^kind: Secret$/m]
   ]
-  for (const [format, start] of starts) t.match((await cli('issue', ...jobFlags('formats'), '--format', format)).stdout, start, format)
+  for (const [format, start] of starts) {
+    t.match((await cli('issue', ...jobFlags('formats'), '--idempotency-key', 'formats', '--format', format)).stdout, start, format)
+  }
   t.match(await cli('issue', ...jobFlags('formats'), '--format', 'xml'), { code: 2, stderr: /one of json, env/ })
 })
 
@@ -103,6 +109,9 @@ t.test('a request from a file, from stdin, and changed by flags', async t => {
   t.match(JSON.stringify(policy), /"Deny"/)
   t.equal(Date.parse(window.outputNotAfter) - Date.parse(window.notBefore), 100 * 60_000)
   t.match((await cli('policy', '--request', file, '--explain')).stdout, /^Allow {2}WikipediaReadOnly: /m)
+  const observed = ['--job', 'observed', '--team', 'nlp', '--dataset', 'acmeco-datasets', '--duration', '1h', '--source', 'observed']
+  t.match(await cli('issue', ...observed), { code: 1, stdout: '', stderr: /at \/source: Of the observed address 127\.0\.0\.1/ })
+  t.match(await cli('issue', '--request', file, '--source', 'observed'), { code: 1, stderr: /at \/sourceIps/ })
   const question = ['--action', 's3:GetObject', '--object', 'acmeco-base-models/x', '--from-ip', '203.0.113.42']
   t.match(await cli('check', '--request', file, ...question, '--json'), { code: 0, stdout: /"allowed": true/ })
 })
@@ -189,5 +198,5 @@ t.test('nobody there: 3', async t => {
 t.test('help', async t => {
   for (const args of [['help'], ['--help'], ['exec', '--help']]) t.match(await cli(...args), { code: 0, stdout: /exit codes/ })
   const { stdout } = await cli('help')
-  for (const name of [...Object.keys(variables), 'credential-process', '--grant-file', '--per-job']) t.ok(stdout.includes(name), name)
+  for (const name of [...Object.keys(variables), 'credential-process', '--grant-file', '--per-job', '--attempt', '--replace', '--source observed']) t.ok(stdout.includes(name), name)
 })

@@ -53,9 +53,9 @@ t.test('its commands, against the service', async t => {
   writeFileSync(join(home, 'job', 'request.json'), workflow.spec.arguments.parameters[0].value)
   const training = '#!/bin/sh\necho "asks $AWS_CONTAINER_CREDENTIALS_FULL_URI pid $$ "\n[ "$1" = train.py ] && exec sleep "$TRAIN"\n'
   writeFileSync(join(home, 'bin', 'python'), training, { mode: 0o755 })
-  const of = (name: string): { argv: string[], env: Record<string, string> } => {
+  const of = (name: string, retries = '0'): { argv: string[], env: Record<string, string> } => {
     const { command, args = [], env } = template(name).container
-    const here = (word: string) => word.replace('{{workflow.name}}', 'wiki-finetune-abc12')
+    const here = (word: string) => word.replace('{{workflow.name}}', 'wiki-finetune-abc12').replace('{{retries}}', retries)
       .replace('/job/', `${home}/job/`)
       .replace('/var/run/secrets/job-access', `${home}/token`)
     const given = Object.fromEntries(env.map(({ name, value }: { name: string, value: string }) => [name, here(value)]))
@@ -73,12 +73,15 @@ t.test('its commands, against the service', async t => {
   t.match(done, { code: 0, stdout: /^asks http:\/\/127\.0\.0\.1:\d+\/credentials / }, done.stderr)
   t.strictSame(await statesNow(), ['revoked'], 'it completes itself')
 
-  const lost = spawn(process.execPath, train.argv, { env: { ...train.env, TRAIN: '60' }, stdio: ['ignore', 'pipe', 'ignore'] })
-  const [said] = await once(lost.stdout, 'data')
-  lost.kill('SIGKILL')
-  process.kill(Number(/pid (\d+)/.exec(String(said))?.[1]), 'SIGKILL')
-  await once(lost, 'exit')
-  t.strictSame(await statesNow(), ['active', 'revoked'], 'the pod was lost')
+  for (const retries of ['0', '1']) {
+    const { argv, env } = of('train', retries)
+    const lost = spawn(process.execPath, argv, { env: { ...env, TRAIN: '60' }, stdio: ['ignore', 'pipe', 'ignore'] })
+    const [said] = await once(lost.stdout, 'data')
+    lost.kill('SIGKILL')
+    process.kill(Number(/pid (\d+)/.exec(String(said))?.[1]), 'SIGKILL')
+    await once(lost, 'exit')
+    t.strictSame(await statesNow(), ['active', 'revoked'], `the pod was lost; retry ${retries} had the workflow’s grant`)
+  }
   const complete = of('complete')
   t.match(await script(process.execPath, complete.argv, { env: complete.env }), { code: 0, stdout: / revoked\n$/ })
   t.strictSame(await statesNow(), ['revoked', 'revoked'])

@@ -79,6 +79,8 @@ t.test('its steps, against the service and a stand-in for GitHub’s OIDC issuer
   t.match(grant, { state: 'active', owner: 'oidc:github#repo:acmeco/train-nlp:environment:training' })
   t.equal(readFileSync(join(runner, 'output'), 'utf8'), `grant=${grant?.id}\n`)
   const credentials = join(runner, 'credentials')
+  const { events } = await client.events(grant?.id ?? '')
+  t.match(events[0], { action: 'pending', detail: { idempotency: 'header' } }, 'a retry of curl is known as one')
   t.equal(statSync(credentials).mode & 0o777, 0o600)
   const [, secret = ''] = /aws_secret_access_key = (\S+)/.exec(readFileSync(credentials, 'utf8')) ?? []
   t.ok(issued.stdout.includes(`::add-mask::${secret}\n`))

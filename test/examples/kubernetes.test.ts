@@ -30,8 +30,9 @@ t.test('its commands, against the service: issued before the training starts, co
     .replaceAll('/var/run/secrets/job-access', join(home, 'token'))
     .replaceAll(/(?<![\w/.-])\/access\b/g, join(home, 'access'))
     .replaceAll(/(?<![\w/.-])\/job\b/g, join(home, 'job'))
+  const downward: Record<string, string> = { 'metadata.name': 'wiki-finetune-x7k2p', 'metadata.uid': '3f1c9c52-5f0e-4a0c-9a55-1b1f4f8a7e11' }
   const values: [string, string][] = sidecar.env.map(({ name, value, valueFrom }: { name: string, value?: string, valueFrom?: object }) =>
-    [name, here(value ?? (JSON.stringify(valueFrom).includes('metadata.name') ? 'wiki-finetune-x7k2p' : ''))])
+    [name, here(value ?? downward[(valueFrom as { fieldRef: { fieldPath: string } }).fieldRef.fieldPath] ?? '')])
   const env = { ...Object.fromEntries(values), PATH: process.env.PATH ?? '', JOBACCESS_URL: service.url }
 
   const [command = '', ...args]: string[] = [...sidecar.command, ...sidecar.args].map(here)
@@ -47,7 +48,7 @@ t.test('its commands, against the service: issued before the training starts, co
   t.match(readFileSync(credentials, 'utf8'), /\[default\]\naws_access_key_id = AKIA/)
   const client = createClient({ url: service.url, token: service.token })
   const [grant] = (await client.list({ job: 'wiki-finetune-x7k2p' })).grants
-  t.match(grant, { state: 'active', job: { team: 'nlp' } })
+  t.match(grant, { state: 'active', job: { team: 'nlp' }, attempt: downward['metadata.uid'] })
 
   const restarted = start()
   const restartedExit = once(restarted, 'exit')

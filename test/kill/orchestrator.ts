@@ -16,7 +16,7 @@ export interface Job {
   ended?: 'ended' | 'ending'
   /** Its client is gone, without having seen an answer. */
   abandoned?: true
-  /** Sent as Idempotency-Key; without it the job is the key. */
+  /** Sent as Idempotency-Key; without it the job is the key, and the attempt says that it is the same start. */
   idempotencyKey?: string
 }
 
@@ -160,10 +160,14 @@ const verbFor = (job: Job, random: () => number): Verb => {
   return dice < 0.8 ? 'retry' : 'extend'
 }
 
-const requestOf = ({ id, grant }: Job, verb: Verb, random: () => number): [method: string, path: string, body?: unknown] => {
+const requestOf = (
+  { id, grant, idempotencyKey }: Job, verb: Verb, random: () => number
+): [method: string, path: string, body?: unknown] => {
   switch (verb) {
     case 'issue':
-    case 'retry': return ['POST', '/v1/grants', { ...guideRequest, job: { id, team: 'nlp' } }]
+    case 'retry': return ['POST', '/v1/grants', {
+      ...guideRequest, job: { id, team: 'nlp' }, ...(idempotencyKey === undefined && { attempt: '1' })
+    }]
     case 'rotate': return ['POST', `/v1/grants/${grant}/rotate`, { overlapSeconds: random() < 0.5 ? 0 : 1 }]
     case 'extend': return ['PATCH', `/v1/grants/${grant}`, { window: { durationSeconds: 10_800 + Math.floor(random() * 1000) } }]
     case 'complete': return ['POST', `/v1/grants/${grant}/complete`]

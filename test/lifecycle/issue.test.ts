@@ -1,6 +1,7 @@
 import t from 'tap'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
+import { extend } from '../../src/lifecycle/extend.ts'
 import { issue, type Issued } from '../../src/lifecycle/issue.ts'
 import { deadline } from '../../src/lifecycle/lease.ts'
 import { fetchCredentials, rotate } from '../../src/lifecycle/rotate.ts'
@@ -57,29 +58,153 @@ t.test('two round trips deep: policy and key go side by side', async t => {
   t.same(rest.sort(), ['CreateAccessKey', 'PutUserPolicy'])
 })
 
-t.test('a retry gets the same grant and a fresh key, the undelivered one deleted first', async t => {
-  for (const key of [undefined, 'k-1']) {
-    const w = await world(t)
-    const first = await ask(w.healthy, {}, key)
-    const seen = w.iam.calls.length
-    w.clock.advance(1000)
-    const second = await ask(w.healthy, {}, key)
-    t.equal(second.grant.id, first.grant.id)
-    t.notOk(second.created)
-    t.not(second.credentials?.accessKeyId, first.credentials?.accessKeyId)
-    await whole(t, w, second)
-    t.equal(await identityOf(w, first.credentials), undefined, 'the first key is dead')
-    t.same(actions(w, seen), ['ListAccessKeys', 'DeleteAccessKey', 'CreateAccessKey'])
-    t.equal(second.grant.deliveredAt, startOfTime + 1000)
-    t.equal(w.iam.state.userCount, 1)
+t.test('a request for a job whose key was delivered', async t => {
+  const first = { attempt: '1' }
+  const cases: Array<[name: string, key: string | undefined, request: Partial<GrantRequest>, attempt: string | null]> = [
+    ['the same Idempotency-Key: a retry', 'k-1', first, '1'],
+    ['the same Idempotency-Key, and no attempt any more', 'k-1', {}, '1'],
+    ['the same attempt: a retry', undefined, first, '1'],
+    ['another attempt: the process before is gone', undefined, { attempt: '2' }, '2'],
+    ['replace', undefined, { replace: true }, '1']
+  ]
+  for (const [name, key, request, attempt] of cases) {
+    await t.test(`${name}: the same grant and a fresh key, the one before deleted first`, async t => {
+      const w = await world(t)
+      const before = await ask(w.healthy, first, key)
+      const seen = w.iam.calls.length
+      w.clock.advance(1000)
+      const again = await ask(w.healthy, request, key)
+      t.equal(again.grant.id, before.grant.id)
+      t.notOk(again.created)
+      t.not(again.credentials?.accessKeyId, before.credentials?.accessKeyId)
+      await whole(t, w, again)
+      t.equal(await identityOf(w, before.credentials), undefined, 'the first key is dead')
+      t.same(actions(w, seen), ['ListAccessKeys', 'DeleteAccessKey', 'CreateAccessKey'])
+      t.match(await w.store.get(before.grant.id), { deliveredAt: startOfTime + 1000, attempt })
+      t.equal(w.iam.state.userCount, 1)
+      t.same(await disorder(w), [])
+    })
   }
+  const refused: Array<[name: string, request: Partial<GrantRequest>]> = [
+    ['the name alone', {}], ['replace: false', { replace: false }], ['another window', { window: { durationSeconds: 3600 } }]
+  ]
+  for (const [name, request] of refused) {
+    await t.test(`${name}: refused, and the key before works on`, async t => {
+      const w = await world(t)
+      const before = await ask(w.healthy, first)
+      const seen = w.iam.calls.length
+      const refusal = await refusalOf(ask(w.healthy, request))
+      t.match(refusal, { code: 'key-delivered', status: 409, init: { detail: /2025-07-16T00:30:00.000Z for attempt "1"/, hint: /another `attempt`/ } })
+      t.notMatch(refusal, { init: { retryAfterSeconds: Number } }, 'sending it again does not help')
+      t.same(actions(w, seen), [])
+      await whole(t, w, before)
+    })
+  }
+})
+
+t.test('a request whose job gets its key at the same moment does not end that key', async t => {
+  const w = await world(t)
+  const dying = await w.replica()
+  w.iam.faults.on({ action: 'CreateUser', nth: 1 }, { kind: 'run', after: () => dying.die() })
+  await Promise.race([ask(dying).catch(() => {}), dying.died])
+  w.iam.faults.clear()
+  w.clock.advance(leaseMs)
+  // Both saw a grant without a key; the other one claims it first.
+  const late = await w.replica()
+  let other: Issued | undefined
+  late.intercept = async (call, effect) => {
+    if (call === 'claim') other ??= await ask(w.healthy)
+    return effect()
+  }
+  t.match(await refusalOf(ask(late)), { code: 'idempotency-busy', init: { retryAfterSeconds: 1 } })
+  if (other) await whole(t, w, other)
+  t.match(await refusalOf(ask(late)), { code: 'key-delivered' })
+  t.same((await rows(w)).map(({ claimedUntil }) => claimedUntil), [null])
+})
+
+t.test('a retry that asks for something else changes the grant in place', async t => {
+  const sourceIps = ['203.0.113.43']
+  const ends = (notAfter: string) => [{ Condition: { DateLessThan: { 'aws:CurrentTime': notAfter } } }]
+  const cases: Array<[name: string, request: Partial<GrantRequest>, policy: object]> = [
+    ['another source', { sourceIps }, [{ Condition: { IpAddress: { 'aws:SourceIp': '203.0.113.43/32' } } }]],
+    ['a longer window', { window: { durationSeconds: 14_400 } }, ends('2025-07-16T04:30:01Z')],
+    ['a shorter window', { window: { durationSeconds: 3600 } }, ends('2025-07-16T01:30:01Z')],
+    ['another end', { window: { notAfter: '2025-07-16T05:00:00Z' } }, ends('2025-07-16T05:00:00Z')]
+  ]
+  for (const attach of ['inline', 'managed'] as const) {
+    for (const [name, request, policy] of cases) {
+      await t.test(`${name}, ${attach}`, async t => {
+        const w = await world(t)
+        const before = await ask(w.healthy, { attach }, 'k-1')
+        w.clock.advance(1000)
+        const changed = await ask(w.healthy, { attach, ...request }, 'k-1')
+        t.equal(changed.grant.id, before.grant.id)
+        t.match(changed.grant.policy.Statement, policy)
+        t.not(changed.grant.policyHash, before.grant.policyHash)
+        await whole(t, w, changed)
+        t.equal(await identityOf(w, before.credentials), undefined, 'the key before is dead')
+        t.match(await w.store.get(before.grant.id), { policyHash: changed.grant.policyHash, expiresAt: changed.grant.expiresAt })
+        t.same(await disorder(w), [], 'the provider has the policy of the ledger')
+        t.match((await w.store.events(before.grant.id)).slice(2), [
+          { action: 'rekeying', policyHash: changed.grant.policyHash }, { action: 'delivered', policyHash: changed.grant.policyHash }
+        ])
+        t.equal(w.iam.state.userCount, 1)
+        await noSecret(t, w)
+      })
+    }
+  }
+  await t.test('the same for another start', async t => {
+    const w = await world(t)
+    const before = await ask(w.healthy, { attempt: '1' })
+    const changed = await ask(w.healthy, { attempt: '2', sourceIps })
+    t.same([changed.grant.id, changed.grant.spec.source], [before.grant.id, { kind: 'ip', cidrs: ['203.0.113.43/32'] }])
+    await whole(t, w, changed)
+    t.equal(await identityOf(w, before.credentials), undefined)
+    t.same(await disorder(w), [])
+  })
+  await t.test('after PATCH the first request asks for the first source again', async t => {
+    const w = await world(t)
+    const before = await ask(w.healthy, {}, 'k-1')
+    const patched = await extend(w.healthy.deps, owner, before.grant.id, { sourceIps })
+    t.not(patched.policyHash, before.grant.policyHash)
+    const again = await ask(w.healthy, {}, 'k-1')
+    t.equal(again.grant.policyHash, before.grant.policyHash)
+    await whole(t, w, again)
+    t.same(await disorder(w), [])
+  })
+  await t.test('what cannot be changed is a conflict, and the key before works on', async t => {
+    const others: Array<Partial<GrantRequest>> = [
+      { datasets: [{ bucket: 'acmeco-other-datasets' }] },
+      { job: { id: 'wiki-finetune-42', team: 'nlp', labels: { run: '7' } } },
+      { layout: 'guarded' },
+      { attach: 'managed' },
+      { workers: { max: 2 }, sourceIps: undefined as never },
+      { job: { id: 'other', team: 'nlp' } }
+    ]
+    const w = await world(t)
+    const before = await ask(w.healthy, {}, 'k-1')
+    for (const other of others) {
+      t.match(await refusalOf(ask(w.healthy, { ...other, replace: true }, 'k-1')), { code: 'idempotency-conflict', status: 409 }, JSON.stringify(other))
+    }
+    await whole(t, w, before)
+  })
+  await t.test('a refused change leaves the key before', async t => {
+    const w = await world(t)
+    const before = await ask(w.healthy, {}, 'k-1')
+    w.clock.advance(3_600_000)
+    // Its whole life would be longer than allowed: a change is checked like PATCH.
+    t.match(await refusalOf(ask(w.healthy, { window: { durationSeconds: 86_400 * 30 } }, 'k-1')), { status: 422 })
+    await whole(t, w, before)
+    t.match(await w.store.get(before.grant.id), { claimedUntil: null, policyHash: before.grant.policyHash })
+  })
 })
 
 t.test('what is the same request, and what is another', async t => {
   const other = { ...owner, id: 'token:vision' }
   const cases: Array<[name: string, request: Partial<GrantRequest>, key: string | undefined, actor: typeof owner, outcome: string]> = [
-    ['the same job', {}, undefined, owner, 'same'],
-    ['the same job, another request', { sourceIps: ['203.0.113.43'] }, undefined, owner, 'idempotency-conflict'],
+    ['the same job', {}, undefined, owner, 'key-delivered'],
+    ['another start of the same job', { attempt: '2' }, undefined, owner, 'same'],
+    ['the same job, other buckets', { datasets: [{ bucket: 'acmeco-other-datasets' }] }, undefined, owner, 'idempotency-conflict'],
     ['another job', { job: { id: 'other', team: 'nlp' } }, undefined, owner, 'new'],
     ['the same job id of another team', { job: { id: 'wiki-finetune-42', team: 'vision' } }, undefined, owner, 'new'],
     ['the same job, another token', {}, undefined, other, 'new'],
@@ -104,7 +229,7 @@ t.test('concurrent retries: one wins, the others get 409 with Retry-After', asyn
   const w = await world(t)
   const replicas = [w.healthy, await w.replica(), await w.replica()]
   for (const round of ['the first requests', 'retries of a live grant']) {
-    const outcomes = await Promise.all([...replicas, ...replicas].map(r => ask(r).then(delivery => ({ delivery }), error => ({ error }))))
+    const outcomes = await Promise.all([...replicas, ...replicas].map(r => ask(r, {}, 'k-1').then(delivery => ({ delivery }), error => ({ error }))))
     const answered = outcomes.flatMap(outcome => 'delivery' in outcome ? [outcome.delivery] : [])
     const refused = outcomes.flatMap(outcome => 'error' in outcome ? [outcome.error] : [])
     t.ok(answered.length >= 1, round)
@@ -359,10 +484,10 @@ t.test('no more outstanding grants than allowed', async t => {
   const r = await w.replica({ outstanding: { perOwner: 2, total: 3 } })
   const job = (id: string) => ({ job: { id, team: 'nlp' } })
   const other = { ...owner, id: 'token:vision' }
-  const first = await ask(r, job('a'))
+  const first = await ask(r, job('a'), 'a')
   await ask(r, job('b'))
   t.match(await refusalOf(ask(r, job('c'))), { code: 'too-many-grants', status: 429, init: { retryAfterSeconds: 60 } }, 'of one identity')
-  t.match(await ask(r, job('a')), { created: false }, 'a retry is none more')
+  t.match(await ask(r, job('a'), 'a'), { created: false }, 'a retry is none more')
   await ask(r, job('d'), undefined, other)
   t.match(await refusalOf(ask(r, job('e'), undefined, other)), { code: 'too-many-grants', status: 429 }, 'of all')
   t.equal(w.iam.state.userCount, 3)
@@ -393,11 +518,11 @@ t.test('a retry takes over what a replica left that died', async t => {
 t.test('a retry makes the user again that somebody deleted', async t => {
   for (const missingUser of ['NoSuchEntity', 'AccessDenied'] as const) {
     const w = await world(t, { missingUser })
-    const first = await ask(w.healthy)
+    const first = await ask(w.healthy, {}, 'k-1')
     await w.ask.deleteAccessKey(first.grant.principal.name, first.credentials?.accessKeyId ?? '', Infinity)
     await w.ask.deleteUserPolicy(first.grant.principal.name, 'job-access', Infinity)
     await w.ask.deleteUser(first.grant.principal.name, Infinity)
-    const again = await ask(w.healthy)
+    const again = await ask(w.healthy, {}, 'k-1')
     t.equal(again.grant.id, first.grant.id)
     await whole(t, w, again)
     t.same(await disorder(w), [])
@@ -406,13 +531,13 @@ t.test('a retry makes the user again that somebody deleted', async t => {
 
 t.test('a user that was made again is young again: that it is not there yet is not believed', async t => {
   const w = await world(t)
-  const first = await ask(w.healthy)
+  const first = await ask(w.healthy, {}, 'k-1')
   const { name } = first.grant.principal
   await w.ask.deleteAccessKey(name, first.credentials?.accessKeyId ?? '', Infinity)
   await w.ask.deleteUserPolicy(name, 'job-access', Infinity)
   await w.ask.deleteUser(name, Infinity)
   w.clock.advance(600_000)
-  await ask(w.healthy)
+  await ask(w.healthy, {}, 'k-1')
   for (const action of ['DeleteAccessKey', 'DeleteUserPolicy', 'DeleteUser']) w.iam.faults.on({ action, nth: 1 }, { kind: 'error', code: 'NoSuchEntity' })
   t.match(await end(w.healthy.deps, owner, first.grant.id, 'completed'), { state: 'revoking' })
   await w.pass(60_000)

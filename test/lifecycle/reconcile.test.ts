@@ -153,7 +153,7 @@ t.test('a grant that its owner just had made again is not closed', async t => {
   const r = await w.replica()
   let again: Delivery | undefined
   r.intercept = async (call, effect) => {
-    if (call === 'claim') again = await give(w, 'a')
+    if (call === 'claim') again = await give(w, 'a', { replace: true })
     return effect()
   }
   t.match(await reconciled(r), { findings: [], failed: 0 })

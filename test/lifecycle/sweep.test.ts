@@ -176,7 +176,9 @@ t.test('mends towards the ledger', async t => {
   const cases: Array<[name: string, call: string, act: (r: Replica, id: string) => Promise<unknown>]> = [
     ['a rotation that died with its key', 'CreateAccessKey', ({ deps }, id) => rotate(deps, owner, id, 60)],
     ['an extension that died before its answer', 'PutUserPolicy', ({ deps }, id) => extend(deps, owner, id, longer)],
-    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.deps, owner, orderOf(jobRequest({ job })))]
+    ['a redelivery that died with its key', 'CreateAccessKey', r => issue(r.deps, owner, orderOf(jobRequest({ job, attempt: '2' })))],
+    ['a change in place that died with its key', 'CreateAccessKey',
+      r => issue(r.deps, owner, orderOf(jobRequest({ job, attempt: '2', ...longer })))]
   ]
   for (const [name, call, act] of cases) {
     const w = await world(t)

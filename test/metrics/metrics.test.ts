@@ -37,7 +37,8 @@ t.test('what is asked, and what becomes of it', async t => {
 
   const post = (payload: object, token = b.tokens.nlp) => app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(token), payload })
   t.equal((await post(guideJob())).statusCode, 201)
-  t.equal((await post(guideJob())).statusCode, 200)
+  t.equal((await post(guideJob())).statusCode, 409)
+  t.equal((await post({ ...guideJob(), attempt: '2' })).statusCode, 200)
   t.equal((await post({})).statusCode, 400)
   b.iam.faults.on({ action: 'CreateUser' }, { kind: 'error', code: 'AccessDenied' })
   t.equal((await post(guideJob({ job: { id: 'second', team: 'nlp' } }))).statusCode, 502)
@@ -50,6 +51,7 @@ t.test('what is asked, and what becomes of it', async t => {
   const counted = {
     'job_access_issues_total{outcome="created"}': 1,
     'job_access_issues_total{outcome="repeated"}': 1,
+    'job_access_issues_total{outcome="key-delivered"}': 1,
     'job_access_issues_total{outcome="request-invalid"}': 1,
     'job_access_issues_total{outcome="iam-refused"}': 1,
     'job_access_problems_total{code="unauthenticated"}': 1,
@@ -57,14 +59,14 @@ t.test('what is asked, and what becomes of it', async t => {
     'job_access_problems_total{code="method-not-allowed"}': 1,
     'job_access_auth_refusals_total{reason="header-missing"}': 1,
     'job_access_http_request_duration_seconds_count{method="POST",route="/v1/grants",status="2xx"}': 2,
-    'job_access_http_request_duration_seconds_count{method="POST",route="/v1/grants",status="4xx"}': 1,
+    'job_access_http_request_duration_seconds_count{method="POST",route="/v1/grants",status="4xx"}': 2,
     'job_access_http_request_duration_seconds_count{method="POST",route="/v1/grants",status="5xx"}': 1,
     'job_access_http_request_duration_seconds_count{method="any",route="unmatched",status="4xx"}': 2,
     'job_access_iam_calls_total{operation="CreateUser",outcome="ok"}': 1,
     'job_access_iam_calls_total{operation="CreateUser",outcome="denied"}': 1,
     'job_access_iam_calls_total{operation="CreateAccessKey",outcome="ok"}': 2,
     'job_access_iam_call_duration_seconds_count{operation="CreateAccessKey"}': 2,
-    'job_access_guardrail_decisions_total{action="issue",decision="allowed"}': 3,
+    'job_access_guardrail_decisions_total{action="issue",decision="allowed"}': 4,
     'job_access_grant_events_total{event="pending"}': 2,
     'job_access_grant_events_total{event="active"}': 1,
     'job_access_grants{state="active"}': 1,

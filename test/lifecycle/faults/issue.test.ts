@@ -8,7 +8,8 @@ import { faultsOf, type Operation } from './table.ts'
 t.setTimeout(300_000)
 
 const issuing = (attach: 'inline' | 'managed' | 'session'): Operation => {
-  const ask = ({ deps }: Replica) => issue(deps, owner, orderOf(jobRequest({ attach })))
+  // The attempt says that the client comes back: it is the same start.
+  const ask = ({ deps }: Replica) => issue(deps, owner, orderOf(jobRequest({ attach, attempt: '1' })))
   return {
     name: `issue ${attach}`,
     arrange: async () => null,

@@ -45,12 +45,15 @@ t.test('more changes of a managed policy than it keeps versions', async t => {
 })
 
 t.test('a retry gets the same grant, and one live key', async t => {
-  const first = await service.issue(request('retry'))
-  const again = await service.call<typeof first>('POST', '/v1/grants', request('retry'))
+  const retry = { ...request('retry'), attempt: '1' }
+  const first = await service.issue(retry)
+  t.match(await service.call('POST', '/v1/grants', request('retry')), { status: 409, body: { code: 'key-delivered' } })
+  t.strictSame(await keys(first.grant.user.name), [first.credentials.accessKeyId], 'who does not say that it is one ends no key')
+  const again = await service.call<typeof first>('POST', '/v1/grants', retry)
   t.equal(again.status, 200)
   t.equal(again.body.grant.id, first.grant.id)
   t.strictSame(await keys(first.grant.user.name), [again.body.credentials.accessKeyId], 'the lost key is dead')
-  t.match(await service.call('POST', '/v1/grants', { ...request('retry'), layout: 'guarded' }), { status: 409, body: { code: 'idempotency-conflict' } })
+  t.match(await service.call('POST', '/v1/grants', { ...retry, layout: 'guarded' }), { status: 409, body: { code: 'idempotency-conflict' } })
   await service.call('DELETE', `/v1/grants/${first.grant.id}`)
 })
 

@@ -44,7 +44,7 @@ t.test('two replicas on one PostgreSQL behind a load balancer are one service', 
     if (!replica) throw new Error('no replica')
     return replica.call(method, path, body)
   }
-  const job = (id: string, window: object = { durationSeconds: 3600 }) => ({ ...guideJob(), job: { id, team: 'nlp' }, window })
+  const job = (id: string, window: object = { durationSeconds: 3600 }) => ({ ...guideJob(), job: { id, team: 'nlp' }, window, attempt: '1' })
   const issue = (...args: Parameters<typeof job>) => call<Issued>('POST', '/v1/grants', job(...args))
 
   await t.test('what one issued, the other repeats, shows, changes and ends', async t => {

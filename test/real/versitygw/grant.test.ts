@@ -180,7 +180,7 @@ await t.test('PATCH moves window and source while the key stays; rotate kills th
 })
 
 await t.test('waitUntilReady tells whose the key is; a retry gets the same grant and one live key', async t => {
-  const request = { ...trainingJob('guarded'), job: { id: 'ready', team: 'nlp' }, ...openTo(here), waitUntilReady: true }
+  const request = { ...trainingJob('guarded'), job: { id: 'ready', team: 'nlp' }, ...openTo(here), waitUntilReady: true, attempt: '1' }
   const first = await service.issue(request)
   t.equal(first.ready, true)
   const again = await service.call<typeof first>('POST', '/v1/grants', request)
