@@ -8,7 +8,7 @@ export const problems = {
   'request-invalid': [400, 'The request does not fit the schema.', 'Correct the field that `pointer` names. The service ignores, drops and converts nothing.'],
   'request-malformed': [400, 'The body is not valid JSON.', 'Send one JSON object.'],
   'request-too-large': [413, 'The body is too large.', 'Send at most 64 KiB.'],
-  'media-type-unsupported': [415, 'The body must be application/json.', 'Send `content-type: application/json`.'],
+  'media-type-unsupported': [415, 'The body must be application/json, in UTF-8, without Content-Encoding.', 'Send `content-type: application/json` and the body as it is.'],
   'not-acceptable': [406, 'No credential format matches the Accept header.', 'Accept `application/json` or one of the media types that `hint` names, or give `format`.'],
   'route-unknown': [404, 'There is no such route.', 'See /docs for the routes.'],
   'method-not-allowed': [405, 'The route exists, but not with this method.', 'Use a method of the Allow header.'],

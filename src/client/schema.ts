@@ -412,6 +412,10 @@ export type GetHealthData = {
 
 export type GetHealthErrors = {
     /**
+     * `request-invalid`
+     */
+    400: Problem;
+    /**
      * `rate-limited`
      */
     429: Problem;
@@ -444,6 +448,10 @@ export type GetReadinessData = {
 };
 
 export type GetReadinessErrors = {
+    /**
+     * `request-invalid`
+     */
+    400: Problem;
     /**
      * `rate-limited`
      */
