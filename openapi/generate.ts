@@ -162,7 +162,8 @@ const problemsOf = (id: OperationId, { security }: Operation, method: string, pa
     ...(security?.length ? ['unauthenticated', 'identity-unavailable'] as const : []),
     ...(path.includes('{id}') ? ['forbidden', 'grant-unknown', 'ledger-unavailable'] as const : []),
     ...('problems' in words ? words.problems : []),
-    'rate-limited', 'shutting-down', 'internal'
+    ...(security?.length ? ['rate-limited'] as const : []),
+    'shutting-down', 'internal'
   ]
 }
 

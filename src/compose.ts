@@ -144,8 +144,12 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
           ...(config.JOB_ACCESS_S3_REGION && { region: config.JOB_ACCESS_S3_REGION })
         },
         notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
-        // Whoever reaches the port may ask whether the service is ready, and IAM's rate is the account's.
-        pingIam: atMostEvery(1_000, now, () => users.ping(Date.now() + 2_000)),
+        // Whoever reaches the port may ask whether the service is ready: IAM's rate is the account's, and the disk is everybody's.
+        readiness: mapValues({
+          iam: () => users.ping(Date.now() + 2_000),
+          ledger: () => deps.ledger.ping(),
+          ...(audit && { audit: () => audit.check() })
+        }, check => atMostEvery(1_000, now, check)),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
         refusalsPerMinute: config.JOB_ACCESS_REFUSALS_PER_MINUTE,
         trustProxy: config.JOB_ACCESS_TRUST_PROXY ?? false
@@ -161,6 +165,10 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     throw error
   }
 }
+
+/** The same names, each with another value. */
+const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
 
 const deploymentOf = (config: Config): Deployment => ({
   limits: config.limits,

@@ -416,10 +416,6 @@ export type GetHealthErrors = {
      */
     400: Problem;
     /**
-     * `rate-limited`
-     */
-    429: Problem;
-    /**
      * `internal`
      */
     500: Problem;
@@ -452,10 +448,6 @@ export type GetReadinessErrors = {
      * `request-invalid`
      */
     400: Problem;
-    /**
-     * `rate-limited`
-     */
-    429: Problem;
     /**
      * `internal`
      */

@@ -50,7 +50,7 @@ export interface Ledger {
    */
   stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null, oldestDue: number | null }>
 
-  /** A cheap check; rejects when the database does not answer. */
+  /** Writes something and removes it again: rejects when a grant could not be stored. */
   ping(): Promise<void>
   close(): Promise<void>
 }

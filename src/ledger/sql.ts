@@ -1,4 +1,4 @@
-import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
+import type { ExpressionBuilder, Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
   IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError,
@@ -27,6 +27,8 @@ export interface Store {
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   /** The same for `work` with at most one writing statement: PostgreSQL then needs no transaction around it, which saves round trips. */
   statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  /** Throws when what is written would be lost with this process. */
+  requireKept?(): void
   close(): Promise<void>
 }
 
@@ -38,6 +40,7 @@ export function sqlLedger (store: Store): Ledger {
 
   return {
     begin: (grant, event, limits) => withLedgerErrors(async () => {
+      store.requireKept?.()
       // Most refused and repeated requests end here, without a write and without the lock on the counts.
       const answer = await answerWithoutWriting(db, grant, limits)
       if (answer) return answer
@@ -126,11 +129,23 @@ export function sqlLedger (store: Store): Ledger {
       return { byState, oldestOverdueExpiry: overdue?.expiry ?? null, oldestDue: waiting?.due ?? null }
     }),
 
-    ping: () => read(async () => { await sql`select 1`.execute(db) }),
+    ping: () => withLedgerErrors(async () => {
+      store.requireKept?.()
+      // A full disk and a standby still answer reads.
+      await store.write(async (tx) => {
+        await tx.insertInto('grant_counts').values({ owner: probeOwner, outstanding: 0 })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute()
+        await tx.deleteFrom('grant_counts').where('owner', '=', probeOwner).execute()
+      })
+    }),
 
     close: () => store.close()
   }
 }
+
+/** No identity has a blank in its id. */
+const probeOwner = 'readiness probe'
 
 /** The answer of begin() when it needs no write. */
 async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
