@@ -13,6 +13,7 @@ import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
+import { withAbacTags } from './iam/abac-tags.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
@@ -102,8 +103,9 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       : null)
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
-    const users = usersOrKeys(config, deployment, iam, now, clock)
-    const sessions = sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    const offering = (provisioner: PrincipalProvisioner) => withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS)
+    const users = offering(usersOrKeys(config, deployment, iam, now, clock))
+    const sessions = offering(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }

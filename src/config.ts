@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
+import { abacTags, type AbacTag } from './iam/abac-tags.ts'
 import type { DialectName } from './policy/dialect.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
@@ -53,6 +54,11 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_USER_PREFIX: Type.String({ description: 'Prefix of every user name.', default: 'ja', pattern: '^[a-z0-9]{1,12}$' }),
   JOB_ACCESS_BOUNDARY_ARN: text('Permissions boundary of every user. Required on AWS, unless `no-boundary` is allowed.',
     { pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:policy/' }),
+  JOB_ACCESS_ABAC_TAGS: Type.Array(Type.Unsafe<AbacTag>({ type: 'string', enum: [...abacTags] }), {
+    description: 'Tags for bucket policies that test `aws:PrincipalTag/team` or `aws:PrincipalTag/job`, separated by commas: `team`, ' +
+      '`job`. Default: none, so that no such policy lets a job in.',
+    default: []
+  }),
   JOB_ACCESS_PROFILES: text('JSON file with the role profiles for attach `session`.'),
   JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://' }),
   JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.'),
@@ -211,6 +217,9 @@ const crossChecks = (config: Config): ConfigFault[] => {
   }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].bounded) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
+  }
+  if (config.JOB_ACCESS_ABAC_TAGS.length > 0 && !dialects[config.dialect].tagged) {
+    faults.push(fault('JOB_ACCESS_ABAC_TAGS', `${config.dialect} keeps no tags of users; remove it`))
   }
   // Otherwise the service would create users at AWS, with the rules of another provider.
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {

@@ -484,7 +484,7 @@ export type RenderPolicyData = {
              */
             team: string;
             /**
-             * Free labels; they become tags of the IAM user (session tags with attach `session`).
+             * Free labels; they become tags of the IAM user (session tags with attach `session`), each named `job-label:` and the label.
              */
             labels?: {
                 [key: string]: string;
@@ -729,7 +729,7 @@ export type CheckPolicyData = {
                  */
                 team: string;
                 /**
-                 * Free labels; they become tags of the IAM user (session tags with attach `session`).
+                 * Free labels; they become tags of the IAM user (session tags with attach `session`), each named `job-label:` and the label.
                  */
                 labels?: {
                     [key: string]: string;
@@ -1032,7 +1032,7 @@ export type IssueGrantData = {
              */
             team: string;
             /**
-             * Free labels; they become tags of the IAM user (session tags with attach `session`).
+             * Free labels; they become tags of the IAM user (session tags with attach `session`), each named `job-label:` and the label.
              */
             labels?: {
                 [key: string]: string;

@@ -128,7 +128,7 @@ export const restate = (spec: AccessSpec): PolicyRequest => {
 
 // --- labels ---
 
-/** How the names begin of the tags that the service itself puts on an IAM user. */
+/** How the names begin of the tags that the service itself puts on an IAM user. A label that looks like one would only mislead. */
 const ownTagPrefix = 'job-access:'
 
 /**
