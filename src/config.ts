@@ -60,8 +60,8 @@ export const EnvSchema = Type.Object({
     default: []
   }),
   JOB_ACCESS_PROFILES: text('JSON file with the role profiles for attach `session`.'),
-  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://' }),
-  JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.'),
+  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://[A-Za-z0-9/._:[\\]%-]+$' }),
+  JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.', { pattern: '^[A-Za-z0-9._-]+$' }),
 
   JOB_ACCESS_IDENTITY: text('JSON file with API tokens (hashes) and OIDC issuers; see docs/identity.md. Default: a token is generated at ' +
     'each start.'),
