@@ -85,6 +85,11 @@ export const EnvSchema = Type.Object({
     description: 'Ceiling: buckets that may be granted, with `*` as wildcard, separated by commas. Default: any bucket.',
     default: []
   }),
+  JOB_ACCESS_ALLOWED_KMS_KEYS: Type.Array(Type.String({ pattern: '^arn:[a-z*-]+:kms:[a-z0-9*-]+:[0-9*]+:key/[A-Za-z0-9*-]+$' }), {
+    description: 'Ceiling: ARNs of KMS keys whose use may be granted, with `*` as wildcard, separated by commas, e.g. ' +
+      '`arn:aws:kms:eu-west-1:111122223333:key/*`. Default: any key, of any account.',
+    default: []
+  }),
   JOB_ACCESS_ALLOW_ANY_SOURCE: flag('Accept requests without a restriction to source addresses.'),
   JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag(
     'Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'
@@ -176,6 +181,7 @@ const derived = (env: Env): Config => {
       minPrefixV4: env.JOB_ACCESS_MIN_PREFIX_V4,
       minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V6,
       allowedBuckets: env.JOB_ACCESS_ALLOWED_BUCKETS,
+      allowedKmsKeys: env.JOB_ACCESS_ALLOWED_KMS_KEYS,
       allowAnySource: env.JOB_ACCESS_ALLOW_ANY_SOURCE,
       allowPrivateSourceIps: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS
     },

@@ -26,6 +26,7 @@ export const problems = {
   'sid-duplicate': [422, 'Two statements would have the same Sid.', 'Give another sid, or none.'],
   'option-without-write': [422, 'The option needs a level that writes.', 'Leave the option out, or ask for a level that writes.'],
   'kms-key-invalid': [422, 'This is not the ARN of a KMS key in this partition.', 'Give the key’s ARN, not an alias.'],
+  'kms-key-refused': [422, 'This service does not grant the use of that KMS key.', 'Ask for a key that this service may grant, or ask its operator to allow this one.'],
   'label-invalid': [422, 'The label cannot be a tag of an IAM user.', 'Rename the label.'],
   'time-invalid': [422, 'This is not a time to the second with a zone.', 'Write it like `2025-07-16T01:00:00Z` or `2025-07-16T03:00:00+02:00`.'],
   'window-invalid': [422, 'The window is not valid.', 'Give either notAfter, later than notBefore, or durationSeconds.'],

@@ -81,14 +81,14 @@ namespace JobAccess {
     vpcSource?: ipaddr,         // addresses inside the VPC, aws:VpcSourceIp
     vpcIds?: Set<String>,       // aws:SourceVpc, one of these; absent where the request names none
     vpcEndpointIds?: Set<String>, // aws:SourceVpce, likewise
-    attach: String,             // "auto", "inline", "managed", "session"
+    attach: String,             // as requested: "auto" (inline or managed, by size), "inline", "managed", "session"
     layout: String,             // "everywhere", "guarded", "guide"
     team: String,               // of the job
     jobId: String,
     profile?: String,           // role profile, with attach "session"
   };
 
-  // What the job may do with the objects of one entry.
+  // What the job may do with the objects of one entry. Listing their names is read.
   action read, write, delete, setAcl appliesTo { principal: Caller, resource: Access, context: Request };
   // Ask for a grant, give one another window or source, or have a policy rendered; the entries are decided as well.
   action issue, extend, render appliesTo { principal: Caller, resource: Job, context: Request };

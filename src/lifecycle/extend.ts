@@ -78,9 +78,12 @@ const accessOrRelease = async (
 /** The stages of issue(), for the spec of the grant with the change in it. */
 const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
   const normalised = normalisedChange(deps, grant, change)
-  const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
-  const access = proveAccess(renderAccess(deps.deployment, authorised, deps.now()))
-  return { ...access, spec: { ...access.spec, attach: grant.spec.attach } }
+  // The guardrails see what was requested, as at the issue. What is rendered must fit into the attachment that the grant has.
+  const { attach } = grant.spec
+  const authorised = authorise(deps, caller, 'extend', { ...normalised, spec: { ...normalised.spec, attach } }, grant.owner)
+  const fixed = { ...authorised, spec: { ...authorised.spec, attach: grant.attach } }
+  const access = proveAccess(renderAccess(deps.deployment, fixed, deps.now()))
+  return { ...access, spec: { ...access.spec, attach } }
 }
 
 const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
