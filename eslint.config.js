@@ -209,8 +209,8 @@ export const layers = {
   },
   'embedded-iam': { belongs: 'The embedded IAM stands for a provider. It shares no code with the service that calls it.' },
   'compose.ts': {
-    imports: ['audit', 'config-file.ts', 'config.ts', 'embedded-iam', 'guardrails', 'http', 'iam', 'identity', 'ledger'],
-    types: ['lifecycle', 'metrics'],
+    imports: ['audit', 'config-file.ts', 'config.ts', 'embedded-iam', 'guardrails', 'http', 'iam', 'identity', 'ledger', 'lifecycle'],
+    types: ['metrics'],
     belongs: 'compose.ts creates the parts of the service. What listens or exits belongs to server.ts.'
   },
   'server.ts': {

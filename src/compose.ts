@@ -28,6 +28,7 @@ import { mintToken } from './identity/tokens.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
 import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
+import { fairTurns } from './lifecycle/turns.ts'
 import { systemClock, type Clock } from './iam/retry.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
@@ -115,6 +116,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
       newId: overrides.newId ?? ulid,
+      turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
       provisioners: { inline: users, managed: users, session: sessions },
       guardrails,

@@ -15,7 +15,10 @@ import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
-/** The stages of a request before the ledger and IAM: normalise, authorise, render, prove. */
+/**
+ * The stages of a request before the ledger and IAM: normalise, render, authorise, prove. What renders too large is refused at once, for
+ * little: the guardrails and the proof then have only what fits into a policy.
+ */
 
 /** A request within the ceilings of the deployment, in canonical form. The guardrails have not been asked yet. */
 export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
@@ -69,9 +72,9 @@ export const limitsOf = ({ limits, dialect }: Deployment): Limits =>
  * @param owner who asked for the grant that `extend` changes
  * @throws ProblemError `forbidden` with a finding per refused entry
  */
-export const authorise = (
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: NormalisedRequest, owner?: string
-): NormalisedRequest<Authorised> => {
+export const authorise = <Request extends NormalisedRequest>(
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'render', normalised: Request, owner?: string
+): Request & { spec: Authorised } => {
   const { spec, profileName, firstIssuedAt } = normalised
   const at: At = {
     now: new Date(deps.now()),

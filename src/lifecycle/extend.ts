@@ -23,6 +23,7 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
+  await deps.turn(caller.id)
   const access = await accessOrRelease(deps, caller, grant, change)
   const wanted: Wanted = {
     spec: access.spec,

@@ -36,9 +36,11 @@ export interface Issued extends Delivery {
 export const issue = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
   const issueAt = issueAtOf(order.request)
   const normalised = normaliseRequest(deps.deployment, order.request, deps.now(), issueAt)
-  const authorised = authorise(deps, caller, 'issue', normalised)
-  const rendered = renderAccess(deps.deployment, authorised, deps.now())
-  const access = proveAccess(rendered)
+  const rendered = renderAccess(deps.deployment, normalised, deps.now())
+  await deps.turn(caller.id)
+  const authorised = authorise(deps, caller, 'issue', rendered)
+  await deps.turn(caller.id)
+  const access = proveAccess(authorised)
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
 
