@@ -1,7 +1,7 @@
 import type { ExpressionBuilder, Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
-  IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError,
+  IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError, mostSkewMs,
   type BeginResult, type GrantChange, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
 import { checkLimit, pageOf } from './page.ts'
@@ -60,7 +60,7 @@ export function sqlLedger (store: Store): Ledger {
       const row = await tx.updateTable('grants')
         .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('version', '+', 1) }))
         .where('id', '=', id)
-        .where(unclaimed(now))
+        .where(unclaimed(now, until))
         .returningAll()
         .executeTakeFirst()
       return row && grantOf(row)
@@ -75,7 +75,7 @@ export function sqlLedger (store: Store): Ledger {
         .with((cte) => cte('due').materialized(), (due) => {
           const oldest = due.selectFrom('grants').select('id')
             .where('due_at', '<=', now)
-            .where(unclaimed(now))
+            .where(unclaimed(now, until))
             .orderBy('due_at').orderBy('id')
             .limit(limit)
           return dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
@@ -237,9 +237,12 @@ async function get (db: Db, id: string): Promise<Grant | undefined> {
   return row && grantOf(row)
 }
 
-/** No claim on the grant is valid at `now`. */
-const unclaimed = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
-  eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', now)])
+/** No claim on the grant is valid at `now`, when a claim of now would end at `until`. */
+const unclaimed = (now: number, until?: number) => (eb: ExpressionBuilder<Tables, 'grants'>) => eb.or([
+  eb('claimed_until', 'is', null),
+  eb('claimed_until', '<=', now),
+  ...(until === undefined ? [] : [eb('claimed_until', '>', until + mostSkewMs)])
+])
 
 const oldestDueFirst = (a: Grant, b: Grant) => (a.dueAt ?? 0) - (b.dueAt ?? 0) || (a.id < b.id ? -1 : 1)
 
