@@ -193,7 +193,7 @@ export const layers = {
     belongs: 'Metrics count what others do and change nothing. What acts on grants belongs to lifecycle.'
   },
   http: {
-    imports: ['audit', 'iam', 'ledger', 'lifecycle', 'policy', 'policy/prove', 'problems.ts', 'request.ts'],
+    imports: ['audit', 'client-address.ts', 'iam', 'ledger', 'lifecycle', 'policy', 'policy/prove', 'problems.ts', 'request.ts'],
     types: ['domain', 'identity', 'metrics'],
     belongs: 'Routes answer requests. What creates the parts of the service belongs to compose.ts, what an operator runs to commands.'
   },
@@ -209,8 +209,8 @@ export const layers = {
   },
   'embedded-iam': { belongs: 'The embedded IAM stands for a provider. It shares no code with the service that calls it.' },
   'compose.ts': {
-    imports: ['audit', 'config-file.ts', 'config.ts', 'embedded-iam', 'guardrails', 'http', 'iam', 'identity', 'ledger'],
-    types: ['lifecycle', 'metrics'],
+    imports: ['audit', 'config-file.ts', 'config.ts', 'embedded-iam', 'guardrails', 'http', 'iam', 'identity', 'ledger', 'lifecycle'],
+    types: ['metrics'],
     belongs: 'compose.ts creates the parts of the service. What listens or exits belongs to server.ts.'
   },
   'server.ts': {
@@ -222,8 +222,9 @@ export const layers = {
     belongs: 'config.ts reads the environment. What acts on a setting belongs where it is used.'
   },
   'welcome.ts': { imports: ['request.ts'], belongs: 'welcome.ts only words what the start prints.' },
+  'client-address.ts': { belongs: 'client-address.ts reads the address of a request. What it is for belongs to the caller.' },
   'config-file.ts': { belongs: 'config-file.ts reads any configuration file. What one of them means belongs where it is used.' },
-  'log.ts': { belongs: 'log.ts only creates the logger. What it logs belongs to the caller.' },
+  'log.ts': { imports: ['client-address.ts'], belongs: 'log.ts only creates the logger. What it logs belongs to the caller.' },
   'problems.ts': { belongs: 'problems.ts only lists the errors of the API. What finds them belongs to the folder that checks.' },
   'request.ts': { belongs: 'request.ts only describes what a caller sends. What a request leads to belongs to policy.' },
   'secure-url.ts': { belongs: 'secure-url.ts checks one URL. What the URL is for belongs to the caller.' }

@@ -111,7 +111,7 @@ export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
 }
 
 // Two ceilings are lower than the default, so that an example can be refused for its bucket, and one for its life.
-export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'], maxLifetimeSeconds: 30 * 86_400 }, dialect: dialects.aws, profiles: {} }
+export const exampleRules: Deployment = { limits: { ...defaultLimits, allowedBuckets: ['acmeco-*'], allowedKmsKeys: ['arn:aws:kms:*:111122223333:key/*'], maxLifetimeSeconds: 30 * 86_400 }, dialect: dialects.aws, profiles: {} }
 export const exampleTarget: S3Target = { endpoint: 'https://s3.eu-west-1.amazonaws.com', region: 'eu-west-1' }
 export const exampleIssuedAt = Date.parse('2025-07-16T00:30:00Z')
 

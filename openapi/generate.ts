@@ -152,16 +152,18 @@ const ofDelivery = {
 }
 
 /** The problems that follow from the operation's parameters, body and security, and those that operations.ts adds. */
-const problemsOf = (id: OperationId, { security, parameters, requestBody }: Operation, method: string, path: string): ProblemCode[] => {
+const problemsOf = (id: OperationId, { security }: Operation, method: string, path: string): ProblemCode[] => {
   const words = operations[id]
   return [
-    ...(requestBody || parameters ? ['request-invalid'] as const : []),
+    // No operation ignores a query parameter.
+    'request-invalid',
     // Fastify reads the body of these methods, even of an operation that takes none.
     ...(method !== 'get' ? ['request-malformed', 'request-too-large', 'media-type-unsupported'] as const : []),
     ...(security?.length ? ['unauthenticated', 'identity-unavailable'] as const : []),
     ...(path.includes('{id}') ? ['forbidden', 'grant-unknown', 'ledger-unavailable'] as const : []),
     ...('problems' in words ? words.problems : []),
-    'rate-limited', 'shutting-down', 'internal'
+    ...(security?.length ? ['rate-limited'] as const : []),
+    'shutting-down', 'internal'
   ]
 }
 

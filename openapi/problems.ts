@@ -31,6 +31,9 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models' }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
   'kms-key-invalid': { output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:alias/models'] } },
+  'kms-key-refused': {
+    output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab'] }
+  },
   'label-invalid': { job: { ...guideRequest.job, labels: { 'aws:cluster': 'a' } } },
   'time-invalid': { window: { notAfter: '2025-07-16T04:00:00' } },
   'window-invalid': { window: { notAfter: '2025-07-16T04:00:00Z', durationSeconds: 10800 } },

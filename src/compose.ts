@@ -13,6 +13,7 @@ import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
 import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
+import { withAbacTags } from './iam/abac-tags.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
@@ -27,6 +28,7 @@ import { mintToken } from './identity/tokens.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
 import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
+import { fairTurns } from './lifecycle/turns.ts'
 import { systemClock, type Clock } from './iam/retry.ts'
 import type { Metrics } from './metrics/metrics.ts'
 
@@ -102,8 +104,9 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       : null)
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
-    const users = usersOrKeys(config, deployment, iam, now, clock)
-    const sessions = sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
+    const offering = (provisioner: PrincipalProvisioner) => withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS)
+    const users = offering(usersOrKeys(config, deployment, iam, now, clock))
+    const sessions = offering(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }
@@ -113,6 +116,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
       newId: overrides.newId ?? ulid,
+      turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
       provisioners: { inline: users, managed: users, session: sessions },
       guardrails,
@@ -144,8 +148,12 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
           ...(config.JOB_ACCESS_S3_REGION && { region: config.JOB_ACCESS_S3_REGION })
         },
         notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
-        // Whoever reaches the port may ask whether the service is ready, and IAM's rate is the account's.
-        pingIam: atMostEvery(1_000, now, () => users.ping(Date.now() + 2_000)),
+        // Whoever reaches the port may ask whether the service is ready: IAM's rate is the account's, and the disk is everybody's.
+        readiness: mapValues({
+          iam: () => users.ping(Date.now() + 2_000),
+          ledger: () => deps.ledger.ping(),
+          ...(audit && { audit: () => audit.check() })
+        }, check => atMostEvery(1_000, now, check)),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
         refusalsPerMinute: config.JOB_ACCESS_REFUSALS_PER_MINUTE,
         trustProxy: config.JOB_ACCESS_TRUST_PROXY ?? false
@@ -161,6 +169,10 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     throw error
   }
 }
+
+/** The same names, each with another value. */
+const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
 
 const deploymentOf = (config: Config): Deployment => ({
   limits: config.limits,

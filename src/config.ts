@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
+import { abacTags, type AbacTag } from './iam/abac-tags.ts'
 import type { DialectName } from './policy/dialect.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
@@ -30,7 +31,7 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address to listen on for the metrics.', default: '127.0.0.1', minLength: 1 }),
   LOG_LEVEL: choice('Lowest level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client ' +
-    'address in logs and audit.'),
+    'address in logs and audit; what is no address there is not believed.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
       'that is not loopback, `no-boundary` on AWS.',
@@ -53,9 +54,14 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_USER_PREFIX: Type.String({ description: 'Prefix of every user name.', default: 'ja', pattern: '^[a-z0-9]{1,12}$' }),
   JOB_ACCESS_BOUNDARY_ARN: text('Permissions boundary of every user. Required on AWS, unless `no-boundary` is allowed.',
     { pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:policy/' }),
+  JOB_ACCESS_ABAC_TAGS: Type.Array(Type.Unsafe<AbacTag>({ type: 'string', enum: [...abacTags] }), {
+    description: 'Tags for bucket policies that test `aws:PrincipalTag/team` or `aws:PrincipalTag/job`, separated by commas: `team`, ' +
+      '`job`. Default: none, so that no such policy lets a job in.',
+    default: []
+  }),
   JOB_ACCESS_PROFILES: text('JSON file with the role profiles for attach `session`.'),
-  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://' }),
-  JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.'),
+  JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://[A-Za-z0-9/._:[\\]%-]+$' }),
+  JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.', { pattern: '^[A-Za-z0-9._-]+$' }),
 
   JOB_ACCESS_IDENTITY: text('JSON file with API tokens (hashes) and OIDC issuers; see docs/identity.md. Default: a token is generated at ' +
     'each start.'),
@@ -77,6 +83,11 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_MIN_PREFIX_V6: integer('Ceiling: shortest prefix length of an IPv6 CIDR.', defaultLimits.minPrefixV6, 1, 128),
   JOB_ACCESS_ALLOWED_BUCKETS: Type.Array(Type.String({ pattern: '^[a-z0-9.*-]+$' }), {
     description: 'Ceiling: buckets that may be granted, with `*` as wildcard, separated by commas. Default: any bucket.',
+    default: []
+  }),
+  JOB_ACCESS_ALLOWED_KMS_KEYS: Type.Array(Type.String({ pattern: '^arn:[a-z*-]+:kms:[a-z0-9*-]+:[0-9*]+:key/[A-Za-z0-9*-]+$' }), {
+    description: 'Ceiling: ARNs of KMS keys whose use may be granted, with `*` as wildcard, separated by commas, e.g. ' +
+      '`arn:aws:kms:eu-west-1:111122223333:key/*`. Default: any key, of any account.',
     default: []
   }),
   JOB_ACCESS_ALLOW_ANY_SOURCE: flag('Accept requests without a restriction to source addresses.'),
@@ -170,6 +181,7 @@ const derived = (env: Env): Config => {
       minPrefixV4: env.JOB_ACCESS_MIN_PREFIX_V4,
       minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V6,
       allowedBuckets: env.JOB_ACCESS_ALLOWED_BUCKETS,
+      allowedKmsKeys: env.JOB_ACCESS_ALLOWED_KMS_KEYS,
       allowAnySource: env.JOB_ACCESS_ALLOW_ANY_SOURCE,
       allowPrivateSourceIps: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS
     },
@@ -211,6 +223,9 @@ const crossChecks = (config: Config): ConfigFault[] => {
   }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].bounded) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
+  }
+  if (config.JOB_ACCESS_ABAC_TAGS.length > 0 && !dialects[config.dialect].tagged) {
+    faults.push(fault('JOB_ACCESS_ABAC_TAGS', `${config.dialect} keeps no tags of users; remove it`))
   }
   // Otherwise the service would create users at AWS, with the rules of another provider.
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {

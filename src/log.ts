@@ -1,4 +1,5 @@
 import type { LoggerOptions } from 'pino'
+import { clientAddress } from './client-address.ts'
 
 /** No secret should get into a log line. If one does, it is removed at these paths. */
 const redacted = [
@@ -10,8 +11,8 @@ export const logOptions = (level: string): LoggerOptions => ({
   level,
   redact: { paths: redacted, censor: '[redacted]' },
   serializers: {
-    req: (request: { method: string, url: string, ip?: string, id?: string }) => ({
-      method: request.method, path: request.url.split('?')[0], remoteAddress: request.ip
+    req: (request: { method: string, url: string, ip?: string, ips?: string[], id?: string }) => ({
+      method: request.method, path: request.url.split('?')[0], remoteAddress: clientAddress(request)
     }),
     err: serializeError,
     cause: serializeError

@@ -21,7 +21,7 @@ const LabelsSchema = Type.Unsafe<Record<string, string>>({
   propertyNames: { type: 'string', pattern: '^[A-Za-z0-9_.:/=+@-]{1,100}$' },
   additionalProperties: { type: 'string', maxLength: 256, pattern: '^[A-Za-z0-9 _.:/=+@-]*$' },
   maxProperties: 20,
-  description: 'Free labels; they become tags of the IAM user (session tags with attach `session`).',
+  description: 'Free labels; they become tags of the IAM user (session tags with attach `session`), each named `job-label:` and the label.',
   examples: [{ experiment: 'lr-sweep-7' }]
 })
 

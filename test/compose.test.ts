@@ -78,7 +78,7 @@ t.test('SeaweedFS: an STS beside the IAM is refused, and keys that a key made ar
   const { server, iam } = await provider(t)
   const { deps, service } = await composed(t, { JOB_ACCESS_PROVIDER: 'seaweedfs', AWS_ENDPOINT_URL_IAM: server.url, JOB_ACCESS_LEDGER: ':memory:' },
     { iam, audit: { record: async () => {} } as never })
-  await t.rejects(service.pingIam(), { name: 'IamError', providerCode: 'StsConfigured' })
+  await t.rejects(async () => service.readiness.iam?.(), { name: 'IamError', providerCode: 'StsConfigured' })
   t.equal(deps.naming.pathBase, null, 'it keeps no paths')
   await iam.createUser({ name: 'ja-job', path: '/', tags: {} }, Infinity)
   await deps.provisioners.managed.deleteKey({ name: 'ja-job', path: '/', policyArn: null, roleArn: null }, 'AKIAUNKNOWN0000000000', [], Infinity)

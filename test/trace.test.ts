@@ -12,12 +12,12 @@ const trace = async (): Promise<{ files: number, folderChanges: number, proofs: 
 }
 
 t.test('a grant is issued on a short way, and its policy is proven once', async t => {
-  // The audit writes while the ledger does: how the two alternate differs from run to run.
+  // The audit writes while the ledger does, and between two turns: how they alternate differs from run to run.
   const runs = [await trace(), await trace(), await trace()]
   const least = Math.min(...runs.map(({ folderChanges }) => folderChanges))
-  t.ok(least <= 30, `${least} changes of folder`)
+  t.ok(least <= 34, `${least} changes of folder`)
   for (const { files, proofs } of runs) {
-    t.ok(files <= 40, `${files} files`)
+    t.ok(files <= 42, `${files} files`)
     t.equal(proofs, 1)
   }
 })

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdir, open } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { auditKey, genesis, sealLine, type AuditKey, type ChainPoint } from './chain.ts'
 import { systemActor, type NewAuditEvent } from './event.ts'
@@ -47,6 +47,8 @@ export interface Audit {
    */
   record(event: NewAuditEvent): Promise<void>
   state(): AuditState
+  /** Rejects with AuditUnavailable when an event could not be written now. It writes to another file, so that the log does not grow. */
+  check(): Promise<void>
   /** Writes the events that wait. */
   close(): Promise<void>
 }
@@ -238,6 +240,27 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     await enqueue(clean)
   }
 
+  async function check (): Promise<void> {
+    if (broken !== undefined) throw new AuditUnavailable(broken)
+    if (queue.length >= longestQueue) throw new AuditUnavailable(`${queue.length} audit events wait to be written.`)
+    const trial = `${current.path}.trial`
+    try {
+      // What a process that was killed here left.
+      await rm(trial, { force: true })
+      const file = await openFile(trial, true)
+      try {
+        await file.append(Buffer.alloc(longestLine))
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    } catch (cause) {
+      throw new AuditUnavailable(messageOf(cause), { cause })
+    } finally {
+      await rm(trial, { force: true }).catch(() => {})
+    }
+  }
+
   async function shut (): Promise<void> {
     closed = true
     await enqueue({ requestId: null, actor: systemActor('audit'), action: 'audit.close', outcome: 'done' }).catch(() => {})
@@ -258,6 +281,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
 
   return {
     record,
+    check,
     state: () => ({ head, writtenAt, waiting: queue.length, broken }),
     close: () => (closing ??= shut())
   }

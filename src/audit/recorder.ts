@@ -121,6 +121,7 @@ const permittedAs: Record<AuthorisedAction, AuditAction> = {
 /** By the code of the first finding. */
 const deniedBy: Partial<Record<ProblemCode, AuditAction>> = {
   'bucket-refused': 'ceiling.deny',
+  'kms-key-refused': 'ceiling.deny',
   'window-too-long': 'ceiling.deny',
   'lifetime-too-long': 'ceiling.deny',
   'window-too-far': 'ceiling.deny',

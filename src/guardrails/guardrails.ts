@@ -229,9 +229,9 @@ const tooManyQuestions = (count: number): Denied => ({
   faults: []
 })
 
-/** In the guide's layout a job can read where it writes, whatever the level. */
-const actionsOf = ({ level, acl, delete: del }: Entry, layout: Layout): AccessAction[] => [
-  ...(level === 'write' && layout !== 'guide' ? [] : ['read' as const]),
+/** In the guide's layout a job can read where it writes, whatever the level. The names of objects are read, too. */
+const actionsOf = ({ level, list, acl, delete: del }: Entry, layout: Layout): AccessAction[] => [
+  ...(level === 'write' && !list && layout !== 'guide' ? [] : ['read' as const]),
   ...(level === 'read' ? [] : ['write' as const]),
   ...(del ? ['delete' as const] : []),
   ...(acl ? ['setAcl' as const] : [])

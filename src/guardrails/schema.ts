@@ -85,7 +85,7 @@ namespace JobAccess {
     vpcIds?: Set<String>,       // aws:SourceVpc, one of these; absent where the request names none
     vpcArns?: Set<String>,      // aws:SourceVpcArn, likewise
     vpcEndpointIds?: Set<String>, // aws:SourceVpce, likewise
-    attach: String,             // "auto", "inline", "managed", "session"
+    attach: String,             // as requested: "auto" (inline or managed, by size), "inline", "managed", "session"
     layout: String,             // "everywhere", "guarded", "guide"
     team: String,               // of the job
     jobId: String,
@@ -94,7 +94,7 @@ namespace JobAccess {
     worker?: String,            // join: name of the worker
   };
 
-  // What the job may do with the objects of one entry.
+  // What the job may do with the objects of one entry. Listing their names is read.
   action read, write, delete, setAcl appliesTo { principal: Caller, resource: Access, context: Request };
   // Ask for a grant, give one another window or source, get a key as a worker of a job, or have a policy rendered; the entries are
   // decided as well.

@@ -2,6 +2,7 @@ import helmet from '@fastify/helmet'
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
+import { clientAddress } from '../client-address.ts'
 import { useAuthorization } from './authorization.ts'
 import { consoleRoutes } from './console.ts'
 import { undecodable, useProblems } from './errors.ts'
@@ -12,7 +13,7 @@ import { useOpenApi } from './openapi.ts'
 import { policyRoutes } from './policies.ts'
 import { shared } from './schemas.ts'
 import type { Service } from './service.ts'
-import { strictValidators, useJson } from './strict-input.ts'
+import { refuseUnread, strictValidators, useJson } from './strict-input.ts'
 import { workerRoutes } from './workers.ts'
 import type { HttpMetrics } from '../metrics/http.ts'
 import { ProblemError } from '../problems.ts'
@@ -46,6 +47,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   useLogContext(app)
   metrics?.observe(app)
   useJson(app)
+  refuseUnread(app)
   refuseWhenClosing(app)
   for (const schema of shared) app.addSchema(schema)
   app.addHook('onSend', async (_request, reply) => {
@@ -59,7 +61,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     max: service.ratePerMinute,
     timeWindow: 60_000,
     cache: 20_000,
-    keyGenerator: request => request.identity?.id ?? normalizeIP(request.ip),
+    keyGenerator: request => request.identity?.id ?? normalizeIP(clientAddress(request)),
     errorResponseBuilder: (_request, context) => new ProblemError('rate-limited', { retryAfterSeconds: Math.ceil(context.ttl / 1000) })
   })
   if (onRoute) app.addHook('onRoute', onRoute)

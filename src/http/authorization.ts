@@ -1,5 +1,6 @@
 import { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import { clientAddress } from '../client-address.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Caller } from '../lifecycle/deps.ts'
 import { ProblemError } from '../problems.ts'
@@ -21,7 +22,7 @@ declare module 'fastify' {
 export const useAuthorization = (app: FastifyInstance, { authenticator, audit, refusalsPerMinute }: Service): void => {
   // An IPv6 host has a /64 of addresses at least (RFC 6177), and must not count as that many callers.
   const countRefusal = app.createRateLimit({
-    max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(request.ip)}`
+    max: refusalsPerMinute, timeWindow: 60_000, keyGenerator: request => `refused ${normalizeIP(clientAddress(request))}`
   })
   app.decorateRequest('identity', null)
   const routes: RouteOptions[] = []
@@ -45,15 +46,16 @@ export const useAuthorization = (app: FastifyInstance, { authenticator, audit, r
       const limit = await countRefusal(request)
       if (!limit.isAllowed && limit.isExceeded) throw new ProblemError('rate-limited', { retryAfterSeconds: limit.ttlInSeconds })
       request.log.warn({ ...refusal?.details, reason: refusal?.reason }, 'token refused')
-      audit.refused({ ip: request.ip, requestId: request.id }, refusal?.reason ?? 'unknown')
+      audit.refused({ ip: clientAddress(request), requestId: request.id }, refusal?.reason ?? 'unknown')
       throw problem
     }
   })
 }
 
 /** @throws ProblemError `unauthenticated` on a route that is public */
-export const callerOf = ({ identity, ip, id }: FastifyRequest): Caller => {
+export const callerOf = (request: FastifyRequest): Caller => {
+  const { identity, id } = request
   if (!identity) throw new ProblemError('unauthenticated')
   const { id: name, kind, teams, attributes } = identity
-  return { id: name, kind, teams, attributes, requestId: id, ip }
+  return { id: name, kind, teams, attributes, requestId: id, ip: clientAddress(request) }
 }

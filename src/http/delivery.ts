@@ -86,24 +86,28 @@ export const deliver = (
       },
       type: 'Opaque',
       stringData: environment(credentials, target)
-    })
+    }, forKubectl)
   }
 }
+
+/**
+ * kubectl reads YAML 1.1 (sigs.k8s.io/yaml), where `yes`, `1_0`, `0b1` and `1e3` are no strings. Between quotes every string is one, in
+ * every version.
+ */
+const forKubectl = { version: '1.1', defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 } as const
 
 const environment = (credentials: Credentials, target: S3Target): Record<string, string> => ({
   AWS_ACCESS_KEY_ID: plain(credentials.accessKeyId),
   AWS_SECRET_ACCESS_KEY: plain(credentials.secretAccessKey),
   ...(credentials.sessionToken && { AWS_SESSION_TOKEN: plain(credentials.sessionToken) }),
-  ...(target.endpoint && { AWS_ENDPOINT_URL_S3: target.endpoint }),
-  ...(target.region && { AWS_REGION: target.region })
+  ...(target.endpoint && { AWS_ENDPOINT_URL_S3: plain(target.endpoint, 'endpoint of the configuration') }),
+  ...(target.region && { AWS_REGION: plain(target.region, 'region of the configuration') })
 })
 
-/** Keys go into files that shells and docker --env-file read without quotes; a provider with other characters must not break them. */
-const plain = (value: string): string => {
-  if (/^[A-Za-z0-9/+=._-]+$/.test(value)) return value
-  throw new ProblemError('internal', {
-    detail: 'The provider’s key has characters that this format cannot carry.', hint: 'Use format json.'
-  })
+/** Values go into files that shells and docker --env-file read without quotes; one with other characters must not break them. */
+const plain = (value: string, what = 'provider’s key'): string => {
+  if (/^[A-Za-z0-9/+=._:[\]%-]+$/.test(value)) return value
+  throw new ProblemError('internal', { detail: `The ${what} has characters that this format cannot carry.`, hint: 'Use format json.' })
 }
 
 /** A DNS label: 63 characters, lower case (Kubernetes, "Object Names and IDs"). The id keeps it unique. */

@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AuditUnavailable } from '../audit/log.ts'
+import { clientAddress } from '../client-address.ts'
 import { LedgerUnavailableError, StaleGrantError } from '../ledger/ledger.ts'
 import type { AuditRecorder } from '../audit/recorder.ts'
 import { ProblemError, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
@@ -39,7 +40,7 @@ export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'an
 const answeredRequest = (request: FastifyRequest) => {
   const { id: grantId } = (request.params ?? {}) as { id?: string }
   const { job } = (request.body ?? {}) as { job?: { id: string, team: string } }
-  return { caller: request.identity ? callerOf(request) : null, ip: request.ip, requestId: request.id, grantId, job }
+  return { caller: request.identity ? callerOf(request) : null, ip: clientAddress(request), requestId: request.id, grantId, job }
 }
 
 /** For a path that the router cannot decode. Fastify calls it before any hook, and without decorators. */

@@ -32,8 +32,10 @@ export const policyRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const normalised = normaliseRequest(deployment, request.body, now)
     const view = (rendered: Rendered & { probes?: number }) => renderedView(rendered, deployment.dialect.sizes)
     if (!request.query.preflight) return view(renderAccess(deployment, normalised))
-    const authorised = authorise(deps, callerOf(request), 'render', normalised)
-    return view(proveAccess(renderAccess(deployment, authorised)))
+    const rendered = renderAccess(deployment, normalised)
+    const caller = callerOf(request)
+    await deps.turn(caller.id)
+    return view(proveAccess(authorise(deps, caller, 'render', rendered)))
   })
 
   app.post('/v1/policies/check', {

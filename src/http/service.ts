@@ -12,8 +12,8 @@ export interface Service {
   s3: S3Target
   /** A sentence about the provider for every delivery; null: none. */
   notice: string | null
-  /** Rejects when the provider does not answer. */
-  pingIam: () => Promise<void>
+  /** What a new grant needs, by the name that /readyz gives it. Each rejects while no grant could be issued. */
+  readiness: Record<string, () => Promise<unknown>>
   ratePerMinute: number
   /** Refused tokens per minute from one address; those beyond are not logged and audited one by one. */
   refusalsPerMinute: number

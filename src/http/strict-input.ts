@@ -1,6 +1,6 @@
 import { Ajv, type Options, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ProblemError, pointerTo } from '../problems.ts'
 import { shared } from './schemas.ts'
 
@@ -44,9 +44,17 @@ const digitsAlone = (validate: ValidateFunction): ValidateFunction => {
  */
 export const useJson = (app: FastifyInstance): void => {
   const parse = app.getDefaultJsonParser('error', 'error')
+  // Bytes that are no UTF-8 would be read as other characters. JSON has no byte order mark (RFC 8259 section 8.1).
+  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   app.removeContentTypeParser('text/plain')
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') return done(null, undefined)
+  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
+    if (bytes.length === 0) return done(null, undefined)
+    let body
+    try {
+      body = utf8.decode(bytes)
+    } catch {
+      return done(new ProblemError('request-malformed', { detail: 'The body is not UTF-8.' }))
+    }
     return parse(request, body, (error, value: unknown) => {
       if (!error && hasDuplicateKeys(body, value)) {
         done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))
@@ -56,6 +64,37 @@ export const useJson = (app: FastifyInstance): void => {
     })
   })
 }
+
+/** Refuses what nothing would read: query parameters of a route that has none, a coded body, another charset, the body of a GET. */
+export const refuseUnread = (app: FastifyInstance): void => {
+  app.addHook('onRoute', route => { route.schema = { querystring: noParameters, ...route.schema } })
+  app.addHook('preParsing', async (request, reply) => {
+    // An unknown route is a 404, whatever is sent to it.
+    if (request.is404) return
+    if (['GET', 'HEAD'].includes(request.method)) {
+      if (!hasBody(request)) return
+      throw ProblemError.of([{ code: 'request-invalid', pointer: '', detail: 'This operation takes no body.', hint: 'Send none.' }])
+    }
+    if ((request.headers['content-encoding'] ?? 'identity').trim().toLowerCase() !== 'identity') {
+      // RFC 9110 section 15.5.16: the field says which codings would be taken.
+      reply.header('accept-encoding', 'identity')
+      throw new ProblemError('media-type-unsupported', {
+        detail: 'The body has a Content-Encoding.', hint: 'Send the body as it is, without Content-Encoding.'
+      })
+    }
+    const parameters = request.headers['content-type']?.split(';').slice(1) ?? []
+    if (!parameters.every(parameter => /^\s*(charset=("utf-8"|utf-8)\s*)?$/i.test(parameter))) {
+      throw new ProblemError('media-type-unsupported', {
+        detail: 'The Content-Type has a parameter that is not read.', hint: 'Send `content-type: application/json`, and the body in UTF-8.'
+      })
+    }
+  })
+}
+
+const noParameters = { type: 'object', properties: {}, additionalProperties: false }
+
+const hasBody = ({ headers }: FastifyRequest): boolean =>
+  headers['transfer-encoding'] !== undefined || !['0', undefined].includes(headers['content-length'])
 
 /**
  * Whether an object of a JSON text has a key twice. JSON.parse keeps the last value and drops the first without a word; another

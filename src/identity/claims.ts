@@ -59,12 +59,18 @@ export function teamsOf (claims: Claims, { claim, map }: IssuerEntry['team']): s
 
 const maxAttributeLength = 1024
 
-/** Attributes for guardrails. A missing claim gives no attribute. A claim that is not a scalar is refused. */
-export function attributesOf (claims: Claims, pointers: Record<string, string>): Record<string, string> {
+type AttributesConfig = Pick<IssuerEntry, 'attributes' | 'requiredAttributes'>
+
+/** Attributes for guardrails. A missing claim gives no attribute, unless it is required. A claim that is not a scalar is refused. */
+export function attributesOf (claims: Claims, config: AttributesConfig): Record<string, string> {
+  const { attributes: pointers = {}, requiredAttributes: required = [] } = config
   const attributes: Record<string, string> = {}
   for (const [name, pointer] of Object.entries(pointers)) {
     const value = claimAt(claims, pointer)
-    if (value === undefined || value === null) continue
+    if (value === undefined || value === null) {
+      if (required.includes(name)) throw new TokenRefusedError('claim-missing', { claim: pointer })
+      continue
+    }
     if (!isScalar(value)) throw new TokenRefusedError('claim-wrong', { claim: pointer })
     const text = String(value)
     if (text.length > maxAttributeLength) throw new TokenRefusedError('claim-wrong', { claim: pointer })

@@ -58,6 +58,11 @@ export const IssuerEntrySchema = Type.Object({
     ...strict,
     description: 'Attributes for guardrails. `issuer` is always set to the name above.'
   })),
+  requiredAttributes: Type.Optional(Type.Array(Type.String({ pattern: attributeName }), {
+    minItems: 1,
+    description: 'Names of attributes without which a token is refused. A missing or null claim of the others gives no attribute, so ' +
+      'that a rule on its absence applies.'
+  })),
   caFile: Type.Optional(
     Type.String({ description: 'PEM file of the certificate authority of the issuer, instead of the system’s.', minLength: 1 })
   ),
@@ -106,7 +111,7 @@ function issuerFaults (issuers: IssuerEntry[]): ConfigFault[] {
   return [
     ...duplicates(issuers.map(({ name }) => name), index => `/issuers/${index}/name`),
     ...duplicates(issuers.map(({ issuer }) => issuer), index => `/issuers/${index}/issuer`),
-    ...issuers.flatMap(({ issuer, jwksUri, team, attributes }, index) => {
+    ...issuers.flatMap(({ issuer, jwksUri, team, attributes, requiredAttributes = [] }, index) => {
       const at = `/issuers/${index}`
       const fault = urlFault(jwksUri ?? issuer)
       const pointer = jwksUri === undefined ? `${at}/issuer` : `${at}/jwksUri`
@@ -118,7 +123,10 @@ function issuerFaults (issuers: IssuerEntry[]): ConfigFault[] {
           ? [{ pointer, message: 'has a query, so its keys cannot be discovered; give jwksUri' }]
           : []),
         ...(team.map !== undefined && Object.keys(team.map).length === 0 ? [{ pointer: `${at}/team/map`, message: 'is empty' }] : []),
-        ...reserved(attributes, `${at}/attributes`)
+        ...reserved(attributes, `${at}/attributes`),
+        ...requiredAttributes.flatMap((name, place) => Object.hasOwn(attributes ?? {}, name)
+          ? []
+          : [{ pointer: `${at}/requiredAttributes/${place}`, message: 'is no name in attributes' }])
       ]
     })
   ]

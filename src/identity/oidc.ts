@@ -108,7 +108,7 @@ function identityOf (claims: JWTPayload, entry: IssuerEntry, now: Date): Identit
     kind: 'oidc',
     teams: teamsOf(claims, entry.team),
     // `issuer` comes last, so that no claim can replace it: two clusters may both have a namespace `nlp`.
-    attributes: { ...attributesOf(claims, entry.attributes ?? {}), issuer: entry.name },
+    attributes: { ...attributesOf(claims, entry), issuer: entry.name },
     expiresAt: exp * 1000
   }
 }

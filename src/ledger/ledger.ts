@@ -26,7 +26,8 @@ export interface Ledger {
 
   /**
    * Claims the grant for an operation until `until`. Undefined when there is no such grant, or another claim on it is valid at
-   * `now`. A claim raises the version, so that update() with an older version fails.
+   * `now`: it has not lapsed, and is not of a clock that was ahead (see mostSkewMs).
+   * A claim raises the version, so that update() with an older version fails.
    */
   claim(id: string, now: number, until: number): Promise<Grant | undefined>
 
@@ -55,10 +56,16 @@ export interface Ledger {
    */
   stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null, oldestDue: number | null }>
 
-  /** A cheap check; rejects when the database does not answer. */
+  /** Writes something and removes it again: rejects when a grant could not be stored. */
   ping(): Promise<void>
   close(): Promise<void>
 }
+
+/**
+ * How far the clocks of two replicas may be apart. A claim that lasts longer than a new one by more than this was made by a clock that
+ * has been set back since: it counts as lapsed, so that a grant is not held for as long as the clock was ahead.
+ */
+export const mostSkewMs = 2 * 60_000
 
 export type NewGrant = Omit<Grant, 'version' | 'state' | 'updatedAt'>
 export type NewEvent = Omit<GrantEvent, 'grantId' | 'at'>

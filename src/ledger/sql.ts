@@ -1,7 +1,7 @@
-import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
+import type { ExpressionBuilder, Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
-  IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError,
+  IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError, mostSkewMs,
   type BeginResult, type GrantChange, type JobOfWorkers, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
 import { checkLimit, pageOf } from './page.ts'
@@ -27,6 +27,8 @@ export interface Store {
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   /** The same for `work` with at most one writing statement: PostgreSQL then needs no transaction around it, which saves round trips. */
   statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  /** Throws when what is written would be lost with this process. */
+  requireKept?(): void
   close(): Promise<void>
 }
 
@@ -38,6 +40,7 @@ export function sqlLedger (store: Store): Ledger {
 
   return {
     begin: (grant, event, limits, job) => withLedgerErrors(async () => {
+      store.requireKept?.()
       // Most refused and repeated requests end here, without a write and without the lock on the counts.
       const answer = await answerWithoutWriting(db, grant, limits)
       if (answer) return answer
@@ -66,7 +69,7 @@ export function sqlLedger (store: Store): Ledger {
       const row = await tx.updateTable('grants')
         .set((eb) => ({ claimed_until: until, updated_at: now, version: eb('version', '+', 1) }))
         .where('id', '=', id)
-        .where(unclaimed(now))
+        .where(unclaimed(now, until))
         .returningAll()
         .executeTakeFirst()
       return row && grantOf(row)
@@ -81,7 +84,7 @@ export function sqlLedger (store: Store): Ledger {
         .with((cte) => cte('due').materialized(), (due) => {
           const oldest = due.selectFrom('grants').select('id')
             .where('due_at', '<=', now)
-            .where(unclaimed(now))
+            .where(unclaimed(now, until))
             .orderBy('due_at').orderBy('id')
             .limit(limit)
           return dialect === 'postgres' ? oldest.forUpdate().skipLocked() : oldest
@@ -135,11 +138,23 @@ export function sqlLedger (store: Store): Ledger {
       return { byState, oldestOverdueExpiry: overdue?.expiry ?? null, oldestDue: waiting?.due ?? null }
     }),
 
-    ping: () => read(async () => { await sql`select 1`.execute(db) }),
+    ping: () => withLedgerErrors(async () => {
+      store.requireKept?.()
+      // A full disk and a standby still answer reads.
+      await store.write(async (tx) => {
+        await tx.insertInto('grant_counts').values({ owner: probeOwner, outstanding: 0 })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute()
+        await tx.deleteFrom('grant_counts').where('owner', '=', probeOwner).execute()
+      })
+    }),
 
     close: () => store.close()
   }
 }
+
+/** No identity has a blank in its id. */
+const probeOwner = 'readiness probe'
 
 /** The answer of begin() when it needs no write. */
 async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
@@ -241,9 +256,12 @@ async function get (db: Db, id: string): Promise<Grant | undefined> {
   return row && grantOf(row)
 }
 
-/** No claim on the grant is valid at `now`. */
-const unclaimed = (now: number) => (eb: ExpressionBuilder<Tables, 'grants'>) =>
-  eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', now)])
+/** No claim on the grant is valid at `now`, when a claim of now would end at `until`. */
+const unclaimed = (now: number, until?: number) => (eb: ExpressionBuilder<Tables, 'grants'>) => eb.or([
+  eb('claimed_until', 'is', null),
+  eb('claimed_until', '<=', now),
+  ...(until === undefined ? [] : [eb('claimed_until', '>', until + mostSkewMs)])
+])
 
 const oldestDueFirst = (a: Grant, b: Grant) => (a.dueAt ?? 0) - (b.dueAt ?? 0) || (a.id < b.id ? -1 : 1)
 

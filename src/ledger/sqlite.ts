@@ -1,8 +1,9 @@
 import { CompiledQuery, Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
+import { LedgerUnavailableError } from './ledger.ts'
 import { migrate, recount } from './migrations.ts'
 import type { Tables } from './rows.ts'
 import type { Store } from './sql.ts'
@@ -31,11 +32,19 @@ export async function openSqlite (path: string, busyTimeoutMs: number): Promise<
     throw error
   }
   const commits = groupCommits(db, retryWhileBusy)
+  const opened = path === memory ? undefined : statSync(path)
   return {
     dialect: 'sqlite',
     db,
     statement: commits.write,
     write: commits.write,
+    requireKept () {
+      // An open file can be written after it was deleted, and is gone with its process.
+      const there = opened && statSync(path, { throwIfNoEntry: false })
+      if (opened && (there?.ino !== opened.ino || there.dev !== opened.dev)) {
+        throw new LedgerUnavailableError('The ledger’s file was deleted, moved or replaced.')
+      }
+    },
     async close () {
       await commits.idle()
       await db.destroy()

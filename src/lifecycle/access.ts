@@ -15,7 +15,10 @@ import { ProblemError } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
-/** The stages of a request before the ledger and IAM: normalise, authorise, render, prove. */
+/**
+ * The stages of a request before the ledger and IAM: normalise, render, authorise, prove. What renders too large is refused at once, for
+ * little: the guardrails and the proof then have only what fits into a policy.
+ */
 
 /** A request within the ceilings of the deployment, in canonical form. The guardrails have not been asked yet. */
 export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
@@ -97,10 +100,9 @@ const refuseOwnKey = (request: GrantRequest): void => {
  * @param worker name of the worker that joins
  * @throws ProblemError `forbidden` with a finding per refused entry
  */
-export const authorise = (
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'join' | 'render', normalised: NormalisedRequest, owner?: string,
-  worker?: string
-): NormalisedRequest<Authorised> => {
+export const authorise = <Request extends NormalisedRequest>(
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'join' | 'render', normalised: Request, owner?: string, worker?: string
+): Request & { spec: Authorised } => {
   const { spec, profileName, firstIssuedAt, workers } = normalised
   const at: At = {
     now: new Date(deps.now()),

@@ -24,6 +24,8 @@ export interface GrantDeps {
   leaseMs: number
   /** A ULID. */
   newId: () => string
+  /** Resolves when this identity may compute something expensive: see turns.ts. */
+  turn: (id: string) => Promise<void>
   ledger: Ledger
   provisioners: Record<PolicyAttachment, PrincipalProvisioner>
   /** The guardrails in force now; a reload replaces them. */

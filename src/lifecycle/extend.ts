@@ -31,6 +31,7 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
+  await deps.turn(caller.id)
   const access = await accessOrRelease(deps, caller, grant, change)
   const wanted = wantedOf(access)
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
@@ -123,10 +124,11 @@ const accessOrRelease = async (
 /** The stages of issue(), for the spec of the grant with the change in it. */
 export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, change: Change): ProvenAccess => {
   const normalised = normalisedChange(deps, grant, change)
-  const authorised = authorise(deps, caller, 'extend', normalised, grant.owner)
-  if (grant.attach === 'session') refuseLess(grant, authorised.spec)
-  const access = proveAccess(renderAccess(deps.deployment, authorised))
+  // The guardrails see what was requested, as at the issue. What is rendered must fit into the attachment that the grant has.
   const { attach, profile } = grant.spec
+  const authorised = authorise(deps, caller, 'extend', { ...normalised, spec: { ...normalised.spec, attach } }, grant.owner)
+  if (grant.attach === 'session') refuseLess(grant, authorised.spec)
+  const access = proveAccess(renderAccess(deps.deployment, { ...authorised, spec: { ...authorised.spec, attach: grant.attach } }))
   return { ...access, spec: { ...access.spec, attach, ...(profile !== undefined && { profile }) } }
 }
 

@@ -44,9 +44,11 @@ const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promi
   const { request, idempotencyKey } = order
   const issueAt = issueAtOf(request)
   const normalised = normaliseRequest(deps.deployment, request, deps.now(), issueAt)
-  const authorised = authorise(deps, caller, 'issue', normalised)
-  const rendered = renderAccess(deps.deployment, authorised)
-  const access = proveAccess(rendered)
+  const rendered = renderAccess(deps.deployment, normalised)
+  await deps.turn(caller.id)
+  const authorised = authorise(deps, caller, 'issue', rendered)
+  await deps.turn(caller.id)
+  const access = proveAccess(authorised)
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
 
@@ -156,6 +158,7 @@ const repeat = async (
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
   }
   if (idempotencyKey === undefined) requireItsKey(grant, request)
+  if (change) await deps.turn(caller.id)
   const changed = change && changedAccess(deps, caller, grant, change)
   return redeliver(deps, caller, grant, request, changed)
 }
@@ -182,7 +185,9 @@ export const redeliver = async (
  * A key that was delivered is somebody's. It ends only for a request that says why: the process before is gone (another attempt, or
  * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job.
  */
-export const requireItsKey = ({ id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>): void => {
+export const requireItsKey = (
+  { id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>
+): void => {
   // Without a key, e.g. after a redelivery that failed, none ends.
   if (deliveredAt === null || accessKeyId === null || request.attempt !== undefined || request.replace === true) return
   const holder = worker === null ? 'This job' : `Worker ${worker}`

@@ -22,7 +22,7 @@ export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given:
     const job = await jobOf(deps, caller, jobGrantId)
     requireOwnName(caller, request.name)
     requireOpen(deps, job)
-    const access = workerAccess(deps, caller, job, request)
+    const access = await workerAccess(deps, caller, job, request)
     const { warnings } = access
     const intent = () => intentOf(deps, access, {
       owner: job.owner,
@@ -38,14 +38,14 @@ export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given:
   })
 
 /** Another start of a worker, or a retry. Its key is replaced, and its policy if its source or the job's window is another one now. */
-const rejoin = (
+const rejoin = async (
   deps: GrantDeps, caller: Caller, job: Grant, worker: Grant, request: JoinRequest, access: ProvenAccess
 ): Promise<Omit<Issued, 'warnings'>> => {
   if (worker.state === 'revoking') throw busy(5)
   requireItsKey(worker, request)
   if (access.measure.sha256 === worker.policyHash) return redeliver(deps, caller, worker, request, undefined)
   // The attachment stays the same: a policy that has become too long for it is refused.
-  const fitting = access.attachment === worker.attach ? access : workerAccess(deps, caller, job, request, worker.attach)
+  const fitting = access.attachment === worker.attach ? access : await workerAccess(deps, caller, job, request, worker.attach)
   return redeliver(deps, caller, worker, request, { ...fitting, spec: { ...fitting.spec, attach: worker.spec.attach } })
 }
 
@@ -69,9 +69,9 @@ const requireOpen = (deps: GrantDeps, { id, state, expiresAt }: Grant): void => 
 }
 
 /** @param attach what the worker's policy is attached as already; absent: as the job asks */
-const workerAccess = (
+const workerAccess = async (
   deps: GrantDeps, caller: Caller, job: Grant, { name, sourceIps, vpc }: JoinRequest, attach = job.spec.attach
-): ProvenAccess => {
+): Promise<ProvenAccess> => {
   const firstIssuedAt = firstIssueOf(job)
   // Named even when empty, so that the job's lack of a source does not count as one.
   const source = sourceIps === undefined && vpc === undefined ? { sourceIps: [] } : { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
@@ -81,8 +81,13 @@ const workerAccess = (
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
   const profileName = profileOfGrant(deps.deployment.profiles, job.principal.roleArn, job.spec.profile)?.name
-  const authorised = authorise(deps, caller, 'join', { spec, warnings, profileName, firstIssuedAt }, job.owner, name)
-  return proveAccess(renderAccess(deps.deployment, authorised))
+  const rendered = renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt })
+  await deps.turn(caller.id)
+  // The guardrails see the attachment that the job asked for.
+  const asked = { ...rendered, spec: { ...spec, attach: job.spec.attach } }
+  const authorised = authorise(deps, caller, 'join', asked, job.owner, name)
+  await deps.turn(caller.id)
+  return proveAccess(authorised)
 }
 
 /** The worker of a job by its name: the one that lives, or else the last one. @throws ProblemError `worker-unknown` */

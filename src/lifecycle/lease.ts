@@ -2,7 +2,7 @@ import type { AccessSpec } from '../domain/access-spec.ts'
 import type { GrantEventAction, NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
-import { StaleGrantError, type GrantChange } from '../ledger/ledger.ts'
+import { StaleGrantError, mostSkewMs, type GrantChange } from '../ledger/ledger.ts'
 import { ProblemError } from '../problems.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 
@@ -59,7 +59,9 @@ export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 }
 
-const isLeased = (deps: GrantDeps, { claimedUntil }: Grant): boolean => claimedUntil !== null && deps.now() < claimedUntil
+/** As the ledger sees it: after a clock was set back by much, another operation may hold the grant. */
+const isLeased = ({ now, leaseMs }: GrantDeps, { claimedUntil }: Grant): boolean =>
+  claimedUntil !== null && now() < claimedUntil && claimedUntil <= now() + leaseMs + mostSkewMs
 
 /** The instant by which the IAM calls of one operation must be done. */
 export const deadline = (deps: GrantDeps): number => deps.waitingNow() + deps.deadlineMs

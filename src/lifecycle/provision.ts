@@ -111,6 +111,12 @@ export const pruneAllKeys = async (deps: GrantDeps, grant: Grant, until: number)
   }
 }
 
+/**
+ * Labels are words of the caller. Below a prefix of their own, none of them is a tag that a bucket policy trusts, such as
+ * aws:PrincipalTag/team.
+ */
+const labelTagPrefix = 'job-label:'
+
 /** What the provider needs to know of a grant. It takes a proven policy and nothing else. */
 export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = true): PrincipalPlan => {
   const { job } = grant.spec
@@ -119,7 +125,7 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
     attachment: grant.attach,
     policy,
     tags: {
-      ...job.labels,
+      ...Object.fromEntries(Object.entries(job.labels).map(([name, value]) => [labelTagPrefix + name, value])),
       'job-access:grant': grant.id,
       'job-access:job': job.id,
       'job-access:team': job.team,

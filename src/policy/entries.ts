@@ -59,7 +59,7 @@ const normaliseEntry = (
     report(finding)
   }
   for (const fault of bucketFaults(request.bucket)) refuse({ code: 'bucket-invalid', pointer: `${pointer}/bucket`, ...fault })
-  if (sound && !bucketAllowed(request.bucket, limits.allowedBuckets)) {
+  if (sound && !nameAllowed(request.bucket, limits.allowedBuckets)) {
     refuse({
       code: 'bucket-refused',
       pointer: `${pointer}/bucket`,
@@ -85,6 +85,14 @@ const normaliseEntry = (
   for (const [index, arn] of (request.kmsKeyArns ?? []).entries()) {
     const fault = kmsKeyFault(arn, limits.partition)
     if (fault) refuse({ code: 'kms-key-invalid', pointer: `${pointer}/kmsKeyArns/${index}`, ...fault })
+    else if (!nameAllowed(arn, limits.allowedKmsKeys)) {
+      refuse({
+        code: 'kms-key-refused',
+        pointer: `${pointer}/kmsKeyArns/${index}`,
+        detail: 'The key is none of those whose use this service grants.',
+        hint: 'Ask the operator of this service to allow it.'
+      })
+    }
   }
   if (layout === 'guide') {
     for (const unfit of guideUnfits(request)) refuse({ code: 'layout-unfit', ...unfit, pointer: pointer + unfit.pointer })
@@ -263,7 +271,7 @@ const show = (character: string): string => /^[!-~]$/.test(character)
   : `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}`
 
 /** Whether a name fits one of the patterns, in which `*` alone is special. Without patterns every name fits. */
-export const bucketAllowed = (name: string, patterns: readonly string[]): boolean =>
+export const nameAllowed = (name: string, patterns: readonly string[]): boolean =>
   patterns.length === 0 || patterns.some(pattern => globMatches(pattern, name))
 
 // Finds the pieces between the stars one after the other, each as far left as possible. This takes linear time; a regular

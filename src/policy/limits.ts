@@ -14,6 +14,8 @@ export interface Limits {
   minPrefixV6: number
   /** Patterns of bucket names, in which `*` alone is special. Empty: any bucket. */
   allowedBuckets: string[]
+  /** Patterns of ARNs of KMS keys, in which `*` alone is special. Empty: any key of the partition. */
+  allowedKmsKeys: string[]
   /** Whether a request may leave out its source. */
   allowAnySource: boolean
   /** Whether `sourceIps` may have private addresses, for providers that jobs reach over a private network, such as Ceph. */
@@ -31,6 +33,7 @@ export const defaultLimits: Limits = {
   minPrefixV4: 16,
   minPrefixV6: 48,
   allowedBuckets: [],
+  allowedKmsKeys: [],
   allowAnySource: false,
   allowPrivateSourceIps: false
 }

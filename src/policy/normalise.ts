@@ -136,7 +136,7 @@ const restateSource = (source: Source): Pick<PolicyRequest, 'sourceIps' | 'vpc'>
 
 // --- labels ---
 
-/** How the names begin of the tags that the service itself puts on an IAM user. */
+/** How the names begin of the tags that the service itself puts on an IAM user. A label that looks like one would only mislead. */
 const ownTagPrefix = 'job-access:'
 
 /**

@@ -39,6 +39,7 @@ t.test('an entry needs each of its actions, and no other', async t => {
   const needs: Array<[what: string, part: Parameters<typeof entry>[0], actions: string[]]> = [
     ['read', { level: 'read' }, ['read']],
     ['write', { level: 'write' }, ['write']],
+    ['write and list', { level: 'write', list: true }, ['read', 'write']],
     ['read and write', { level: 'read-write' }, ['read', 'write']],
     ['write and delete', { level: 'write', delete: true }, ['write', 'delete']],
     ['write and set ACLs', { level: 'write', acl: true }, ['write', 'setAcl']],

@@ -12,7 +12,7 @@ export const entry = (part: Partial<Entry> = {}): Entry => ({
   bucket: 'acmeco-data',
   prefix: '',
   level: 'read',
-  list: true,
+  list: part.level !== 'write',
   acl: false,
   delete: false,
   kmsKeyArns: [],

@@ -1,5 +1,7 @@
+import type { RouteOptions } from 'fastify'
 import t from 'tap'
 import { AuditUnavailable } from '../../src/audit/log.ts'
+import { buildApp } from '../../src/http/app.ts'
 import { problems } from '../../src/problems.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
@@ -33,6 +35,15 @@ const cases: Case[] = [
   ['no such grant', { method: 'GET', url: `/v1/grants/${unknownId}` }, 404, 'grant-unknown'],
   ['not an id', { method: 'GET', url: '/v1/grants/1' }, 400, 'request-invalid'],
   ['an unknown query parameter', { method: 'GET', url: '/v1/grants?teams=nlp' }, 400, 'request-invalid', '/teams'],
+  ['a query parameter of a route that has none', { url: '/v1/grants?dryRun=1', payload: guideJob() }, 400, 'request-invalid', '/dryRun'],
+  ['the same, to an end', { url: `/v1/grants/${unknownId}/complete?force=1` }, 400, 'request-invalid', '/force'],
+  ['a coded body', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' } }, 415, 'media-type-unsupported'],
+  ['a body that says it is not coded', { payload: guideJob({ sourceIps: ['10.0.0.1'] }), headers: { 'content-encoding': 'Identity' } }, 422, 'ip-private'],
+  ['another charset', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json; charset=utf-16' } }, 415, 'media-type-unsupported'],
+  ['the charset of JSON', { payload: JSON.stringify(guideJob({ sourceIps: ['10.0.0.1'] })), headers: { 'content-type': 'application/json; charset="UTF-8"' } }, 422, 'ip-private'],
+  ['a parameter of the media type', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json; version=2' } }, 415, 'media-type-unsupported'],
+  ['bytes that are no UTF-8', { payload: Buffer.from('{"job":"\xff"}', 'latin1'), headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['a body to a GET', { method: 'GET', payload: { team: 'nlp' } }, 400, 'request-invalid', ''],
   ['a number in a URL that is not written in digits', { method: 'GET', url: '/v1/grants?limit=0x10' }, 400, 'request-invalid', '/limit'],
   ['a number in a URL with an exponent', { method: 'GET', url: '/v1/grants?limit=1e1' }, 400, 'request-invalid', '/limit'],
   ['a number in a URL with a blank', { method: 'GET', url: '/v1/grants?limit=%2010' }, 400, 'request-invalid', '/limit'],
@@ -140,4 +151,20 @@ t.test('strings that look like names, and a name in two objects, are no name twi
   const payload = JSON.stringify({ ...guideJob(), job: { id: 'id', team: 'nlp', labels: { id: 'id: team:', 'team:': ':' } } }, null, 2)
   const answer = await app.inject({ method: 'POST', url: '/v1/policies', headers: { ...bearer(b.tokens.nlp), 'content-type': 'application/json' }, payload })
   t.equal(answer.statusCode, 200, answer.body)
+})
+
+t.test('no route ignores a query parameter', async t => {
+  const b = await bench(t)
+  const routes: RouteOptions[] = []
+  const app = await buildApp(b.service, { logger: false, newRequestId: () => 'req', onRoute: route => { routes.push(route) } })
+  t.teardown(() => app.close())
+  await app.ready()
+  for (const { method: methods, url } of routes) {
+    const method = String(methods).split(',')[0] as 'GET' | 'HEAD'
+    if (method === 'HEAD') continue
+    const path = url.replace(':id', unknownId).replace('*', 'index.css')
+    const answer = await app.inject({ method, url: `${path}?surplus=1`, headers: bearer(b.tokens.nlp) })
+    t.equal(answer.statusCode, 400, `${method} ${url}`)
+    t.match(answer.json(), { code: 'request-invalid' }, url)
+  }
 })

@@ -58,7 +58,7 @@ t.test('one call: duration from the window, policy, tags and source identity fro
     Policy: JSON.stringify(grant.policy)
   })
   t.strictSame(tagsOf(call?.params ?? {}), {
-    'cost-center': '17',
+    'job-label:cost-center': '17',
     'job-access:grant': grant.id,
     'job-access:job': 'wiki-finetune-42',
     'job-access:team': 'nlp',

@@ -79,6 +79,7 @@ const bad: [string, unknown, string][] = [
   ['a pointer with a bad escape', issuers({ team: { claim: '/a~2' } }), '/issuers/0/team/claim'],
   ['an attribute named issuer', issuers({ attributes: { issuer: '/x' } }), '/issuers/0/attributes/issuer'],
   ['a required claim that is not a pointer', issuers({ requiredClaims: { env: 'prod' } }), '/issuers/0/requiredClaims/env'],
+  ['a required attribute that is none', issuers({ attributes: { ref: '/ref' }, requiredAttributes: ['ref', 'run'] }), '/issuers/0/requiredAttributes/1'],
   ['a required claim with no value', issuers({ requiredClaims: { '/env': [] } }), '/issuers/0/requiredClaims/~1env'],
   ['plain http', issuers({ issuer: 'http://idp.example' }), '/issuers/0/issuer'],
   ['plain http to a host that begins like loopback', issuers({ issuer: 'http://127.0.0.1.evil.example' }), '/issuers/0/issuer'],

@@ -50,6 +50,7 @@ t.test('the workflow’s token is accepted by the documented GitHub config', asy
     sub: 'repo:acmeco/train-nlp:environment:training',
     repository: 'acmeco/train-nlp',
     repository_owner_id: '1234567',
+    ref: 'refs/heads/main',
     environment: workflow.jobs.train.environment,
     event_name: 'push'
   })

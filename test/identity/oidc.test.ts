@@ -309,6 +309,13 @@ t.test('attributes are those of the config, and no claim can replace the issuer'
   await refused(t, await sign(key, claims({ repository: 'x'.repeat(1025) })), 'claim-wrong', { claim: '/repository' })
 })
 
+t.test('a token without the claim of a required attribute is refused, and so is one with null', async t => {
+  const { key, claims, refused, ask } = await world(t, { attributes: { ref: '/ref', run: '/run' }, requiredAttributes: ['ref'] })
+  t.same((await ask(await sign(key, claims({ ref: 'main' })))).attributes, { ref: 'main', issuer: 'main' })
+  await refused(t, await sign(key, claims({})), 'claim-missing', { claim: '/ref' })
+  await refused(t, await sign(key, claims({ ref: null })), 'claim-missing', { claim: '/ref' })
+})
+
 t.test('text of an unverified token is short and printable in the log', async t => {
   const { key, claims, refused, refusals } = await world(t)
   await refused(t, await sign(key, claims({ iss: `x\n\u001b[31m${'y'.repeat(9000)}` })), 'issuer-unknown')

@@ -222,6 +222,20 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await ledger.events(grant.id)).length, 2, 'a claim is no event')
   })
 
+  await test('a claim of a clock that was set back since lapses at once; one of a clock a little ahead does not', async (t) => {
+    const ledger = await ledgerOf(t)
+    const { id } = await begun(ledger)
+    const lease = 45_000
+    await ledger.claim(id, start + 7_200_000, start + 7_200_000 + lease)
+    t.match(await ledger.claim(id, start, start + lease), { claimedUntil: start + lease }, 'two hours ahead')
+    const another = await begun(ledger)
+    await ledger.claim(another.id, start + 100_000, start + 100_000 + lease)
+    t.equal(await ledger.claim(another.id, start, start + lease), undefined, '100 s ahead')
+    const due = await begun(ledger, { dueAt: start })
+    await ledger.claim(due.id, start + 7_200_000, start + 7_200_000 + lease)
+    t.match((await ledger.claimDue(start, start + lease, 10)).map(({ id }) => id), [due.id], 'for the sweeper, too')
+  })
+
   await test('claimDue claims the unclaimed due grants, oldest due first', async (t) => {
     const ledger = await ledgerOf(t)
     const [third, first, second] = await Promise.all([3, 1, 2].map((at) => begun(ledger, { dueAt: start + at })))

@@ -257,3 +257,13 @@ t.test('a scheduled grant is changed before it is made', async t => {
   t.same(await disorder(w), [])
   t.match(await w.store.get(grant.id), { state: 'active' })
 })
+
+t.test('the guardrails see the same attachment as at the issue', async t => {
+  const w = await world(t)
+  w.healthy.deps.guardrails = inForce(`@id("open") permit (principal, action, resource);
+    @id("auto-only") forbid (principal, action in [JobAccess::Action::"issue", JobAccess::Action::"extend"], resource)
+    when { context.attach != "auto" };`)
+  const { grant } = await give(w)
+  t.equal(grant.attach, 'inline')
+  t.match(await change(w, grant.id, { window: { durationSeconds: 20_000 } }), { attach: 'inline', spec: { attach: 'auto' } })
+})

@@ -37,6 +37,15 @@ const cases: Record<string, Case> = {
     limits: { allowedBuckets: ['acme-*'] },
     findings: ['bucket-refused /baseModels/0/bucket']
   },
+  'a KMS key that no pattern allows': {
+    request: access({
+      bucket: 'acme-x',
+      level: 'read',
+      kmsKeyArns: ['111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab', '999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab', '111122223333:alias/a'].map(key => `arn:aws:kms:eu-west-1:${key}`)
+    }),
+    limits: { allowedKmsKeys: ['arn:aws:kms:*:111122223333:key/*'] },
+    findings: ['kms-key-refused /access/0/kmsKeyArns/1', 'kms-key-invalid /access/0/kmsKeyArns/2']
+  },
   'a prefix has a wildcard': {
     request: { ...base, output: { bucket: 'acme-output', prefix: 'runs/*' } },
     findings: ['prefix-invalid /output/prefix']

@@ -91,7 +91,7 @@ t.test('the chart with everything on', async t => {
   conforms(t, text)
   const found = manifests(text)
   t.strictSame(found.map(({ kind }) => kind).sort(), [
-    'ConfigMap', 'NetworkPolicy', 'PodDisruptionBudget', 'Service', 'Service', 'ServiceAccount', 'ServiceMonitor', 'StatefulSet'
+    'ConfigMap', 'NetworkPolicy', 'PodDisruptionBudget', 'Service', 'Service', 'Service', 'ServiceAccount', 'ServiceMonitor', 'StatefulSet'
   ])
   const config = checkPod(t, found)
   t.match(config, { JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_MAX_WINDOW_SECONDS: 86_400, JOB_ACCESS_METRICS_PORT: 9464, instance: 'job-access-0' })
@@ -113,7 +113,7 @@ t.test('the chart with one replica on SQLite', async t => {
   const text = run('helm', template('single'))
   conforms(t, text)
   const found = manifests(text)
-  t.strictSame(found.map(({ kind }) => kind).sort(), ['ConfigMap', 'Service', 'Service', 'StatefulSet'])
+  t.strictSame(found.map(({ kind }) => kind).sort(), ['ConfigMap', 'Service', 'Service', 'Service', 'StatefulSet'])
   const config = checkPod(t, found)
   t.match(config, { JOB_ACCESS_PROVIDER: 'ceph', ledgerUrl: '/data/job-access.sqlite' })
 })
