@@ -1,7 +1,7 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
 import { retry, systemClock } from './retry.ts'
-import { IamError, isIamError, kindOf } from './errors.ts'
+import { IamError, isIamError, isNamed, kindOf } from './errors.ts'
 
 /**
  * The only file that uses the SDK: IAM and STS as plain functions.
@@ -269,12 +269,27 @@ export const createIam = (options: IamClientOptions): Iam => {
   }
 }
 
+interface SdkError {
+  /** The name of the error in IAM's own answer. */
+  Code?: unknown
+  $metadata?: { httpStatusCode?: number }
+  /** The SDK hangs the answer on its errors. */
+  $response?: { headers?: Record<string, string> }
+}
+
 const translate = (operation: string, cause: unknown): IamError => {
+  const { Code, $metadata, $response } = (cause ?? {}) as SdkError
+  const status = $metadata?.httpStatusCode
   // A bug of ours is not the provider's failure: it must not be retried.
-  if (cause instanceof TypeError || cause instanceof RangeError) return new IamError('other', operation, cause.name, cause)
+  if (status === undefined && (cause instanceof TypeError || cause instanceof RangeError)) {
+    return new IamError('other', operation, cause.name, cause)
+  }
   const name = cause instanceof Error ? cause.name : 'Unknown'
-  const metadata = (cause as { $metadata?: { httpStatusCode?: number } } | undefined)?.$metadata
-  return new IamError(kindOf(name, metadata?.httpStatusCode), operation, name, cause)
+  const named = isNamed(name) || typeof Code === 'string'
+  // An answer that cannot be read, or a web page: whoever wrote it, it does not say what IAM did.
+  const parsed = cause instanceof sdk.IAMServiceException || cause instanceof sts.STSServiceException
+  const unread = status !== undefined && !named && (!parsed || /html/i.test($response?.headers?.['content-type'] ?? ''))
+  return new IamError(unread ? 'unavailable' : kindOf(name, status), operation, name, cause, named)
 }
 
 /** The key alone: the SDK would also read other fields of the caller's object. */

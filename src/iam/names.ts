@@ -16,6 +16,9 @@ export const principalName = (prefix: string, jobId: string, expiresAt: number, 
   return job ? `${prefix}-${job}-${tail}` : `${prefix}-${tail}`
 }
 
+/** The grant's id, of a name as principalName() gives it. */
+export const grantIdOf = (name: string): string => name.slice(-26)
+
 /** `<base><expiry in epoch seconds>/`, so that one ListUsers page tells which of 1,000 users are over. */
 export const principalPath = (base: string, expiresAt: number): string => `${base}${Math.ceil(expiresAt / 1000)}/`
 

@@ -9,7 +9,7 @@ const migrationTable = 'ledger_migration'
  * Rejects with SchemaTooNewError, or with the error of the database.
  */
 export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
-  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect) }
+  const migrations = { '0001_grants': grants(dialect), '0002_guards': guards(dialect), '0004_dying_keys': dyingKeys }
   const migrator = new Migrator({
     db,
     provider: { getMigrations: async () => migrations },
@@ -124,6 +124,11 @@ const grants = (dialect: Dialect): Migration => ({
       ) ${strict}`.execute(db)
   }
 })
+
+/** A list as JSON text: it is read and written with its grant alone. */
+const dyingKeys: Migration = {
+  async up (db) { await sql`alter table grants add column dying_keys text not null default '[]'`.execute(db) }
+}
 
 /** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */
 const guards = (dialect: Dialect): Migration => ({

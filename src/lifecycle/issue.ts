@@ -191,6 +191,7 @@ const intentOf = (
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    dyingKeys: [],
     issueAt: later ? issueAt : null,
     mintedAt: later ? null : now,
     deliveredAt: null,

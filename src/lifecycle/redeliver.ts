@@ -6,6 +6,7 @@ import { proveStored } from './access.ts'
 import { assertLease, commit, dueAfter, event, release } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { dying, withLate } from './dying-keys.ts'
 import { iamProblem } from './iam-problem.ts'
 import { abandon, activate, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
 
@@ -25,7 +26,7 @@ const provisionStored = async (
   deps: GrantDeps, actor: Actor, grant: Grant, options: { withKey: boolean, resumed: boolean }
 ): Promise<Delivery> => {
   // Commit the intent before the call: a scheduled grant gets its principal later than its first commit.
-  const started = await commit(deps, grant, { mintedAt: grant.mintedAt ?? deps.now(), dueAt: deps.now() + deps.leaseMs },
+  const started = await commit(deps, grant, { mintedAt: deps.now(), dueAt: deps.now() + deps.leaseMs },
     event(actor, 'minting', {}, grant.policyHash))
   const policy = await provenOrAbandoned(deps, actor, started, options.resumed)
   const provisioned = await provision(deps, actor, started, policy, options)
@@ -44,11 +45,15 @@ const provenOrAbandoned = async (deps: GrantDeps, actor: Actor, grant: Grant, re
 /** A fresh key for a live, claimed grant; every other key of it is deleted first. */
 export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Delivery & { credentials: Credentials }> => {
   const provisioner = deps.provisioners[grant.attach]
-  // From here on the ledger knows no key of the grant: if the process dies, the sweeper deletes every key that it finds.
+  // A session has no key that could be deleted, and leaves none behind.
+  const held = grant.attach === 'session' ? [] : [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null)
+  const toDie = [...grant.dyingKeys, ...dying(held, deps.now())]
+  // From here on every key of the grant is to die: if the process dies, the sweeper deletes these, and every other that it finds.
   const rekeying = await commit(deps, grant, {
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    dyingKeys: grant.attach === 'session' ? [] : withLate(toDie, null, deps.now()),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rekeying', { undelivered: grant.accessKeyId }))
   let credentials: Credentials | null = null
@@ -57,16 +62,17 @@ export const rekey = async (deps: GrantDeps, actor: Actor, grant: Grant): Promis
     const until = assertLease(deps, rekeying)
     // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()
-    const stands = await pruneAllKeys(deps, rekeying, until)
-    credentials = stands
-      ? await provisioner.mintKey(plan, [], until)
-      : (await provisioner.create(plan, until)).credentials
+    const left = await pruneAllKeys(deps, { ...rekeying, dyingKeys: toDie }, until)
+    const made = left ? await provisioner.mintKey(plan, [], until) : await provisioner.create(plan, until)
+    credentials = made.credentials
     if (!credentials) throw new ProblemError('internal')
+    const dyingKeys = [...left ?? toDie, ...(made.lost ? dying([null], deps.now()) : [])]
     const active = await commit(deps, rekeying, {
       accessKeyId: credentials.accessKeyId,
       deliveredAt: deps.now(),
-      ...(!stands && { mintedAt }),
-      dueAt: dueAfter(grant, rekeying),
+      ...(!left && { mintedAt }),
+      dyingKeys,
+      dueAt: dueAfter(grant, { ...rekeying, dyingKeys }),
       claimedUntil: null
     }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }))
     return { grant: active, credentials }
