@@ -28,10 +28,10 @@ const sentences: Record<string, Sentences> = {
     other: 'No key was delivered. A key that the request made is deleted, now or by the sweeper. The grant stays: fetch again.'
   },
   rotateGrant: {
-    'ledger-unavailable': 'No new key was delivered, and one that was made is deleted. The current key was not deleted, but may be once ' +
-      'the ledger answers: rotate again then.',
-    other: 'No new key was delivered, and one that was made is deleted, now or by the sweeper. The current key still works. If an earlier ' +
-      'one was in its overlap, it may be deleted.'
+    'ledger-unavailable': 'No new key was delivered, and one that was made is deleted. The current key was not deleted, but may be ' +
+      'once the ledger answers: rotate again then.',
+    other: 'No new key was delivered, and one that was made is deleted, now or by the sweeper. The current key still works. If an ' +
+      'earlier one was in its overlap, it may be deleted.'
   },
   changeGrant: {
     'ledger-unavailable': 'Whether the change holds is not known: read the grant. The key was not deleted.',

@@ -23,10 +23,11 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
     return rekey(deps, actor, grant)
   }
   const provisioner = deps.provisioners[grant.attach]
-  const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
-  // If the process dies from here on, the sweeper deletes every key that the ledger does not know.
+  const { accessKeyId, previousKeyId, deliveredAt, expiresAt } = grant
+  // The key before makes room. If the process dies from here on, the sweeper deletes it, and every key that the ledger does not know.
+  const toDie = [...grant.dyingKeys, ...dying(previousKeyId ? [previousKeyId] : [], deps.now())]
   const rotating = await commit(deps, grant, {
-    dyingKeys: withLate(grant.dyingKeys, null, deps.now()), dueAt: deps.now() + deps.leaseMs
+    previousKeyId: null, previousKeyDiesAt: null, dyingKeys: withLate(toDie, null, deps.now()), dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rotating', { accessKeyId }))
   let credentials: Credentials | undefined
   let dyingKeys: DyingKey[]
@@ -35,10 +36,10 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
     const policy = proveStored(rotating)
     const until = assertLease(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
-    const unsure = previousKeyId && !await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until) ? [previousKeyId] : []
+    const isDead = !previousKeyId || await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)
     const minted = await provisioner.mintKey(planOf(rotating, policy), keep, until)
     credentials = minted.credentials
-    dyingKeys = [...grant.dyingKeys, ...dying([...unsure, ...(minted.lost ? [null] : [])], deps.now())]
+    dyingKeys = [...(isDead ? grant.dyingKeys : toDie), ...dying(minted.lost ? [null] : [], deps.now())]
     const diesAt = accessKeyId ? Math.min(deps.now() + overlapSeconds * 1000, expiresAt) : null
     rotated = await commit(deps, rotating, {
       accessKeyId: credentials.accessKeyId,
@@ -50,8 +51,8 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
       claimedUntil: overlapSeconds === 0 ? rotating.claimedUntil : null
     }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: accessKeyId, overlapSeconds }))
   } catch (cause) {
-    const keep = [accessKeyId, previousKeyId].filter(id => id !== null)
-    const back = { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt }
+    const keep = accessKeyId ? [accessKeyId] : []
+    const back = { accessKeyId, previousKeyId: null, previousKeyDiesAt: null, deliveredAt }
     await compensate(deps, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
