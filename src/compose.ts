@@ -15,6 +15,7 @@ import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
+import { checkRoleBoundaries } from './iam/role-boundary.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
 import type { PrincipalProvisioner } from './iam/provisioner.ts'
 import { sessionProvisioner } from './iam/session-provisioner.ts'
@@ -102,6 +103,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       : null)
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
+    await refuseUnboundedRoles(config, deployment, iam, log)
     const users = usersOrKeys(config, deployment, iam, now, clock)
     const sessions = sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
     const recorder = auditRecorder(audit, log)
@@ -167,6 +169,18 @@ const deploymentOf = (config: Config): Deployment => ({
   dialect: dialects[config.dialect],
   profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
 })
+
+/** A role that the service may change and assume, without the boundary, is a way to every right in the account. */
+const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log): Promise<void> => {
+  const boundaryArn = config.JOB_ACCESS_BOUNDARY_ARN
+  if (!boundaryArn) return
+  const { unsafe, unread } = await checkRoleBoundaries(iam, profiles, boundaryArn, Date.now() + 5_000)
+  if (unsafe.length > 0) {
+    throw new Error(`JOB_ACCESS_PROFILES: ${unsafe.join('; ')}. The role of a revocable profile needs ${boundaryArn}, ` +
+      'or the service could give it every right: see docs/dialects.md.')
+  }
+  for (const fields of unread) log.warn(fields, 'the boundary of a session role could not be read: check it by hand')
+}
 
 const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
   region: config.AWS_REGION,

@@ -39,6 +39,8 @@ export interface Iam {
   putRolePolicy(roleName: string, policyName: string, document: string, until: number): Promise<void>
   listRolePolicies(roleName: string, until: number): Promise<string[]>
   deleteRolePolicy(roleName: string, policyName: string, until: number): Promise<void>
+  /** The ARN of the role's permissions boundary; null: it has none. */
+  roleBoundary(roleName: string, until: number): Promise<string | null>
   assumeRole(session: SessionRequest, until: number): Promise<SessionKeys>
   /** The ARN that a key belongs to; without a key, that of our own credentials. */
   callerIdentity(key: Key | undefined, until: number): Promise<string>
@@ -228,6 +230,9 @@ export const createIam = (options: IamClientOptions): Iam => {
       run(sdk.PutRolePolicyCommand, { RoleName, PolicyName, PolicyDocument }, until),
     listRolePolicies: (RoleName, until) => all(sdk.ListRolePoliciesCommand, { RoleName }, answer => answer.PolicyNames, until),
     deleteRolePolicy: (RoleName, PolicyName, until) => run(sdk.DeleteRolePolicyCommand, { RoleName, PolicyName }, until),
+
+    roleBoundary: async (RoleName, until) =>
+      (await ask(sdk.GetRoleCommand, { RoleName }, until)).Role?.PermissionsBoundary?.PermissionsBoundaryArn ?? null,
 
     async assumeRole (session, until) {
       const { Credentials: keys } = await send(stsClient, sts.AssumeRoleCommand, {
