@@ -15,6 +15,7 @@ import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
+import { createPacer, inTurn } from './iam/pace.ts'
 import { checkRoleBoundaries } from './iam/role-boundary.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
 import type { PrincipalProvisioner } from './iam/provisioner.ts'
@@ -104,7 +105,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
     await refuseUnboundedRoles(config, deployment, iam, log)
-    const users = usersOrKeys(config, deployment, iam, now, clock)
+    const users = inTurn(usersOrKeys(config, deployment, iam, now, clock))
     const sessions = sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now })
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
@@ -116,7 +117,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
       newId: overrides.newId ?? ulid,
       ledger: metrics ? metrics.timed(stored) : stored,
-      provisioners: { inline: users, managed: users, session: sessions },
+      provisioners: { inline: users, managed: users, session: inTurn(sessions) },
       guardrails,
       audit: recorded,
       deployment,
@@ -184,6 +185,7 @@ const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, ia
 
 const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
   region: config.AWS_REGION,
+  pacers: { iam: createPacer(), sts: createPacer() },
   ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
   // Where an STS beside the IAM is a danger, that one is looked for.
   ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),

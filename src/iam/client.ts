@@ -1,5 +1,6 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
+import type { Pacer } from './pace.ts'
 import { retry, systemClock } from './retry.ts'
 import { IamError, isIamError, isNamed, kindOf } from './errors.ts'
 
@@ -76,6 +77,8 @@ export interface IamClientOptions {
   now?: () => number
   random?: () => number
   sleep?: (ms: number) => Promise<void>
+  /** Of the calls to IAM, and of those to STS, which have a limit of their own. Default: none. */
+  pacers?: { iam: Pacer, sts: Pacer }
   /** Called after every attempt, for metrics. */
   onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number }) => void
 }
@@ -91,14 +94,30 @@ type CommandClass<Input, Output> =
 interface Page { IsTruncated?: boolean | undefined, Marker?: string | undefined }
 
 export const createIam = (options: IamClientOptions): Iam => {
-  const { now = Date.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, onCall } = options
+  const { now = Date.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, pacers, onCall } = options
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
   const iam = new sdk.IAMClient(iamConfig)
   const stsClient = new sts.STSClient(stsConfig)
 
-  const attempt = async <T>(operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
+  const attempt = async <T>(
+    operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
+  ): Promise<T> => {
+    const answered = await pacer?.take(until)
+    if (pacer && !answered) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
+    let throttled = false
+    try {
+      return await sent(operation, call, until)
+    } catch (error) {
+      throttled = isIamError(error, 'throttled') && error.cause !== undefined
+      throw error
+    } finally {
+      answered?.(throttled)
+    }
+  }
+
+  const sent = async <T>(operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
     const started = now()
     // After the deadline another replica may have taken over the grant: nothing is sent.
     if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
@@ -118,6 +137,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     client: SdkClient, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true } = {}
   ): Promise<Output> => {
     const operation = Command.name.replace(/Command$/, '')
+    const pacer = operation === 'AssumeRole' || operation === 'GetCallerIdentity' ? pacers?.sts : pacers?.iam
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
       lost ||= isIamError(error, 'unavailable')
@@ -126,7 +146,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       return again ? random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** (failures - 1)) : undefined
     }
     try {
-      const once = () => attempt<Output>(operation, abortSignal => client.send(new Command(input), { abortSignal }), until)
+      const once = () => attempt<Output>(operation, abortSignal => client.send(new Command(input), { abortSignal }), until, pacer)
       return await retry(once, { until, clock: { now, pause: sleep }, waitAfter })
     } catch (error) {
       // The answer to an earlier try was lost, so that this error does not prove that nothing was done.
