@@ -155,6 +155,7 @@ export const answers = (): Record<OperationId, Answers> => {
     accessKeyId: firstKey.accessKeyId,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    dyingKeys: [],
     issueAt: null,
     mintedAt: exampleIssuedAt,
     deliveredAt: exampleIssuedAt,

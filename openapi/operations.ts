@@ -46,7 +46,7 @@ export const operations = {
     summary: 'Issue a job its access: a fresh user with the rendered policy, and its key, once',
     description: 'Checks the request, asks the guardrails, renders the policy and proves it, writes the grant to the ledger, then makes ' +
       'the user at the provider. IAM: CreateUser, then PutUserPolicy (managed: CreatePolicy, AttachUserPolicy) and CreateAccessKey side by side; ' +
-      'AssumeRole with `attach: session`. If a call fails, the service undoes the others, and no live key is left.\n\n' +
+      'AssumeRole with `attach: session`. If a call fails, the service undoes the others: now or, while IAM does not answer, by the sweeper.\n\n' +
       `${delivered}\n\n` +
       'You may send it again. The same `Idempotency-Key` is a retry: it gets the same grant, 200, with a fresh key; the previous key is ' +
       'deleted first. Without that header the grant is found by job and identity. A key that was delivered is then deleted only for ' +

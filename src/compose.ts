@@ -16,6 +16,8 @@ import type { Service } from './http/service.ts'
 import { withAbacTags } from './iam/abac-tags.ts'
 import { createIam, type Iam } from './iam/client.ts'
 import { dialects } from './iam/dialects/index.ts'
+import { createPacer, inTurn } from './iam/pace.ts'
+import { checkRoleBoundaries } from './iam/role-boundary.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
 import type { PrincipalProvisioner } from './iam/provisioner.ts'
 import { sessionProvisioner } from './iam/session-provisioner.ts'
@@ -105,7 +107,8 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
     const offering = (provisioner: PrincipalProvisioner) => withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS)
-    const users = offering(usersOrKeys(config, deployment, iam, now, clock))
+    await refuseUnboundedRoles(config, deployment, iam, log)
+    const users = offering(inTurn(usersOrKeys(config, deployment, iam, now, clock)))
     const sessions = offering(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
@@ -118,7 +121,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       newId: overrides.newId ?? ulid,
       turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
-      provisioners: { inline: users, managed: users, session: sessions },
+      provisioners: { inline: users, managed: users, session: inTurn(sessions) },
       guardrails,
       audit: recorded,
       deployment,
@@ -180,8 +183,21 @@ const deploymentOf = (config: Config): Deployment => ({
   profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
 })
 
+/** A role that the service may change and assume, without the boundary, is a way to every right in the account. */
+const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log): Promise<void> => {
+  const boundaryArn = config.JOB_ACCESS_BOUNDARY_ARN
+  if (!boundaryArn) return
+  const { unsafe, unread } = await checkRoleBoundaries(iam, profiles, boundaryArn, Date.now() + 5_000)
+  if (unsafe.length > 0) {
+    throw new Error(`JOB_ACCESS_PROFILES: ${unsafe.join('; ')}. The role of a revocable profile needs ${boundaryArn}, ` +
+      'or the service could give it every right: see docs/dialects.md.')
+  }
+  for (const fields of unread) log.warn(fields, 'the boundary of a session role could not be read: check it by hand')
+}
+
 const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
   region: config.AWS_REGION,
+  pacers: { iam: createPacer(), sts: createPacer() },
   ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
   // Where an STS beside the IAM is a danger, that one is looked for.
   ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),

@@ -58,11 +58,11 @@ export const problems = {
   'idempotency-busy': [409, 'The service is still working on the same request.', 'Send the same request again after Retry-After; you get the same grant.'],
   // the service and what it depends on
   'identity-unavailable': [503, 'The identity issuer did not answer.', 'Send the request again with the same token.'],
-  'policy-unproven': [500, 'The rendered policy is not what was asked for; nothing was issued.', 'The caller can do nothing. An alert tells the operator: see docs/operating.md.'],
+  'policy-unproven': [500, 'The rendered policy is not what was asked for.', 'The caller can do nothing. An alert tells the operator: see docs/operating.md.'],
   'iam-refused': [502, 'The IAM service refused a call.', 'The operator must look at the role of the service and at the quotas of the account; the log has the reason.'],
-  'iam-unavailable': [503, 'The IAM service did not answer in time; no live key was left.', 'Send the same request again after Retry-After.'],
-  'ledger-unavailable': [503, 'The ledger did not answer; no live key was left.', 'Send the same request again after Retry-After.'],
-  'audit-unavailable': [503, 'The audit log cannot be written, so nothing is issued; no live key was left.', 'Send the same request again after Retry-After. The operator finds help in docs/operating.md#jobaccessauditbroken.'],
+  'iam-unavailable': [503, 'The IAM service did not answer in time.', 'Send the same request again after Retry-After.'],
+  'ledger-unavailable': [503, 'The ledger did not answer.', 'Send the same request again after Retry-After.'],
+  'audit-unavailable': [503, 'The audit log cannot be written, so no access is given.', 'Send the same request again after Retry-After. The operator finds help in docs/operating.md#jobaccessauditbroken.'],
   'shutting-down': [503, 'The service is shutting down.', 'Send the request again; another replica answers it.'],
   internal: [500, 'The service failed unexpectedly.', 'Report it with the requestId.']
 } as const satisfies Record<string, readonly [number, string, string]>

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import t, { type Test } from 'tap'
 import { compose, type Composed, type Overrides } from '../src/compose.ts'
 import { readConfig } from '../src/config.ts'
@@ -93,6 +94,30 @@ t.test('reconciliation looks at sessions, too', async t => {
   const { deps } = await composed(t, { JOB_ACCESS_PROFILES: file }, { iam })
   await reconcile(deps, { dryRun: true, graceMs: 0, concurrency: 1, perSecond: 1000 }).catch(() => {})
   t.match(actions(server), ['ListUsers', 'ListRolePolicies'], 'users once, though two attachments share them')
+})
+
+t.test('the role of a revocable profile must have the boundary', async t => {
+  const { server, iam } = await provider(t)
+  const sdk = new IAMClient({ endpoint: server.url, region: 'us-east-1', credentials: server.admin })
+  t.teardown(() => sdk.destroy())
+  const document = (statement: object) => JSON.stringify({ Version: '2012-10-17', Statement: [statement] })
+  const boundary = await iam.createPolicy({ name: 'boundary', document: document({ Effect: 'Allow', Action: 's3:*', Resource: '*' }) }, Infinity)
+  const trust = document({ Effect: 'Allow', Principal: { AWS: '000000000000' }, Action: 'sts:AssumeRole' })
+  await sdk.send(new CreateRoleCommand({ RoleName: 'open', AssumeRolePolicyDocument: trust }))
+  await sdk.send(new CreateRoleCommand({ RoleName: 'bounded', AssumeRolePolicyDocument: trust, PermissionsBoundary: boundary }))
+  const start = async (role: string, log = silent) => {
+    const file = join(folder(t), 'profiles.json')
+    const profile = { name: 'default', roleArn: `arn:aws:iam::000000000000:role/${role}`, maxSessionSeconds: 3600, chained: false, revocable: true }
+    writeFileSync(file, JSON.stringify([profile]))
+    const parts = await compose(readConfig({ JOB_ACCESS_PROFILES: file, JOB_ACCESS_BOUNDARY_ARN: boundary }), { log, overrides: { iam } })
+    t.teardown(parts.close)
+  }
+  await t.rejects(start('open'), { message: /role\/open has no permissions boundary.*needs .*policy\/boundary/ })
+  await start('bounded')
+  const warnings: string[] = []
+  server.faults.on({ action: 'GetRole' }, { kind: 'error', code: 'AccessDenied' })
+  await start('open', { ...silent, warn: (_fields, message) => { warnings.push(message) } })
+  t.match(warnings, [/could not be read: check it by hand/])
 })
 
 t.test('what compose opened is closed with it; what was passed in is not', async t => {

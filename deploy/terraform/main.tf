@@ -25,6 +25,7 @@ module "policies" {
   partition     = local.partition
   account_id    = local.account_id
   path          = var.path
+  user_prefix   = var.user_prefix
   boundary_arn  = local.boundary_arn
   buckets       = var.buckets
   session_roles = var.session_roles

@@ -8,6 +8,7 @@ export const templates = (): Record<string, string> => {
     partition: placeholder('partition') as 'aws',
     accountId: placeholder('account_id'),
     pathBase: placeholder('path'),
+    userPrefix: placeholder('user_prefix'),
     boundaryArn: placeholder('boundary_arn'),
     roles: [{ roleArn: 'replaced', revocable: true }],
     buckets: []

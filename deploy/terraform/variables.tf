@@ -10,14 +10,20 @@ variable "path" {
   default     = "/job-access/"
 }
 
+variable "user_prefix" {
+  description = "JOB_ACCESS_USER_PREFIX: the start of the names of all users and policies that the service creates."
+  type        = string
+  default     = "ja"
+}
+
 variable "buckets" {
-  description = "JOB_ACCESS_ALLOWED_BUCKETS: the buckets that jobs may get access to; `*` is a wildcard. Empty: any bucket."
+  description = "The buckets that jobs may get access to, as in JOB_ACCESS_ALLOWED_BUCKETS; a `*` only at the end. Empty: any bucket."
   type        = list(string)
   default     = []
 }
 
 variable "session_roles" {
-  description = "Roles of JOB_ACCESS_PROFILES, if any."
+  description = "Roles of JOB_ACCESS_PROFILES, if any. The permissions boundary of a revocable one must be boundary_arn."
   type        = list(object({ arn = string, revocable = bool }))
   default     = []
 }

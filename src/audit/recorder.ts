@@ -11,7 +11,7 @@ export interface AuditRecorder extends AuditPort {
   refused: (from: { ip: string, requestId: string }, reason: string) => void
   /** A request was refused by a ceiling, or by the proof. Any other problem is not audited. */
   answered: (from: AnsweredRequest, problem: ProblemError) => void
-  /** What reconciliation removed: principals that belong to no grant. */
+  /** What reconciliation removed: principals that belong to no grant, and keys that their grant does not know. */
   reconciled: (found: Discrepancy[]) => void
   noted: (event: NewAuditEvent) => void
 }
@@ -56,13 +56,15 @@ export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
     },
     reconciled (found) {
       for (const discrepancy of found) {
-        if (discrepancy.kind !== 'stray' || !discrepancy.done) continue
+        if ((discrepancy.kind !== 'stray' && discrepancy.kind !== 'key') || !discrepancy.done) continue
         note({
           actor: systemActor('reconcile'),
           requestId: null,
           action: 'reconcile.remove',
           outcome: 'done',
-          detail: { user: discrepancy.name, expiresAt: discrepancy.expiresAt }
+          detail: discrepancy.kind === 'key'
+            ? { user: discrepancy.name, grantId: discrepancy.grantId, accessKeyId: discrepancy.accessKeyId }
+            : { user: discrepancy.name, expiresAt: discrepancy.expiresAt }
         })
       }
     },

@@ -1,13 +1,21 @@
 import { parseArgs } from 'node:util'
 import { readConfig, readProfiles } from '../config.ts'
-import { boundaryPolicy, servicePolicy } from '../iam/own-policies.ts'
+import { boundaryPolicy, servicePolicy, type OwnPolicyOptions } from '../iam/own-policies.ts'
 import { UsageError, operatorCommand } from './command.ts'
 
 const usage = (self: string) => `${self} service|boundary --account ACCOUNT
 Prints the IAM policy of the service, or the permissions boundary of the users that it makes. It depends on the service's
-configuration: JOB_ACCESS_PARTITION, _PATH, _BOUNDARY_ARN, _PROFILES and _ALLOWED_BUCKETS.
+configuration: JOB_ACCESS_PARTITION, _PATH, _USER_PREFIX, _BOUNDARY_ARN, _PROFILES and _ALLOWED_BUCKETS.
 
   --account  the AWS account, 12 digits`
+
+const boundaryOf = (options: OwnPolicyOptions): ReturnType<typeof boundaryPolicy> => {
+  try {
+    return boundaryPolicy(options)
+  } catch (error) {
+    throw error instanceof RangeError ? new UsageError(`JOB_ACCESS_ALLOWED_BUCKETS: ${error.message}`) : error
+  }
+}
 
 await operatorCommand(usage, args => {
   const { values: { account }, positionals: [which, ...more] } = parseArgs({
@@ -20,11 +28,12 @@ await operatorCommand(usage, args => {
     partition: config.JOB_ACCESS_PARTITION,
     accountId: account,
     pathBase: config.JOB_ACCESS_PATH,
+    userPrefix: config.JOB_ACCESS_USER_PREFIX,
     boundaryArn: config.JOB_ACCESS_BOUNDARY_ARN ?? `arn:${config.JOB_ACCESS_PARTITION}:iam::${account}:policy/job-access-boundary`,
     roles: config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(config.JOB_ACCESS_PROFILES)) : [],
     buckets: config.JOB_ACCESS_ALLOWED_BUCKETS
   }
-  const policy = which === 'service' ? servicePolicy(options) : boundaryPolicy(options)
+  const policy = which === 'service' ? servicePolicy(options) : boundaryOf(options)
   process.stdout.write(`${JSON.stringify(policy, null, 2)}\n`)
   return 0
 })

@@ -52,9 +52,11 @@ export interface Grant {
   /** After a rotation with overlap: the old key, until previousKeyDiesAt. */
   previousKeyId: string | null
   previousKeyDiesAt: number | null
+  /** Keys that were to be deleted, until their death is certain. Never keys of sessions. */
+  dyingKeys: DyingKey[]
   /** Scheduled grants: the key is minted only from here on. */
   issueAt: number | null
-  /** When the provider was first asked to make the principal; null: never, so there is nothing to tear down. */
+  /** When the provider was last asked to make the principal; null: never, so there is nothing to tear down. */
   mintedAt: number | null
   /** When credentials left the service for the last time. */
   deliveredAt: number | null
@@ -76,6 +78,19 @@ export interface Grant {
   claimedUntil: number | null
   /** Grows with every update; an update names the version it read. */
   version: number
+}
+
+/**
+ * A key that may still live: "NoSuchEntity" and a list without it prove nothing while IAM may not show it everywhere yet, and a call
+ * whose answer was lost may still take effect.
+ */
+export interface DyingKey {
+  /** Null: a key that nobody knows the id of, if there is one at all. */
+  id: string | null
+  /** Since when nobody has been asked to make it or to keep it, epoch ms. */
+  since: number
+  /** When the sweeper asks the provider again. */
+  askAt: number
 }
 
 export interface PrincipalRef {

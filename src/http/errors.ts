@@ -5,6 +5,7 @@ import { LedgerUnavailableError, StaleGrantError } from '../ledger/ledger.ts'
 import type { AuditRecorder } from '../audit/recorder.ts'
 import { ProblemError, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
 import { callerOf } from './authorization.ts'
+import { whatHolds } from './what-holds.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -28,13 +29,20 @@ export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'an
   app.setNotFoundHandler(lost)
   const decided = (problem: ProblemError, error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     audit.answered(answeredRequest(request), problem)
-    return answer(problem, error, request, reply)
+    return answer(withWhatHolds(problem, request), error, request, reply)
   }
   // Without a route the answer is 404 or 405, even when the body is wrong too.
   app.decorateRequest('problem', null)
   app.setErrorHandler((error: FastifyError, request, reply) => request.is404 && !(error instanceof ProblemError)
     ? lost(request, reply)
     : decided(problemOf(error), error, request, reply))
+}
+
+/** The detail also says what is true of the operation now. */
+const withWhatHolds = (problem: ProblemError, { routeOptions }: FastifyRequest): ProblemError => {
+  const { operationId } = (routeOptions.schema ?? {}) as { operationId?: string }
+  const sentence = whatHolds(operationId, problem.code)
+  return sentence === undefined ? problem : new ProblemError(problem.code, { ...problem.init, detail: `${problem.message} ${sentence}` })
 }
 
 const answeredRequest = (request: FastifyRequest) => {

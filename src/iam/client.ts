@@ -1,7 +1,8 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
+import type { Pacer } from './pace.ts'
 import { retry, systemClock } from './retry.ts'
-import { IamError, isIamError, kindOf } from './errors.ts'
+import { IamError, isIamError, isNamed, kindOf } from './errors.ts'
 
 /**
  * The only file that uses the SDK: IAM and STS as plain functions.
@@ -39,6 +40,8 @@ export interface Iam {
   putRolePolicy(roleName: string, policyName: string, document: string, until: number): Promise<void>
   listRolePolicies(roleName: string, until: number): Promise<string[]>
   deleteRolePolicy(roleName: string, policyName: string, until: number): Promise<void>
+  /** The ARN of the role's permissions boundary; null: it has none. */
+  roleBoundary(roleName: string, until: number): Promise<string | null>
   assumeRole(session: SessionRequest, until: number): Promise<SessionKeys>
   /** The ARN that a key belongs to; without a key, that of our own credentials. */
   callerIdentity(key: Key | undefined, until: number): Promise<string>
@@ -74,6 +77,8 @@ export interface IamClientOptions {
   now?: () => number
   random?: () => number
   sleep?: (ms: number) => Promise<void>
+  /** Of the calls to IAM, and of those to STS, which have a limit of their own. Default: none. */
+  pacers?: { iam: Pacer, sts: Pacer }
   /** Called after every attempt, for metrics. */
   onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number }) => void
 }
@@ -89,14 +94,30 @@ type CommandClass<Input, Output> =
 interface Page { IsTruncated?: boolean | undefined, Marker?: string | undefined }
 
 export const createIam = (options: IamClientOptions): Iam => {
-  const { now = Date.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, onCall } = options
+  const { now = Date.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, pacers, onCall } = options
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
   const iam = new sdk.IAMClient(iamConfig)
   const stsClient = new sts.STSClient(stsConfig)
 
-  const attempt = async <T>(operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
+  const attempt = async <T>(
+    operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
+  ): Promise<T> => {
+    const answered = await pacer?.take(until)
+    if (pacer && !answered) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
+    let throttled = false
+    try {
+      return await sent(operation, call, until)
+    } catch (error) {
+      throttled = isIamError(error, 'throttled') && error.cause !== undefined
+      throw error
+    } finally {
+      answered?.(throttled)
+    }
+  }
+
+  const sent = async <T>(operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
     const started = now()
     // After the deadline another replica may have taken over the grant: nothing is sent.
     if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
@@ -116,6 +137,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     client: SdkClient, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true } = {}
   ): Promise<Output> => {
     const operation = Command.name.replace(/Command$/, '')
+    const pacer = operation === 'AssumeRole' || operation === 'GetCallerIdentity' ? pacers?.sts : pacers?.iam
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
       lost ||= isIamError(error, 'unavailable')
@@ -124,7 +146,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       return again ? random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** (failures - 1)) : undefined
     }
     try {
-      const once = () => attempt<Output>(operation, abortSignal => client.send(new Command(input), { abortSignal }), until)
+      const once = () => attempt<Output>(operation, abortSignal => client.send(new Command(input), { abortSignal }), until, pacer)
       return await retry(once, { until, clock: { now, pause: sleep }, waitAfter })
     } catch (error) {
       // The answer to an earlier try was lost, so that this error does not prove that nothing was done.
@@ -229,6 +251,9 @@ export const createIam = (options: IamClientOptions): Iam => {
     listRolePolicies: (RoleName, until) => all(sdk.ListRolePoliciesCommand, { RoleName }, answer => answer.PolicyNames, until),
     deleteRolePolicy: (RoleName, PolicyName, until) => run(sdk.DeleteRolePolicyCommand, { RoleName, PolicyName }, until),
 
+    roleBoundary: async (RoleName, until) =>
+      (await ask(sdk.GetRoleCommand, { RoleName }, until)).Role?.PermissionsBoundary?.PermissionsBoundaryArn ?? null,
+
     async assumeRole (session, until) {
       const { Credentials: keys } = await send(stsClient, sts.AssumeRoleCommand, {
         RoleArn: session.roleArn,
@@ -269,12 +294,27 @@ export const createIam = (options: IamClientOptions): Iam => {
   }
 }
 
+interface SdkError {
+  /** The name of the error in IAM's own answer. */
+  Code?: unknown
+  $metadata?: { httpStatusCode?: number }
+  /** The SDK hangs the answer on its errors. */
+  $response?: { headers?: Record<string, string> }
+}
+
 const translate = (operation: string, cause: unknown): IamError => {
+  const { Code, $metadata, $response } = (cause ?? {}) as SdkError
+  const status = $metadata?.httpStatusCode
   // A bug of ours is not the provider's failure: it must not be retried.
-  if (cause instanceof TypeError || cause instanceof RangeError) return new IamError('other', operation, cause.name, cause)
+  if (status === undefined && (cause instanceof TypeError || cause instanceof RangeError)) {
+    return new IamError('other', operation, cause.name, cause)
+  }
   const name = cause instanceof Error ? cause.name : 'Unknown'
-  const metadata = (cause as { $metadata?: { httpStatusCode?: number } } | undefined)?.$metadata
-  return new IamError(kindOf(name, metadata?.httpStatusCode), operation, name, cause)
+  const named = isNamed(name) || typeof Code === 'string'
+  // An answer that cannot be read, or a web page: whoever wrote it, it does not say what IAM did.
+  const parsed = cause instanceof sdk.IAMServiceException || cause instanceof sts.STSServiceException
+  const unread = status !== undefined && !named && (!parsed || /html/i.test($response?.headers?.['content-type'] ?? ''))
+  return new IamError(unread ? 'unavailable' : kindOf(name, status), operation, name, cause, named)
 }
 
 /** The key alone: the SDK would also read other fields of the caller's object. */

@@ -2,7 +2,7 @@
 export type IamErrorKind =
   | 'throttled' // not done; again later
   | 'conflict' // not done: a concurrent change of the same entity; again at once
-  | 'unavailable' // may have been done: 5xx, a lost connection, a timeout
+  | 'unavailable' // may have been done: 5xx, a lost connection, a timeout, an answer that is none of IAM's
   | 'gone' // the entity is not there, or not yet visible
   | 'exists'
   | 'delete-conflict' // the entity still has keys, policies or versions
@@ -21,24 +21,28 @@ export class IamError extends Error {
   /** The call changed nothing: it was refused, and so was every try of it before. */
   readonly definite: boolean
 
-  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown, definite = kind !== 'unavailable') {
+  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown, definite = true) {
     super(`${operation}: ${kind} (${providerCode})`, { cause })
     this.kind = kind
     this.operation = operation
     this.providerCode = providerCode
-    this.definite = definite
+    this.definite = definite && kind !== 'unavailable'
   }
 }
 
 export const isIamError = (error: unknown, ...kinds: IamErrorKind[]): error is IamError =>
   error instanceof IamError && (kinds.length === 0 || kinds.includes(error.kind))
 
-/** Whether the provider answered the failed call at all: only then does the SDK's error, which is the cause of ours, have a status. */
-export const isAnswered = (error: unknown): boolean => error instanceof Error &&
-  ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode !== undefined || isAnswered(error.cause))
+/** The HTTP status of the failed call's answer; undefined: there was none. The SDK's error, which is the cause of ours, has it. */
+export const statusOf = (error: unknown): number | undefined => error instanceof Error
+  ? (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode ?? statusOf(error.cause)
+  : undefined
 
 /** By the error's name first. Ceph 16 answers without a name; then the HTTP status decides. */
-export const kindOf = (name: string, status: number | undefined): IamErrorKind => byName[name] ?? byStatus(status)
+export const kindOf = (name: string, status: number | undefined): IamErrorKind => (isNamed(name) && byName[name]) || byStatus(status)
+
+/** IAM itself named the error. Without a name another server may have answered, e.g. a proxy, after IAM did what it was asked. */
+export const isNamed = (name: string): boolean => Object.hasOwn(byName, name)
 
 const byName: Record<string, IamErrorKind> = {
   Throttling: 'throttled',
@@ -79,7 +83,7 @@ const byName: Record<string, IamErrorKind> = {
 }
 
 const byStatus = (status: number | undefined): IamErrorKind => {
-  if (status === undefined || status >= 500) return 'unavailable'
+  if (status === undefined || status >= 500 || status < 400) return 'unavailable'
   switch (status) {
     case 400: return 'malformed'
     case 403: return 'denied'

@@ -1,10 +1,10 @@
 import type { PrincipalRef } from '../domain/grant.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
-import { both, ignoring, createOneKey, systemClock, type Clock } from './retry.ts'
+import { both, didDelete, ignoring, createOneKey, systemClock, type Clock } from './retry.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
-import { settleMs, type Credentials, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
+import { settleMs, type Minted, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
 import { grantNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
 interface KeyProvisionerOptions {
@@ -22,8 +22,10 @@ interface KeyProvisionerOptions {
  * nothing, so that a key whose answer was lost is harmless. A key that was lost later is found through the policy.
  */
 export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyProvisionerOptions): PrincipalProvisioner => {
-  const mint = async (until: number): Promise<Credentials> =>
-    ({ ...await createOneKey(() => iam.createAccessKey(undefined, until), async () => [], until, clock), expiresAt: null })
+  const mint = async (until: number): Promise<Minted> => {
+    const { key } = await createOneKey(() => iam.createAccessKey(undefined, until), async () => [], until, clock)
+    return { credentials: { ...key, expiresAt: null }, lost: false }
+  }
 
   async function * policies (until: () => number) {
     let marker: string | undefined
@@ -61,7 +63,7 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
   const swap = async (ref: PrincipalRef, document: string, until: number): Promise<string> =>
     swapPolicy(iam, await policiesOf(ref, until), ref.policyArn, document, arn => iam.listEntitiesForPolicy(arn, until), until)
 
-  const deleteKey = (id: string, until: number) => ignoring('gone', iam.deleteAccessKey(undefined, id, until))
+  const deleteKey = (id: string, until: number) => didDelete(iam.deleteAccessKey(undefined, id, until))
 
   const attach = async (keyId: string, arn: string, until: number): Promise<void> => {
     try {
@@ -75,16 +77,25 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
   /** Deletes the keys that a policy is attached to, but those in `keep`. */
   const pruneOf = async (arn: string, keep: string[], until: number): Promise<string[]> => {
     const unknown = (await iam.listEntitiesForPolicy(arn, until)).filter(id => !keep.includes(id))
-    await Promise.all(unknown.map(async id => {
-      await deleteKey(id, until)
+    const did = await Promise.all(unknown.map(async id => {
+      const deleted = await deleteKey(id, until)
       await ignoring('gone', iam.detachUserPolicy(id, arn, until))
+      return deleted
     }))
-    return unknown
+    return unknown.filter((_id, index) => did[index])
   }
 
-  const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
+  const keysOf = async (ref: PrincipalRef, until: number): Promise<string[]> => {
     const found = await policiesOf(ref, until)
-    return [...new Set((await Promise.all(found.map(({ arn }) => pruneOf(arn, keep, until)))).flat())]
+    return [...new Set((await Promise.all(found.map(({ arn }) => iam.listEntitiesForPolicy(arn, until)))).flat())]
+  }
+
+  const prune: PrincipalProvisioner['pruneKeys'] = async (ref, { keep, known }, until) => {
+    const dying = known.filter(id => !keep.includes(id))
+    const did = await Promise.all(dying.map(id => deleteKey(id, until)))
+    const found = await policiesOf(ref, until)
+    const pruned = (await Promise.all(found.map(({ arn }) => pruneOf(arn, keep, until)))).flat()
+    return [...new Set([...dying.filter((_id, index) => did[index]), ...pruned])]
   }
 
   const removePolicy = async (arn: string, until: number) => {
@@ -102,14 +113,14 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
   return {
     async create (plan, until) {
       const minting = plan.withKey ? mint(until) : null
-      const [policyArn, credentials] = await both(policy(plan, until), minting).catch(async error => {
+      const [policyArn, minted] = await both(policy(plan, until), minting).catch(async error => {
         // A key without a policy allows nothing; but nobody could find it again.
         const key = await minting?.catch(() => null)
-        if (key) await deleteKey(key.accessKeyId, until)
+        if (key) await deleteKey(key.credentials.accessKeyId, until)
         throw error
       })
-      if (credentials) await attach(credentials.accessKeyId, policyArn, until)
-      return { ref: { ...plan.ref, policyArn }, credentials }
+      if (minted) await attach(minted.credentials.accessKeyId, policyArn, until)
+      return { ref: { ...plan.ref, policyArn }, credentials: minted?.credentials ?? null, lost: false }
     },
 
     replacePolicy: async (ref, _attachment, changed, until) =>
@@ -119,16 +130,17 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
       const arn = await arnOf(plan.ref, until)
       if (!arn) throw new IamError('gone', 'ListPolicies', 'NoSuchEntity', undefined)
       await pruneOf(arn, keep, until)
-      const credentials = await mint(until)
-      await attach(credentials.accessKeyId, arn, until)
-      return credentials
+      const minted = await mint(until)
+      await attach(minted.credentials.accessKeyId, arn, until)
+      return minted
     },
 
     deleteKey: (_ref, id, _keep, until) => deleteKey(id, until),
     pruneKeys: prune,
+    keys: keysOf,
 
     async teardown ({ ref, keyIds, mintedAt }, until) {
-      const found = await remove(ref, keyIds ?? [], until)
+      const found = await remove(ref, keyIds, until)
       return found || now() - mintedAt >= settleMs ? 'gone' : 'unsure'
     },
 

@@ -20,6 +20,9 @@ export const principalName = (prefix: string, jobId: string, expiresAt: number, 
 export const withExpiry = (name: string, expiresAt: number): string =>
   name.replace(/-\d{8}t\d{6}z(-[0-9a-z]{26})$/, `-${compact(Math.ceil(expiresAt / 1000) * 1000)}$1`)
 
+/** The grant's id, of a name as principalName() gives it. */
+export const grantIdOf = (name: string): string => name.slice(-26)
+
 /** `<base><expiry in epoch seconds>/`, so that one ListUsers page tells which of 1,000 users are over. */
 export const principalPath = (base: string, expiresAt: number): string => `${base}${Math.ceil(expiresAt / 1000)}/`
 

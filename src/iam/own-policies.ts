@@ -13,6 +13,8 @@ export interface OwnPolicyOptions {
   accountId: string
   /** JOB_ACCESS_PATH. */
   pathBase: string
+  /** JOB_ACCESS_USER_PREFIX. */
+  userPrefix: string
   boundaryArn: string
   /** Roles of attach `session`; revocable ones get a policy put on them. */
   roles: Array<{ roleArn: string, revocable: boolean }>
@@ -20,9 +22,13 @@ export interface OwnPolicyOptions {
   buckets: string[]
 }
 
-/** Everything is bound to the path; nothing can be given to a user that does not carry the boundary. */
-export const servicePolicy = ({ partition, accountId, pathBase, boundaryArn, roles }: OwnPolicyOptions): PolicyDocument => {
-  const arn = (kind: string) => `arn:${partition}:iam::${accountId}:${kind}${pathBase}*`
+/**
+ * Everything is bound to the path and to the names that the service gives; nothing can be given to a user, or to a role of sessions, that
+ * does not carry the boundary. IAM has no condition key for it on CreateAccessKey, CreatePolicyVersion and TagUser, and none on AssumeRole:
+ * so nobody else may put users or policies with such names below the path.
+ */
+export const servicePolicy = ({ partition, accountId, pathBase, userPrefix, boundaryArn, roles }: OwnPolicyOptions): PolicyDocument => {
+  const arn = (kind: string) => `arn:${partition}:iam::${accountId}:${kind}${pathBase}*/${userPrefix}-*`
   const bounded = { StringEquals: { 'iam:PermissionsBoundary': boundaryArn } }
   const revocable = roles.filter(role => role.revocable).map(role => role.roleArn)
   const statements: Array<Statement | null> = [
@@ -43,7 +49,9 @@ export const servicePolicy = ({ partition, accountId, pathBase, boundaryArn, rol
     roles.length > 0
       ? allow('IssueSessions', ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'], roles.map(role => role.roleArn))
       : null,
-    revocable.length > 0 ? allow('RevokeSessions', ['iam:PutRolePolicy', 'iam:ListRolePolicies', 'iam:DeleteRolePolicy'], revocable) : null
+    // Without the boundary whoever has this role gives the role of sessions every right, and assumes it.
+    revocable.length > 0 ? allow('RevokeSessions', ['iam:PutRolePolicy', 'iam:DeleteRolePolicy'], revocable, bounded) : null,
+    revocable.length > 0 ? allow('ReadSessionRoles', ['iam:ListRolePolicies', 'iam:GetRole'], revocable) : null
   ]
   return { Version: '2012-10-17', Statement: statements.filter(statement => statement !== null) }
 }
@@ -51,10 +59,16 @@ export const servicePolicy = ({ partition, accountId, pathBase, boundaryArn, rol
 /**
  * The most that any job's user can do, whatever its policy says: the S3 and KMS actions of the action table. No iam and no sts:
  * a deleted key still works for some seconds, and must not be able to make itself another.
+ * @throws RangeError for a pattern that an ARN cannot express
  */
 export const boundaryPolicy = ({ partition, buckets }: Pick<OwnPolicyOptions, 'partition' | 'buckets'>): PolicyDocument => {
   const of = (...kinds: string[]) => [...new Set(actionTable.filter(row => kinds.includes(row.kind)).map(row => row.action))].sort()
   const names = buckets.length > 0 ? buckets : ['*']
+  const wider = names.find(name => !/^[^*]*\*?$/.test(name))
+  if (wider !== undefined) {
+    throw new RangeError(`${wider}: in an ARN a wildcard also spans the slash after the bucket's name, so that this would cover objects ` +
+      'of other buckets. Only the end of a pattern may be a wildcard, in the boundary: name the buckets.')
+  }
   const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'
   return {
     Version: '2012-10-17',

@@ -12,15 +12,23 @@ export interface PrincipalProvisioner {
    * Makes the principal with its policy and one key. May be called again for the same ref (a retry, a resumed grant):
    * it never makes a second principal. A rejection may leave parts behind; the caller must then call teardown().
    */
-  create(plan: PrincipalPlan, until: number): Promise<{ ref: PrincipalRef, credentials: Credentials | null }>
+  create(plan: PrincipalPlan, until: number): Promise<Made>
   /** Puts a changed policy on a live principal; the key stays. Returns the ref with what changed of it. */
   replacePolicy(ref: PrincipalRef, attach: PolicyAttachment, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
   /** A new key beside those in `keep`. Every other key of the principal is deleted when IAM's limit or a lost answer requires it. */
-  mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Credentials>
-  /** Also deletes keys that its holder may have made with it, where the provider lets a key do so: all but those in `keep`. */
-  deleteKey(ref: PrincipalRef, accessKeyId: string, keep: string[], until: number): Promise<void>
-  /** Deletes every key but those in `keep`: keys that a crash or a lost answer left unknown. */
-  pruneKeys(ref: PrincipalRef, keep: string[], until: number): Promise<string[]>
+  mintKey(plan: PrincipalPlan, keep: string[], until: number): Promise<Minted>
+  /**
+   * Also deletes keys that its holder may have made with it, where the provider lets a key do so: all but those in `keep`.
+   * False: the provider says that it does not know the key, which proves nothing yet. See settleMs.
+   */
+  deleteKey(ref: PrincipalRef, accessKeyId: string, keep: string[], until: number): Promise<boolean>
+  /**
+   * Deletes the keys in `known`, listed or not, and every listed key but those in `keep`: keys that a crash or a lost answer left.
+   * Returns those that the provider did delete. See settleMs for the others, and for keys that it does not list yet.
+   */
+  pruneKeys(ref: PrincipalRef, which: { keep: string[], known: string[] }, until: number): Promise<string[]>
+  /** The ids of its keys, as the provider lists them. */
+  keys(ref: PrincipalRef, until: number): Promise<string[]>
   /** Keys first, then the policy, then the principal. Idempotent. */
   teardown(target: TeardownTarget, until: number): Promise<TeardownResult>
   /** Removes what list() found and no ledger knows, with all its keys and policies. */
@@ -48,6 +56,15 @@ export interface PrincipalPlan {
   withKey: boolean
 }
 
+export interface Made {
+  ref: PrincipalRef
+  credentials: Credentials | null
+  /** An answer was lost on the way: the call may still make another key. */
+  lost: boolean
+}
+
+export interface Minted extends Pick<Made, 'lost'> { credentials: Credentials }
+
 export interface Credentials {
   accessKeyId: string
   secretAccessKey: string
@@ -60,9 +77,10 @@ export interface Credentials {
 export interface TeardownTarget {
   ref: PrincipalRef
   attachment: PolicyAttachment
-  /** Null: unknown, enumerate. */
-  keyIds: string[] | null
-  /** Epoch ms of the first attempt to make it. */
+  keyIds: string[]
+  /** There may be keys that the ledger does not know: list them. */
+  others: boolean
+  /** Epoch ms of the last attempt to make it. */
   mintedAt: number
   /** Sessions: when the last of them has ended by itself, epoch ms. */
   sessionsEndAt?: number
@@ -76,7 +94,10 @@ export type TeardownResult = 'gone' | 'unsure' | 'irrevocable'
 
 export interface Listed { ref: PrincipalRef, expiresAt: number | undefined, createdAt: number | null }
 
-/** "NoSuchEntity" for a principal younger than this may mean that IAM does not show it everywhere yet. Vault waits five minutes, too. */
+/**
+ * "NoSuchEntity", or a list, about a principal or a key that was made less long ago may mean that IAM does not show it everywhere yet,
+ * or that a call whose answer was lost has no effect yet. Vault waits five minutes, too.
+ */
 export const settleMs = 5 * 60_000
 
 /** The name of every inline policy of ours. */

@@ -57,17 +57,20 @@ export const retryUntilVisible = <T>(call: () => Promise<T>, until: number, cloc
  * Creates one key. A lost answer may have created a key whose secret nobody has, and a user can have two keys (IAM quotas page):
  * before the next try, `prune` deletes the keys that we do not know.
  */
-export const createOneKey = <T>(
+export const createOneKey = async <T>(
   create: () => Promise<T>, prune: () => Promise<string[]>, until: number, clock = systemClock
-): Promise<T> => {
+): Promise<{ key: T, lost: boolean }> => {
+  let anyLost = false
   const waitAfter = async (error: unknown) => {
     const lost = isIamError(error, 'unavailable')
+    anyLost ||= lost
     if (!(lost || isIamError(error, 'limit')) || !hasTime(until, clock)) return undefined
     const pruned = await prune()
     if (lost) return pauseMs
     return pruned.length > 0 ? 0 : undefined
   }
-  return retry(() => retryUntilVisible(create, until, clock), { until, clock, waitAfter })
+  const key = await retry(() => retryUntilVisible(create, until, clock), { until, clock, waitAfter })
+  return { key, lost: anyLost }
 }
 
 /** A provider that cannot be asked leaves it open whether it knows the key. */
@@ -93,6 +96,10 @@ export const ignoring = async <T>(kind: IamErrorKind, call: Promise<T>): Promise
     throw error
   }
 }
+
+/** Whether the provider did it; false: it says that there is no such entity. */
+export const didDelete = async (call: Promise<void>): Promise<boolean> =>
+  await ignoring('gone', call.then(() => true)) ?? false
 
 /** Where the call fails as `kind`: removes the cause by `remedy`, and calls once more. */
 export const remedied = async (kind: IamErrorKind, call: () => Promise<void>, remedy: () => Promise<unknown>): Promise<void> => {

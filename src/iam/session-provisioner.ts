@@ -48,11 +48,12 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
   const unchangeable = (operation: string) => { throw new IamError('unsupported', operation, 'SessionIsFixed', undefined) }
 
   return {
-    create: async (plan, until) => ({ ref: plan.ref, credentials: plan.withKey ? await assume(plan, until) : null }),
+    create: async (plan, until) => ({ ref: plan.ref, credentials: plan.withKey ? await assume(plan, until) : null, lost: false }),
     replacePolicy: async () => unchangeable('replacePolicy'),
-    mintKey: (plan, _keep, until) => assume(plan, until),
+    mintKey: async (plan, _keep, until) => ({ credentials: await assume(plan, until), lost: false }),
     deleteKey: async () => unchangeable('deleteKey'),
     pruneKeys: async () => [],
+    keys: async () => [],
 
     async teardown ({ ref, sessionsEndAt }, until) {
       const profile = profileOf(ref.roleArn)

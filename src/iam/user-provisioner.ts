@@ -3,10 +3,10 @@ import type { PrincipalRef } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from '../policy/dialect.ts'
-import { both, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
+import { both, didDelete, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
-import { inlinePolicyName, settleMs, type Credentials, type PrincipalProvisioner } from './provisioner.ts'
+import { inlinePolicyName, settleMs, type Minted, type PrincipalProvisioner } from './provisioner.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { grantNameOf, otherNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
@@ -38,19 +38,27 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
           isOurs: ({ name }) => expiryOfName(options.prefix, name) !== undefined
         }
 
-  const key = async (ref: PrincipalRef, keep: string[], until: number): Promise<Credentials> => {
-    const minted = await createOneKey(() => iam.createAccessKey(ref.name, until), () => prune(ref, keep, until), until, clock)
-    return { ...minted, expiresAt: null }
+  const mint = async (ref: PrincipalRef, keep: string[], until: number): Promise<Minted> => {
+    const pruned = () => prune(ref, { keep, known: [] }, until)
+    const { key, lost } = await createOneKey(() => iam.createAccessKey(ref.name, until), pruned, until, clock)
+    return { credentials: { ...key, expiresAt: null }, lost }
   }
 
-  const prune = async (ref: PrincipalRef, keep: string[], until: number): Promise<string[]> => {
-    const pruned: string[] = []
+  const prune: PrincipalProvisioner['pruneKeys'] = async (ref, { keep, known }, until) => {
+    const asked = new Set(keep)
+    const deleted: string[] = []
+    const kill = async (ids: string[]): Promise<void> => {
+      const fresh = ids.filter(id => !asked.has(id))
+      for (const id of fresh) asked.add(id)
+      const did = await Promise.all(fresh.map(id => didDelete(iam.deleteAccessKey(ref.name, id, until))))
+      deleted.push(...fresh.filter((_id, index) => did[index]))
+    }
     for (;;) {
-      const unknown = (await iam.listAccessKeys(ref.name, until)).filter(id => !keep.includes(id))
-      await Promise.all(unknown.map(id => ignoring('gone', iam.deleteAccessKey(ref.name, id, until))))
-      pruned.push(...unknown)
+      const before = asked.size
+      const [listed] = await both(iam.listAccessKeys(ref.name, until), kill(known))
+      await kill(listed)
       // An unknown key may have made another one before it was deleted.
-      if (!selfService || unknown.length === 0) return pruned
+      if (!selfService || asked.size === before) return deleted
     }
   }
 
@@ -124,7 +132,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
 
   /** Removes all keys and policies of the user, whoever gave them to it. */
   const strip = async (ref: PrincipalRef, until: number) => {
-    await prune(ref, [], until)
+    await prune(ref, everyKey, until)
     const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), attachedTo(ref, until)])
     await Promise.all([
       ...inline.map(name => ignoring('gone', iam.deleteUserPolicy(ref.name, name, until))),
@@ -154,8 +162,8 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         ...(permissionsBoundary && { permissionsBoundary })
       }, until))
       // At the same time, since a key without a policy allows nothing. Both must have ended before a failure is torn down.
-      const [policyArn, credentials] = await both(put(ref, attachment, policy, until), withKey ? key(ref, [], until) : null)
-      return { ref: { ...ref, policyArn }, credentials }
+      const [policyArn, minted] = await both(put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null)
+      return { ref: { ...ref, policyArn }, credentials: minted?.credentials ?? null, lost: minted?.lost ?? false }
     },
 
     async replacePolicy (ref, attachment, policy, until) {
@@ -167,21 +175,24 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
       return { ...ref, policyArn: await change(ref, document, until) }
     },
 
-    mintKey: ({ ref }, keep, until) => key(ref, keep, until),
+    mintKey: ({ ref }, keep, until) => mint(ref, keep, until),
 
     async deleteKey (ref, accessKeyId, keep, until) {
-      await ignoring('gone', iam.deleteAccessKey(ref.name, accessKeyId, until))
+      const deleted = await didDelete(iam.deleteAccessKey(ref.name, accessKeyId, until))
       // The key may have made other keys.
-      if (selfService) await prune(ref, keep, until)
+      if (selfService) await prune(ref, { keep, known: [] }, until)
+      return deleted
     },
 
     pruneKeys: prune,
+    keys: (ref, until) => iam.listAccessKeys(ref.name, until),
 
-    async teardown ({ ref, attachment, keyIds, mintedAt }, until) {
+    async teardown ({ ref, attachment, keyIds, others, mintedAt }, until) {
       const old = now() - mintedAt >= settleMs
       try {
-        if (keyIds) await Promise.all(keyIds.map(id => ignoring('gone', iam.deleteAccessKey(ref.name, id, until))))
-        else await prune(ref, [], until)
+        if (others) await prune(ref, { keep: [], known: keyIds }, until)
+        // A key that is not known yet hinders the deletion of its user.
+        else await Promise.all(keyIds.map(id => didDelete(iam.deleteAccessKey(ref.name, id, until))))
         if (attachment === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
         else await ignoring('gone', iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
         await deleteUser(ref, until)
@@ -195,7 +206,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     },
 
     async discard (ref, until) {
-      await ignoring('gone', prune(ref, [], until))
+      await ignoring('gone', prune(ref, everyKey, until))
       await ignoring('gone', deleteUser(ref, until))
       await deletePolicies(ref, until)
     },
@@ -257,6 +268,8 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     return 'gone'
   }
 }
+
+const everyKey = { keep: [], known: [] }
 
 /** By its name, which no other policy has: not every provider keeps the path. */
 const isPolicyOf = (ref: PrincipalRef, arn: string): boolean => grantNameOf(arn).endsWith(`/${ref.name}`)

@@ -1,6 +1,6 @@
 import { retry, systemClock, type Clock } from './retry.ts'
 import type { Iam } from './client.ts'
-import { IamError, isAnswered, isIamError } from './errors.ts'
+import { IamError, isIamError, statusOf } from './errors.ts'
 import type { PrincipalProvisioner } from './provisioner.ts'
 
 /**
@@ -47,7 +47,8 @@ export const withoutSts = (
 }
 
 /** The server itself said that it has no STS. A refusal of our credentials comes from an STS. */
-const isAbsence = (error: unknown): boolean => isIamError(error, 'unsupported') || (isIamError(error, 'unavailable') && isAnswered(error))
+const isAbsence = (error: unknown): boolean =>
+  isIamError(error, 'unsupported') || (isIamError(error, 'unavailable') && (statusOf(error) ?? 0) >= 500)
 
 const probeMs = 300
 const pauseMs = 50

@@ -13,7 +13,8 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     '0001_grants': grants(dialect),
     '0002_guards': guards(dialect),
     '0003_workers': workers(dialect),
-    '0004_sessions_end': sessionsEnd(dialect)
+    '0004_sessions_end': sessionsEnd(dialect),
+    '0005_dying_keys': dyingKeys
   }
   const migrator = new Migrator({
     db,
@@ -129,6 +130,11 @@ const grants = (dialect: Dialect): Migration => ({
       ) ${strict}`.execute(db)
   }
 })
+
+/** A list as JSON text: it is read and written with its grant alone. */
+const dyingKeys: Migration = {
+  async up (db) { await sql`alter table grants add column dying_keys text not null default '[]'`.execute(db) }
+}
 
 /** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */
 const guards = (dialect: Dialect): Migration => ({

@@ -41,6 +41,7 @@ interface GrantTable {
   access_key_id: string | null
   previous_key_id: string | null
   previous_key_dies_at: number | null
+  dying_keys: string
   issue_at: number | null
   minted_at: number | null
   delivered_at: number | null
@@ -107,7 +108,7 @@ const plainColumns = {
   attempts: 'attempts',
   claimedUntil: 'claimed_until',
   version: 'version'
-} as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal'>, keyof GrantTable>
+} as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal' | 'dyingKeys'>, keyof GrantTable>
 
 /**
  * The columns for some fields of a grant. Throws TypeError on an unknown field or an undefined value, since neither may be
@@ -118,6 +119,7 @@ export function columnsOf<P extends Partial<Grant>> (part: P): Partial<GrantRow>
   for (const [field, value] of Object.entries(part)) {
     if (value === undefined) throw new TypeError(`Grant field ${field} is undefined`)
     if (field === 'policy') row.policy = JSON.stringify(value)
+    else if (field === 'dyingKeys') row.dying_keys = JSON.stringify(value)
     else if (field === 'spec') row.admitted = JSON.stringify(value)
     else if (field === 'principal') Object.assign(row, principalColumns(value as Grant['principal']))
     else if (Object.hasOwn(plainColumns, field)) row[plainColumns[field as keyof typeof plainColumns]] = value
@@ -158,6 +160,7 @@ export const grantOf = (row: GrantRow): Grant => ({
   accessKeyId: row.access_key_id,
   previousKeyId: row.previous_key_id,
   previousKeyDiesAt: row.previous_key_dies_at,
+  dyingKeys: JSON.parse(row.dying_keys),
   issueAt: row.issue_at,
   mintedAt: row.minted_at,
   deliveredAt: row.delivered_at,

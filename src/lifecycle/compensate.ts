@@ -1,9 +1,9 @@
 import type { GrantEventAction } from '../domain/events.ts'
-import type { Grant } from '../domain/grant.ts'
-import { sessionEnd } from '../iam/role-profile.ts'
+import type { DyingKey, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { assertLease, commit, deadline, event, rereadAfterFailedCommit } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { idsOf, stillDying, targetOf, withLate } from './dying-keys.ts'
 
 /** Undoes the part of a failed operation that was done. Nothing here rejects: the caller gets the error of the operation itself. */
 
@@ -27,11 +27,11 @@ export const compensate = async (
   try {
     const stored = await rereadAfterFailedCommit(deps, grant, made)
     if (!stored) return await removeOvertaken(deps, actor, grant, made)
-    if (keep) await pruneWhileLeased(deps, grant, keep)
-    await commit(deps, stored, { ...back, claimedUntil: null, dueAt: deps.now() }, event(actor, action))
+    const dyingKeys = keep ? await pruneWhileLeased(deps, grant, keep, made) : stored.dyingKeys
+    await commit(deps, stored, { ...back, dyingKeys, claimedUntil: null, dueAt: deps.now() }, event(actor, action))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the end of a failed operation; its lease will lapse')
-    if (keep) await pruneWhileLeased(deps, grant, keep)
+    if (keep) await pruneWhileLeased(deps, grant, keep, made)
   }
 }
 
@@ -42,12 +42,16 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
   try {
     const stored = await deps.ledger.get(grant.id)
     const keep = [stored?.accessKeyId, stored?.previousKeyId].filter(id => typeof id === 'string')
-    if (made && grant.attach !== 'session') await provisioner.deleteKey(grant.principal, made, keep, deadline(deps))
+    const dead = !made || grant.attach === 'session' || await provisioner.deleteKey(grant.principal, made, keep, deadline(deps))
     if (stored?.state === 'pending') return
     // A call whose answer was lost may still take effect. So the sweeper compares the provider with the ledger.
-    if (stored?.state === 'active') await commit(deps, stored, { dueAt: deps.now() }, event(actor, 'overtaken'))
-    // The grant has ended. Its teardown may have come before the calls of this operation.
-    else if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
+    if (stored?.state === 'active') {
+      const dyingKeys = grant.attach === 'session' ? [] : withLate(stored.dyingKeys, dead ? null : made, deps.now())
+      await commit(deps, stored, { dueAt: deps.now(), dyingKeys }, event(actor, 'overtaken'))
+      return
+    }
+    // The grant has ended. Its teardown may have come before the calls of this operation. What comes later still, reconciliation removes.
+    if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'what an overtaken operation made was not removed; left to the sweeper')
   }
@@ -55,20 +59,25 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
 
 export const teardownWithoutLedger = async (deps: GrantDeps, grant: Grant): Promise<void> => {
   try {
-    const keyIds = grant.accessKeyId ? [grant.accessKeyId] : null
-    const { principal: ref, attach: attachment } = grant
-    const target = { ref, attachment, keyIds, mintedAt: grant.mintedAt ?? grant.createdAt, sessionsEndAt: sessionEnd(grant) }
-    await deps.provisioners[attachment].teardown(target, deadline(deps))
+    await deps.provisioners[grant.attach].teardown(targetOf(grant), deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'teardown failed; left to the sweeper')
   }
 }
 
-/** Deletes every key that is not in `keep`, as long as the lease lasts. */
-export const pruneWhileLeased = async (deps: GrantDeps, grant: Grant, keep: string[]): Promise<void> => {
+/**
+ * Deletes every key that is not in `keep`, as long as the lease lasts.
+ * @param made the key that the failed operation made, if it knows of one
+ * @returns the grant's keys whose death is not certain
+ */
+export const pruneWhileLeased = async (deps: GrantDeps, grant: Grant, keep: string[], made: string | null): Promise<DyingKey[]> => {
+  const toDie = grant.attach === 'session' ? [] : withLate(grant.dyingKeys, made, deps.now())
   try {
-    await deps.provisioners[grant.attach].pruneKeys(grant.principal, keep, assertLease(deps, grant))
+    const known = idsOf(toDie)
+    const deleted = await deps.provisioners[grant.attach].pruneKeys(grant.principal, { keep, known }, assertLease(deps, grant))
+    return stillDying(toDie, deleted, deps.now())
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'unknown keys were not deleted; left to the sweeper')
+    return toDie
   }
 }

@@ -5,6 +5,7 @@ import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
 import { claimLease, commit, deadline, event } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
+import { targetOf } from './dying-keys.ts'
 import { reachWorkers } from './workers.ts'
 
 /**
@@ -38,11 +39,8 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
   // The provider never made anything, or every session has ended by itself.
   if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
-  // The ledger knows no key. A crash may have left one that it does not know: list the keys.
-  const keyIds = grant.accessKeyId ? [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null) : null
   try {
-    const target = { ref: grant.principal, attachment: grant.attach, keyIds, mintedAt: grant.mintedAt, sessionsEndAt: endsAt }
-    const result = await deps.provisioners[grant.attach].teardown(target, deadline(deps))
+    const result = await deps.provisioners[grant.attach].teardown(targetOf(grant), deadline(deps))
     switch (result) {
       case 'gone': return await closed(deps, actor, grant)
       case 'unsure': return await postponed(deps, actor, grant, 'unsure', {}, freed(grant))
@@ -77,7 +75,7 @@ export const freesKey = ({ state, ending, idempotencyKey }: Grant): boolean =>
 const freed = (grant: Grant): { idempotencyKey?: null } => freesKey(grant) ? { idempotencyKey: null } : {}
 
 const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
-  commit(deps, grant, { state: grant.ending ?? 'revoked', dueAt: null, claimedUntil: null, attempts: 0, ...freed(grant) },
+  commit(deps, grant, { state: grant.ending ?? 'revoked', dyingKeys: [], dueAt: null, claimedUntil: null, attempts: 0, ...freed(grant) },
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (

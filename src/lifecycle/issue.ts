@@ -339,6 +339,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    dyingKeys: [],
     issueAt: later ? issueAt : null,
     mintedAt: later || workers !== null ? null : now,
     deliveredAt: null,

@@ -111,9 +111,11 @@ export const accessOf = ({ spec, policy, policyHash, notBefore, expiresAt }: Gra
   ({ spec, policy, policyHash, notBefore, expiresAt })
 
 /** When the sweeper must next look at an active grant that is in order. */
-export const dueOf = (grant: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
-  Math.min(grant.expiresAt, grant.previousKeyDiesAt ?? Infinity)
+export const dueOf = ({ expiresAt, previousKeyDiesAt, dyingKeys }: Dated): number =>
+  Math.min(expiresAt, previousKeyDiesAt ?? Infinity, ...dyingKeys.map(({ askAt }) => askAt))
+
+type Dated = Pick<Grant, 'expiresAt' | 'previousKeyDiesAt' | 'dyingKeys'>
 
 /** The same after an operation on `before`: what was to be repaired then, after an operation that died, is still to be repaired. */
-export const dueAfter = (before: Grant, after: Pick<Grant, 'expiresAt' | 'previousKeyDiesAt'>): number =>
+export const dueAfter = (before: Grant, after: Dated): number =>
   Math.min(dueOf(after), before.dueAt !== null && before.dueAt < dueOf(before) ? before.dueAt : Infinity)

@@ -1,18 +1,17 @@
-import type { Grant } from '../domain/grant.ts'
+import type { DyingKey, Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { IamError, isIamError } from '../iam/errors.ts'
-import type { Credentials, PrincipalPlan, PrincipalProvisioner } from '../iam/provisioner.ts'
+import type { Credentials, Made, PrincipalPlan } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
-import { assertLease, commit, event, rereadAfterFailedCommit } from './lease.ts'
+import { assertLease, commit, dueOf, event, rereadAfterFailedCommit } from './lease.ts'
 import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { dying, idsOf, stillDying } from './dying-keys.ts'
 import { backoffMs, finish } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
 import { afterSession } from './session.ts'
 
 /** The two stages that make a pending grant active: provision (IAM), then activate (ledger). When one fails, both are undone. */
-
-type Provisioned = Awaited<ReturnType<PrincipalProvisioner['create']>>
 
 interface ProvisionOptions {
   /** False: a principal without a key, for a grant whose key is fetched later. */
@@ -24,7 +23,7 @@ interface ProvisionOptions {
 /** Makes principal, policy and key of a pending grant that this operation holds. */
 export const provision = async (
   deps: GrantDeps, actor: Actor, grant: Grant, policy: Proven<PolicyDocument>, { withKey = true, resumed = false }: ProvisionOptions = {}
-): Promise<Provisioned> => {
+): Promise<Made> => {
   let asked = resumed
   try {
     const until = assertLease(deps, grant)
@@ -38,9 +37,12 @@ export const provision = async (
 }
 
 export const activate = async (
-  deps: GrantDeps, actor: Actor, grant: Grant, { ref, credentials }: Provisioned, { withKey = true, resumed = false }: ProvisionOptions = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, { ref, credentials, lost }: Made, { withKey = true, resumed = false }: ProvisionOptions = {}
 ): Promise<Grant> => {
   const accessKeyId = credentials?.accessKeyId ?? null
+  // A call of the operation that died, or one whose answer was lost, may still make a key: the sweeper looks again.
+  const late = (resumed || lost) && grant.attach !== 'session' ? dying([null], deps.now()) : []
+  const dyingKeys = [...grant.dyingKeys, ...late]
   try {
     return await commit(deps, grant, {
       state: 'active',
@@ -49,8 +51,8 @@ export const activate = async (
       deliveredAt: withKey ? deps.now() : null,
       // Of an attempt before this one nobody knows what came of it.
       ...(grant.attach === 'session' && afterSession(resumed ? grant : { ...grant, sessionsEndAt: null }, credentials)),
-      // A call of the operation that died may still take effect: the sweeper looks at the grant once more.
-      dueAt: resumed ? Math.min(deps.now() + deps.leaseMs, grant.expiresAt) : grant.expiresAt,
+      dyingKeys,
+      dueAt: dueOf({ ...grant, dyingKeys }),
       claimedUntil: null,
       attempts: 0
     }, event(actor, 'active', { accessKeyId, user: ref.name }, grant.policyHash))
@@ -76,9 +78,10 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
     const stored = await rereadAfterFailedCommit(deps, grant, grant.accessKeyId)
     if (!stored) return await removeOvertaken(deps, actor, grant, grant.accessKeyId)
     if (scheduled) {
-      await pruneWhileLeased(deps, grant, [])
+      const dyingKeys = await pruneWhileLeased(deps, grant, [], grant.accessKeyId)
       const dueAt = Math.min(deps.now() + backoffMs(stored.attempts), stored.expiresAt)
-      await commit(deps, stored, { accessKeyId: null, deliveredAt: null, attempts: stored.attempts + 1, dueAt, claimedUntil: null }, what)
+      const back = { accessKeyId: null, deliveredAt: null, dyingKeys, attempts: stored.attempts + 1 }
+      await commit(deps, stored, { ...back, dueAt, claimedUntil: null }, what)
     } else if (stored.state === 'pending' && unmade) {
       await commit(deps, stored, { state: 'failed', idempotencyKey: null, dueAt: null, claimedUntil: null }, what)
     } else {
@@ -89,7 +92,7 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
     }
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it')
-    if (scheduled) await pruneWhileLeased(deps, grant, [])
+    if (scheduled) await pruneWhileLeased(deps, grant, [], grant.accessKeyId)
     else await teardownWithoutLedger(deps, grant)
   }
 }
@@ -97,16 +100,16 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
 export const nothingMade = (cause: unknown): boolean =>
   cause instanceof IamError && cause.definite && ['CreateUser', 'AssumeRole'].includes(cause.operation)
 
-/** Deletes every key of the principal. False: there is no principal. */
-export const pruneAllKeys = async (deps: GrantDeps, grant: Grant, until: number): Promise<boolean> => {
+/** Deletes every key of the principal. Undefined: there is no principal, it seems. Else the keys whose death is not certain. */
+export const pruneAllKeys = async (deps: GrantDeps, grant: Grant, until: number): Promise<DyingKey[] | undefined> => {
   const provisioner = deps.provisioners[grant.attach]
   try {
-    await provisioner.pruneKeys(grant.principal, [], until)
-    return true
+    const deleted = await provisioner.pruneKeys(grant.principal, { keep: [], known: idsOf(grant.dyingKeys) }, until)
+    return stillDying(grant.dyingKeys, deleted, deps.now())
   } catch (error) {
-    if (isIamError(error, 'gone')) return false
+    if (isIamError(error, 'gone')) return undefined
     // See teardown(): "denied" may be a missing user.
-    if (isIamError(error, 'denied') && !(await provisioner.exists(grant.principal, until))) return false
+    if (isIamError(error, 'denied') && !(await provisioner.exists(grant.principal, until))) return undefined
     throw error
   }
 }

@@ -1,9 +1,12 @@
 import type { Listed, PrincipalProvisioner } from '../iam/provisioner.ts'
 import { settleMs } from '../iam/provisioner.ts'
-import type { Grant } from '../domain/grant.ts'
+import { grantIdOf } from '../iam/names.ts'
+import { ignoring } from '../iam/retry.ts'
+import type { Grant, PrincipalRef } from '../domain/grant.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { dying, keyIdsOf } from './dying-keys.ts'
 import { finish, startEnding } from './end.ts'
-import { deadline, release } from './lease.ts'
+import { commit, deadline, dueAfter, event, release } from './lease.ts'
 import { paced } from './sweep.ts'
 
 export interface ReconcileOptions {
@@ -20,6 +23,7 @@ export type Discrepancy =
   | { kind: 'stray', name: string, expiresAt: string, done: boolean }
   | { kind: 'foreign', name: string }
   | { kind: 'lost', grantId: string, name: string, done: boolean }
+  | { kind: 'key', grantId: string, name: string, accessKeyId: string, done: boolean }
 
 export interface ReconcileReport { seen: number, findings: Discrepancy[], failed: number }
 
@@ -27,7 +31,8 @@ const actor: Actor = { id: 'reconcile', requestId: null }
 
 /**
  * Compares the provider with the ledger, in both directions. A principal that the ledger does not know is removed after the end that
- * its path or name states: so nothing stays for ever after the loss of the database. A grant whose principal is gone is closed.
+ * its path or name states: so nothing stays for ever after the loss of the database. If its grant has ended in the ledger, it is removed
+ * at once. A grant whose principal is gone is closed, and a key that its grant does not know is deleted.
  */
 export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
@@ -40,7 +45,7 @@ export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Pro
       await removeStrays(deps, provisioner, page, options, report)
     }
   }
-  await closeLost(deps, { startedAt, seen }, options, report)
+  await compareGrants(deps, { startedAt, seen }, options, report)
   return { ...report, seen: seen.size }
 }
 
@@ -55,14 +60,16 @@ const removeStrays = async (
       return
     }
     try {
-      const overBy = (end: number) => deps.now() - end - options.graceMs
-      if (overBy(expiresAt) < 0) return
-      // The policy of an extended grant states its true end. After the loss of the database its job must not lose its key.
-      const stated = await provisioner.policyEnd(ref, deadline(deps))
-      if (stated !== undefined && overBy(stated) < 0) return
+      if (!await hasEnded(deps, ref)) {
+        const overBy = (end: number) => deps.now() - end - options.graceMs
+        if (overBy(expiresAt) < 0) return
+        // The policy of an extended grant states its true end. After the loss of the database its job must not lose its key.
+        const stated = await provisioner.policyEnd(ref, deadline(deps))
+        if (stated !== undefined && overBy(stated) < 0) return
+      }
       if (!options.dryRun) await provisioner.discard(ref, deadline(deps))
       report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
-      deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal unknown to the ledger, past its end')
+      deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal that belongs to no grant of the ledger')
     } catch (error) {
       report.failed++
       deps.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
@@ -70,7 +77,17 @@ const removeStrays = async (
   })
 }
 
-const closeLost = async (
+/**
+ * The ledger knows its grant, and that it is over: a call took effect after the teardown. Not so the revocation of a session, which must
+ * stay until the session is over.
+ */
+const hasEnded = async (deps: GrantDeps, { name, roleArn }: PrincipalRef): Promise<boolean> => {
+  if (roleArn !== null) return false
+  const grant = await deps.ledger.get(grantIdOf(name))
+  return grant !== undefined && grant.dueAt === null && grant.principal.name === name
+}
+
+const compareGrants = async (
   deps: GrantDeps, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport
 ) => {
   let after: string | undefined
@@ -99,7 +116,43 @@ const closeLost = async (
         deps.log.error({ grantId: grant.id, err: error }, 'a lost grant could not be closed')
       }
     })
+    await paced(page.filter(grant => grant.attach !== 'session' && seen.has(grant.principal.name)), options, async grant => {
+      try {
+        await removeUnknownKeys(deps, grant, options, report)
+      } catch (error) {
+        report.failed++
+        deps.log.error({ grantId: grant.id, err: error }, 'the keys of a grant could not be compared')
+      }
+    })
   } while (after)
+}
+
+/** Also a key that came after all looks of the sweeper, or that somebody made by hand: no grant knows it, so nothing would end it. */
+const removeUnknownKeys = async (deps: GrantDeps, grant: Grant, { dryRun }: ReconcileOptions, report: ReconcileReport): Promise<void> => {
+  const provisioner = deps.provisioners[grant.attach]
+  const unknownTo = async ({ principal, ...known }: Grant) =>
+    (await ignoring('gone', provisioner.keys(principal, deadline(deps))) ?? []).filter(id => !keyIdsOf(known).includes(id))
+  const found = (ids: string[]) => {
+    for (const accessKeyId of ids) {
+      report.findings.push({ kind: 'key', grantId: grant.id, name: grant.principal.name, accessKeyId, done: !dryRun })
+      deps.log.warn({ grantId: grant.id, accessKeyId, dryRun }, 'key that its grant does not know')
+    }
+  }
+  const seen = await unknownTo(grant)
+  if (seen.length === 0) return
+  // Only under a claim is it certain that no operation has just made it.
+  const now = deps.now()
+  const claimed = await deps.ledger.claim(grant.id, now, now + deps.leaseMs)
+  if (!claimed) return
+  const unknown = claimed.state === 'active' ? await unknownTo(claimed) : []
+  found(unknown)
+  if (dryRun || unknown.length === 0) return release(deps, claimed)
+  const toDie = [...claimed.dyingKeys, ...dying(unknown, now)]
+  const keep = [claimed.accessKeyId, claimed.previousKeyId].filter(id => id !== null)
+  const deleted = await provisioner.pruneKeys(claimed.principal, { keep, known: unknown }, deadline(deps))
+  const dyingKeys = toDie.filter(({ id }) => id === null || !deleted.includes(id))
+  await commit(deps, claimed, { dyingKeys, dueAt: dueAfter(claimed, { ...claimed, dyingKeys }), claimedUntil: null },
+    event(actor, 'repaired', { deletedKeys: deleted.join(' ') }))
 }
 
 const pageSize = 500

@@ -8,6 +8,7 @@ import { proveStored } from './access.ts'
 import { accessOf, assertLease, commit, dueAfter, event, release, type Wanted } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { dying, withLate } from './dying-keys.ts'
 import { iamProblem } from './iam-problem.ts'
 import { abandon, activate, nothingMade, planOf, provision, pruneAllKeys, type Delivery } from './provision.ts'
 import { afterSession, beforeSession } from './session.ts'
@@ -39,7 +40,7 @@ const provisionStored = async (
     ...access,
     ...(attempt !== undefined && { attempt }),
     ...(options.withKey && beforeSession(deps, { ...grant, ...access })),
-    mintedAt: grant.mintedAt ?? deps.now(),
+    mintedAt: deps.now(),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'minting', {}, access?.policyHash ?? grant.policyHash))
   const policy = access?.policy ?? await provenOrAbandoned(deps, actor, started, options.resumed)
@@ -61,7 +62,10 @@ export const rekey = async (
   deps: GrantDeps, actor: Actor, grant: Grant, { access, attempt }: Restart = {}
 ): Promise<Delivery & { credentials: Credentials }> => {
   const provisioner = deps.provisioners[grant.attach]
-  // From here on the ledger knows no key of the grant: if the process dies, the sweeper deletes every key that it finds.
+  // A session has no key that could be deleted, and leaves none behind.
+  const held = grant.attach === 'session' ? [] : [grant.accessKeyId, grant.previousKeyId].filter(id => id !== null)
+  const toDie = [...grant.dyingKeys, ...dying(held, deps.now())]
+  // From here on every key of the grant is to die: if the process dies, the sweeper deletes these, and every other that it finds.
   const rekeying = await commit(deps, grant, {
     ...access,
     ...(attempt !== undefined && { attempt }),
@@ -69,6 +73,7 @@ export const rekey = async (
     previousKeyId: null,
     previousKeyDiesAt: null,
     ...beforeSession(deps, { ...grant, ...access }),
+    dyingKeys: grant.attach === 'session' ? [] : withLate(toDie, null, deps.now()),
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'rekeying', { undelivered: grant.accessKeyId, ...(attempt !== undefined && { attempt }) }, access?.policyHash ?? null))
   let { principal } = rekeying
@@ -78,25 +83,27 @@ export const rekey = async (
     const until = assertLease(deps, rekeying)
     // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()
-    const stands = await pruneAllKeys(deps, rekeying, until)
+    const left = await pruneAllKeys(deps, { ...rekeying, dyingKeys: toDie }, until)
     // A session gets its policy with the key.
-    if (stands && access && grant.attach !== 'session') {
+    if (left && access && grant.attach !== 'session') {
       principal = await provisioner.replacePolicy(principal, grant.attach, access.policy, until)
     }
     const plan = planOf({ ...rekeying, principal }, policy)
-    const made = stands
-      ? { ref: principal, credentials: await provisioner.mintKey(plan, [], until) }
+    const made = left
+      ? { ref: principal, ...await provisioner.mintKey(plan, [], until) }
       : await provisioner.create(plan, until)
     principal = made.ref
     credentials = made.credentials
     if (!credentials) throw new ProblemError('internal')
+    const dyingKeys = [...left ?? toDie, ...(made.lost ? dying([null], deps.now()) : [])]
     const active = await commit(deps, rekeying, {
       accessKeyId: credentials.accessKeyId,
       principal,
       deliveredAt: deps.now(),
       ...afterSession({ ...grant, ...access }, credentials),
-      ...(!stands && { mintedAt }),
-      dueAt: dueAfter(grant, rekeying),
+      ...(!left && { mintedAt }),
+      dyingKeys,
+      dueAt: dueAfter(grant, { ...rekeying, dyingKeys }),
       claimedUntil: null
     }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }, access?.policyHash ?? null))
     return { grant: active, credentials }

@@ -1,13 +1,14 @@
 import { isIamError } from '../iam/errors.ts'
 import type { Credentials } from '../iam/provisioner.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
-import type { Grant } from '../domain/grant.ts'
+import type { DyingKey, Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { assertLease, claimActive, claimLive, commit, deadline, dueAfter, event, release } from './lease.ts'
+import { assertLease, claimActive, claimLive, commit, deadline, dueAfter, dueOf, event, release } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
+import { dying, withLate } from './dying-keys.ts'
 import { iamProblem } from './iam-problem.ts'
 import { planOf, type Delivery } from './provision.ts'
 import { rekey, resume } from './redeliver.ts'
@@ -23,33 +24,40 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
     return { ...await rekey(deps, actor, grant), previousUntil: sessionEnd(grant) }
   }
   const provisioner = deps.provisioners[grant.attach]
-  const { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt, expiresAt } = grant
-  // If the process dies from here on, the sweeper deletes every key that the ledger does not know.
-  const rotating = await commit(deps, grant, { dueAt: deps.now() + deps.leaseMs }, event(actor, 'rotating', { accessKeyId }))
+  const { accessKeyId, previousKeyId, deliveredAt, expiresAt } = grant
+  // The key before makes room. If the process dies from here on, the sweeper deletes it, and every key that the ledger does not know.
+  const toDie = [...grant.dyingKeys, ...dying(previousKeyId ? [previousKeyId] : [], deps.now())]
+  const rotating = await commit(deps, grant, {
+    previousKeyId: null, previousKeyDiesAt: null, dyingKeys: withLate(toDie, null, deps.now()), dueAt: deps.now() + deps.leaseMs
+  }, event(actor, 'rotating', { accessKeyId }))
   let credentials: Credentials | undefined
+  let dyingKeys: DyingKey[]
   let rotated: Grant
   try {
     const policy = proveStored(rotating)
     const until = assertLease(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
-    if (previousKeyId) await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)
-    credentials = await provisioner.mintKey(planOf(rotating, policy), keep, until)
+    const isDead = !previousKeyId || await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)
+    const minted = await provisioner.mintKey(planOf(rotating, policy), keep, until)
+    credentials = minted.credentials
+    dyingKeys = [...(isDead ? grant.dyingKeys : toDie), ...dying(minted.lost ? [null] : [], deps.now())]
     const diesAt = accessKeyId ? Math.min(deps.now() + overlapSeconds * 1000, expiresAt) : null
     rotated = await commit(deps, rotating, {
       accessKeyId: credentials.accessKeyId,
       previousKeyId: accessKeyId,
       previousKeyDiesAt: diesAt,
+      dyingKeys,
       deliveredAt: deps.now(),
-      dueAt: dueAfter(grant, { expiresAt, previousKeyDiesAt: diesAt }),
+      dueAt: dueAfter(grant, { expiresAt, previousKeyDiesAt: diesAt, dyingKeys }),
       claimedUntil: overlapSeconds === 0 ? rotating.claimedUntil : null
     }, event(actor, 'rotated', { accessKeyId: credentials.accessKeyId, previousKeyId: accessKeyId, overlapSeconds }))
   } catch (cause) {
-    const keep = [accessKeyId, previousKeyId].filter(id => id !== null)
-    const back = { accessKeyId, previousKeyId, previousKeyDiesAt, deliveredAt }
+    const keep = accessKeyId ? [accessKeyId] : []
+    const back = { accessKeyId, previousKeyId: null, previousKeyDiesAt: null, deliveredAt }
     await compensate(deps, actor, rotating, { made: credentials?.accessKeyId ?? null, keep, back, action: 'rotate-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
-  const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null })
+  const dueAt = dueAfter(grant, { expiresAt, previousKeyDiesAt: null, dyingKeys })
   return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials }
 }
 
@@ -84,7 +92,13 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
   }
   try {
     const keep = grant.accessKeyId ? [grant.accessKeyId] : []
-    await deps.provisioners[grant.attach].deleteKey(grant.principal, grant.previousKeyId, keep, deadline(deps))
+    if (!await deps.provisioners[grant.attach].deleteKey(grant.principal, grant.previousKeyId, keep, deadline(deps))) {
+      const dyingKeys = [...grant.dyingKeys, ...dying([grant.previousKeyId], deps.now())]
+      // The grant still names it, with the time of the next try.
+      const later = { dyingKeys, previousKeyDiesAt: dyingKeys.at(-1)?.askAt ?? null }
+      return await commit(deps, grant, { ...later, dueAt: dueOf({ ...grant, ...later }), claimedUntil: null },
+        event(actor, 'unsure', { accessKeyId: grant.previousKeyId }))
+    }
   } catch (error) {
     if (!isIamError(error)) throw error
     return commit(deps, grant, { claimedUntil: null, dueAt: deps.now() + 5_000, attempts: grant.attempts + 1 },

@@ -1,9 +1,10 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
-import type { Grant } from '../domain/grant.ts'
+import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
 import { commit, deadline, dueOf, event } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
+import { dying, idsOf, stillDying } from './dying-keys.ts'
 import { finish, postponed, startEnding } from './end.ts'
 import { extendWorkers } from './extend.ts'
 import { resume } from './redeliver.ts'
@@ -78,24 +79,32 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
 }
 
 /** Only the end of an overlap is due. */
-const isOverlapOnly = ({ dueAt, previousKeyDiesAt }: Grant): boolean => previousKeyDiesAt !== null && dueAt === previousKeyDiesAt
+const isOverlapOnly = ({ dueAt, previousKeyDiesAt, dyingKeys }: Grant): boolean =>
+  previousKeyDiesAt !== null && dueAt === previousKeyDiesAt && dyingKeys.length === 0
 
-/** After an operation that died: gives the provider the policy of the ledger, and deletes every key that the ledger does not know. */
+/**
+ * After an operation that died, and while the death of a key is not certain: gives the provider the policy of the ledger, and deletes
+ * every key that the grant does not have.
+ */
 const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const now = deps.now()
   const provisioner = deps.provisioners[grant.attach]
-  const overlapOver = grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
-  const previous = overlapOver ? { previousKeyId: null, previousKeyDiesAt: null } : {}
-  const repaired = { ...grant, ...previous }
+  const { accessKeyId, previousKeyId } = grant
+  const isDying = (id: string | null) => grant.dyingKeys.some(key => key.id === id)
+  const overlapOver = previousKeyId !== null && grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
+  const toDie = overlapOver && !isDying(previousKeyId) ? [...grant.dyingKeys, ...dying([previousKeyId], now)] : grant.dyingKeys
   try {
     const until = deadline(deps)
-    const keep = [repaired.accessKeyId, repaired.previousKeyId].filter(id => id !== null)
-    const pruned = await provisioner.pruneKeys(grant.principal, keep, until)
+    const keep = [accessKeyId, overlapOver || isDying(previousKeyId) ? null : previousKeyId].filter(id => id !== null)
+    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, until)
+    const dyingKeys = stillDying(toDie, pruned, now)
+    const previous = previousOf(grant, toDie, dyingKeys)
+    const repaired = { ...grant, ...previous, dyingKeys }
     const policy = proveStored(grant)
     const principal = grant.attach === 'session'
       ? grant.principal
       : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
-    return await commit(deps, grant, { ...previous, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
+    return await commit(deps, grant, { ...previous, dyingKeys, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
       event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
     if (!isIamError(error)) throw error
@@ -104,6 +113,13 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
     }
     return postponed(deps, sweeper, grant, 'attempt-failed', { operation: error.operation, kind: error.kind })
   }
+}
+
+/** The key before is named as long as it may live, with the time of the next try to delete it. */
+const previousOf = ({ previousKeyId }: Grant, toDie: DyingKey[], dyingKeys: DyingKey[]): Partial<Grant> => {
+  if (previousKeyId === null || !toDie.some(({ id }) => id === previousKeyId)) return {}
+  const left = dyingKeys.find(({ id }) => id === previousKeyId)
+  return left ? { previousKeyDiesAt: left.askAt } : { previousKeyId: null, previousKeyDiesAt: null }
 }
 
 /** The provider does not know the principal, and it is old enough for that to be true: see settleMs. */

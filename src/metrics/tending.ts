@@ -32,7 +32,8 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
   )
   const reconciliations = counter('job_access_reconciliations_total', 'Reconciliations with the provider, by outcome.', 'outcome', runs)
   const found = counter('job_access_reconcile_findings_total',
-    '`stray`: unknown to the ledger and past its end, deleted. `lost`: gone at the provider, closed.', 'kind', ['stray', 'lost'])
+    '`stray`: unknown to the ledger and past its end, deleted. `lost`: gone at the provider, closed. `key`: known to no grant, deleted.',
+    'kind', ['stray', 'lost', 'key'])
   const foreign = gauge('job_access_reconcile_foreign', 'What lay below our path at the last reconciliation and is not ours; left alone.')
   const failed = gauge('job_access_reconcile_failed', 'What the last reconciliation could not put right.')
   const reconciledAt = gauge('job_access_reconcile_last_done_timestamp_seconds',
@@ -56,7 +57,7 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
       reconciliations.inc({ outcome: report ? 'done' : 'failed' })
       if (!report) return
       const count = (kind: string) => report.findings.filter(finding => finding.kind === kind).length
-      for (const kind of ['stray', 'lost']) found.inc({ kind }, count(kind))
+      for (const kind of ['stray', 'lost', 'key']) found.inc({ kind }, count(kind))
       foreign.set(count('foreign'))
       failed.set(report.failed)
       reconciledAt.set(now() / 1000)

@@ -36,6 +36,7 @@ const own = {
   partition: 'aws' as const,
   accountId: '111122223333',
   pathBase: '/job-access/',
+  userPrefix: 'ja',
   boundaryArn: 'arn:aws:iam::111122223333:policy/job-access-boundary',
   roles: [],
   buckets: []

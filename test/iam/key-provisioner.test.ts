@@ -60,7 +60,7 @@ t.test('a grant has its own policy, which is attached to its key', async t => {
   t.strictSame(actionsOf(tigris).sort(), ['AttachUserPolicy', 'CreateAccessKey', 'CreatePolicy'], 'three calls, and none that Tigris has not')
   t.equal(await principals.exists(ref, soon()), true)
   t.equal(await principals.policyEnd(ref, soon()), expiresAt)
-  t.equal(await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+  t.equal(await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], others: false, mintedAt: now }, soon()), 'gone')
   t.equal(tigris.keys.size + tigris.policies.size, 0)
   t.equal(await principals.exists(ref, soon()), false)
 })
@@ -98,7 +98,7 @@ t.test('a failed creation leaves no key', async t => {
     t.match(refusal, { operation: failing, providerCode: new RegExp(`^${fault.code}`) })
     t.equal(tigris.keys.size, 0, `${failing} ${fault.code}: no key`)
     tigris.fault = null
-    await principals.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: null, mintedAt: now }, soon())
+    await principals.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: [], others: true, mintedAt: now }, soon())
     t.equal(tigris.policies.size, 0, 'nor a policy, after the teardown')
   }
 })
@@ -114,7 +114,7 @@ t.test('a key whose answer was lost has no policy', async t => {
 
 t.test('a teardown that finds nothing of a young grant is unsure', async t => {
   const { principals, clock } = await bench(t)
-  const target = { ref: planOf().ref, attachment: 'managed' as const, keyIds: null, mintedAt: now }
+  const target = { ref: planOf().ref, attachment: 'managed' as const, keyIds: [], others: true, mintedAt: now }
   t.equal(await principals.teardown(target, soon()), 'unsure')
   clock.now += settleMs
   t.equal(await principals.teardown(target, soon()), 'gone')
@@ -126,9 +126,9 @@ t.test('keys that a crash left are found through the policy', async t => {
   const stranger = await iam.createAccessKey(undefined, soon())
   await iam.attachUserPolicy(stranger.accessKeyId, ref.policyArn ?? '', soon())
   const keep = credentials?.accessKeyId ?? ''
-  t.strictSame(await principals.pruneKeys(ref, [keep], soon()), [stranger.accessKeyId])
+  t.strictSame(await principals.pruneKeys(ref, { keep: [keep], known: [] }, soon()), [stranger.accessKeyId])
   t.strictSame([...tigris.keys], [keep])
-  const fresh = await principals.mintKey(planOf({ ref }), [keep], soon())
+  const { credentials: fresh } = await principals.mintKey(planOf({ ref }), [keep], soon())
   t.strictSame(attachedTo(tigris, name).sort(), [keep, fresh.accessKeyId].sort())
   await principals.deleteKey(ref, keep, [fresh.accessKeyId], soon())
   t.strictSame([...tigris.keys], [fresh.accessKeyId])
@@ -151,7 +151,7 @@ t.test('a changed policy: a second one takes over, and the key stays', async t =
   const third = await principals.replacePolicy(second, 'managed', policyFor(), soon())
   t.strictSame([...tigris.policies.keys()], [name], 'and back')
   t.equal(third.policyArn, first.ref.policyArn)
-  await principals.teardown({ ref: third, attachment: 'managed', keyIds: null, mintedAt: now }, soon())
+  await principals.teardown({ ref: third, attachment: 'managed', keyIds: [], others: true, mintedAt: now }, soon())
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 
@@ -183,7 +183,7 @@ t.test('a teardown after an interrupted change removes both policies', async t =
   const arn = await iam.createPolicy({ name: otherNameOf(name), document: JSON.stringify(policyFor(later)) }, soon())
   await iam.attachUserPolicy(credentials?.accessKeyId ?? '', arn, soon())
   t.equal(await principals.policyEnd(ref, soon()), expiresAt + 2 * 3_600_000, 'the later of both ends')
-  await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon())
+  await principals.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], others: false, mintedAt: now }, soon())
   t.equal(tigris.keys.size + tigris.policies.size, 0)
 })
 

@@ -77,7 +77,7 @@ t.test('without policy versions a second policy takes over', async t => {
   t.strictSame(server.state.user(name)?.keys.map(key => key.id), [credentials?.accessKeyId], 'the key stays')
   const third = await byName.replacePolicy(second, 'managed', policyFor(), soon())
   t.strictSame(policies(), [[name, [name]]], 'and back')
-  t.equal(await byName.teardown({ ref: third, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+  t.equal(await byName.teardown({ ref: third, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], others: false, mintedAt: now }, soon()), 'gone')
   t.strictSame(policies(), [])
   t.equal(server.state.userCount, 0)
 })
@@ -91,7 +91,7 @@ t.test('an interrupted change leaves two policies; the teardown removes both', a
     )
     if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
     t.equal(await byName.policyEnd(ref, soon()), attach ? now + 18_000_000 : expiresAt, 'the later end of those that count')
-    t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], mintedAt: now }, soon()), 'gone')
+    t.equal(await byName.teardown({ ref, attachment: 'managed', keyIds: [credentials?.accessKeyId ?? ''], others: false, mintedAt: now }, soon()), 'gone')
     t.strictSame(server.state.policies.filter(policy => policy.name.startsWith('ja-')), [])
   }
 })
@@ -103,7 +103,7 @@ t.test('a policy of an interrupted creation is found by its name', async t => {
       await sdk.send(new CreateUserCommand({ UserName: name }))
       const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: policy, PolicyDocument: JSON.stringify(policyFor()) }))
       if (attach) await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
-      t.equal(await byName.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: null, mintedAt: now }, soon()), 'gone')
+      t.equal(await byName.teardown({ ref: planOf().ref, attachment: 'managed', keyIds: [], others: true, mintedAt: now }, soon()), 'gone')
       t.equal(server.state.userCount, 0)
       t.strictSame(server.state.policies.filter(({ name }) => name.startsWith('ja-')), [], `${what}, ${policy}`)
     }
@@ -128,7 +128,7 @@ t.test('a policy that somebody else attached is detached, and not deleted', asyn
   const { ref } = await byName.create(planOf({ attachment: 'inline' }), soon())
   const { Policy } = await sdk.send(new CreatePolicyCommand({ PolicyName: `x-${name}`, PolicyDocument: JSON.stringify(policyFor()) }))
   await sdk.send(new AttachUserPolicyCommand({ UserName: name, PolicyArn: Policy?.Arn }))
-  t.equal(await byName.teardown({ ref, attachment: 'inline', keyIds: null, mintedAt: now }, soon()), 'gone')
+  t.equal(await byName.teardown({ ref, attachment: 'inline', keyIds: [], others: true, mintedAt: now }, soon()), 'gone')
   t.strictSame(server.state.policies.filter(policy => policy.name.endsWith(name)).map(policy => policy.name), [`x-${name}`])
 })
 
@@ -153,7 +153,7 @@ t.test('without managed policies nothing asks for them', async t => {
 
   await byPath.create(plan, soon())
   await sdk.send(new PutUserPolicyCommand({ UserName: name, PolicyName: 'by-somebody', PolicyDocument: nothing }))
-  const target = { ref, attachment: 'inline', keyIds: null, mintedAt: now } as const
+  const target = { ref, attachment: 'inline' as const, keyIds: [], others: true, mintedAt: now }
   t.equal(await byPath.teardown(target, soon()), 'gone', 'also what somebody else has put on it')
   t.strictSame([...server.state.users], [])
   t.equal(await byPath.teardown({ ...target, mintedAt: now - settleMs }, soon()), 'gone')

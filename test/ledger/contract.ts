@@ -59,6 +59,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
       accessKeyId: maybe(word),
       previousKeyId: maybe(word),
       previousKeyDiesAt: maybe(instant),
+      dyingKeys: fc.array(record({ id: maybe(word), since: instant, askAt: instant })),
       issueAt: maybe(instant),
       mintedAt: maybe(instant),
       deliveredAt: maybe(instant),
@@ -482,7 +483,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const ledger of replicas) await begun(ledger)
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
-    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end'])
+    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys'])
   })
 
   await test('a schema newer than the service is refused and stays unchanged', async (t) => {

@@ -41,6 +41,7 @@ export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
     accessKeyId: null,
     previousKeyId: null,
     previousKeyDiesAt: null,
+    dyingKeys: [],
     issueAt: null,
     mintedAt: null,
     deliveredAt: null,

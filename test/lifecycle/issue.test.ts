@@ -1,4 +1,5 @@
 import t from 'tap'
+import { settleMs } from '../../src/iam/provisioner.ts'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
@@ -508,8 +509,8 @@ t.test('a retry takes over what a replica left that died', async t => {
     await whole(t, w, taken)
     t.equal(w.iam.state.userCount, 1)
     t.equal(w.iam.state.keyCount, 1)
-    await w.pass(leaseMs)
-    t.match(await w.store.get(taken.grant.id), { dueAt: taken.grant.expiresAt })
+    await w.pass(settleMs)
+    t.match(await w.store.get(taken.grant.id), { dyingKeys: [], dueAt: taken.grant.expiresAt })
     t.equal((await w.store.events(taken.grant.id)).at(-1)?.action, 'repaired', 'and is looked at once more')
     await whole(t, w, taken)
   }

@@ -2,6 +2,7 @@ import { mock } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { DeleteAccessKeyCommand, DeleteUserCommand, DeleteUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
+import { settleMs } from '../../src/iam/provisioner.ts'
 import { backoffMs, end } from '../../src/lifecycle/end.ts'
 import { periodic } from '../../src/lifecycle/periodic.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
@@ -187,8 +188,9 @@ t.test('mends towards the ledger', async t => {
     t.same(await swept(w.healthy), { handled: 0, failed: 0 }, `${name}: not while it may be at work`)
     t.same(await w.pass(leaseMs), { handled: 1, failed: 0 }, name)
     t.same(await disorder(w), [], name)
+    await w.pass(settleMs)
     const stored = await w.store.get(given.grant.id)
-    t.match(stored, { state: 'active', dueAt: stored?.expiresAt, claimedUntil: null, attempts: 0 }, name)
+    t.match(stored, { state: 'active', dyingKeys: [], dueAt: stored?.expiresAt, claimedUntil: null, attempts: 0 }, name)
     if (stored?.accessKeyId) await whole(t, w, { ...given, grant: stored })
   }
 })

@@ -29,14 +29,28 @@ variable "path" {
   }
 }
 
+variable "user_prefix" {
+  description = "JOB_ACCESS_USER_PREFIX."
+  type        = string
+  default     = "ja"
+  validation {
+    condition     = can(regex("^[a-z0-9]{1,12}$", var.user_prefix))
+    error_message = "At most 12 lower-case letters and digits."
+  }
+}
+
 variable "boundary_arn" {
   type = string
 }
 
 variable "buckets" {
-  description = "JOB_ACCESS_ALLOWED_BUCKETS. Empty: any."
+  description = "Buckets, as in JOB_ACCESS_ALLOWED_BUCKETS. Empty: any."
   type        = list(string)
   default     = []
+  validation {
+    condition     = alltrue([for name in var.buckets : can(regex("^[a-z0-9.-]*[*]?$", name))])
+    error_message = "A wildcard only at the end of a name: in an ARN it also spans the slash after the bucket's name, and so other buckets."
+  }
 }
 
 variable "session_roles" {
@@ -46,13 +60,14 @@ variable "session_roles" {
 }
 
 locals {
-  service  = jsondecode(templatefile("${path.module}/service.json.tftpl", { partition = var.partition, account_id = var.account_id, path = var.path, boundary_arn = var.boundary_arn }))
+  service  = jsondecode(templatefile("${path.module}/service.json.tftpl", { partition = var.partition, account_id = var.account_id, path = var.path, user_prefix = var.user_prefix, boundary_arn = var.boundary_arn }))
   boundary = jsondecode(templatefile("${path.module}/boundary.json.tftpl", { suffix = var.partition == "aws-cn" ? "amazonaws.com.cn" : "amazonaws.com" }))
 
   # Statements whose resources are lists of the configuration. A statement with an empty list is left out.
   lists = {
-    IssueSessions  = [for role in var.session_roles : role.arn]
-    RevokeSessions = [for role in var.session_roles : role.arn if role.revocable]
+    IssueSessions    = [for role in var.session_roles : role.arn]
+    RevokeSessions   = [for role in var.session_roles : role.arn if role.revocable]
+    ReadSessionRoles = [for role in var.session_roles : role.arn if role.revocable]
     JobsUseObjectStorage = flatten([
       for name in length(var.buckets) > 0 ? var.buckets : ["*"] :
       ["arn:${var.partition}:s3:::${name}", "arn:${var.partition}:s3:::${name}/*"]

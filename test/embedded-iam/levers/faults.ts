@@ -42,6 +42,10 @@ export type Effect =
   | { kind: 'dropAfter' }
   /** Answers Throttling this many times (default: as often as the match says) and does nothing. */
   | { kind: 'throttle', times?: number }
+  /** Not over HTTP. Answers this and does nothing: a proxy's page, a list that is not up to date. */
+  | { kind: 'answer', status: number, type: string, body: string }
+  /** Not over HTTP. Does it, then answers so. */
+  | { kind: 'answerAfter', status: number, type: string, body: string }
   /** Not over HTTP. Runs code of the test before or after the call is done, e.g. to kill the process that made it. */
   | { kind: 'run', before?: (call: Call) => unknown, after?: (call: Call) => unknown }
 

@@ -55,8 +55,11 @@ export async function startTestIam (options: TestIamOptions = {}): Promise<TestI
     if (fault?.kind === 'drop') req.socket.destroy()
     if (fault?.kind === 'drop' || fault?.kind === 'timeout') return null
 
-    let reply = fault?.kind === 'error' || fault?.kind === 'throttle' ? injected(service, fault) : serve()
+    let reply = fault?.kind === 'error' || fault?.kind === 'throttle'
+      ? injected(service, fault)
+      : fault?.kind === 'answer' ? written(fault) : serve()
     if (fault?.kind === 'errorAfter') reply = injected(service, fault)
+    if (fault?.kind === 'answerAfter') reply = written(fault)
     if (effects.length > 0) await after(effects, call)
     if (fault?.kind === 'dropAfter') req.socket.destroy()
     if (fault?.kind === 'dropAfter' || fault?.kind === 'timeoutAfter') return null
@@ -90,6 +93,10 @@ function injected (service: Received['service'], fault: Effect & { kind: 'error'
   if (fault.kind === 'throttle') return errorReply(service, 400, 'Throttling', 'Rate exceeded')
   const code = fault.code ?? 'ServiceFailure'
   return errorReply(service, fault.status ?? statusOf(code), code, fault.message ?? 'Injected by a fault.')
+}
+
+function written ({ status, type, body }: Effect & { kind: 'answer' | 'answerAfter' }): Reply {
+  return { status, code: null, type, body, requestId: '' }
 }
 
 /** Runs what comes before the call. Returns the one fault that decides how it goes on. */

@@ -9,7 +9,7 @@ import { seeded, type Draw } from './seeded.ts'
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 
 /**
- * Our evaluator against another's, @cloud-copilot/iam-simulate (AGPL: a development dependency, imported by this file alone), on
+ * Our evaluator against another's, @cloud-copilot/iam-simulate (AGPL: a development dependency, which only tests import), on
  * random policies and requests. Small vocabularies, so that patterns and values meet often. What they leave out is `strays`, below.
  */
 const draw = seeded(20250716)

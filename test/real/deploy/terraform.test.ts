@@ -11,11 +11,12 @@ const account = '111122223333'
 const boundaryArn = `arn:aws:iam::${account}:policy/job-access-boundary`
 
 const deployments: Record<string, OwnPolicyOptions> = {
-  default: { partition: 'aws', accountId: account, pathBase: '/job-access/', boundaryArn, roles: [], buckets: [] },
+  default: { partition: 'aws', accountId: account, pathBase: '/job-access/', userPrefix: 'ja', boundaryArn, roles: [], buckets: [] },
   'with sessions and buckets, in China': {
     partition: 'aws-cn',
     accountId: account,
     pathBase: '/ml/access/',
+    userPrefix: 'ml',
     boundaryArn: `arn:aws-cn:iam::${account}:policy/b`,
     roles: [{ roleArn: `arn:aws-cn:iam::${account}:role/one`, revocable: true }, { roleArn: `arn:aws-cn:iam::${account}:role/two`, revocable: false }],
     buckets: ['acmeco-*', 'models']
@@ -24,6 +25,7 @@ const deployments: Record<string, OwnPolicyOptions> = {
     partition: 'aws-us-gov',
     accountId: account,
     pathBase: '/job-access/',
+    userPrefix: 'ja',
     boundaryArn,
     roles: [{ roleArn: `arn:aws-us-gov:iam::${account}:role/one`, revocable: false }],
     buckets: ['one']
@@ -40,6 +42,7 @@ t.test('what Terraform installs is what the service says it needs', async t => {
       partition: options.partition,
       account_id: options.accountId,
       path: options.pathBase,
+      user_prefix: options.userPrefix,
       boundary_arn: options.boundaryArn,
       buckets: JSON.stringify(options.buckets),
       session_roles: JSON.stringify(options.roles.map(({ roleArn, revocable }) => ({ arn: roleArn, revocable })))
@@ -50,6 +53,9 @@ t.test('what Terraform installs is what the service says it needs', async t => {
     t.strictSame(output('service'), servicePolicy(options), `service, ${name}`)
     t.strictSame(output('boundary'), boundaryPolicy(options), `boundary, ${name}`)
   }
+  t.match(complaint('terraform', [
+    'apply', '-auto-approve', '-input=false', '-no-color', '-var', `account_id=${account}`, '-var', 'boundary_arn=x', '-var', 'buckets=["*-data"]'
+  ], { cwd: dir }), /only at the end/)
   t.match(complaint('terraform', ['apply', '-auto-approve', '-input=false', '-no-color', '-var', 'account_id=1', '-var', 'boundary_arn=x', '-var', 'path=/'], { cwd: dir }),
     /12 digits[\s\S]*not the root|not the root[\s\S]*12 digits/)
 })

@@ -1,0 +1,126 @@
+import { setImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { createPacer, inTurn, type Pacer } from '../../src/iam/pace.ts'
+import type { PrincipalPlan, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
+import type { Clock } from '../../src/iam/retry.ts'
+
+/** Time that passes when everybody waits for it. */
+const virtual = (): Clock & { run: (work: Promise<unknown>) => Promise<void> } => {
+  let now = 0
+  const timers: Array<{ at: number, fire: () => void }> = []
+  return {
+    now: () => now,
+    pause: ms => new Promise(resolve => { timers.push({ at: now + ms, fire: resolve }) }),
+    async run (work) {
+      const over = new AbortController()
+      void work.finally(() => over.abort())
+      for (;;) {
+        await setImmediate()
+        await setImmediate()
+        if (over.signal.aborted) break
+        timers.sort((a, b) => b.at - a.at)
+        const next = timers.pop()
+        if (!next) continue
+        now = Math.max(now, next.at)
+        next.fire()
+      }
+      await work
+    }
+  }
+}
+
+/** A provider that takes some calls at once and `perSecond` after that, each in 20 ms. */
+const provider = (clock: Clock, perSecond: number) => {
+  let tokens = perSecond
+  let at = 0
+  const it = {
+    asked: 0,
+    refused: 0,
+    async call () {
+      tokens = Math.min(perSecond, tokens + (clock.now() - at) * perSecond / 1000)
+      at = clock.now()
+      it.asked++
+      const throttled = tokens < 1
+      if (throttled) it.refused++
+      else tokens--
+      await clock.pause(20)
+      return throttled
+    }
+  }
+  return it
+}
+
+/** As the client does it: tried again until it is done. False: not before the deadline. */
+const done = async (pacer: Pacer, clock: Clock, iam: ReturnType<typeof provider>, until: number): Promise<boolean> => {
+  for (;;) {
+    const answered = await pacer.take(until)
+    if (!answered) return false
+    const throttled = await iam.call()
+    answered(throttled)
+    if (!throttled) return true
+    await clock.pause(50)
+  }
+}
+
+const scene = (perSecond: number) => {
+  const clock = virtual()
+  const pacer = createPacer(clock)
+  const iam = provider(clock, perSecond)
+  const call = (until: number) => done(pacer, clock, iam, until)
+  const principals = inTurn({
+    create: async (_plan: PrincipalPlan, until: number) => {
+      const made = await call(until) && (await Promise.all([call(until), call(until)])).every(Boolean)
+      return { made, at: clock.now() } as never
+    },
+    teardown: async (_target: unknown, until: number) => {
+      for (let i = 0; i < 3; i++) if (!await call(until)) return { gone: false, at: clock.now() } as never
+      return { gone: true, at: clock.now() } as never
+    }
+  } as unknown as PrincipalProvisioner)
+  const issue = (team: string, until = 60_000) => principals.create({ tags: { 'job-access:team': team } } as unknown as PrincipalPlan, until) as
+    unknown as Promise<{ made: boolean, at: number }>
+  const revoke = (until: number) => principals.teardown({} as never, until) as unknown as Promise<{ gone: boolean, at: number }>
+  return { clock, pacer, iam, issue, revoke }
+}
+
+const last = (answers: Array<{ at: number }>): number => Math.max(...answers.map(({ at }) => at))
+
+t.test('throttled at 10 calls a second, at least eight of ten calls are useful', async t => {
+  for (const issues of [50, 200]) {
+    const { clock, iam, issue } = scene(10)
+    await clock.run(Promise.all(Array.from({ length: issues }, () => issue('nlp', Infinity))))
+    t.equal(iam.asked - iam.refused, issues * 3)
+    t.ok(iam.refused / iam.asked <= 0.2, `${iam.refused} of ${iam.asked} refused`)
+    t.ok(clock.now() < issues * 3 * 100 * 1.5, `and the limit is used: ${clock.now()} ms`)
+  }
+})
+
+t.test('revocations overtake issues, and a team does not wait behind another’s', async t => {
+  const { clock, issue, revoke } = scene(10)
+  const many = Promise.all(Array.from({ length: 50 }, () => issue('nlp')))
+  const few = Promise.all(Array.from({ length: 3 }, () => issue('vision')))
+  const ends = clock.pause(2_000).then(() => Promise.all(Array.from({ length: 5 }, () => revoke(60_000))))
+  await clock.run(Promise.all([many, few, ends]))
+  t.ok(last(await few) < 8_000, `the small team: ${last(await few)} ms`)
+  t.ok(last(await ends) < 5_000, `revocations: ${last(await ends)} ms`)
+  t.ok(last(await many) > 12_000)
+})
+
+t.test('no call waits longer than its deadline', async t => {
+  const { clock, issue } = scene(10)
+  const answers = Promise.all(Array.from({ length: 100 }, () => issue('nlp', 5_000)))
+  await clock.run(answers)
+  t.ok(last(await answers) <= 5_020, `${last(await answers)} ms`)
+  t.ok((await answers).some(({ made }) => made) && (await answers).some(({ made }) => !made))
+})
+
+t.test('without throttling nothing is paced, and after throttling the rate comes back', async t => {
+  const { clock, pacer, issue } = scene(100_000)
+  await clock.run(Promise.all(Array.from({ length: 200 }, () => issue('nlp'))))
+  t.ok(clock.now() < 1_000, `${clock.now()} ms`)
+  await clock.run(pacer.take(Infinity).then(answered => answered?.(true)))
+  const throttledAt = clock.now()
+  await clock.run(clock.pause(120_000))
+  await clock.run(Promise.all(Array.from({ length: 200 }, () => issue('nlp', Infinity))))
+  t.ok(clock.now() - throttledAt < 125_000, `${clock.now() - throttledAt} ms`)
+})
