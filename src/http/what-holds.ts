@@ -24,6 +24,11 @@ const sentences: Record<string, Sentences> = {
     other: 'No key was delivered. What the request made is deleted, now or by the sweeper. If the grant existed, its earlier key may be ' +
       'deleted, too.'
   },
+  joinGrant: {
+    other: 'No key was delivered. What the request made is deleted, now or by the sweeper. If the worker had a key, it may be deleted, ' +
+      'too. The keys of other workers still work.'
+  },
+  endWorker: ending,
   fetchCredentials: {
     other: 'No key was delivered. A key that the request made is deleted, now or by the sweeper. The grant stays: fetch again.'
   },
@@ -45,7 +50,9 @@ const sentences: Record<string, Sentences> = {
   listGrantEvents: unread,
   explainGrant: unread,
   getBlastRadius: unread,
-  checkGrant: unread
+  checkGrant: unread,
+  listWorkers: unread,
+  getWorker: unread
 }
 
 /** Undefined: the error's own words say everything. */

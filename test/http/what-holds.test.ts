@@ -112,7 +112,7 @@ t.test('each operation, each failure', async t => {
       await t.test(`${name}: ${failure}`, async t => {
         const job = { id: `${name}-${failure}`.replaceAll(' ', '-'), team: 'nlp' }
         const issueAt = new Date(b.clock.now + 60_000).toISOString().replace(/\.\d+/, '')
-        const order = guideJob({ job, window: { durationSeconds: 10_000 }, ...(before === 'due' && { issueAt }) })
+        const order = guideJob({ job, window: { durationSeconds: 10_000 }, attempt: '1', ...(before === 'due' && { issueAt }) })
         const given = before === 'nothing' ? null : (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: order })).json()
         if (before === 'due') b.clock.advance(60_000)
         fail[failure]()

@@ -12,7 +12,7 @@ import {
 
 // IAM is eventually consistent: neither "NoSuchEntity" nor a list proves anything of a young key. No key may be forgotten while it lives.
 
-const ask = ({ deps }: Replica, request: Partial<GrantRequest> = {}): Promise<Delivery> => issue(deps, owner, orderOf(jobRequest(request)))
+const ask = ({ deps }: Replica, request: Partial<GrantRequest> = {}): Promise<Delivery> => issue(deps, owner, orderOf(jobRequest({ attempt: '1', ...request })))
 
 const emptyList = '<ListAccessKeysResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListAccessKeysResult><AccessKeyMetadata/>' +
   '<IsTruncated>false</IsTruncated></ListAccessKeysResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></ListAccessKeysResponse>'
