@@ -28,7 +28,7 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'bucket-refused': { datasets: [{ bucket: 'payroll' }] },
   'prefix-invalid': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/*' }] },
   'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
-  'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models' }] },
+  'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models', list: false }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
   'kms-key-invalid': { output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:alias/models'] } },
   'label-invalid': { job: { ...guideRequest.job, labels: { 'aws:cluster': 'a' } } },

@@ -52,7 +52,8 @@ const prefix = Type.String({
   examples: ['runs/42/']
 })
 const sid = Type.String({
-  description: 'Statement id in the policy; letters and digits.',
+  description: 'Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their ' +
+    'statements then. Entries of one bucket without a sid do so by themselves.',
   pattern: '^[A-Za-z0-9]{1,64}$',
   examples: ['BaseModelsReadOnly']
 })

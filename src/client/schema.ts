@@ -507,7 +507,7 @@ export type RenderPolicyData = {
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -532,7 +532,7 @@ export type RenderPolicyData = {
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -558,7 +558,7 @@ export type RenderPolicyData = {
              */
             level?: 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -595,7 +595,7 @@ export type RenderPolicyData = {
              */
             level: 'read' | 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -756,7 +756,7 @@ export type CheckPolicyData = {
                  */
                 prefix?: string;
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
@@ -781,7 +781,7 @@ export type CheckPolicyData = {
                  */
                 prefix?: string;
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
@@ -807,7 +807,7 @@ export type CheckPolicyData = {
                  */
                 level?: 'write' | 'read-write';
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
@@ -844,7 +844,7 @@ export type CheckPolicyData = {
                  */
                 level: 'read' | 'write' | 'read-write';
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
@@ -1063,7 +1063,7 @@ export type IssueGrantData = {
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -1088,7 +1088,7 @@ export type IssueGrantData = {
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -1114,7 +1114,7 @@ export type IssueGrantData = {
              */
             level?: 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
@@ -1151,7 +1151,7 @@ export type IssueGrantData = {
              */
             level: 'read' | 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**

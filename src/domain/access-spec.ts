@@ -30,7 +30,7 @@ export type Level = 'read' | 'write' | 'read-write'
 export interface Entry {
   /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
   pointer: string
-  /** Base of the Sids of this entry's statements; unique within the request. */
+  /** Base of the Sids of this entry's statements. Entries with the same one share their statements, and have the same rights. */
   sid: string
   bucket: string
   /** '' for the whole bucket, else ends with '/': `runs/42/`. */

@@ -1,8 +1,8 @@
-import type { AccessSpec, PolicyAttachment } from '../domain/access-spec.ts'
+import type { AccessSpec, Entry, PolicyAttachment } from '../domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
 import { chooseAttachment, tooLarge, type Measure, type Sizes } from './measure.ts'
-import { sidsOf } from './render.ts'
+import { groupsOf, sidsOf } from './render.ts'
 
 /** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
@@ -78,8 +78,10 @@ export const attachmentFor = (
  */
 export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<AccessSpec, 'entries' | 'layout' | 'source'>): Finding[] => {
   const alternatives = spec?.layout === 'everywhere' && spec.source.kind === 'either'
-  const entryOf = (sid: string) => spec?.entries.find(entry => sidsOf(entry, alternatives).includes(sid))?.pointer ?? ''
-  const found = policy.Statement.flatMap(statement => unfitIn(statement, dialect).map(what => refusal(dialect, statement, what, entryOf)))
+  const groups = groupsOf(spec?.entries ?? [])
+  const entriesOf = (sid: string) => groups.find(group => sidsOf(group, alternatives).includes(sid)) ?? []
+  const found = policy.Statement.flatMap(statement =>
+    unfitIn(statement, dialect).flatMap(what => refusals(dialect, statement, what, entriesOf)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
 
@@ -105,14 +107,15 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   ]
 }
 
-const refusal = (dialect: Dialect, statement: Statement, { what, name }: Unfit, entryOf: (sid: string) => string): Finding => {
+/** One finding for each entry that the statement is for. */
+const refusals = (
+  dialect: Dialect, statement: Statement, { what, name }: Unfit, entriesOf: (sid: string) => readonly Entry[]
+): Finding[] => {
   const { pointer, hint } = remedies[name] ?? { pointer: '', hint: 'Ask for less, or use another provider.' }
-  return {
-    code: 'dialect-unfit',
-    pointer: pointer.startsWith('/') ? pointer : entryOf(statement.Sid ?? '') + pointer.slice(1),
-    detail: `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} does not take.`,
-    hint
-  }
+  const detail = `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} does not take.`
+  const entries = entriesOf(statement.Sid ?? '').filter(entry => pointer !== kms.pointer || entry.kmsKeyArns.length > 0)
+  const pointers = pointer.startsWith('/') ? [pointer] : entries.map(entry => entry.pointer + pointer.slice(1))
+  return (pointers.length > 0 ? pointers : ['']).map(each => ({ code: 'dialect-unfit', pointer: each, detail, hint }))
 }
 
 const kms = { pointer: './kmsKeyArns', hint: 'Leave kmsKeyArns out: the provider has no AWS KMS.' }

@@ -3,7 +3,7 @@ import type { Finding } from '../problems.ts'
 import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
 import { reads, writes } from './actions.ts'
 import type { Limits } from './limits.ts'
-import { denySids, sidsOf } from './render.ts'
+import { denySids, groupsOf, rightsOf, sidsOf } from './render.ts'
 
 /** One entry as it was requested, whichever field it came from. */
 interface Requested {
@@ -35,9 +35,26 @@ export const normaliseEntries = (
   }
   const entries = requested.flatMap(one => normaliseEntry(one, layout, limits, report) ?? [])
   refuseDuplicates(entries, report)
+  const named = new Set(requested.filter(one => one.request.sid !== undefined).map(one => one.pointer))
+  const shared = shareSids(entries, named)
   const alternatives = layout === 'everywhere' && request.sourceIps !== undefined && request.vpc !== undefined
-  refuseSids(requested, entries, alternatives, report)
-  return { entries, writes: requested.some(writes) }
+  refuseSids(shared, named, layout, alternatives, report)
+  return { entries: shared, writes: requested.some(writes) }
+}
+
+/**
+ * Entries of one bucket with equal rights share statements, which makes the policy much shorter: they get the sid of the first of
+ * them. An entry to which the caller gave a sid keeps it, and shares with those alone that the caller gave the same sid.
+ */
+const shareSids = (entries: readonly Entry[], named: ReadonlySet<string>): Entry[] => {
+  const first = new Map<string, string>()
+  return entries.map(entry => {
+    if (named.has(entry.pointer)) return entry
+    const place = `${entry.bucket} ${rightsOf(entry)}`
+    const sid = first.get(place) ?? entry.sid
+    first.set(place, sid)
+    return { ...entry, sid }
+  })
 }
 
 const collect = (request: PolicyRequest): Requested[] => [
@@ -138,27 +155,44 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
   }
 }
 
-/** @param alternatives whether each entry has its statements twice, once per alternative of the source */
-const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], alternatives: boolean, report: Report): void => {
+/**
+ * Entries with one sid share their statements, so they must have equal rights; no other Sid may occur twice.
+ * @param alternatives whether each entry has its statements twice, once per alternative of the source
+ */
+const refuseSids = (
+  entries: readonly Entry[], named: ReadonlySet<string>, layout: Layout, alternatives: boolean, report: Report
+): void => {
   const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
-  const byPointer = new Map(entries.map(entry => [entry.pointer, entry]))
-  for (const one of requested) {
-    const entry = byPointer.get(one.pointer)
-    for (const sid of entry ? sidsOf(entry, alternatives) : [one.sid]) {
+  for (const group of groupsOf(entries)) {
+    const [first, ...others] = group
+    for (const other of others) {
+      const why = layout === 'guide' ? 'the guide has one statement for each bucket' : 'its rights are not the same'
+      if (layout !== 'guide' && rightsOf(other) === rightsOf(first)) continue
+      report({
+        code: 'sid-duplicate',
+        pointer: pointerOfSid(other, named),
+        detail: `The Sid ${other.sid} is that of ${first.pointer}, and ${why}.`,
+        hint: 'Give another `sid`. Entries share a `sid`, and so their statements, when level, list and options are equal and ' +
+          'all or none of them have a prefix.'
+      })
+    }
+    for (const sid of sidsOf(group, alternatives)) {
       const holder = taken.get(sid)
       if (holder === undefined) {
-        taken.set(sid, one.pointer)
+        taken.set(sid, first.pointer)
         continue
       }
       report({
         code: 'sid-duplicate',
-        pointer: one.request.sid === undefined ? one.pointer : `${one.pointer}/sid`,
+        pointer: pointerOfSid(first, named),
         detail: `The Sid ${sid} is that of ${holder}.`,
         hint: 'Give another `sid`; `List`, `Keys` and `Vpc` are appended for the statements of prefixes, KMS keys and a second source.'
       })
     }
   }
 }
+
+const pointerOfSid = ({ pointer }: Entry, named: ReadonlySet<string>): string => named.has(pointer) ? `${pointer}/sid` : pointer
 
 // --- buckets and prefixes ---
 

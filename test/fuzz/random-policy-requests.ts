@@ -80,7 +80,8 @@ const options = (draw: Draw, partition: Partition, writes: boolean) => ({
   ...(draw.chance(0.2) && { list: draw.chance(0.5) }),
   ...(writes && draw.chance(0.2) && { delete: draw.chance(0.8) }),
   ...(writes && draw.chance(0.15) && { acl: draw.chance(0.8) }),
-  ...(draw.chance(0.15) && { kmsKeyArns: keyArns(draw, partition) })
+  ...(draw.chance(0.15) && { kmsKeyArns: keyArns(draw, partition) }),
+  ...(draw.chance(0.15) && { sid: draw.of(['Same', 'Shared']) })
 })
 
 const start = Date.parse('2025-07-16T00:30:00Z')

@@ -112,6 +112,18 @@ t.test('what a provider cannot express is refused, with the field to change and 
   }
 })
 
+t.test('a statement that several entries share: each of them is pointed at', async t => {
+  const datasets = [{ bucket: 'acme-data', prefix: 'a' }, { bucket: 'acme-data', prefix: 'b', kmsKeyArns }]
+  try {
+    asked(rulesOf(dialects.tigris), { ...job, datasets })
+    t.fail('is not refused')
+  } catch (error) {
+    if (!(error instanceof ProblemError)) throw error
+    t.strictSame((error.init.findings ?? []).map(({ pointer }) => pointer).sort(),
+      ['/datasets/0/prefix', '/datasets/1/kmsKeyArns', '/datasets/1/prefix'])
+  }
+})
+
 t.test('every request: a provider gets only what it accepts, and everything that was requested', async t => {
   for (const dialect of all) {
     const count = { rendered: 0, refused: 0 }

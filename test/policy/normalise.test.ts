@@ -1,6 +1,8 @@
 import t from 'tap'
 import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
-import { normalise } from '../../src/policy/normalise.ts'
+import { normalise, restate } from '../../src/policy/normalise.ts'
+import { prove } from '../../src/policy/prove/prove.ts'
+import { render } from '../../src/policy/render.ts'
 import { problems, type ProblemCode } from '../../src/problems.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
@@ -57,9 +59,34 @@ const cases: Record<string, Case> = {
       { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),
     findings: []
   },
-  'the same Sid twice': {
-    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] },
+  'the same Sid, and equal rights': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] }, findings: []
+  },
+  'the same Sid in the guide': {
+    request: { ...base, layout: 'guide', datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] },
     findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one lists': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same', list: false }] },
+    findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one has a prefix': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same', prefix: 'x' }] },
+    findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one writes': {
+    request: access({ bucket: 'acme-a', sid: 'Same', level: 'read' }, { bucket: 'acme-b', sid: 'Same', level: 'read-write' },
+      { bucket: 'acme-c', sid: 'Same', level: 'read-write', delete: true }),
+    findings: ['sid-duplicate /access/1/sid', 'sid-duplicate /access/2/sid']
+  },
+  'a Sid that is a second List of another': {
+    request: {
+      ...base,
+      datasets: [
+        { bucket: 'acme-a', prefix: 'x', sid: 'Same' }, { bucket: 'acme-b', prefix: 'y', sid: 'Same' }, { bucket: 'acme-c', sid: 'SameList2' }
+      ]
+    },
+    findings: ['sid-duplicate /datasets/2/sid']
   },
   'Sids that differ in case are two': {
     request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'same' }] }, findings: []
@@ -385,4 +412,33 @@ t.test('the request is not changed', async t => {
     return value
   }
   t.doesNotThrow(() => normalise(freeze(structuredClone({ ...kms(key), job: { ...base.job, labels: { b: '', a: '' } } })), defaultLimits, now))
+})
+
+t.test('entries of one bucket with equal rights share the sid of the first; a sid of the caller stays', async t => {
+  const sids = (request: PolicyRequest): string[] => {
+    const normalised = normalise(request, defaultLimits, now)
+    if (!normalised.ok) throw new Error(JSON.stringify(normalised.findings))
+    return normalised.spec.entries.map(entry => entry.sid)
+  }
+  const read = (bucket: string, prefix?: string, more = {}) => ({ bucket, ...(prefix && { prefix }), ...more })
+  const table: [string, Partial<PolicyRequest>, string[]][] = [
+    ['two prefixes', { datasets: [read('acme-a', 'x'), read('acme-a', 'y')] }, ['Dataset1', 'Dataset1']],
+    ['whatever the field', { datasets: [read('acme-a', 'x')], baseModels: [read('acme-a', 'y')], access: [{ ...read('acme-a', 'z'), level: 'read' }] },
+      ['Dataset1', 'Dataset1', 'Dataset1']],
+    ['another bucket', { datasets: [read('acme-a', 'x'), read('acme-b', 'x')] }, ['Dataset1', 'Dataset2']],
+    ['the whole bucket', { datasets: [read('acme-a'), read('acme-a', 'x')] }, ['Dataset1', 'Dataset2']],
+    ['listing', { datasets: [read('acme-a', 'x'), read('acme-a', 'y', { list: false }), read('acme-a', 'z')] }, ['Dataset1', 'Dataset2', 'Dataset1']],
+    ['levels', { datasets: [read('acme-a', 'x')], output: { bucket: 'acme-a', prefix: 'y', level: 'read-write' } }, ['Dataset1', 'Output']],
+    ['a sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-a', 'y'), read('acme-a', 'z')] },
+      ['Mine', 'Dataset2', 'Dataset2']],
+    ['the same sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-b', 'y', { sid: 'Mine' })] }, ['Mine', 'Mine']]
+  ]
+  const { datasets: _datasets, output: _output, ...bare } = base as PolicyRequest
+  for (const [name, entries, expected] of table) {
+    t.strictSame(sids({ ...bare, ...entries }), expected, name)
+    const normalised = normalise({ ...bare, ...entries }, defaultLimits, now)
+    if (!normalised.ok) continue
+    t.match(prove(render(normalised.spec), normalised.spec), { ok: true }, `${name}: proven`)
+    t.strictSame(sids(restate(normalised.spec)), expected, `${name}: restated`)
+  }
 })

@@ -61,6 +61,7 @@ const guide: Example = {
 const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
 const outKey = 'arn:aws:kms:us-east-2:111122223333:key/mrk-0123456789abcdef0123456789abcdef'
 const from: ConditionBlock = { IpAddress: { 'aws:SourceIp': ['198.51.100.0/28', '2001:db8:1::/48'] } }
+const ip: ConditionBlock = { IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }
 const viaS3 = (region: string): ConditionBlock => ({ StringEquals: { 'kms:ViaService': `s3.${region}.amazonaws.com` } })
 const everywhere: Example = {
   name: 'window and source on every Allow',
@@ -103,6 +104,33 @@ const guarded: Example = {
     deny('ReadsAfter', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }, { NotResource: arns('runs', '42/', 'aws-cn') }),
     deny('After', { DateGreaterThanEquals: at('2025-07-16T04:10:00Z') }),
     deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }))
+}
+
+const shardsOf = ['a/', 'b/', 'c/']
+const shared: Example = {
+  name: 'entries that share statements',
+  spec: specOf({
+    layout: 'everywhere',
+    entries: [
+      ...shardsOf.map(prefix => entry({ sid: 'Shards', bucket: 'datasets', prefix, ...(prefix !== 'b/' && { kmsKeyArns: [key] }) })),
+      ...['logs/', 'out/'].map(prefix => entry({ sid: 'Run', bucket: 'datasets', prefix, level: 'write', list: true })),
+      ...['b/', 'x/'].flatMap(prefix => ['models', 'tokens'].map(bucket => entry({ sid: 'Two', bucket, prefix })))
+    ]
+  }),
+  policy: policyOf(
+    allow('Shards', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['arn:aws:s3:::datasets', ...shardsOf.map(prefix => `arn:aws:s3:::datasets/${prefix}*`)], { ...untilEnd, ...ip }),
+    allow('ShardsList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'],
+      { StringLike: { 's3:prefix': ['a/*', 'b/*', 'c/*'] }, ...untilEnd, ...ip }),
+    allow('ShardsKeys', ['kms:Decrypt'], [key], { ...viaS3('eu-west-1'), ...untilEnd }),
+    allow('Run', [...write, 's3:GetBucketLocation'], ['arn:aws:s3:::datasets', 'arn:aws:s3:::datasets/logs/*', 'arn:aws:s3:::datasets/out/*'],
+      { ...untilOutputEnd, ...ip }),
+    allow('RunList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': ['logs/*', 'out/*'] }, ...untilOutputEnd, ...ip }),
+    allow('Two', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['models', 'tokens'].flatMap(bucket => [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/b/*`, `arn:aws:s3:::${bucket}/x/*`]),
+      { ...untilEnd, ...ip }),
+    allow('TwoList', ['s3:ListBucket'], ['arn:aws:s3:::models', 'arn:aws:s3:::tokens'],
+      { StringLike: { 's3:prefix': ['b/*', 'x/*'] }, ...untilEnd, ...ip }))
 }
 
 const vpcIds = ['vpc-0123456789abcdef0']
@@ -189,5 +217,5 @@ const eitherGuarded: Example = {
 }
 
 export const examples: Example[] = [
-  guide, everywhere, guarded, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
+  guide, everywhere, guarded, shared, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
 ]
