@@ -42,7 +42,7 @@ export const problems = {
   'vpc-incomplete': [422, 'vpc needs a VPC or an endpoint.', 'Every VPC may use the same private addresses: give the VPC or its endpoint too.'],
   'vpc-arn-invalid': [422, 'This is not the ARN of a VPC in this partition.', 'Give the ARN as arn:aws:ec2:<region>:<account>:vpc/vpc-<id>.'],
   'layout-unfit': [422, 'The layout cannot express this request.', 'Use layout `everywhere` or `guarded`.'],
-  'policy-too-large': [422, 'The policy is larger than IAM allows.', 'Use the layout or attach that the hint names, or ask for fewer or shorter entries.'],
+  'policy-too-large': [422, 'The policy is larger than IAM allows.', 'Do what the hint names, which has been rendered and measured, or ask for fewer or shorter entries.'],
   'dialect-unfit': [422, 'The configured provider cannot express this request.', 'See docs/dialects.md for what the provider can express.'],
   'session-unfit': [422, 'A role session cannot express this request.', 'Use attach `auto`: a user’s key has no such limit.'],
   'question-invalid': [422, 'A policy cannot decide this question.', 'Give an IAM action, and a key when the action is on an object.'],

@@ -69,7 +69,7 @@ export const attachmentFor = (
     return { finding: { code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint } }
   }
   const attachment = chooseAttachment(attach, characters, dialect.sizes)
-  return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes) }
+  return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes, policy => unfit(policy, dialect).length === 0) }
 }
 
 /**
