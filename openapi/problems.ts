@@ -27,6 +27,7 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'bucket-invalid': { baseModels: [{ bucket: 'arn:aws:s3:::acmeco-base-models' }] },
   'bucket-refused': { datasets: [{ bucket: 'payroll' }] },
   'prefix-invalid': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/*' }] },
+  'place-ambiguous': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/', key: 'llama/model.safetensors' }] },
   'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
   'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models', list: false }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },

@@ -46,10 +46,23 @@ export const JobSchema = Type.Object({
 // Plain strings, so that normalise() can answer with the S3 rule that was broken instead of a regular expression.
 const bucket = Type.String({ description: 'Bucket name, by S3’s naming rules.', maxLength: 255, examples: ['acmeco-base-models'] })
 const prefix = Type.String({
-  description: 'Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.',
+  description: 'Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. ' +
+    'Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.',
   minLength: 1,
   maxLength: 512,
   examples: ['runs/42/']
+})
+const key = Type.String({
+  description: 'Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.',
+  minLength: 1,
+  maxLength: 1024,
+  examples: ['llama/model.safetensors']
+})
+const keyPrefix = Type.String({
+  description: 'Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.',
+  minLength: 1,
+  maxLength: 512,
+  examples: ['shards/train-']
 })
 const sid = Type.String({
   description: 'Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their ' +
@@ -58,7 +71,7 @@ const sid = Type.String({
   examples: ['BaseModelsReadOnly']
 })
 const list = Type.Boolean({
-  description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. ' +
+  description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. ' +
     'Without it a missing key answers 403 instead of 404.'
 })
 const kmsKeyArns = Type.Array(Type.String({
@@ -74,9 +87,10 @@ const acl = Type.Boolean({
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
+const place = { bucket, prefix: Type.Optional(prefix), key: Type.Optional(key), keyPrefix: Type.Optional(keyPrefix) }
+
 const ReadSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   sid: Type.Optional(sid),
   list: Type.Optional(list),
   kmsKeyArns: Type.Optional(kmsKeyArns)
@@ -91,8 +105,7 @@ const writing = {
 }
 
 const OutputSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   level: Type.Optional(oneOf(['write', 'read-write'], {
     description: '`read-write` lets a job resume from its own checkpoints.',
     default: 'write'
@@ -101,8 +114,7 @@ const OutputSchema = Type.Object({
 }, strict)
 
 const AccessSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   level,
   ...writing
 }, strict)

@@ -388,7 +388,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -503,15 +503,23 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -528,15 +536,23 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -550,9 +566,17 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * `read-write` lets a job resume from its own checkpoints.
              */
@@ -562,7 +586,7 @@ export type RenderPolicyData = {
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -587,9 +611,17 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * What the job may do with the objects.
              */
@@ -599,7 +631,7 @@ export type RenderPolicyData = {
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -693,7 +725,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -752,15 +784,23 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
@@ -777,15 +817,23 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
@@ -799,9 +847,17 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * `read-write` lets a job resume from its own checkpoints.
                  */
@@ -811,7 +867,7 @@ export type CheckPolicyData = {
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
@@ -836,9 +892,17 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * What the job may do with the objects.
                  */
@@ -848,7 +912,7 @@ export type CheckPolicyData = {
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
@@ -935,7 +999,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1059,15 +1123,23 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -1084,15 +1156,23 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -1106,9 +1186,17 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * `read-write` lets a job resume from its own checkpoints.
              */
@@ -1118,7 +1206,7 @@ export type IssueGrantData = {
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -1143,9 +1231,17 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * What the job may do with the objects.
              */
@@ -1155,7 +1251,7 @@ export type IssueGrantData = {
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
@@ -1274,7 +1370,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1517,7 +1613,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

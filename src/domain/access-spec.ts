@@ -26,15 +26,17 @@ export type PolicyAttachment = 'inline' | 'managed' | 'session'
 export type AttachmentChoice = 'auto' | PolicyAttachment
 export type Level = 'read' | 'write' | 'read-write'
 
-/** One bucket or one prefix of it, and what the job may do there. */
+/** A bucket, a part of it or one object, and what the job may do there. */
 export interface Entry {
   /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
   pointer: string
   /** Base of the Sids of this entry's statements. Entries with the same one share their statements, and have the same rights. */
   sid: string
   bucket: string
-  /** '' for the whole bucket, else ends with '/': `runs/42/`. */
+  /** What its keys begin with: '' for the whole bucket, `runs/42/` for a directory, `shards/train-` for the beginning of names. */
   prefix: string
+  /** `prefix` is one whole key. */
+  exact?: true
   level: Level
   /** s3:ListBucket, bound to the prefix. */
   list: boolean

@@ -4,7 +4,7 @@ import type { Action } from './schema.ts'
 
 const job = (verb: string) => (jobId: string, team: string): string =>
   `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
-const keys = (verb: string) => (bucket: string, prefix: string): string => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
+const keys = (verb: string) => (place: string): string => `${verb} ${JSON.stringify(place)}`
 
 /** What was asked for, in words that can follow "forbids". */
 export const subjectOf: Record<Action, (name: string, rest: string) => string> = {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
 import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
+import { placeOf } from '../policy/entries.ts'
 import { openCedar } from './cedar.ts'
 import { denialFinding, subjectOf } from './denial.ts'
 import {
@@ -106,7 +107,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     return [job, ...spec.entries.flatMap(entry => actionsOf(entry, spec.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
-      subject: () => subjectOf[action](entry.bucket, entry.prefix),
+      subject: () => subjectOf[action](placeOf(entry), ''),
       origins: originsFor(action, spec.source),
       request: origin => requests.access(action, entry, origin)
     })))]

@@ -53,11 +53,14 @@ namespace JobAccess {
 
   entity Team { name: String };
 
-  // One access entry of a request: a bucket, or one prefix of it.
+  // One access entry of a request: a bucket, a directory of it, one key, or the keys that begin with some text.
   entity Access {
     bucket: String,
-    prefix: String,             // "" for the whole bucket, else it ends with "/"
+    kind: String,               // "bucket", "prefix", "key" or "keyPrefix"
+    prefix: String,             // the directory that holds all its keys: "" for the whole bucket, else it ends with "/"
     folder: String,             // first segment of the prefix without "/": "nlp" of "nlp/runs/42/"; "" for the whole bucket
+    key?: String,               // of kind "key": the whole key
+    keyPrefix?: String,         // of kind "keyPrefix": what the keys begin with
     list: Bool,                 // may the job list the keys
     kmsKeyArns: Set<String>,
   };

@@ -84,8 +84,19 @@ const normaliseEntry = (
       hint: 'Ask the operator of this service to allow it.'
     })
   }
-  const prefix = request.prefix === undefined ? { ok: true, prefix: '' } as const : readPrefix(request.prefix)
-  if (!prefix.ok) for (const fault of prefix.faults) refuse({ code: 'prefix-invalid', pointer: `${pointer}/prefix`, ...fault })
+  const [place, ...others] = placesOf(request)
+  for (const other of others) {
+    refuse({
+      code: 'place-ambiguous',
+      pointer: `${pointer}/${other.field}`,
+      detail: `The entry has a \`${place?.field}\` already.`,
+      hint: 'Give `prefix` for a directory, `key` for one object, or `keyPrefix` for the beginning of names; several need several entries.'
+    })
+  }
+  const prefix = place === undefined ? { ok: true, prefix: '' } as const : readPlace(place.field, place.text)
+  if (!prefix.ok && place) {
+    for (const fault of prefix.faults) refuse({ code: 'prefix-invalid', pointer: `${pointer}/${place.field}`, ...fault })
+  }
   if (!/^[A-Za-z0-9]+$/.test(sid)) {
     refuse({ code: 'request-invalid', pointer: `${pointer}/sid`, detail: 'A Sid has letters and digits only.', hint: 'Rename it.' })
   }
@@ -113,8 +124,10 @@ const normaliseEntry = (
     sid,
     bucket: request.bucket,
     prefix: prefix.prefix,
+    ...(place?.field === 'key' && { exact: true as const }),
     level,
-    list: request.list ?? (guide || reads({ level })),
+    // HEAD and GET of one key need no listing, and listing shows the names of others that begin with the key.
+    list: request.list ?? (guide || (reads({ level }) && place?.field !== 'key')),
     // The guide's write statement always has s3:PutObjectAcl; the spec says what the policy will give.
     acl: (request.acl ?? false) || (guide && writes({ level })),
     delete: request.delete ?? false,
@@ -122,12 +135,35 @@ const normaliseEntry = (
   }
 }
 
+/** The place of an entry for people: `bucket/runs/42/`, `bucket/shards/train-*`, `bucket/model.safetensors`. */
+export const placeOf = ({ bucket, prefix, exact }: Pick<Entry, 'bucket' | 'prefix' | 'exact'>): string =>
+  `${bucket}/${prefix}${exact || prefix === '' || prefix.endsWith('/') ? '' : '*'}`
+
+type Field = 'prefix' | 'key' | 'keyPrefix'
+
+/** What the entry says of its place in the bucket: nothing for the whole bucket, else one of the three. */
+const placesOf = (request: Requested['request']): { field: Field, text: string }[] =>
+  (['prefix', 'key', 'keyPrefix'] as const).flatMap(field => request[field] === undefined ? [] : [{ field, text: request[field] }])
+
+/**
+ * Prefixes that look like a key or like the beginning of names: `prefix` always means a directory, so they open less than was
+ * probably meant.
+ */
+export const misleadingPrefixes = (request: PolicyRequest): { pointer: string, prefix: string, instead: 'key' | 'keyPrefix' }[] =>
+  collect(request).flatMap(({ pointer, request: { prefix = '' } }) => {
+    const name = prefix.slice(prefix.lastIndexOf('/') + 1)
+    // An extension has a letter, and a name before it: v1.2 and .cache have none.
+    const instead = /[-_.]$/.test(name) ? 'keyPrefix' : /[^.]\.(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{1,12}$/.test(name) ? 'key' : undefined
+    return instead ? [{ pointer: `${pointer}/prefix`, prefix, instead }] : []
+  })
+
 const guideUnfits = (request: Requested['request']): { pointer: string, detail: string, hint: string }[] => {
   const hint = 'Use layout `everywhere` or `guarded`.'
+  const [place] = placesOf(request)
   return [
-    ...(request.prefix === undefined
+    ...(place === undefined
       ? []
-      : [{ pointer: '/prefix', detail: 'The guide’s one statement per bucket cannot bind listing to a prefix.', hint }]),
+      : [{ pointer: `/${place.field}`, detail: 'The guide’s one statement per bucket cannot bind listing to a prefix.', hint }]),
     ...(request.kmsKeyArns === undefined
       ? []
       : [{ pointer: '/kmsKeyArns', detail: 'The guide’s policy has no statement for KMS keys.', hint }]),
@@ -139,8 +175,8 @@ const guideUnfits = (request: Requested['request']): { pointer: string, detail: 
 
 const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
   const seen = new Map<string, string>()
-  for (const { bucket, prefix, pointer } of entries) {
-    const place = `${bucket}/${prefix}`
+  for (const { bucket, prefix, exact, pointer } of entries) {
+    const place = `${exact ? 'key' : 'prefix'} ${bucket}/${prefix}`
     const first = seen.get(place)
     if (first === undefined) {
       seen.set(place, pointer)
@@ -254,6 +290,9 @@ export const bucketFaults = (name: string): Fault[] =>
 /** Longest prefix, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */
 export const maxPrefixLength = 512
 
+/** A key of S3 has up to 1,024 bytes. */
+const maxKeyLength = 1024
+
 const notAllowed = /[^A-Za-z0-9/!_.'()=+@,:-]/gu
 
 type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
@@ -263,30 +302,37 @@ type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] 
  *
  * @returns the canonical prefix, or every fault
  */
-export const readPrefix = (text: string): PrefixResult => {
-  const prefix = text.endsWith('/') ? text : `${text}/`
+export const readPrefix = (text: string): PrefixResult => readPlace('prefix', text)
+
+const nounOf: Record<Field, string> = { prefix: 'prefix', key: 'key', keyPrefix: 'beginning of the keys' }
+
+const readPlace = (field: Field, text: string): PrefixResult => {
+  const prefix = field !== 'prefix' || text.endsWith('/') ? text : `${text}/`
+  const noun = nounOf[field]
+  const longest = field === 'key' ? maxKeyLength : maxPrefixLength
   const faults: Fault[] = []
   const refused = [...new Set(text.match(notAllowed))]
-  if (text === '') faults.push({ detail: 'The prefix is empty.', hint: 'Leave `prefix` out for the whole bucket.' })
+  if (text === '') faults.push({ detail: `The ${noun} is empty.`, hint: `Leave \`${field}\` out for the whole bucket.` })
   if (refused.length > 0) {
     faults.push({
-      detail: `The prefix has ${refused.map(show).join(', ')}.`,
+      detail: `The ${noun} has ${refused.map(show).join(', ')}.`,
       hint: 'Letters, digits and / ! - _ . \' ( ) = + @ , : are allowed; wildcards and variables of IAM are not.'
     })
   }
   if (text.startsWith('/')) {
-    faults.push({ detail: 'The prefix begins with a slash.', hint: 'Keys of S3 begin without one.' })
+    faults.push({ detail: `The ${noun} begins with a slash.`, hint: 'Keys of S3 begin without one.' })
   }
   if (prefix.includes('//')) {
-    faults.push({ detail: 'The prefix has an empty segment.', hint: 'Write one slash between segments.' })
+    faults.push({ detail: `The ${noun} has an empty segment.`, hint: 'Write one slash between segments.' })
   }
   if (prefix.split('/').some(segment => segment === '.' || segment === '..')) {
-    faults.push({ detail: 'The prefix has a segment `.` or `..`.', hint: 'Leave it out: S3 takes it literally, but clients resolve it.' })
-  }
-  if (prefix.length > maxPrefixLength) {
     faults.push({
-      detail: `The prefix has ${prefix.length} characters with its last slash.`, hint: `At most ${maxPrefixLength} are allowed.`
+      detail: `The ${noun} has a segment \`.\` or \`..\`.`, hint: 'Leave it out: S3 takes it literally, but clients resolve it.'
     })
+  }
+  if (prefix.length > longest) {
+    const counted = field === 'prefix' ? ' with its last slash' : ''
+    faults.push({ detail: `The ${noun} has ${prefix.length} characters${counted}.`, hint: `At most ${longest} are allowed.` })
   }
   return faults.length > 0 ? { ok: false, faults } : { ok: true, prefix }
 }

@@ -72,7 +72,9 @@ const places = (arns: readonly string[]): string[] => {
     if (slash === -1) return names.some(other => other.startsWith(`${name}/`)) ? [] : [`the bucket ${name}`]
     const keys = name.slice(slash + 1)
     const bucket = `the bucket ${name.slice(0, slash)}`
-    return [keys === '*' ? bucket : `${bucket} under ${withoutStar(keys)}`]
+    if (keys === '*') return [bucket]
+    if (!keys.endsWith('*')) return [`${bucket} at the key ${keys}`]
+    return [`${bucket} under ${keys.endsWith('/*') ? '' : 'the keys that begin with '}${withoutStar(keys)}`]
   })
 }
 
@@ -94,7 +96,14 @@ const allowPhrases: Record<string, Phrase> = {
   'ArnEquals aws:SourceVpcArn': values => `only through the VPC ${either(values)}`,
   'StringEquals aws:SourceVpce': values => `only through the VPC endpoint ${either(values)}`,
   'StringEquals kms:ViaService': values => `only through S3 (${either(values)})`,
-  'StringLike s3:prefix': values => `only names that begin with ${either(values.map(withoutStar))}`
+  'StringLike s3:prefix': values => {
+    const begin = values.filter(value => value.endsWith('*')).map(withoutStar)
+    const exact = values.filter(value => !value.endsWith('*'))
+    return 'only ' + [
+      ...(begin.length > 0 ? [`names that begin with ${either(begin)}`] : []),
+      ...(exact.length > 0 ? [`by the prefix ${either(exact)} itself`] : [])
+    ].join(', or ')
+  }
 }
 
 const denyPhrases: Record<string, Phrase> = {

@@ -129,10 +129,11 @@ const allows = (spec: AccessSpec, group: Group, condition: ConditionBlock): Stat
     Effect: 'Allow',
     Action: list,
     Resource: buckets.map(bucket => bucketArn(spec.partition, bucket)),
-    Condition: { StringLike: { 's3:prefix': oneOrMany(prefixes.map(prefix => `${prefix}*`)) }, ...condition }
+    Condition: { StringLike: { 's3:prefix': oneOrMany(prefixes) }, ...condition }
   }))]
 }
 
+/** `prefixes` are the patterns of s3:prefix. */
 interface Listing { buckets: string[], prefixes: string[] }
 
 /** Buckets share a statement when the same prefixes are listed in each: every prefix of it is allowed in every bucket of it. */
@@ -141,7 +142,7 @@ const listings = (group: Group): Listing[] => {
   if (entry.prefix === '' || !entry.list) return []
   const found = new Map<string, Listing>()
   for (const bucket of unique(group.map(each => each.bucket))) {
-    const prefixes = group.filter(each => each.bucket === bucket).map(each => each.prefix)
+    const prefixes = group.filter(each => each.bucket === bucket).map(patternOf)
     const same = JSON.stringify([...prefixes].sort())
     const listing = found.get(same)
     if (listing) listing.buckets.push(bucket)
@@ -182,7 +183,9 @@ const regionsOf = (group: Group): string[] => unique(keysOf(group).map(regionOf)
 
 const bucketArn = (partition: Partition, bucket: string): string => `arn:${partition}:s3:::${bucket}`
 
-const objectsArn = (partition: Partition, { bucket, prefix }: Entry): string => `${bucketArn(partition, bucket)}/${prefix}*`
+const objectsArn = (partition: Partition, entry: Entry): string => `${bucketArn(partition, entry.bucket)}/${patternOf(entry)}`
+
+const patternOf = ({ prefix, exact }: Entry): string => exact ? prefix : `${prefix}*`
 
 /** The ARNs of the buckets and of their objects, without repetition. */
 const arnsOf = (partition: Partition, entries: readonly Entry[]): string[] =>

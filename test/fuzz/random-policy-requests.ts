@@ -76,7 +76,7 @@ const addresses = (draw: Draw, address: (draw: Draw) => string): string[] => {
 }
 
 const options = (draw: Draw, partition: Partition, writes: boolean) => ({
-  ...(draw.chance(0.4) && { prefix: prefix(draw) }),
+  ...(draw.chance(0.5) && { [draw.of(['prefix', 'prefix', 'key', 'keyPrefix'])]: prefix(draw) }),
   ...(draw.chance(0.2) && { list: draw.chance(0.5) }),
   ...(writes && draw.chance(0.2) && { delete: draw.chance(0.8) }),
   ...(writes && draw.chance(0.15) && { acl: draw.chance(0.8) }),

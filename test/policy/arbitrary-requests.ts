@@ -18,6 +18,13 @@ const sid = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom('Same', 'Shared') },
   { weight: 3, arbitrary: fc.integer({ min: 0, max: 9999 }).map(number => `Named${number}`) })
 
+/** One of the three at most. */
+const placed = <T extends { prefix?: string }>(entry: T, kind: 'prefix' | 'key' | 'keyPrefix'): T => {
+  const { prefix, ...rest } = entry
+  return prefix === undefined ? entry : { ...rest, [kind]: prefix } as unknown as T
+}
+const kind = fc.constantFrom('prefix' as const, 'prefix' as const, 'key' as const, 'keyPrefix' as const)
+
 /** An object with some of the given keys, none of them undefined. */
 const some = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
   fc.record(model, { requiredKeys: [] }) as fc.Arbitrary<unknown> as fc.Arbitrary<Partial<T>>
@@ -25,14 +32,15 @@ const some = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
 const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }) }
 const options = { acl: fc.boolean(), delete: fc.boolean() }
 
-const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, ...rest }))
+const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common), kind)
+  .map(([bucket, rest, kind]) => placed({ bucket, ...rest }, kind))
 const writing = fc.constantFrom('write' as const, 'read-write' as const)
 const output: fc.Arbitrary<OutputRequest> = fc.tuple(bucket, some({ ...common, ...options, level: writing }))
   .map(([bucket, rest]) => ({ bucket, ...rest }))
 export const access: fc.Arbitrary<AccessRequest> = fc.oneof(
   fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, level: 'read' as const, ...rest })),
-  fc.tuple(bucket, writing, some({ ...common, ...options }))
-    .map(([bucket, level, rest]) => ({ bucket, level, ...rest }))
+  fc.tuple(bucket, writing, some({ ...common, ...options }), kind)
+    .map(([bucket, level, rest, kind]) => placed({ bucket, level, ...rest }, kind))
 )
 
 const window: fc.Arbitrary<PolicyRequest['window']> = fc.tuple(
@@ -78,7 +86,7 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
   .map(request => layout === 'guide' ? plain(request) : request)
 
 const plain = (request: PolicyRequest): PolicyRequest => {
-  const strip = <T extends ReadRequest>({ prefix, kmsKeyArns, list, ...entry }: T) => entry
+  const strip = <T extends ReadRequest>({ prefix, key, keyPrefix, kmsKeyArns, list, ...entry }: T) => entry
   const { outputGraceSeconds, ...window } = request.window
   const { vpc, ...rest } = request
   return {

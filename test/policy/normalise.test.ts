@@ -1,3 +1,4 @@
+/* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
 import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
 import { normalise, restate } from '../../src/policy/normalise.ts'
@@ -53,6 +54,28 @@ const cases: Record<string, Case> = {
   'three times the same': {
     request: access({ bucket: 'acme-x', level: 'read' }, { bucket: 'acme-x', level: 'read' }, { bucket: 'acme-x', level: 'read' }),
     findings: ['access-duplicate /access/1', 'access-duplicate /access/2']
+  },
+  'a prefix and a key': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', prefix: 'x', key: 'x/y', keyPrefix: 'z' }] },
+    findings: ['place-ambiguous /datasets/0/key', 'place-ambiguous /datasets/0/keyPrefix']
+  },
+  'a key that is no key': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', key: '/x*' }, { bucket: 'acme-a', keyPrefix: 'a//${b' }] },
+    findings: [
+      'prefix-invalid /datasets/0/key', 'prefix-invalid /datasets/0/key',
+      'prefix-invalid /datasets/1/keyPrefix', 'prefix-invalid /datasets/1/keyPrefix'
+    ]
+  },
+  'a key in the guide': {
+    request: { ...base, layout: 'guide', datasets: [{ bucket: 'acme-a', key: 'x' }] }, findings: ['layout-unfit /datasets/0/key']
+  },
+  'the same key twice, and as the beginning of keys': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', key: 'x' }, { bucket: 'acme-a', keyPrefix: 'x' }, { bucket: 'acme-a', key: 'x' }] },
+    findings: ['access-duplicate /datasets/2']
+  },
+  'a directory, twice in other words': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', prefix: 'x' }, { bucket: 'acme-a', keyPrefix: 'x/' }] },
+    findings: ['access-duplicate /datasets/1']
   },
   'overlapping prefixes are fine': {
     request: access({ bucket: 'acme-x', level: 'read' },
@@ -429,6 +452,9 @@ t.test('entries of one bucket with equal rights share the sid of the first; a si
     ['the whole bucket', { datasets: [read('acme-a'), read('acme-a', 'x')] }, ['Dataset1', 'Dataset2']],
     ['listing', { datasets: [read('acme-a', 'x'), read('acme-a', 'y', { list: false }), read('acme-a', 'z')] }, ['Dataset1', 'Dataset2', 'Dataset1']],
     ['levels', { datasets: [read('acme-a', 'x')], output: { bucket: 'acme-a', prefix: 'y', level: 'read-write' } }, ['Dataset1', 'Output']],
+    ['a key and a directory', { datasets: [read('acme-a', '', { key: 'x/a.bin', list: true }), read('acme-a', 'y'), read('acme-a', '', { keyPrefix: 'z-' })] },
+      ['Dataset1', 'Dataset1', 'Dataset1']],
+    ['a key is not listed', { datasets: [read('acme-a', '', { key: 'x/a.bin' }), read('acme-a', 'y')] }, ['Dataset1', 'Dataset2']],
     ['a sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-a', 'y'), read('acme-a', 'z')] },
       ['Mine', 'Dataset2', 'Dataset2']],
     ['the same sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-b', 'y', { sid: 'Mine' })] }, ['Mine', 'Mine']]

@@ -105,11 +105,12 @@ const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, sources }: 
   const contexts = (bound ? sources : [{}]).map(source => ({ ...time, ...source }))
   const onBucket = (arn: string) => arn === bucketArn
 
-  const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
+  const below: ContextTest = value =>
+    (entry.exact ? value === entry.prefix : value?.startsWith(entry.prefix)) ?? false
   const required = contexts.flatMap((context): Requirement[] => [
     {
       action: named(...objectActionsOf(entry, guide)),
-      resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
+      resource: arn => entry.exact ? arn === `${bucketArn}/${entry.prefix}` : arn.startsWith(`${bucketArn}/${entry.prefix}`),
       context
     },
     ...(guide || spec.noBucketLocation ? [] : [{ action: named('s3:GetBucketLocation'), resource: onBucket, context }]),

@@ -114,6 +114,9 @@ const shared: Example = {
     entries: [
       ...shardsOf.map(prefix => entry({ sid: 'Shards', bucket: 'datasets', prefix, ...(prefix !== 'b/' && { kmsKeyArns: [key] }) })),
       ...['logs/', 'out/'].map(prefix => entry({ sid: 'Run', bucket: 'datasets', prefix, level: 'write', list: true })),
+      entry({ sid: 'Mixed', bucket: 'base', prefix: 'llama/model.bin', exact: true }),
+      entry({ sid: 'Mixed', bucket: 'base', prefix: 'shards/train-' }),
+      entry({ sid: 'Key', bucket: 'base', prefix: 'vocab.json', exact: true, list: false }),
       ...['b/', 'x/'].flatMap(prefix => ['models', 'tokens'].map(bucket => entry({ sid: 'Two', bucket, prefix })))
     ]
   }),
@@ -126,6 +129,11 @@ const shared: Example = {
     allow('Run', [...write, 's3:GetBucketLocation'], ['arn:aws:s3:::datasets', 'arn:aws:s3:::datasets/logs/*', 'arn:aws:s3:::datasets/out/*'],
       { ...untilOutputEnd, ...ip }),
     allow('RunList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': ['logs/*', 'out/*'] }, ...untilOutputEnd, ...ip }),
+    allow('Mixed', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['arn:aws:s3:::base', 'arn:aws:s3:::base/llama/model.bin', 'arn:aws:s3:::base/shards/train-*'], { ...untilEnd, ...ip }),
+    allow('MixedList', ['s3:ListBucket'], ['arn:aws:s3:::base'],
+      { StringLike: { 's3:prefix': ['llama/model.bin', 'shards/train-*'] }, ...untilEnd, ...ip }),
+    allow('Key', ['s3:GetObject'], ['arn:aws:s3:::base/vocab.json'], { ...untilEnd, ...ip }),
     allow('Two', ['s3:GetObject', 's3:GetBucketLocation'],
       ['models', 'tokens'].flatMap(bucket => [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/b/*`, `arn:aws:s3:::${bucket}/x/*`]),
       { ...untilEnd, ...ip }),

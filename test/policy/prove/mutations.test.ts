@@ -84,7 +84,10 @@ t.test('wrong merges are refused: rights, windows, prefixes and resources of dif
     'Shards: arn:aws:s3:::datasets/b/* dropped', 'Two: arn:aws:s3:::tokens/x/* dropped', 'TwoList: arn:aws:s3:::tokens dropped',
     'ShardsList: s3:prefix b/* dropped', 'ShardsList: s3:prefix b/* to *', 'ShardsList: s3:prefix b/* to b/', 'ShardsList: s3:prefix b/* to b*',
     'Shards: arn:aws:s3:::datasets/b/* to arn:aws:s3:::datasets/b*', 'Shards: arn:aws:s3:::datasets/b/* to arn:aws:s3:::datasets/*',
-    'Two: arn:aws:s3:::tokens/x/* to arn:aws:s3:::another-bucket/x/*'
+    'Two: arn:aws:s3:::tokens/x/* to arn:aws:s3:::another-bucket/x/*',
+    // A key is not the beginning of keys, and the beginning of keys is not a directory.
+    'Mixed: arn:aws:s3:::base/llama/model.bin to arn:aws:s3:::base/llama/model.bin*', 'MixedList: s3:prefix llama/model.bin to llama/model.bin*',
+    'Mixed: arn:aws:s3:::base/shards/train-* to arn:aws:s3:::base/shards/train-', 'Key: arn:aws:s3:::base/vocab.json to arn:aws:s3:::base/vocab.json*'
   ]
   for (const what of wrong) {
     const policy = all.get(what)
