@@ -31,6 +31,8 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
   'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models', list: false }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
+  'option-without-read': { access: [{ bucket: 'acmeco-scratch', level: 'write', versions: true }] },
+  'option-unfit': { access: [{ bucket: 'acmeco-scratch', keyPrefix: 'a', level: 'read', bareName: true }] },
   'kms-key-invalid': { output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:alias/models'] } },
   'label-invalid': { job: { ...guideRequest.job, labels: { 'aws:cluster': 'a' } } },
   'time-invalid': { window: { notAfter: '2025-07-16T04:00:00' } },

@@ -26,6 +26,8 @@ export const problems = {
   'access-duplicate': [422, 'The request names the same bucket and prefix twice.', 'Name them once, with the level that covers both.'],
   'sid-duplicate': [422, 'Two statements would have the same Sid.', 'Give another sid, or none. Only entries with equal rights share one.'],
   'option-without-write': [422, 'The option needs a level that writes.', 'Leave the option out, or ask for a level that writes.'],
+  'option-without-read': [422, 'The option needs a level that reads.', 'Leave the option out, or ask for a level that reads.'],
+  'option-unfit': [422, 'The option does not fit the rest of its entry.', 'Do what the hint says: options are never ignored.'],
   'kms-key-invalid': [422, 'This is not the ARN of a KMS key in this partition.', 'Give the key’s ARN, not an alias.'],
   'label-invalid': [422, 'The label cannot be a tag of an IAM user.', 'Rename the label.'],
   'time-invalid': [422, 'This is not a time to the second with a zone.', 'Write it like `2025-07-16T01:00:00Z` or `2025-07-16T03:00:00+02:00`.'],

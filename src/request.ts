@@ -81,9 +81,31 @@ const kmsKeyArns = Type.Array(Type.String({
   minItems: 1,
   maxItems: 10
 })
-const acl = Type.Boolean({
-  description: 'Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.', default: false
+const cannedAcls = ['private', 'bucket-owner-read', 'bucket-owner-full-control'] as const
+const acl = Type.Unsafe<boolean | typeof cannedAcls[number]>({
+  enum: [false, true, ...cannedAcls],
+  description: 'Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a ' +
+    'bucket with ACLs that can make objects public.',
+  default: false
 })
+const option = (description: string) => Type.Optional(Type.Boolean({ description, default: false }))
+const forAll = {
+  tags: option('Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.'),
+  listNames: option('List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without ' +
+    's3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.'),
+  bareName: option('Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows ' +
+    'names beside the directory that begin with it: `runs/420` for `runs/42/`.')
+}
+const forReads = {
+  versions: option('Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. ' +
+    'They may be of deleted objects.'),
+  attributes: option('Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.'),
+  restore: option('Also s3:RestoreObject: bring archived objects back, which costs.')
+}
+const forWrites = {
+  uploads: option('Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all ' +
+    'uploads of the bucket can be listed.')
+}
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
@@ -93,6 +115,8 @@ const ReadSchema = Type.Object({
   ...place,
   sid: Type.Optional(sid),
   list: Type.Optional(list),
+  ...forAll,
+  ...forReads,
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
@@ -101,6 +125,9 @@ const writing = {
   list: Type.Optional(list),
   acl: Type.Optional(acl),
   delete: Type.Optional(del),
+  ...forAll,
+  ...forReads,
+  ...forWrites,
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }
 

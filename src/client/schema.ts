@@ -388,7 +388,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -523,6 +523,30 @@ export type RenderPolicyData = {
              */
             list?: boolean;
             /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
@@ -555,6 +579,30 @@ export type RenderPolicyData = {
              * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -590,13 +638,41 @@ export type RenderPolicyData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -635,13 +711,41 @@ export type RenderPolicyData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -725,7 +829,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -804,6 +908,30 @@ export type CheckPolicyData = {
                  */
                 list?: boolean;
                 /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
+                /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
                 kmsKeyArns?: Array<string>;
@@ -836,6 +964,30 @@ export type CheckPolicyData = {
                  * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -871,13 +1023,41 @@ export type CheckPolicyData = {
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+                 * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
                  */
-                acl?: boolean;
+                acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
                 /**
                  * Also s3:DeleteObject.
                  */
                 delete?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
+                /**
+                 * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+                 */
+                uploads?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -916,13 +1096,41 @@ export type CheckPolicyData = {
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+                 * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
                  */
-                acl?: boolean;
+                acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
                 /**
                  * Also s3:DeleteObject.
                  */
                 delete?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
+                /**
+                 * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+                 */
+                uploads?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -999,7 +1207,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1143,6 +1351,30 @@ export type IssueGrantData = {
              */
             list?: boolean;
             /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
@@ -1175,6 +1407,30 @@ export type IssueGrantData = {
              * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1210,13 +1466,41 @@ export type IssueGrantData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1255,13 +1539,41 @@ export type IssueGrantData = {
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1370,7 +1682,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1613,7 +1925,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

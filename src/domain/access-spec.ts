@@ -27,7 +27,7 @@ export type AttachmentChoice = 'auto' | PolicyAttachment
 export type Level = 'read' | 'write' | 'read-write'
 
 /** A bucket, a part of it or one object, and what the job may do there. */
-export interface Entry {
+export interface Entry extends Partial<Record<Option, true>> {
   /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
   pointer: string
   /** Base of the Sids of this entry's statements. Entries with the same one share their statements, and have the same rights. */
@@ -42,10 +42,18 @@ export interface Entry {
   list: boolean
   /** s3:PutObjectAcl. */
   acl: boolean
+  /** s3:PutObjectAcl, only as this canned ACL; `acl` is false then. */
+  cannedAcl?: CannedAcl
   /** s3:DeleteObject. */
   delete: boolean
   kmsKeyArns: string[]
 }
+
+/** What some clients need beyond reading, writing and listing; policy/actions.ts says what each stands for. */
+export type Option = 'versions' | 'tags' | 'uploads' | 'attributes' | 'restore' | 'listNames' | 'bareName'
+
+/** The canned ACLs that make no object public. */
+export type CannedAcl = 'private' | 'bucket-owner-read' | 'bucket-owner-full-control'
 
 /**
  * Instants are ISO 8601 UTC to the second: `2025-07-16T01:00:00Z`. The start is inclusive and the ends are exclusive; only in the

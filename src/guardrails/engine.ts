@@ -244,6 +244,8 @@ const accessEntity = (mentions: Mentions, entry: Entry): EntityJson => ({
     key: () => kindOf(entry) === 'key' ? entry.prefix : undefined,
     keyPrefix: () => kindOf(entry) === 'keyPrefix' ? entry.prefix : undefined,
     list: () => entry.list,
+    attributes: () => entry.attributes === true,
+    acl: () => entry.cannedAcl ?? (entry.acl ? 'any' : ''),
     kmsKeyArns: () => entry.kmsKeyArns
   }),
   parents: []

@@ -47,6 +47,17 @@ export const usualActions = [
   's3:PutObjectAcl', 's3:DeleteObject'
 ]
 
+/** What the options of an entry add; a provider may have some of them. */
+export const optionActions = {
+  versions: ['s3:GetObjectVersion', 's3:GetBucketVersioning', 's3:ListBucketVersions'],
+  tags: ['s3:GetObjectTagging', 's3:PutObjectTagging'],
+  versionTags: ['s3:GetObjectVersionTagging'],
+  attributes: ['s3:GetObjectAttributes'],
+  versionAttributes: ['s3:GetObjectVersionAttributes'],
+  restore: ['s3:RestoreObject'],
+  uploads: ['s3:ListBucketMultipartUploads']
+}
+
 /** The conditions of window, source and prefix, without those of VPCs and of KMS. */
 export const usualOperators = [
   'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan', 'IpAddress', 'NotIpAddress', 'StringLike'
@@ -129,6 +140,12 @@ const remedies: Record<string, { pointer: string, hint: string }> = {
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },
+  's3:x-amz-acl': { pointer: './acl', hint: 'The provider cannot bind s3:PutObjectAcl to a canned ACL: leave `acl` out.' },
+  ...Object.fromEntries(Object.entries(optionActions).flatMap(([name, actions]) => {
+    const option = { versionTags: 'tags', versionAttributes: 'attributes' }[name] ?? name
+    const remedy = { pointer: `./${option}`, hint: `Leave \`${option}\` out: the provider lacks its actions, some of them or all.` }
+    return actions.map(action => [action, remedy] as const)
+  })),
   's3:prefix': {
     pointer: './prefix', hint: 'Listing cannot be bound to a prefix here: set "list": false on the entry, or ask for the whole bucket.'
   },

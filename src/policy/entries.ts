@@ -1,4 +1,4 @@
-import type { Entry, Layout, Level, Partition } from '../domain/access-spec.ts'
+import type { Entry, Layout, Level, Option, Partition } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
 import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
 import { reads, writes } from './actions.ts'
@@ -10,7 +10,7 @@ interface Requested {
   pointer: string
   sid: string
   level: Level
-  request: ReadRequest & Pick<AccessRequest, 'acl' | 'delete'>
+  request: ReadRequest & Pick<AccessRequest, 'acl' | 'delete' | 'uploads'>
 }
 
 type Report = (finding: Finding) => void
@@ -100,8 +100,8 @@ const normaliseEntry = (
   if (!/^[A-Za-z0-9]+$/.test(sid)) {
     refuse({ code: 'request-invalid', pointer: `${pointer}/sid`, detail: 'A Sid has letters and digits only.', hint: 'Rename it.' })
   }
-  for (const option of ['acl', 'delete'] as const) {
-    if (request[option] === true && !writes({ level })) {
+  for (const option of ['acl', 'delete', 'uploads'] as const) {
+    if (request[option] !== undefined && request[option] !== false && !writes({ level })) {
       refuse({
         code: 'option-without-write',
         pointer: `${pointer}/${option}`,
@@ -109,6 +109,32 @@ const normaliseEntry = (
         hint: 'Remove the option, or ask for level `write` or `read-write`.'
       })
     }
+  }
+  for (const option of ['versions', 'attributes', 'restore'] as const) {
+    if (request[option] === true && !reads({ level })) {
+      refuse({
+        code: 'option-without-read',
+        pointer: `${pointer}/${option}`,
+        detail: `\`${option}\` is for what is read, and this entry only writes.`,
+        hint: 'Remove the option, or ask for level `read-write`.'
+      })
+    }
+  }
+  if (request.listNames === true && request.list === false) {
+    refuse({
+      code: 'option-unfit',
+      pointer: `${pointer}/listNames`,
+      detail: '`listNames` lists the whole bucket, and `list` is false.',
+      hint: 'Remove one of them.'
+    })
+  }
+  if (request.bareName === true && (place?.field !== 'prefix')) {
+    refuse({
+      code: 'option-unfit',
+      pointer: `${pointer}/bareName`,
+      detail: '`bareName` is for the name of a directory, and the entry has no `prefix`.',
+      hint: 'Remove it, or ask for a directory with `prefix`.'
+    })
   }
   for (const [index, arn] of (request.kmsKeyArns ?? []).entries()) {
     const fault = kmsKeyFault(arn, limits.partition)
@@ -127,13 +153,19 @@ const normaliseEntry = (
     ...(place?.field === 'key' && { exact: true as const }),
     level,
     // HEAD and GET of one key need no listing, and listing shows the names of others that begin with the key.
-    list: request.list ?? (guide || (reads({ level }) && place?.field !== 'key')),
+    list: request.list ?? (guide || request.listNames === true || (reads({ level }) && place?.field !== 'key')),
     // The guide's write statement always has s3:PutObjectAcl; the spec says what the policy will give.
-    acl: (request.acl ?? false) || (guide && writes({ level })),
+    acl: request.acl === true || (guide && writes({ level })),
+    ...(typeof request.acl === 'string' && { cannedAcl: request.acl }),
     delete: request.delete ?? false,
-    kmsKeyArns: [...new Set(request.kmsKeyArns)].sort()
+    kmsKeyArns: [...new Set(request.kmsKeyArns)].sort(),
+    ...Object.fromEntries(options.filter(option => request[option] === true && (option !== 'listNames' || prefix.prefix !== ''))
+      .map(option => [option, true] as const))
   }
 }
+
+/** `listNames` of a whole bucket is `list`. */
+export const options = ['versions', 'tags', 'uploads', 'attributes', 'restore', 'listNames', 'bareName'] as const satisfies Option[]
 
 /** The place of an entry for people: `bucket/runs/42/`, `bucket/shards/train-*`, `bucket/model.safetensors`. */
 export const placeOf = ({ bucket, prefix, exact }: Pick<Entry, 'bucket' | 'prefix' | 'exact'>): string =>
@@ -167,6 +199,11 @@ const guideUnfits = (request: Requested['request']): { pointer: string, detail: 
     ...(request.kmsKeyArns === undefined
       ? []
       : [{ pointer: '/kmsKeyArns', detail: 'The guide’s policy has no statement for KMS keys.', hint }]),
+    ...options.filter(option => request[option] === true)
+      .map(option => ({ pointer: `/${option}`, detail: 'The guide’s statements have no such action.', hint })),
+    ...(typeof request.acl === 'string'
+      ? [{ pointer: '/acl', detail: 'The guide grants s3:PutObjectAcl without a condition.', hint }]
+      : []),
     ...(request.list === false
       ? [{ pointer: '/list', detail: 'Every statement of the guide’s policy lists its bucket.', hint }]
       : [])
@@ -222,7 +259,7 @@ const refuseSids = (
         code: 'sid-duplicate',
         pointer: pointerOfSid(first, named),
         detail: `The Sid ${sid} is that of ${holder}.`,
-        hint: 'Give another `sid`; `List`, `Keys` and `Vpc` are appended for the statements of prefixes, KMS keys and a second source.'
+        hint: 'Give another `sid`; `List`, `Names`, `Acl`, `Keys` and `Vpc` are appended for its further statements.'
       })
     }
   }

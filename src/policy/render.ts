@@ -1,6 +1,6 @@
 import {
-  bucketActions, completeMultipartUpload, deleteObject, getObject, keyActions, listActions, listBucket, objectActions, putObjectAcl,
-  writeObjects, writes
+  bucketActions, completeMultipartUpload, deleteObject, getBucketLocation, getObject, keyActions, listActions, listBucket, objectActions,
+  putObjectAcl, uploadActions, writeObjects, writes
 } from './actions.ts'
 import type { AccessSpec, Entry, IpSource, Partition, Source, VpcSource } from '../domain/access-spec.ts'
 import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../domain/policy-document.ts'
@@ -69,7 +69,7 @@ export const denySids = {
   otherVpcEndpoints: 'DenyOtherVpcEndpoints'
 } as const
 
-const suffixes = { list: 'List', keys: 'Keys', vpc: 'Vpc' } as const
+const suffixes = { list: 'List', names: 'Names', acl: 'Acl', keys: 'Keys', vpc: 'Vpc' } as const
 
 const suffixed = (suffix: string, statements: Statement[]): Statement[] =>
   suffix === '' ? statements : statements.map(statement => ({ ...statement, Sid: `${statement.Sid}${suffix}` }))
@@ -95,14 +95,23 @@ export const groupsOf = (entries: readonly Entry[]): Group[] => {
  * resources under all of its conditions, so the entries need the same actions and the same end. Listing a whole bucket and listing a
  * prefix have different conditions.
  */
-export const rightsOf = ({ level, list, acl, delete: del, prefix }: Entry): string => [level, list, acl, del, prefix === ''].join()
+export const rightsOf = (entry: Entry): string => {
+  const { level, list, acl, cannedAcl, delete: del, prefix, versions, tags, uploads, attributes, restore, listNames } = entry
+  return [level, list, acl, cannedAcl, del, prefix === '', versions, tags, uploads, attributes, restore, listNames].join()
+}
 
 /**
  * Sids of the statements that a group is rendered as.
  * @param alternatives whether the layout is `everywhere` and the source has two alternatives
  */
 export const sidsOf = (group: Group, alternatives: boolean): string[] => {
-  const allows = [group[0].sid, ...listings(group).map((_, index) => numbered(group, suffixes.list, index))]
+  const [{ sid, cannedAcl }] = group
+  const allows = [
+    sid,
+    ...listings(group).map((_, index) => numbered(group, suffixes.list, index)),
+    ...(unboundActions(group[0]).length > 0 ? [sid + suffixes.names] : []),
+    ...(cannedAcl ? [sid + suffixes.acl] : [])
+  ]
   return [
     ...allows,
     ...(alternatives ? allows.map(sid => sid + suffixes.vpc) : []),
@@ -119,19 +128,37 @@ const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]
 const allows = (spec: AccessSpec, group: Group, condition: ConditionBlock): Statement[] => {
   const [entry] = group
   const list = listActions(entry)
-  const onBucket = [...(spec.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
+  const onBucket = [
+    ...bucketActions(entry).filter(action => !spec.noBucketLocation || action !== getBucketLocation.action),
+    ...(entry.prefix === '' ? [...list, ...uploadActions(entry)] : [])
+  ]
+  const buckets = unique(group.map(each => bucketArn(spec.partition, each.bucket)))
+  const objects = group.flatMap(each => objectArns(spec.partition, each))
+  const unbound = unboundActions(entry)
   const own = allow(spec, group, [...objectActions(entry), ...onBucket], condition)
   // Without an action on the bucket, the bucket's ARN allows nothing, but it would if an action were added later.
-  if (onBucket.length === 0) own.Resource = group.map(each => objectsArn(spec.partition, each))
-  // Only listings have s3:prefix: under that condition GetBucketLocation would never be allowed.
-  return [own, ...listings(group).map(({ buckets, prefixes }, index): Statement => ({
-    Sid: numbered(group, suffixes.list, index),
-    Effect: 'Allow',
-    Action: list,
-    Resource: buckets.map(bucket => bucketArn(spec.partition, bucket)),
-    Condition: { StringLike: { 's3:prefix': oneOrMany(prefixes) }, ...condition }
-  }))]
+  if (onBucket.length === 0) own.Resource = objects
+  return [
+    own,
+    // Only listings have s3:prefix: under that condition GetBucketLocation would never be allowed.
+    ...listings(group).map(({ buckets, prefixes }, index) => statement(numbered(group, suffixes.list, index), list,
+      buckets.map(bucket => bucketArn(spec.partition, bucket)), { StringLike: { 's3:prefix': oneOrMany(prefixes) }, ...condition })),
+    // Apart from the objects, so that explanations say that these are of the whole bucket.
+    ...(unbound.length > 0 ? [statement(entry.sid + suffixes.names, unbound, buckets, condition)] : []),
+    // StringLike, not StringEquals: the name has no wildcard, and the source has conditions under StringEquals.
+    ...(entry.cannedAcl
+      ? [statement(entry.sid + suffixes.acl, [putObjectAcl.action], objects,
+          { StringLike: { 's3:x-amz-acl': entry.cannedAcl }, ...condition })]
+      : [])
+  ]
 }
+
+const statement = (Sid: string, Action: string[], Resource: string[], Condition: ConditionBlock): Statement =>
+  ({ Sid, Effect: 'Allow', Action, Resource, ...(Object.keys(Condition).length > 0 ? { Condition } : {}) })
+
+/** What an entry for a part of the bucket may list of the whole bucket. */
+const unboundActions = (entry: Entry): string[] =>
+  entry.prefix === '' ? [] : [...(entry.listNames ? listActions(entry) : []), ...uploadActions(entry)]
 
 /** `prefixes` are the patterns of s3:prefix. */
 interface Listing { buckets: string[], prefixes: string[] }
@@ -139,10 +166,10 @@ interface Listing { buckets: string[], prefixes: string[] }
 /** Buckets share a statement when the same prefixes are listed in each: every prefix of it is allowed in every bucket of it. */
 const listings = (group: Group): Listing[] => {
   const [entry] = group
-  if (entry.prefix === '' || !entry.list) return []
+  if (entry.prefix === '' || !entry.list || entry.listNames) return []
   const found = new Map<string, Listing>()
   for (const bucket of unique(group.map(each => each.bucket))) {
-    const prefixes = group.filter(each => each.bucket === bucket).map(patternOf)
+    const prefixes = group.filter(each => each.bucket === bucket).flatMap(patternsOf)
     const same = JSON.stringify([...prefixes].sort())
     const listing = found.get(same)
     if (listing) listing.buckets.push(bucket)
@@ -151,13 +178,8 @@ const listings = (group: Group): Listing[] => {
   return [...found.values()]
 }
 
-const allow = (spec: AccessSpec, group: Group, actions: string[], condition: ConditionBlock = {}): Statement => ({
-  Sid: group[0].sid,
-  Effect: 'Allow',
-  Action: actions,
-  Resource: arnsOf(spec.partition, group),
-  ...(Object.keys(condition).length > 0 ? { Condition: condition } : {})
-})
+const allow = (spec: AccessSpec, group: Group, actions: string[], condition: ConditionBlock = {}): Statement =>
+  statement(group[0].sid, actions, arnsOf(spec.partition, group), condition)
 
 /**
  * KMS gets the request from S3, not from the job, so aws:SourceIp and the VPC keys are unreliable here (for forward access sessions
@@ -183,13 +205,16 @@ const regionsOf = (group: Group): string[] => unique(keysOf(group).map(regionOf)
 
 const bucketArn = (partition: Partition, bucket: string): string => `arn:${partition}:s3:::${bucket}`
 
-const objectsArn = (partition: Partition, entry: Entry): string => `${bucketArn(partition, entry.bucket)}/${patternOf(entry)}`
+const objectArns = (partition: Partition, entry: Entry): string[] =>
+  patternsOf(entry).map(pattern => `${bucketArn(partition, entry.bucket)}/${pattern}`)
 
-const patternOf = ({ prefix, exact }: Entry): string => exact ? prefix : `${prefix}*`
+/** The keys of an entry, and what s3:prefix may be. */
+const patternsOf = ({ prefix, exact, bareName }: Entry): string[] =>
+  exact ? [prefix] : [...(bareName ? [prefix.slice(0, -1)] : []), `${prefix}*`]
 
 /** The ARNs of the buckets and of their objects, without repetition. */
 const arnsOf = (partition: Partition, entries: readonly Entry[]): string[] =>
-  unique(entries.flatMap(entry => [bucketArn(partition, entry.bucket), objectsArn(partition, entry)]))
+  unique(entries.flatMap(entry => [bucketArn(partition, entry.bucket), ...objectArns(partition, entry)]))
 
 // --- window ---
 

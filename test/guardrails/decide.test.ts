@@ -42,7 +42,16 @@ t.test('an entry needs each of its actions, and no other', async t => {
     ['read and write', { level: 'read-write' }, ['read', 'write']],
     ['write and delete', { level: 'write', delete: true }, ['write', 'delete']],
     ['write and set ACLs', { level: 'write', acl: true }, ['write', 'setAcl']],
-    ['all', { level: 'read-write', delete: true, acl: true }, ['read', 'write', 'delete', 'setAcl']]
+    ['all', { level: 'read-write', delete: true, acl: true }, ['read', 'write', 'delete', 'setAcl']],
+    ['a canned ACL', { level: 'write', cannedAcl: 'private' }, ['write', 'setAcl']],
+    ['versions', { level: 'read', versions: true }, ['read', 'readVersions']],
+    ['tags and attributes', { level: 'read', tags: true, attributes: true }, ['read', 'tag']],
+    ['restore', { level: 'read', restore: true }, ['read', 'restore']],
+    ['all names', { level: 'read', prefix: 'a/', listNames: true }, ['read', 'listNames']],
+    ['the directory’s own name, listed', { level: 'read', prefix: 'a/', bareName: true }, ['read', 'listNames']],
+    ['the directory’s own name', { level: 'read', prefix: 'a/', bareName: true, list: false }, ['read']],
+    ['uploads', { level: 'write', prefix: 'a/', uploads: true }, ['write', 'listUploads']],
+    ['uploads of the whole bucket', { level: 'write', prefix: '', uploads: true }, ['write']]
   ]
   const permit = (actions: string[]) => `@id("job") permit (principal, action == JobAccess::Action::"issue", resource);
     ${actions.map(action => `@id("${action}") permit (principal, action == JobAccess::Action::"${action}", resource);`).join('\n')}`
@@ -50,7 +59,7 @@ t.test('an entry needs each of its actions, and no other', async t => {
     const request = asked({ entries: [entry(part)] })
     t.strictSame(decide(permit(actions), request), { allowed: true, decidedBy: ['job', ...actions] }, what)
     for (const missing of actions) {
-      t.match(decide(permit(['read', 'write', 'delete', 'setAcl'].filter(action => action !== missing)), request),
+      t.match(decide(permit(['read', 'write', 'delete', 'setAcl', 'readVersions', 'tag', 'restore', 'listNames', 'listUploads'].filter(action => action !== missing)), request),
         { allowed: false, findings: [{ pointer: '/access/0' }], decidedBy: [checks.noPolicy] }, `${what} without ${missing}`)
     }
   }

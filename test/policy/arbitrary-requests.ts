@@ -29,8 +29,10 @@ const kind = fc.constantFrom('prefix' as const, 'prefix' as const, 'key' as cons
 const some = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
   fc.record(model, { requiredKeys: [] }) as fc.Arbitrary<unknown> as fc.Arbitrary<Partial<T>>
 
-const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }) }
-const options = { acl: fc.boolean(), delete: fc.boolean() }
+const often = (value: boolean) => fc.constantFrom(value, value, value, !value)
+const forAll = { tags: fc.boolean(), listNames: often(false) }
+const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }), ...forAll }
+const options = { acl: fc.constantFrom(true, false, 'private' as const), delete: fc.boolean(), uploads: fc.boolean() }
 
 const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common), kind)
   .map(([bucket, rest, kind]) => placed({ bucket, ...rest }, kind))
@@ -86,7 +88,11 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
   .map(request => layout === 'guide' ? plain(request) : request)
 
 const plain = (request: PolicyRequest): PolicyRequest => {
-  const strip = <T extends ReadRequest>({ prefix, key, keyPrefix, kmsKeyArns, list, ...entry }: T) => entry
+  const strip = <T extends ReadRequest>({ prefix, key, keyPrefix, kmsKeyArns, list, tags, listNames, ...entry }: T) => entry
+  const stripWriting = <T extends AccessRequest | OutputRequest>(entry: T): T => {
+    const { acl, uploads, ...rest } = strip(entry as ReadRequest) as AccessRequest
+    return { ...rest, ...(typeof acl === 'boolean' && { acl }) } as T
+  }
   const { outputGraceSeconds, ...window } = request.window
   const { vpc, ...rest } = request
   return {
@@ -94,8 +100,8 @@ const plain = (request: PolicyRequest): PolicyRequest => {
     window,
     ...(request.datasets && { datasets: request.datasets.map(strip) }),
     ...(request.baseModels && { baseModels: request.baseModels.map(strip) }),
-    ...(request.output && { output: strip(request.output) }),
-    ...(request.access && { access: request.access.map(strip) })
+    ...(request.output && { output: stripWriting(request.output) }),
+    ...(request.access && { access: request.access.map(stripWriting) })
   }
 }
 

@@ -77,6 +77,23 @@ const cases: Record<string, Case> = {
     request: { ...base, datasets: [{ bucket: 'acme-a', prefix: 'x' }, { bucket: 'acme-a', keyPrefix: 'x/' }] },
     findings: ['access-duplicate /datasets/1']
   },
+  'options of reads where nothing is read': {
+    request: access({ bucket: 'acme-x', level: 'write', versions: true, attributes: true, restore: true, tags: true, uploads: true }),
+    findings: ['option-without-read /access/0/versions', 'option-without-read /access/0/attributes', 'option-without-read /access/0/restore']
+  },
+  'options of writes where nothing is written': {
+    request: access({ bucket: 'acme-x', level: 'read', uploads: true, acl: 'private' }),
+    findings: ['option-without-write /access/0/acl', 'option-without-write /access/0/uploads']
+  },
+  'options that contradict their entry': {
+    request: access({ bucket: 'acme-x', prefix: 'a', level: 'read', list: false, listNames: true }, { bucket: 'acme-x', key: 'a', level: 'read', bareName: true },
+      { bucket: 'acme-x', level: 'read', bareName: true }),
+    findings: ['option-unfit /access/0/listNames', 'option-unfit /access/1/bareName', 'option-unfit /access/2/bareName']
+  },
+  'options in the guide': {
+    request: { ...base, layout: 'guide', output: { bucket: 'acme-output', acl: 'private', uploads: true, tags: true } },
+    findings: ['layout-unfit /output/tags', 'layout-unfit /output/uploads', 'layout-unfit /output/acl']
+  },
   'overlapping prefixes are fine': {
     request: access({ bucket: 'acme-x', level: 'read' },
       { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),

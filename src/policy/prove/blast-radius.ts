@@ -147,9 +147,12 @@ const listing = (prefix: string): Record<string, string> => prefix === '' ? {} :
 const objectIn = ({ arn, prefix, exact }: NamedArea): string => `${arn}/${prefix}${exact ? '' : 'object'}`
 
 /** The request for a right on an area: an object of it, or a listing of it. */
-const requestFor = (right: Right, area: NamedArea): IamRequest => right === 'list'
+const requestFor = (right: Right, area: NamedArea, cannedAcl: string | undefined): IamRequest => right === 'list'
   ? { action: rightActions.list, resource: area.arn, context: listing(area.prefix) }
-  : { action: rightActions[right], resource: objectIn(area), context: {} }
+  : { action: rightActions[right], resource: objectIn(area), context: right === 'acl' ? aclContext(cannedAcl) : {} }
+
+/** Where the policy asks for a canned ACL, a thief sends it. */
+const aclContext = (cannedAcl: string | undefined): Record<string, string> => cannedAcl === undefined ? {} : { 's3:x-amz-acl': cannedAcl }
 
 const viaS3 = (keyArn: string, action: string): IamRequest => {
   const [, partition, , region] = keyArn.split(':')
@@ -167,14 +170,15 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
   const tried = { source: atSource, elsewhere: thief === undefined ? contextsElsewhere(atSource, blocks) : [thief] }
   const places = areasOf(policy)
 
+  const [cannedAcl] = comparedWith(statements, 's3:x-amz-acl')
   const rightsFrom = (area: (typeof places)[number], contexts: Record<string, string>[]) => Object.fromEntries(
-    rights.map(right => [right, openings(statements, requestFor(right, area), contexts, now)])) as Rights
+    rights.map(right => [right, openings(statements, requestFor(right, area, cannedAcl), contexts, now)])) as Rights
   // At any instant since 1970, and from either place.
   const ever = (action: string, resource: string, context: Record<string, string> = {}): boolean =>
     allows.some(statement => statement.action(action.toLowerCase())) &&
     openings(statements, { action, resource, context }, [...tried.source, ...tried.elsewhere], 0) !== null
   const actionsAllowed = tryAll.filter(action => places.some(area =>
-    [area.arn, objectIn(area), '*'].some(resource => ever(action, resource, listing(area.prefix)))))
+    [area.arn, objectIn(area), '*'].some(resource => ever(action, resource, { ...listing(area.prefix), ...aclContext(cannedAcl) }))))
   const keyArns = unique(policy.Statement.flatMap(statement => statement.Effect === 'Allow' ? statement.Resource ?? [] : [])
     .filter(arn => kindOfResource(arn) === 'key'))
 
@@ -234,8 +238,14 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
     `${period}: ${[...names].map(([name, granted]) => `${listed(granted.map(right => verbs[right]))} ${name}`).join('; ')}`)
 }
 
+/** Actions that the rights and keys stand for, and those that only go with them. */
+const saidBefore = new Set([
+  ...Object.values(rightActions), 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts', 's3:GetBucketLocation', 'kms:Decrypt',
+  'kms:GenerateDataKey'
+])
+
 /** The data of a blast radius in words, for a reader who does not know IAM. */
-const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRadius['data']): string[] => {
+const inWords = ({ at, source, areas, keys, neighbours, actionsDenied, actionsAllowed }: BlastRadius['data']): string[] => {
   const [off, through] = [(key: string) => key === publicKey, (key: string) => key !== publicKey].map(wanted => source
     .filter(({ key }) => wanted(key))
     .map(({ key, values }) => key.endsWith('SourceIp') ? listed(values) : `through ${listed(values)}`)
@@ -246,6 +256,7 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
   const everywhere = inside.join() === outside.join()
   const sentences = (start: string, phrases: string[]) => phrases.map(phrase => `${start}, ${phrase}.`)
   const open = keys.filter(key => key.decrypt !== null || key.encrypt !== null)
+  const more = actionsAllowed.filter(action => !saidBefore.has(action))
   const leaks = neighbours.filter(({ denied }) => !denied)
   return [
     ...(inside.length === 0 && outside.length === 0
@@ -257,6 +268,7 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
             ...(outside.length === 0 ? [`From outside ${bound}: nothing.`] : sentences(`From outside ${bound}, too`, outside))
           ]),
     ...(open.length === 0 ? [] : [`KMS keys, through S3 alone: ${listed(open.map(key => key.arn))}.`]),
+    ...(more.length === 0 ? [] : [`On these places also: ${listed(more)}.`]),
     ...(leaks.length === 0
       ? neighbours.length === 0
         ? []

@@ -141,6 +141,33 @@ const shared: Example = {
       { StringLike: { 's3:prefix': ['b/*', 'x/*'] }, ...untilEnd, ...ip }))
 }
 
+const options: Example = {
+  name: 'every option',
+  spec: specOf({
+    layout: 'guarded',
+    entries: [
+      entry({ sid: 'Versions', bucket: 'datasets', prefix: 'a/', versions: true, tags: true, attributes: true, restore: true, bareName: true }),
+      entry({ sid: 'Names', bucket: 'base', prefix: 'b/', list: true, listNames: true, versions: true }),
+      entry({ sid: 'Out', bucket: 'runs', prefix: '42/', level: 'write', list: false, tags: true, uploads: true, cannedAcl: 'private' })
+    ],
+    window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:00:00Z' }
+  }),
+  policy: policyOf(
+    allow('Versions', [
+      's3:GetObject', 's3:GetObjectVersion', 's3:GetObjectTagging', 's3:GetObjectVersionTagging', 's3:GetObjectAttributes',
+      's3:GetObjectVersionAttributes', 's3:RestoreObject', 's3:GetBucketLocation', 's3:GetBucketVersioning'
+    ], ['arn:aws:s3:::datasets', 'arn:aws:s3:::datasets/a', 'arn:aws:s3:::datasets/a/*']),
+    allow('VersionsList', ['s3:ListBucket', 's3:ListBucketVersions'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': ['a', 'a/*'] } }),
+    allow('Names', ['s3:GetObject', 's3:GetObjectVersion', 's3:GetBucketLocation', 's3:GetBucketVersioning'], arns('base', 'b/')),
+    allow('NamesNames', ['s3:ListBucket', 's3:ListBucketVersions'], ['arn:aws:s3:::base']),
+    allow('Out', [...write, 's3:PutObjectTagging', 's3:GetBucketLocation'], arns('runs', '42/')),
+    allow('OutNames', ['s3:ListBucketMultipartUploads'], ['arn:aws:s3:::runs']),
+    allow('OutAcl', ['s3:PutObjectAcl'], ['arn:aws:s3:::runs/42/*'], { StringLike: { 's3:x-amz-acl': 'private' } }),
+    deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
+    deny('After', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }),
+    deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }))
+}
+
 const vpcIds = ['vpc-0123456789abcdef0']
 const vpcEndpointIds = ['vpce-0123456789abcdef0', 'vpce-0123456789abcdef1']
 const vpcSource: AccessSpec['source'] = { kind: 'vpc', vpcIds, vpcEndpointIds, cidrs: ['10.0.12.0/24'] }
@@ -225,5 +252,5 @@ const eitherGuarded: Example = {
 }
 
 export const examples: Example[] = [
-  guide, everywhere, guarded, shared, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
+  guide, everywhere, guarded, shared, options, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
 ]

@@ -22,6 +22,11 @@ const equivalents: Record<string, string[]> = {
   // The output lies in the same bucket, and its statement lasts longer.
   'window and source on every Allow': ['Wikipedia: s3:GetBucketLocation dropped'],
   // The job writes to the same bucket for longer.
+  // Another statement allows it already, or the condition is fulfilled by the same requests.
+  'every option': [
+    'Names: s3:ListBucket added', 'Names: s3:ListBucketVersions added', 'Out: s3:ListBucketMultipartUploads added', 'OutAcl: s3:PutObject added',
+    'OutAcl: s3:PutObjectTagging added', 'OutAcl: StringLike to StringEquals'
+  ],
   'entries that share statements': ['Shards: s3:GetBucketLocation dropped'],
   // The Deny reaches over what is not allowed anyway: other keys of the output's bucket, and buckets whose names go on.
   'window and source in Denies': [
