@@ -292,7 +292,7 @@ export type PolicyExplanation = {
  */
 export type Question = {
     /**
-     * An IAM action, or an operation of S3.
+     * An IAM action, or an operation of S3 such as s3:CopyObject: then every action that it needs is asked.
      */
     action: string;
     /**
@@ -307,6 +307,18 @@ export type Question = {
      * The prefix parameter of s3:ListBucket.
      */
     prefix?: string;
+    /**
+     * What CopyObject or UploadPartCopy reads: `bucket/key`.
+     */
+    copySource?: string;
+    /**
+     * ARN of the KMS key that encrypts the object: its actions are needed, too. For kms: actions: that key.
+     */
+    kmsKeyArn?: string;
+    /**
+     * The canned ACL that the request sends (s3:x-amz-acl).
+     */
+    acl?: string;
     /**
      * Address that S3 sees (aws:SourceIp).
      */
@@ -350,6 +362,14 @@ export type Verdict = {
      * Why, in words.
      */
     because: string;
+    /**
+     * Each action of an operation that needs several; it is allowed when all are.
+     */
+    needs?: Array<{
+        action: string;
+        resource: string;
+        allowed: boolean;
+    }>;
 };
 
 export type BlastRadius = {
