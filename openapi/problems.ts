@@ -27,9 +27,12 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'bucket-invalid': { baseModels: [{ bucket: 'arn:aws:s3:::acmeco-base-models' }] },
   'bucket-refused': { datasets: [{ bucket: 'payroll' }] },
   'prefix-invalid': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/*' }] },
+  'place-ambiguous': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/', key: 'llama/model.safetensors' }] },
   'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
-  'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models' }] },
+  'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models', list: false }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
+  'option-without-read': { access: [{ bucket: 'acmeco-scratch', level: 'write', versions: true }] },
+  'option-unfit': { access: [{ bucket: 'acmeco-scratch', keyPrefix: 'a', level: 'read', bareName: true }] },
   'kms-key-invalid': { output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:111122223333:alias/models'] } },
   'kms-key-refused': {
     output: { bucket: 'acmeco-finetuned-models', kmsKeyArns: ['arn:aws:kms:eu-west-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab'] }

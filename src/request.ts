@@ -46,18 +46,32 @@ export const JobSchema = Type.Object({
 // Plain strings, so that normalise() can answer with the S3 rule that was broken instead of a regular expression.
 const bucket = Type.String({ description: 'Bucket name, by S3’s naming rules.', maxLength: 255, examples: ['acmeco-base-models'] })
 const prefix = Type.String({
-  description: 'Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.',
+  description: 'Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. ' +
+    'Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.',
   minLength: 1,
   maxLength: 512,
   examples: ['runs/42/']
 })
+const key = Type.String({
+  description: 'Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.',
+  minLength: 1,
+  maxLength: 1024,
+  examples: ['llama/model.safetensors']
+})
+const keyPrefix = Type.String({
+  description: 'Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.',
+  minLength: 1,
+  maxLength: 512,
+  examples: ['shards/train-']
+})
 const sid = Type.String({
-  description: 'Statement id in the policy; letters and digits.',
+  description: 'Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their ' +
+    'statements then. Entries of one bucket without a sid do so by themselves.',
   pattern: '^[A-Za-z0-9]{1,64}$',
   examples: ['BaseModelsReadOnly']
 })
 const list = Type.Boolean({
-  description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. ' +
+  description: 'Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. ' +
     'Without it a missing key answers 403 instead of 404.'
 })
 const kmsKeyArns = Type.Array(Type.String({
@@ -67,17 +81,42 @@ const kmsKeyArns = Type.Array(Type.String({
   minItems: 1,
   maxItems: 10
 })
-const acl = Type.Boolean({
-  description: 'Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.', default: false
+const cannedAcls = ['private', 'bucket-owner-read', 'bucket-owner-full-control'] as const
+const acl = Type.Unsafe<boolean | typeof cannedAcls[number]>({
+  enum: [false, true, ...cannedAcls],
+  description: 'Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a ' +
+    'bucket with ACLs that can make objects public.',
+  default: false
 })
+const option = (description: string) => Type.Optional(Type.Boolean({ description, default: false }))
+const forAll = {
+  tags: option('Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.'),
+  listNames: option('List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without ' +
+    's3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.'),
+  bareName: option('Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows ' +
+    'names beside the directory that begin with it: `runs/420` for `runs/42/`.')
+}
+const forReads = {
+  versions: option('Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. ' +
+    'They may be of deleted objects.'),
+  attributes: option('Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.'),
+  restore: option('Also s3:RestoreObject: bring archived objects back, which costs.')
+}
+const forWrites = {
+  uploads: option('Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all ' +
+    'uploads of the bucket can be listed.')
+}
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
+const place = { bucket, prefix: Type.Optional(prefix), key: Type.Optional(key), keyPrefix: Type.Optional(keyPrefix) }
+
 const ReadSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   sid: Type.Optional(sid),
   list: Type.Optional(list),
+  ...forAll,
+  ...forReads,
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
@@ -86,12 +125,14 @@ const writing = {
   list: Type.Optional(list),
   acl: Type.Optional(acl),
   delete: Type.Optional(del),
+  ...forAll,
+  ...forReads,
+  ...forWrites,
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }
 
 const OutputSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   level: Type.Optional(oneOf(['write', 'read-write'], {
     description: '`read-write` lets a job resume from its own checkpoints.',
     default: 'write'
@@ -100,8 +141,7 @@ const OutputSchema = Type.Object({
 }, strict)
 
 const AccessSchema = Type.Object({
-  bucket,
-  prefix: Type.Optional(prefix),
+  ...place,
   level,
   ...writing
 }, strict)

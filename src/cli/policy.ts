@@ -27,7 +27,10 @@ const questionFlags = {
   'from-vpc': text,
   'from-vpc-arn': text,
   'from-vpc-endpoint': text,
-  'from-vpc-ip': text
+  'from-vpc-ip': text,
+  'copy-source': text,
+  'kms-key': text,
+  acl: text
 } as const
 
 /** Exit 0: allowed; 1: denied. Of a grant, or of a request that was not issued. */
@@ -65,6 +68,9 @@ const questionOf = (values: { [name in keyof typeof questionFlags]?: string }): 
     ...(values['from-vpc'] !== undefined && { vpcId: values['from-vpc'] }),
     ...(values['from-vpc-arn'] !== undefined && { vpcArn: values['from-vpc-arn'] }),
     ...(values['from-vpc-endpoint'] !== undefined && { vpcEndpointId: values['from-vpc-endpoint'] }),
-    ...(values['from-vpc-ip'] !== undefined && { vpcSourceIp: values['from-vpc-ip'] })
+    ...(values['from-vpc-ip'] !== undefined && { vpcSourceIp: values['from-vpc-ip'] }),
+    ...(values['copy-source'] !== undefined && { copySource: values['copy-source'].replace(/^s3:\/\//, '') }),
+    ...(values['kms-key'] !== undefined && { kmsKeyArn: values['kms-key'] }),
+    ...(values.acl !== undefined && { acl: values.acl })
   }
 }

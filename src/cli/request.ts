@@ -29,7 +29,9 @@ export const policyFlags = {
   team: text,
   label: texts,
   dataset: texts,
+  'dataset-key': texts,
   'base-model': texts,
+  'base-model-key': texts,
   output: text,
   'output-level': text,
   layout: text,
@@ -54,8 +56,8 @@ export const policyRequest = async (values: Values<typeof policyFlags>, io: Io):
     ...given,
     job,
     ...defined({
-      datasets: values.dataset?.map(place => placeOf(place, '--dataset')),
-      baseModels: values['base-model']?.map(place => placeOf(place, '--base-model')),
+      datasets: placesOf(values, 'dataset'),
+      baseModels: placesOf(values, 'base-model'),
       output: values['output-level'] === undefined ? output : { ...output, level: values['output-level'] },
       layout: values.layout,
       attach: values.attach
@@ -109,13 +111,28 @@ export const secondsOf = (value: string | undefined, flag: string): number | und
   return Number(digits) * { s: 1, m: 60, h: 3600, d: 86_400 }[unit as 's' | 'm' | 'h' | 'd']
 }
 
-/** `bucket`, `bucket/prefix` or `s3://bucket/prefix`. An empty prefix is an empty variable more often than the whole bucket. */
-const placeOf = (value: string, flag: string): { bucket: string, prefix?: string } => {
+interface Place { bucket: string, prefix?: string, key?: string, keyPrefix?: string }
+
+const placesOf = (values: Values<typeof policyFlags>, name: 'dataset' | 'base-model'): Place[] | undefined => {
+  const places = values[name]?.map(place => placeOf(place, `--${name}`)) ?? []
+  const keys = values[`${name}-key`]?.map(place => {
+    const { bucket, prefix, keyPrefix } = placeOf(place, `--${name}-key`)
+    if (prefix === undefined || keyPrefix !== undefined) throw new UsageError(`--${name}-key ${place}: give bucket/key.`)
+    return { bucket, key: prefix }
+  }) ?? []
+  return places.length + keys.length > 0 ? [...places, ...keys] : undefined
+}
+
+/**
+ * `bucket`, `bucket/prefix`, `bucket/beginning*`, each also with `s3://`. An empty prefix is an empty variable more often than the whole
+ * bucket.
+ */
+const placeOf = (value: string, flag: string): Place => {
   const [, bucket = '', slash, prefix = ''] = /^(?:s3:\/\/)?([^/]*)(\/)?(.*)$/s.exec(value) ?? []
   if (bucket === '') throw new UsageError(`${flag} ${value}: give bucket or bucket/prefix.`)
   if (slash === undefined) return { bucket }
   if (prefix === '') throw new UsageError(`${flag} ${value}: the prefix is empty; for the whole bucket give ${bucket}.`)
-  return { bucket, prefix }
+  return prefix.endsWith('*') && prefix !== '*' ? { bucket, keyPrefix: prefix.slice(0, -1) } : { bucket, prefix }
 }
 
 /** The two ends of a window exclude each other, so the one that was typed replaces the other one of the file. */

@@ -340,7 +340,7 @@ export type PolicyExplanation = {
  */
 export type Question = {
     /**
-     * An IAM action, or an operation of S3.
+     * An IAM action, or an operation of S3 such as s3:CopyObject: then every action that it needs is asked.
      */
     action: string;
     /**
@@ -355,6 +355,18 @@ export type Question = {
      * The prefix parameter of s3:ListBucket.
      */
     prefix?: string;
+    /**
+     * What CopyObject or UploadPartCopy reads: `bucket/key`.
+     */
+    copySource?: string;
+    /**
+     * ARN of the KMS key that encrypts the object: its actions are needed, too. For kms: actions: that key.
+     */
+    kmsKeyArn?: string;
+    /**
+     * The canned ACL that the request sends (s3:x-amz-acl).
+     */
+    acl?: string;
     /**
      * Address that S3 sees (aws:SourceIp).
      */
@@ -398,6 +410,14 @@ export type Verdict = {
      * Why, in words.
      */
     because: string;
+    /**
+     * Each action of an operation that needs several; it is allowed when all are.
+     */
+    needs?: Array<{
+        action: string;
+        resource: string;
+        allowed: boolean;
+    }>;
 };
 
 export type BlastRadius = {
@@ -436,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -551,17 +571,49 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
+            /**
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -576,17 +628,49 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
+            /**
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -598,29 +682,65 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * `read-write` lets a job resume from its own checkpoints.
              */
             level?: 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -635,29 +755,65 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * What the job may do with the objects.
              */
             level: 'read' | 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -750,7 +906,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -809,17 +965,49 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
+                /**
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -834,17 +1022,49 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
+                /**
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -856,29 +1076,65 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * `read-write` lets a job resume from its own checkpoints.
                  */
                 level?: 'write' | 'read-write';
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+                 * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
                  */
-                acl?: boolean;
+                acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
                 /**
                  * Also s3:DeleteObject.
                  */
                 delete?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
+                /**
+                 * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+                 */
+                uploads?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -893,29 +1149,65 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
+                /**
+                 * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+                 */
+                key?: string;
+                /**
+                 * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+                 */
+                keyPrefix?: string;
                 /**
                  * What the job may do with the objects.
                  */
                 level: 'read' | 'write' | 'read-write';
                 /**
-                 * Statement id in the policy; letters and digits.
+                 * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
                  */
                 sid?: string;
                 /**
-                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+                 * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
                  */
                 list?: boolean;
                 /**
-                 * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+                 * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
                  */
-                acl?: boolean;
+                acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
                 /**
                  * Also s3:DeleteObject.
                  */
                 delete?: boolean;
+                /**
+                 * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+                 */
+                tags?: boolean;
+                /**
+                 * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+                 */
+                listNames?: boolean;
+                /**
+                 * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+                 */
+                bareName?: boolean;
+                /**
+                 * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+                 */
+                versions?: boolean;
+                /**
+                 * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+                 */
+                attributes?: boolean;
+                /**
+                 * Also s3:RestoreObject: bring archived objects back, which costs.
+                 */
+                restore?: boolean;
+                /**
+                 * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+                 */
+                uploads?: boolean;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -1001,7 +1293,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1125,17 +1417,49 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
+            /**
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1150,17 +1474,49 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
-             * Statement id in the policy; letters and digits.
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
+            /**
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1172,29 +1528,65 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * `read-write` lets a job resume from its own checkpoints.
              */
             level?: 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1209,29 +1601,65 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this prefix; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`.
+             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
+            /**
+             * Only the object of this key. The job may not list then, unless `list` is true. Instead of `prefix`.
+             */
+            key?: string;
+            /**
+             * Only keys that begin with this text, which need not end with a slash: `shards/train-`. Instead of `prefix`.
+             */
+            keyPrefix?: string;
             /**
              * What the job may do with the objects.
              */
             level: 'read' | 'write' | 'read-write';
             /**
-             * Statement id in the policy; letters and digits.
+             * Statement id in the policy; letters and digits. Entries with equal rights may have the same one: they share their statements then. Entries of one bucket without a sid do so by themselves.
              */
             sid?: string;
             /**
-             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads. Without it a missing key answers 403 instead of 404.
+             * Whether the job may list keys (s3:ListBucket, bound to the prefix). Default: true where it reads, but not with `key`. Without it a missing key answers 403 instead of 404.
              */
             list?: boolean;
             /**
-             * Also s3:PutObjectAcl. In a bucket with ACLs it can make objects public: leave it off.
+             * Also s3:PutObjectAcl, only as the canned ACL that is named, for clients that send `x-amz-acl`. `true`: as any ACL; in a bucket with ACLs that can make objects public.
              */
-            acl?: boolean;
+            acl?: false | true | 'private' | 'bucket-owner-read' | 'bucket-owner-full-control';
             /**
              * Also s3:DeleteObject.
              */
             delete?: boolean;
+            /**
+             * Also the tags of objects: s3:GetObjectTagging where it reads, s3:PutObjectTagging where it writes.
+             */
+            tags?: boolean;
+            /**
+             * List the names of the whole bucket, while objects stay bound to the prefix: s3:ListBucket without s3:prefix. HeadBucket needs it, and so does a 404 instead of a 403 for a missing key.
+             */
+            listNames?: boolean;
+            /**
+             * Also the directory’s own name, without its slash, as key and as prefix of a listing. A listing of it also shows names beside the directory that begin with it: `runs/420` for `runs/42/`.
+             */
+            bareName?: boolean;
+            /**
+             * Also earlier versions: s3:GetObjectVersion, s3:GetBucketVersioning, and s3:ListBucketVersions where it lists. They may be of deleted objects.
+             */
+            versions?: boolean;
+            /**
+             * Also s3:GetObjectAttributes: checksums and parts of the objects that it reads.
+             */
+            attributes?: boolean;
+            /**
+             * Also s3:RestoreObject: bring archived objects back, which costs.
+             */
+            restore?: boolean;
+            /**
+             * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
+             */
+            uploads?: boolean;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1361,7 +1789,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1604,7 +2032,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2265,7 +2693,7 @@ export type JoinGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

@@ -32,7 +32,9 @@ const group = (title: string, ...children: Node[]) => el('fieldset', { class: 'p
 const given = (values: Record<string, unknown>) =>
   Object.fromEntries(Object.entries(values).filter(([, value]) => value !== '' && value !== undefined))
 
-const typed = (input: HTMLInputElement) => input.value.trim()
+type Control = HTMLInputElement | HTMLSelectElement
+
+const typed = (input: Control) => input.value.trim()
 
 const jobPart = (): Part => {
   const [id, team] = [text(), text()]
@@ -61,46 +63,61 @@ const jobPart = (): Part => {
 
 const readsPart = (title: string, one: string, name: 'datasets' | 'baseModels'): Part => {
   const reads = rows(one, () => {
-    const [bucket, prefix] = [text(), text()]
-    return { cells: [field('Bucket', bucket), field('Prefix', prefix)], controls: [bucket, prefix] }
+    const [bucket, prefix, kind] = [text(), text(), kindSelect()]
+    return { cells: [field('Bucket', bucket), field('Prefix', prefix), field('Is', kind)], controls: [bucket, prefix, kind] }
   }, 1)
   return {
     node: group(`${title}, read only`, reads.node),
     read: at => {
       const used = reads.used()
-      const list = used.map(([bucket, prefix], index) => {
-        if (!bucket || !prefix) return {}
+      const list = used.map(([bucket, prefix, kind], index) => {
+        if (!bucket || !prefix || !kind) return {}
         at(`/${name}/${index}`, bucket)
         at(`/${name}/${index}/bucket`, bucket)
-        at(`/${name}/${index}/prefix`, prefix)
-        return given({ bucket: typed(bucket), prefix: typed(prefix) })
+        at(`/${name}/${index}/${kind.value}`, prefix)
+        return given({ bucket: typed(bucket), [kind.value]: typed(prefix) })
       })
       return list.length > 0 ? { [name]: list } : {}
     },
-    fill: request => reads.fill((request[name] ?? []).map(({ bucket, prefix = '' }) => [bucket, prefix]))
+    fill: request => reads.fill((request[name] ?? []).map(entry => [entry.bucket, ...placeIn(entry)]))
   }
 }
 
+type Kind = 'prefix' | 'key' | 'keyPrefix'
+
+const kindSelect = () => el('select', {},
+  el('option', { value: 'prefix' }, 'a directory'),
+  el('option', { value: 'key' }, 'one object'),
+  el('option', { value: 'keyPrefix' }, 'the beginning of keys'))
+
+/** What is typed as prefix, and which field of the request it is. */
+const placeIn = (entry: { [kind in Kind]?: string } | undefined): [string, Kind] => {
+  if (entry?.key !== undefined) return [entry.key, 'key']
+  return entry?.keyPrefix === undefined ? [entry?.prefix ?? '', 'prefix'] : [entry.keyPrefix, 'keyPrefix']
+}
+
 const outputPart = (): Part => {
-  const [bucket, prefix] = [text(), text()]
+  const [bucket, prefix, kind] = [text(), text(), kindSelect()]
   const level = el('select', {}, el('option', { value: 'write' }, 'write'), el('option', { value: 'read-write' }, 'read and write'))
   const remove = el('input', { type: 'checkbox', id: newId('delete') })
   return {
     node: group('Output',
-      el('div', { class: 'row' }, field('Bucket', bucket), field('Prefix', prefix), field('Access', level)),
+      el('div', { class: 'row' }, field('Bucket', bucket), field('Prefix', prefix), field('Is', kind), field('Access', level)),
       el('p', { class: 'check' }, remove, el('label', { for: remove.id }, 'The job may delete objects there'))),
     read: at => {
       at('/output', bucket)
       at('/output/bucket', bucket)
-      at('/output/prefix', prefix)
+      at(`/output/${kind.value}`, prefix)
       at('/output/level', level)
       if (typed(bucket) === '' && typed(prefix) === '' && !remove.checked) return {}
       const may = { level: level.value, delete: remove.checked ? true : undefined }
-      return { output: given({ bucket: typed(bucket), prefix: typed(prefix), ...may }) }
+      return { output: given({ bucket: typed(bucket), [kind.value]: typed(prefix), ...may }) }
     },
     fill: ({ output }) => {
       bucket.value = output?.bucket ?? ''
-      prefix.value = output?.prefix ?? ''
+      const [place, itsKind] = placeIn(output)
+      prefix.value = place
+      kind.value = itsKind
       level.value = output?.level ?? 'write'
       remove.checked = output?.delete ?? false
     }
@@ -223,8 +240,8 @@ const layoutPart = (): Part => {
  * @param one what a row is
  * @param least how many stand there from the start
  */
-const rows = (one: string, make: () => { cells: Node[], controls: HTMLInputElement[] }, least: number) => {
-  const present = new Map<HTMLElement, HTMLInputElement[]>()
+const rows = (one: string, make: () => { cells: Node[], controls: Control[] }, least: number) => {
+  const present = new Map<HTMLElement, Control[]>()
   const list = el('div', { class: 'rows' })
   const changed = () => { list.dispatchEvent(new Event('input', { bubbles: true })) }
   const add = () => {
@@ -258,7 +275,7 @@ const rows = (one: string, make: () => { cells: Node[], controls: HTMLInputEleme
   return {
     node: el('div', {}, list, more),
     all,
-    used: () => all().filter(controls => controls.some(control => control.value.trim() !== '')),
+    used: () => all().filter(controls => controls.some(control => control instanceof HTMLInputElement && control.value.trim() !== '')),
     fill: (values: string[][]) => {
       list.replaceChildren()
       present.clear()

@@ -28,24 +28,34 @@ export type PolicyAttachment = 'inline' | 'managed' | 'session'
 export type AttachmentChoice = 'auto' | PolicyAttachment
 export type Level = 'read' | 'write' | 'read-write'
 
-/** One bucket or one prefix of it, and what the job may do there. */
-export interface Entry {
+/** A bucket, a part of it or one object, and what the job may do there. */
+export interface Entry extends Partial<Record<Option, true>> {
   /** JSON pointer of the request field this came from, e.g. `/datasets/0`. */
   pointer: string
-  /** Base of the Sids of this entry's statements; unique within the request. */
+  /** Base of the Sids of this entry's statements. Entries with the same one share their statements, and have the same rights. */
   sid: string
   bucket: string
-  /** '' for the whole bucket, else ends with '/': `runs/42/`. */
+  /** What its keys begin with: '' for the whole bucket, `runs/42/` for a directory, `shards/train-` for the beginning of names. */
   prefix: string
+  /** `prefix` is one whole key. */
+  exact?: true
   level: Level
   /** s3:ListBucket, bound to the prefix. */
   list: boolean
   /** s3:PutObjectAcl. */
   acl: boolean
+  /** s3:PutObjectAcl, only as this canned ACL; `acl` is false then. */
+  cannedAcl?: CannedAcl
   /** s3:DeleteObject. */
   delete: boolean
   kmsKeyArns: string[]
 }
+
+/** What some clients need beyond reading, writing and listing; policy/actions.ts says what each stands for. */
+export type Option = 'versions' | 'tags' | 'uploads' | 'attributes' | 'restore' | 'listNames' | 'bareName'
+
+/** The canned ACLs that make no object public. */
+export type CannedAcl = 'private' | 'bucket-owner-read' | 'bucket-owner-full-control'
 
 /**
  * Instants are ISO 8601 UTC to the second: `2025-07-16T01:00:00Z`. The start is inclusive and the ends are exclusive; only in the

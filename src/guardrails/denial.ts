@@ -4,7 +4,7 @@ import type { Action } from './schema.ts'
 
 const job = (verb: string) => (jobId: string, team: string): string =>
   `${verb} job ${JSON.stringify(jobId)} of team ${JSON.stringify(team)}`
-const keys = (verb: string) => (bucket: string, prefix: string): string => `${verb} ${JSON.stringify(`${bucket}/${prefix}`)}`
+const keys = (verb: string) => (place: string): string => `${verb} ${JSON.stringify(place)}`
 
 /** What was asked for, in words that can follow "forbids". */
 export const subjectOf: Record<Action, (name: string, rest: string) => string> = {
@@ -12,6 +12,11 @@ export const subjectOf: Record<Action, (name: string, rest: string) => string> =
   write: keys('writing to'),
   delete: keys('deleting from'),
   setAcl: keys('setting ACLs in'),
+  readVersions: keys('reading earlier versions of'),
+  tag: keys('using tags in'),
+  restore: keys('restoring archived objects of'),
+  listNames: keys('listing names of the bucket beside'),
+  listUploads: keys('listing all uploads of the bucket of'),
   issue: job('a grant for'),
   extend: job('changing the grant of'),
   join: job('joining as a worker of'),

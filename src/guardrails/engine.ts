@@ -231,15 +231,29 @@ const callerEntity = (mentions: Mentions, { id, kind, teams, attributes }: Calle
 
 const isCallerAttribute = (name: string): boolean => (callerAttributes as readonly string[]).includes(name)
 
-const accessEntity = (mentions: Mentions, { bucket, prefix, list, kmsKeyArns }: Entry): EntityJson => ({
+/**
+ * A policy sees the directory that holds everything that an entry opens. So a policy that was written for directories decides about a
+ * key, and about the beginning of names, as about the whole directory: it never permits more than it did.
+ */
+const directoryOf = (prefix: string): string => prefix.slice(0, prefix.lastIndexOf('/') + 1)
+
+const kindOf = ({ prefix, exact }: Entry): string =>
+  exact ? 'key' : prefix === '' ? 'bucket' : prefix.endsWith('/') ? 'prefix' : 'keyPrefix'
+
+const accessEntity = (mentions: Mentions, entry: Entry): EntityJson => ({
   // Two entries that are otherwise equal become one Cedar request, so an entry has an id only where a policy names entries.
-  uid: uid.access(mentions.has('JobAccess::Access') ? `${bucket}/${prefix}` : ''),
+  uid: uid.access(mentions.has('JobAccess::Access') ? `${entry.bucket}/${entry.prefix}` : ''),
   attrs: only(mentions, {
-    bucket: () => bucket,
-    prefix: () => prefix,
-    folder: () => prefix.slice(0, Math.max(0, prefix.indexOf('/'))),
-    list: () => list,
-    kmsKeyArns: () => kmsKeyArns
+    bucket: () => entry.bucket,
+    kind: () => kindOf(entry),
+    prefix: () => directoryOf(entry.prefix),
+    folder: () => directoryOf(entry.prefix).split('/')[0] ?? '',
+    key: () => kindOf(entry) === 'key' ? entry.prefix : undefined,
+    keyPrefix: () => kindOf(entry) === 'keyPrefix' ? entry.prefix : undefined,
+    list: () => entry.list,
+    attributes: () => entry.attributes === true,
+    acl: () => entry.cannedAcl ?? (entry.acl ? 'any' : ''),
+    kmsKeyArns: () => entry.kmsKeyArns
   }),
   parents: []
 })

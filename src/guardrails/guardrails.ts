@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Context } from '@cedar-policy/cedar-wasm/nodejs'
 import type { Finding } from '../problems.ts'
 import type { AccessSpec, Entry, Layout, Source } from '../domain/access-spec.ts'
+import { placeOf } from '../policy/entries.ts'
 import { openCedar } from './cedar.ts'
 import { denialFinding, subjectOf } from './denial.ts'
 import {
@@ -58,8 +59,8 @@ export interface Guardrails {
   readonly sha256: string
   readonly policies: readonly Policy[]
   /**
-   * Decides on a whole request. The questions are the action on the job, then for every access entry each of read, write, delete and
-   * setAcl that it needs, once per source range; every answer must allow. The team is checked first, whatever the policies say.
+   * Decides on a whole request. The questions are the action on the job, then for every access entry each access action that
+   * it needs, once per source range; every answer must allow. The team is checked first, whatever the policies say.
    */
   decide (caller: Caller, spec: AccessSpec, action: RequestAction, at: At): GuardrailDecision
   /** Decides on an existing grant. A caller of another team is refused, whatever the policies say. */
@@ -106,7 +107,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     return [job, ...spec.entries.flatMap(entry => actionsOf(entry, spec.layout).map((action): Planned => ({
       pointer: entry.pointer,
       action,
-      subject: () => subjectOf[action](entry.bucket, entry.prefix),
+      subject: () => subjectOf[action](placeOf(entry), ''),
       origins: originsFor(action, spec.source),
       request: origin => requests.access(action, entry, origin)
     })))]
@@ -230,12 +231,20 @@ const tooManyQuestions = (count: number): Denied => ({
 })
 
 /** In the guide's layout a job can read where it writes, whatever the level. The names of objects are read, too. */
-const actionsOf = ({ level, list, acl, delete: del }: Entry, layout: Layout): AccessAction[] => [
-  ...(level === 'write' && !list && layout !== 'guide' ? [] : ['read' as const]),
-  ...(level === 'read' ? [] : ['write' as const]),
-  ...(del ? ['delete' as const] : []),
-  ...(acl ? ['setAcl' as const] : [])
-]
+const actionsOf = (entry: Entry, layout: Layout): AccessAction[] => {
+  const { level, acl, cannedAcl, delete: del, versions, tags, restore, list, listNames, bareName, uploads, prefix } = entry
+  return [
+    ...(level === 'write' && !list && layout !== 'guide' ? [] : ['read' as const]),
+    ...(level === 'read' ? [] : ['write' as const]),
+    ...(del ? ['delete' as const] : []),
+    ...(acl || cannedAcl ? ['setAcl' as const] : []),
+    ...(versions ? ['readVersions' as const] : []),
+    ...(tags ? ['tag' as const] : []),
+    ...(restore ? ['restore' as const] : []),
+    ...(listNames || (bareName && list) ? ['listNames' as const] : []),
+    ...(uploads && prefix !== '' ? ['listUploads' as const] : [])
+  ]
+}
 
 const decidersOf = (answers: CedarAnswer[]): string[] => [...new Set(answers.flatMap(({ policies, faults }) => {
   if (faults.length > 0) return [checks.fault]

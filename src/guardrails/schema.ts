@@ -4,7 +4,8 @@
  */
 
 /** What a job does with one access entry; an entry needs every one that applies. */
-export type AccessAction = 'read' | 'write' | 'delete' | 'setAcl'
+export type AccessAction =
+  | 'read' | 'write' | 'delete' | 'setAcl' | 'readVersions' | 'tag' | 'restore' | 'listNames' | 'listUploads'
 /** Carries a whole request: decided on the job, then every access entry of the request is decided too. */
 export type RequestAction = 'issue' | 'extend' | 'join' | 'render'
 /** Touches a grant that exists. */
@@ -15,7 +16,8 @@ export type Action = AccessAction | RequestAction | GrantAction | TeamAction
 export const requestActions = ['issue', 'extend', 'join', 'render'] as const satisfies readonly RequestAction[]
 export const grantActions = ['collect', 'rotate', 'revoke', 'view'] as const satisfies readonly GrantAction[]
 export const actions = [
-  'read', 'write', 'delete', 'setAcl', ...requestActions, ...grantActions, 'list'
+  'read', 'write', 'delete', 'setAcl', 'readVersions', 'tag', 'restore', 'listNames', 'listUploads',
+  ...requestActions, ...grantActions, 'list'
 ] as const satisfies readonly Action[]
 
 export const resourceTypes = {
@@ -23,6 +25,11 @@ export const resourceTypes = {
   write: 'Access',
   delete: 'Access',
   setAcl: 'Access',
+  readVersions: 'Access',
+  tag: 'Access',
+  restore: 'Access',
+  listNames: 'Access',
+  listUploads: 'Access',
   issue: 'Job',
   extend: 'Job',
   join: 'Job',
@@ -55,12 +62,17 @@ namespace JobAccess {
 
   entity Team { name: String };
 
-  // One access entry of a request: a bucket, or one prefix of it.
+  // One access entry of a request: a bucket, a directory of it, one key, or the keys that begin with some text.
   entity Access {
     bucket: String,
-    prefix: String,             // "" for the whole bucket, else it ends with "/"
+    kind: String,               // "bucket", "prefix", "key" or "keyPrefix"
+    prefix: String,             // the directory that holds all its keys: "" for the whole bucket, else it ends with "/"
     folder: String,             // first segment of the prefix without "/": "nlp" of "nlp/runs/42/"; "" for the whole bucket
+    key?: String,               // of kind "key": the whole key
+    keyPrefix?: String,         // of kind "keyPrefix": what the keys begin with
     list: Bool,                 // may the job list the keys
+    attributes: Bool,           // may it read the attributes of the objects that it reads
+    acl: String,                // "", "any", or the canned ACL that it may set
     kmsKeyArns: Set<String>,
   };
 
@@ -95,7 +107,10 @@ namespace JobAccess {
   };
 
   // What the job may do with the objects of one entry. Listing their names is read.
-  action read, write, delete, setAcl appliesTo { principal: Caller, resource: Access, context: Request };
+  // readVersions: earlier versions. tag: read tags where it reads, set them where it writes. restore: archived objects.
+  // listNames: names outside of the entry, all of the bucket or those beside a directory. listUploads: all uploads of the bucket.
+  action read, write, delete, setAcl, readVersions, tag, restore, listNames, listUploads
+    appliesTo { principal: Caller, resource: Access, context: Request };
   // Ask for a grant, give one another window or source, get a key as a worker of a job, or have a policy rendered; the entries are
   // decided as well.
   action issue, extend, join, render appliesTo { principal: Caller, resource: Job, context: Request };

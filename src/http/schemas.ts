@@ -167,13 +167,21 @@ export const ChangeSchema = Type.Object({
 
 export const QuestionSchema = Type.Object({
   action: Type.String({
-    description: 'An IAM action, or an operation of S3.', pattern: '^[a-z0-9-]+:[A-Za-z0-9]+$', maxLength: 128, examples: ['s3:PutObject']
+    description: 'An IAM action, or an operation of S3 such as s3:CopyObject: then every action that it needs is asked.',
+    pattern: '^([a-z0-9-]+:)?[A-Za-z0-9]+$',
+    maxLength: 128,
+    examples: ['s3:PutObject']
   }),
   bucket: Type.String({ description: 'Name of the bucket.', minLength: 1, maxLength: 255, examples: ['acmeco-finetuned-models'] }),
   key: Type.Optional(
     Type.String({ description: 'Object key, for object actions.', minLength: 1, maxLength: 1024, examples: ['runs/42/model.safetensors'] })
   ),
   prefix: Type.Optional(Type.String({ description: 'The prefix parameter of s3:ListBucket.', maxLength: 1024 })),
+  copySource: Type.Optional(Type.String({ description: 'What CopyObject or UploadPartCopy reads: `bucket/key`.', maxLength: 1100 })),
+  kmsKeyArn: Type.Optional(Type.String({
+    description: 'ARN of the KMS key that encrypts the object: its actions are needed, too. For kms: actions: that key.', maxLength: 256
+  })),
+  acl: Type.Optional(Type.String({ description: 'The canned ACL that the request sends (s3:x-amz-acl).', maxLength: 64 })),
   sourceIp: Type.Optional(Type.String({ description: 'Address that S3 sees (aws:SourceIp).', maxLength: 64, examples: ['203.0.113.42'] })),
   at: Type.Optional(Type.String({ description: 'Time of the request; default: now.', maxLength: 40 })),
   vpcId: Type.Optional(Type.String({ description: 'VPC that the request comes from (aws:SourceVpc).', maxLength: 64 })),
@@ -195,7 +203,10 @@ export const VerdictSchema = Type.Object({
     enum: ['allow', 'explicit-deny', 'implicit-deny'], description: '`explicit-deny`: a Deny matches. `implicit-deny`: no Allow does.'
   }),
   statements: Type.Array(Type.Object({ sid: Type.String(), effect: Type.String() }), { description: 'The statements that decided.' }),
-  because: Type.String({ description: 'Why, in words.' })
+  because: Type.String({ description: 'Why, in words.' }),
+  needs: Type.Optional(Type.Array(Type.Object({ action: Type.String(), resource: Type.String(), allowed: Type.Boolean() }), {
+    description: 'Each action of an operation that needs several; it is allowed when all are.'
+  }))
 }, { $id: 'Verdict' })
 
 export const BlastRadiusSchema = Type.Object({

@@ -1,4 +1,4 @@
-import type { Entry } from '../domain/access-spec.ts'
+import type { Entry, Option } from '../domain/access-spec.ts'
 
 /**
  * Which IAM actions a level and its options stand for: the only table of them.
@@ -41,6 +41,18 @@ export const putObjectAcl: ActionRow = {
 export const deleteObject: ActionRow = {
   action: 's3:DeleteObject', kind: 'object', source: `${sar}: DeleteObject, DeleteObjects; resource type object`
 }
+const row = (action: string, kind: ActionRow['kind'], what: string): ActionRow =>
+  ({ action, kind, source: `${sar}: ${what}; resource type ${kind}` })
+const getObjectVersion = row('s3:GetObjectVersion', 'object', 'GetObject and HeadObject with a versionId')
+const getBucketVersioning = row('s3:GetBucketVersioning', 'bucket', 'whether the bucket keeps versions')
+const listBucketVersions = row('s3:ListBucketVersions', 'bucket', 'ListObjectVersions, s3:prefix')
+const getObjectTagging = row('s3:GetObjectTagging', 'object', 'GetObjectTagging, also for copies that keep tags')
+const getObjectVersionTagging = row('s3:GetObjectVersionTagging', 'object', 'GetObjectTagging with a versionId')
+const putObjectTagging = row('s3:PutObjectTagging', 'object', 'PutObjectTagging, and uploads with x-amz-tagging')
+const getObjectAttributes = row('s3:GetObjectAttributes', 'object', 'GetObjectAttributes')
+const getObjectVersionAttributes = row('s3:GetObjectVersionAttributes', 'object', 'GetObjectAttributes with a versionId')
+const restoreObject = row('s3:RestoreObject', 'object', 'RestoreObject')
+const listBucketMultipartUploads = row('s3:ListBucketMultipartUploads', 'bucket', 'ListMultipartUploads, without s3:prefix')
 const decrypt: ActionRow = {
   action: 'kms:Decrypt',
   kind: 'key',
@@ -58,7 +70,7 @@ export const writeObjects: readonly ActionRow[] = [putObject, abortMultipartUplo
 const readKeys: readonly ActionRow[] = [decrypt]
 const writeKeys: readonly ActionRow[] = [generateDataKey, decrypt]
 
-type What = Pick<Entry, 'level' | 'list' | 'acl' | 'delete'>
+type What = Pick<Entry, 'level' | 'list' | 'acl' | 'delete' | Option>
 
 export const reads = (entry: Pick<Entry, 'level'>): boolean => entry.level !== 'write'
 export const writes = (entry: Pick<Entry, 'level'>): boolean => entry.level !== 'read'
@@ -66,15 +78,24 @@ export const writes = (entry: Pick<Entry, 'level'>): boolean => entry.level !== 
 /** Actions on `bucket/prefix*`, in the order in which they are rendered. */
 export const objectActions = (entry: What): string[] => names([
   ...(reads(entry) ? readObjects : []),
+  ...(entry.versions ? [getObjectVersion] : []),
+  ...(entry.tags && reads(entry) ? [getObjectTagging, ...(entry.versions ? [getObjectVersionTagging] : [])] : []),
+  ...(entry.attributes ? [getObjectAttributes, ...(entry.versions ? [getObjectVersionAttributes] : [])] : []),
+  ...(entry.restore ? [restoreObject] : []),
   ...(writes(entry) ? writeObjects : []),
+  ...(entry.tags && writes(entry) ? [putObjectTagging] : []),
   ...(entry.acl ? [putObjectAcl] : []),
   ...(entry.delete ? [deleteObject] : [])
 ])
 
-/** Actions on the bucket itself, except listing, the only one that can be restricted to a prefix. */
-export const bucketActions = (): string[] => names([getBucketLocation])
+/** Actions on the bucket itself that show nothing of its objects. */
+export const bucketActions = (entry: What): string[] => names([getBucketLocation, ...(entry.versions ? [getBucketVersioning] : [])])
 
-export const listActions = (entry: What): string[] => entry.list ? names([listBucket]) : []
+/** Listings that can be bound to a prefix. */
+export const listActions = (entry: What): string[] => entry.list ? names([listBucket, ...(entry.versions ? [listBucketVersions] : [])]) : []
+
+/** Listings that IAM cannot bind to a prefix. */
+export const uploadActions = (entry: What): string[] => entry.uploads ? names([listBucketMultipartUploads]) : []
 
 export const keyActions = (entry: What): string[] => names(writes(entry) ? writeKeys : readKeys)
 
@@ -83,5 +104,6 @@ const names = (rows: readonly ActionRow[]): string[] => rows.map(row => row.acti
 /** Every row; a test compares them with the published list of actions. */
 export const actionTable: readonly ActionRow[] = [
   getObject, getBucketLocation, listBucket, putObject, abortMultipartUpload, listMultipartUploadParts, putObjectAcl, deleteObject,
-  decrypt, generateDataKey
+  getObjectVersion, getBucketVersioning, listBucketVersions, getObjectTagging, getObjectVersionTagging, putObjectTagging,
+  getObjectAttributes, getObjectVersionAttributes, restoreObject, listBucketMultipartUploads, decrypt, generateDataKey
 ]

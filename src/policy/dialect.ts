@@ -1,8 +1,8 @@
-import type { AccessSpec, PolicyAttachment } from '../domain/access-spec.ts'
+import type { AccessSpec, Entry, PolicyAttachment } from '../domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
 import { chooseAttachment, tooLarge, type Measure, type Sizes } from './measure.ts'
-import { sidsOf } from './render.ts'
+import { groupsOf, sidsOf } from './render.ts'
 
 /** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
@@ -47,6 +47,17 @@ export const usualActions = [
   's3:PutObjectAcl', 's3:DeleteObject'
 ]
 
+/** What the options of an entry add; a provider may have some of them. */
+export const optionActions = {
+  versions: ['s3:GetObjectVersion', 's3:GetBucketVersioning', 's3:ListBucketVersions'],
+  tags: ['s3:GetObjectTagging', 's3:PutObjectTagging'],
+  versionTags: ['s3:GetObjectVersionTagging'],
+  attributes: ['s3:GetObjectAttributes'],
+  versionAttributes: ['s3:GetObjectVersionAttributes'],
+  restore: ['s3:RestoreObject'],
+  uploads: ['s3:ListBucketMultipartUploads']
+}
+
 /** The conditions of window, source and prefix, without those of VPCs and of KMS. */
 export const usualOperators = [
   'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan', 'IpAddress', 'NotIpAddress', 'StringLike'
@@ -69,7 +80,7 @@ export const attachmentFor = (
     return { finding: { code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint } }
   }
   const attachment = chooseAttachment(attach, characters, dialect.sizes)
-  return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes) }
+  return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes, policy => unfit(policy, dialect).length === 0) }
 }
 
 /**
@@ -78,8 +89,10 @@ export const attachmentFor = (
  */
 export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<AccessSpec, 'entries' | 'layout' | 'source'>): Finding[] => {
   const alternatives = spec?.layout === 'everywhere' && spec.source.kind === 'either'
-  const entryOf = (sid: string) => spec?.entries.find(entry => sidsOf(entry, alternatives).includes(sid))?.pointer ?? ''
-  const found = policy.Statement.flatMap(statement => unfitIn(statement, dialect).map(what => refusal(dialect, statement, what, entryOf)))
+  const groups = groupsOf(spec?.entries ?? [])
+  const entriesOf = (sid: string) => groups.find(group => sidsOf(group, alternatives).includes(sid)) ?? []
+  const found = policy.Statement.flatMap(statement =>
+    unfitIn(statement, dialect).flatMap(what => refusals(dialect, statement, what, entriesOf)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
 
@@ -105,14 +118,15 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   ]
 }
 
-const refusal = (dialect: Dialect, statement: Statement, { what, name }: Unfit, entryOf: (sid: string) => string): Finding => {
+/** One finding for each entry that the statement is for. */
+const refusals = (
+  dialect: Dialect, statement: Statement, { what, name }: Unfit, entriesOf: (sid: string) => readonly Entry[]
+): Finding[] => {
   const { pointer, hint } = remedies[name] ?? { pointer: '', hint: 'Ask for less, or use another provider.' }
-  return {
-    code: 'dialect-unfit',
-    pointer: pointer.startsWith('/') ? pointer : entryOf(statement.Sid ?? '') + pointer.slice(1),
-    detail: `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} does not take.`,
-    hint
-  }
+  const detail = `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} does not take.`
+  const entries = entriesOf(statement.Sid ?? '').filter(entry => pointer !== kms.pointer || entry.kmsKeyArns.length > 0)
+  const pointers = pointer.startsWith('/') ? [pointer] : entries.map(entry => entry.pointer + pointer.slice(1))
+  return (pointers.length > 0 ? pointers : ['']).map(each => ({ code: 'dialect-unfit', pointer: each, detail, hint }))
 }
 
 const kms = { pointer: './kmsKeyArns', hint: 'Leave kmsKeyArns out: the provider has no AWS KMS.' }
@@ -126,6 +140,12 @@ const remedies: Record<string, { pointer: string, hint: string }> = {
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },
+  's3:x-amz-acl': { pointer: './acl', hint: 'The provider cannot bind s3:PutObjectAcl to a canned ACL: leave `acl` out.' },
+  ...Object.fromEntries(Object.entries(optionActions).flatMap(([name, actions]) => {
+    const option = { versionTags: 'tags', versionAttributes: 'attributes' }[name] ?? name
+    const remedy = { pointer: `./${option}`, hint: `Leave \`${option}\` out: the provider lacks its actions, some of them or all.` }
+    return actions.map(action => [action, remedy] as const)
+  })),
   's3:prefix': {
     pointer: './prefix', hint: 'Listing cannot be bound to a prefix here: set "list": false on the entry, or ask for the whole bucket.'
   },

@@ -1,16 +1,16 @@
-import type { Entry, Layout, Level, Partition } from '../domain/access-spec.ts'
+import type { Entry, Layout, Level, Option, Partition } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
 import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
 import { reads, writes } from './actions.ts'
 import type { Limits } from './limits.ts'
-import { denySids, sidsOf } from './render.ts'
+import { denySids, groupsOf, rightsOf, sidsOf } from './render.ts'
 
 /** One entry as it was requested, whichever field it came from. */
 interface Requested {
   pointer: string
   sid: string
   level: Level
-  request: ReadRequest & Pick<AccessRequest, 'acl' | 'delete'>
+  request: ReadRequest & Pick<AccessRequest, 'acl' | 'delete' | 'uploads'>
 }
 
 type Report = (finding: Finding) => void
@@ -35,9 +35,26 @@ export const normaliseEntries = (
   }
   const entries = requested.flatMap(one => normaliseEntry(one, layout, limits, report) ?? [])
   refuseDuplicates(entries, report)
+  const named = new Set(requested.filter(one => one.request.sid !== undefined).map(one => one.pointer))
+  const shared = shareSids(entries, named)
   const alternatives = layout === 'everywhere' && request.sourceIps !== undefined && request.vpc !== undefined
-  refuseSids(requested, entries, alternatives, report)
-  return { entries, writes: requested.some(writes) }
+  refuseSids(shared, named, layout, alternatives, report)
+  return { entries: shared, writes: requested.some(writes) }
+}
+
+/**
+ * Entries of one bucket with equal rights share statements, which makes the policy much shorter: they get the sid of the first of
+ * them. An entry to which the caller gave a sid keeps it, and shares with those alone that the caller gave the same sid.
+ */
+const shareSids = (entries: readonly Entry[], named: ReadonlySet<string>): Entry[] => {
+  const first = new Map<string, string>()
+  return entries.map(entry => {
+    if (named.has(entry.pointer)) return entry
+    const place = `${entry.bucket} ${rightsOf(entry)}`
+    const sid = first.get(place) ?? entry.sid
+    first.set(place, sid)
+    return { ...entry, sid }
+  })
 }
 
 const collect = (request: PolicyRequest): Requested[] => [
@@ -67,13 +84,24 @@ const normaliseEntry = (
       hint: 'Ask the operator of this service to allow it.'
     })
   }
-  const prefix = request.prefix === undefined ? { ok: true, prefix: '' } as const : readPrefix(request.prefix)
-  if (!prefix.ok) for (const fault of prefix.faults) refuse({ code: 'prefix-invalid', pointer: `${pointer}/prefix`, ...fault })
+  const [place, ...others] = placesOf(request)
+  for (const other of others) {
+    refuse({
+      code: 'place-ambiguous',
+      pointer: `${pointer}/${other.field}`,
+      detail: `The entry has a \`${place?.field}\` already.`,
+      hint: 'Give `prefix` for a directory, `key` for one object, or `keyPrefix` for the beginning of names; several need several entries.'
+    })
+  }
+  const prefix = place === undefined ? { ok: true, prefix: '' } as const : readPlace(place.field, place.text)
+  if (!prefix.ok && place) {
+    for (const fault of prefix.faults) refuse({ code: 'prefix-invalid', pointer: `${pointer}/${place.field}`, ...fault })
+  }
   if (!/^[A-Za-z0-9]+$/.test(sid)) {
     refuse({ code: 'request-invalid', pointer: `${pointer}/sid`, detail: 'A Sid has letters and digits only.', hint: 'Rename it.' })
   }
-  for (const option of ['acl', 'delete'] as const) {
-    if (request[option] === true && !writes({ level })) {
+  for (const option of ['acl', 'delete', 'uploads'] as const) {
+    if (request[option] !== undefined && request[option] !== false && !writes({ level })) {
       refuse({
         code: 'option-without-write',
         pointer: `${pointer}/${option}`,
@@ -81,6 +109,32 @@ const normaliseEntry = (
         hint: 'Remove the option, or ask for level `write` or `read-write`.'
       })
     }
+  }
+  for (const option of ['versions', 'attributes', 'restore'] as const) {
+    if (request[option] === true && !reads({ level })) {
+      refuse({
+        code: 'option-without-read',
+        pointer: `${pointer}/${option}`,
+        detail: `\`${option}\` is for what is read, and this entry only writes.`,
+        hint: 'Remove the option, or ask for level `read-write`.'
+      })
+    }
+  }
+  if (request.listNames === true && request.list === false) {
+    refuse({
+      code: 'option-unfit',
+      pointer: `${pointer}/listNames`,
+      detail: '`listNames` lists the whole bucket, and `list` is false.',
+      hint: 'Remove one of them.'
+    })
+  }
+  if (request.bareName === true && (place?.field !== 'prefix')) {
+    refuse({
+      code: 'option-unfit',
+      pointer: `${pointer}/bareName`,
+      detail: '`bareName` is for the name of a directory, and the entry has no `prefix`.',
+      hint: 'Remove it, or ask for a directory with `prefix`.'
+    })
   }
   for (const [index, arn] of (request.kmsKeyArns ?? []).entries()) {
     const fault = kmsKeyFault(arn, limits.partition)
@@ -104,24 +158,60 @@ const normaliseEntry = (
     sid,
     bucket: request.bucket,
     prefix: prefix.prefix,
+    ...(place?.field === 'key' && { exact: true as const }),
     level,
-    list: request.list ?? (guide || reads({ level })),
+    // HEAD and GET of one key need no listing, and listing shows the names of others that begin with the key.
+    list: request.list ?? (guide || request.listNames === true || (reads({ level }) && place?.field !== 'key')),
     // The guide's write statement always has s3:PutObjectAcl; the spec says what the policy will give.
-    acl: (request.acl ?? false) || (guide && writes({ level })),
+    acl: request.acl === true || (guide && writes({ level })),
+    ...(typeof request.acl === 'string' && { cannedAcl: request.acl }),
     delete: request.delete ?? false,
-    kmsKeyArns: [...new Set(request.kmsKeyArns)].sort()
+    kmsKeyArns: [...new Set(request.kmsKeyArns)].sort(),
+    ...Object.fromEntries(options.filter(option => request[option] === true && (option !== 'listNames' || prefix.prefix !== ''))
+      .map(option => [option, true] as const))
   }
 }
 
+/** `listNames` of a whole bucket is `list`. */
+export const options = ['versions', 'tags', 'uploads', 'attributes', 'restore', 'listNames', 'bareName'] as const satisfies Option[]
+
+/** The place of an entry for people: `bucket/runs/42/`, `bucket/shards/train-*`, `bucket/model.safetensors`. */
+export const placeOf = ({ bucket, prefix, exact }: Pick<Entry, 'bucket' | 'prefix' | 'exact'>): string =>
+  `${bucket}/${prefix}${exact || prefix === '' || prefix.endsWith('/') ? '' : '*'}`
+
+type Field = 'prefix' | 'key' | 'keyPrefix'
+
+/** What the entry says of its place in the bucket: nothing for the whole bucket, else one of the three. */
+const placesOf = (request: Requested['request']): { field: Field, text: string }[] =>
+  (['prefix', 'key', 'keyPrefix'] as const).flatMap(field => request[field] === undefined ? [] : [{ field, text: request[field] }])
+
+/**
+ * Prefixes that look like a key or like the beginning of names: `prefix` always means a directory, so they open less than was
+ * probably meant.
+ */
+export const misleadingPrefixes = (request: PolicyRequest): { pointer: string, prefix: string, instead: 'key' | 'keyPrefix' }[] =>
+  collect(request).flatMap(({ pointer, request: { prefix = '' } }) => {
+    const name = prefix.slice(prefix.lastIndexOf('/') + 1)
+    // An extension has a letter, and a name before it: v1.2 and .cache have none.
+    const instead = /[-_.]$/.test(name) ? 'keyPrefix' : /[^.]\.(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{1,12}$/.test(name) ? 'key' : undefined
+    return instead ? [{ pointer: `${pointer}/prefix`, prefix, instead }] : []
+  })
+
 const guideUnfits = (request: Requested['request']): { pointer: string, detail: string, hint: string }[] => {
   const hint = 'Use layout `everywhere` or `guarded`.'
+  const [place] = placesOf(request)
   return [
-    ...(request.prefix === undefined
+    ...(place === undefined
       ? []
-      : [{ pointer: '/prefix', detail: 'The guide’s one statement per bucket cannot bind listing to a prefix.', hint }]),
+      : [{ pointer: `/${place.field}`, detail: 'The guide’s one statement per bucket cannot bind listing to a prefix.', hint }]),
     ...(request.kmsKeyArns === undefined
       ? []
       : [{ pointer: '/kmsKeyArns', detail: 'The guide’s policy has no statement for KMS keys.', hint }]),
+    ...options.filter(option => request[option] === true)
+      .map(option => ({ pointer: `/${option}`, detail: 'The guide’s statements have no such action.', hint })),
+    ...(typeof request.acl === 'string'
+      ? [{ pointer: '/acl', detail: 'The guide grants s3:PutObjectAcl without a condition.', hint }]
+      : []),
     ...(request.list === false
       ? [{ pointer: '/list', detail: 'Every statement of the guide’s policy lists its bucket.', hint }]
       : [])
@@ -130,8 +220,8 @@ const guideUnfits = (request: Requested['request']): { pointer: string, detail: 
 
 const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
   const seen = new Map<string, string>()
-  for (const { bucket, prefix, pointer } of entries) {
-    const place = `${bucket}/${prefix}`
+  for (const { bucket, prefix, exact, pointer } of entries) {
+    const place = `${exact ? 'key' : 'prefix'} ${bucket}/${prefix}`
     const first = seen.get(place)
     if (first === undefined) {
       seen.set(place, pointer)
@@ -146,27 +236,44 @@ const refuseDuplicates = (entries: readonly Entry[], report: Report): void => {
   }
 }
 
-/** @param alternatives whether each entry has its statements twice, once per alternative of the source */
-const refuseSids = (requested: readonly Requested[], entries: readonly Entry[], alternatives: boolean, report: Report): void => {
+/**
+ * Entries with one sid share their statements, so they must have equal rights; no other Sid may occur twice.
+ * @param alternatives whether each entry has its statements twice, once per alternative of the source
+ */
+const refuseSids = (
+  entries: readonly Entry[], named: ReadonlySet<string>, layout: Layout, alternatives: boolean, report: Report
+): void => {
   const taken = new Map<string, string>(Object.values(denySids).map(sid => [sid, 'a statement of the `guarded` layout']))
-  const byPointer = new Map(entries.map(entry => [entry.pointer, entry]))
-  for (const one of requested) {
-    const entry = byPointer.get(one.pointer)
-    for (const sid of entry ? sidsOf(entry, alternatives) : [one.sid]) {
+  for (const group of groupsOf(entries)) {
+    const [first, ...others] = group
+    for (const other of others) {
+      const why = layout === 'guide' ? 'the guide has one statement for each bucket' : 'its rights are not the same'
+      if (layout !== 'guide' && rightsOf(other) === rightsOf(first)) continue
+      report({
+        code: 'sid-duplicate',
+        pointer: pointerOfSid(other, named),
+        detail: `The Sid ${other.sid} is that of ${first.pointer}, and ${why}.`,
+        hint: 'Give another `sid`. Entries share a `sid`, and so their statements, when level, list and options are equal and ' +
+          'all or none of them have a prefix.'
+      })
+    }
+    for (const sid of sidsOf(group, alternatives)) {
       const holder = taken.get(sid)
       if (holder === undefined) {
-        taken.set(sid, one.pointer)
+        taken.set(sid, first.pointer)
         continue
       }
       report({
         code: 'sid-duplicate',
-        pointer: one.request.sid === undefined ? one.pointer : `${one.pointer}/sid`,
+        pointer: pointerOfSid(first, named),
         detail: `The Sid ${sid} is that of ${holder}.`,
-        hint: 'Give another `sid`; `List`, `Keys` and `Vpc` are appended for the statements of prefixes, KMS keys and a second source.'
+        hint: 'Give another `sid`; `List`, `Names`, `Acl`, `Keys` and `Vpc` are appended for its further statements.'
       })
     }
   }
 }
+
+const pointerOfSid = ({ pointer }: Entry, named: ReadonlySet<string>): string => named.has(pointer) ? `${pointer}/sid` : pointer
 
 // --- buckets and prefixes ---
 
@@ -228,6 +335,9 @@ export const bucketFaults = (name: string): Fault[] =>
 /** Longest prefix, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */
 export const maxPrefixLength = 512
 
+/** A key of S3 has up to 1,024 bytes. */
+const maxKeyLength = 1024
+
 const notAllowed = /[^A-Za-z0-9/!_.'()=+@,:-]/gu
 
 type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
@@ -237,30 +347,37 @@ type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] 
  *
  * @returns the canonical prefix, or every fault
  */
-export const readPrefix = (text: string): PrefixResult => {
-  const prefix = text.endsWith('/') ? text : `${text}/`
+export const readPrefix = (text: string): PrefixResult => readPlace('prefix', text)
+
+const nounOf: Record<Field, string> = { prefix: 'prefix', key: 'key', keyPrefix: 'beginning of the keys' }
+
+const readPlace = (field: Field, text: string): PrefixResult => {
+  const prefix = field !== 'prefix' || text.endsWith('/') ? text : `${text}/`
+  const noun = nounOf[field]
+  const longest = field === 'key' ? maxKeyLength : maxPrefixLength
   const faults: Fault[] = []
   const refused = [...new Set(text.match(notAllowed))]
-  if (text === '') faults.push({ detail: 'The prefix is empty.', hint: 'Leave `prefix` out for the whole bucket.' })
+  if (text === '') faults.push({ detail: `The ${noun} is empty.`, hint: `Leave \`${field}\` out for the whole bucket.` })
   if (refused.length > 0) {
     faults.push({
-      detail: `The prefix has ${refused.map(show).join(', ')}.`,
+      detail: `The ${noun} has ${refused.map(show).join(', ')}.`,
       hint: 'Letters, digits and / ! - _ . \' ( ) = + @ , : are allowed; wildcards and variables of IAM are not.'
     })
   }
   if (text.startsWith('/')) {
-    faults.push({ detail: 'The prefix begins with a slash.', hint: 'Keys of S3 begin without one.' })
+    faults.push({ detail: `The ${noun} begins with a slash.`, hint: 'Keys of S3 begin without one.' })
   }
   if (prefix.includes('//')) {
-    faults.push({ detail: 'The prefix has an empty segment.', hint: 'Write one slash between segments.' })
+    faults.push({ detail: `The ${noun} has an empty segment.`, hint: 'Write one slash between segments.' })
   }
   if (prefix.split('/').some(segment => segment === '.' || segment === '..')) {
-    faults.push({ detail: 'The prefix has a segment `.` or `..`.', hint: 'Leave it out: S3 takes it literally, but clients resolve it.' })
-  }
-  if (prefix.length > maxPrefixLength) {
     faults.push({
-      detail: `The prefix has ${prefix.length} characters with its last slash.`, hint: `At most ${maxPrefixLength} are allowed.`
+      detail: `The ${noun} has a segment \`.\` or \`..\`.`, hint: 'Leave it out: S3 takes it literally, but clients resolve it.'
     })
+  }
+  if (prefix.length > longest) {
+    const counted = field === 'prefix' ? ' with its last slash' : ''
+    faults.push({ detail: `The ${noun} has ${prefix.length} characters${counted}.`, hint: `At most ${longest} are allowed.` })
   }
   return faults.length > 0 ? { ok: false, faults } : { ok: true, prefix }
 }

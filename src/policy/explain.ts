@@ -36,6 +36,16 @@ const deedOf: Record<string, string> = {
   's3:DeleteObject': 'delete objects',
   's3:AbortMultipartUpload': 'abort uploads in parts',
   's3:ListMultipartUploadParts': 'list the parts of uploads',
+  's3:GetObjectVersion': 'read earlier versions of objects',
+  's3:GetBucketVersioning': 'ask whether the bucket keeps versions',
+  's3:ListBucketVersions': 'list the versions of objects',
+  's3:GetObjectTagging': 'read the tags of objects',
+  's3:GetObjectVersionTagging': 'read the tags of earlier versions',
+  's3:PutObjectTagging': 'tag objects',
+  's3:GetObjectAttributes': 'read the attributes of objects',
+  's3:GetObjectVersionAttributes': 'read the attributes of earlier versions',
+  's3:RestoreObject': 'restore archived objects',
+  's3:ListBucketMultipartUploads': 'list uploads in progress',
   's3:*': 'do anything in S3',
   'kms:Decrypt': 'decrypt',
   'kms:GenerateDataKey': 'encrypt'
@@ -72,7 +82,9 @@ const places = (arns: readonly string[]): string[] => {
     if (slash === -1) return names.some(other => other.startsWith(`${name}/`)) ? [] : [`the bucket ${name}`]
     const keys = name.slice(slash + 1)
     const bucket = `the bucket ${name.slice(0, slash)}`
-    return [keys === '*' ? bucket : `${bucket} under ${withoutStar(keys)}`]
+    if (keys === '*') return [bucket]
+    if (!keys.endsWith('*')) return [`${bucket} at the key ${keys}`]
+    return [`${bucket} under ${keys.endsWith('/*') ? '' : 'the keys that begin with '}${withoutStar(keys)}`]
   })
 }
 
@@ -94,7 +106,15 @@ const allowPhrases: Record<string, Phrase> = {
   'ArnEquals aws:SourceVpcArn': values => `only through the VPC ${either(values)}`,
   'StringEquals aws:SourceVpce': values => `only through the VPC endpoint ${either(values)}`,
   'StringEquals kms:ViaService': values => `only through S3 (${either(values)})`,
-  'StringLike s3:prefix': values => `only names that begin with ${either(values.map(withoutStar))}`
+  'StringLike s3:x-amz-acl': values => `only to the canned ACL ${either(values)}`,
+  'StringLike s3:prefix': values => {
+    const begin = values.filter(value => value.endsWith('*')).map(withoutStar)
+    const exact = values.filter(value => !value.endsWith('*'))
+    return 'only ' + [
+      ...(begin.length > 0 ? [`names that begin with ${either(begin)}`] : []),
+      ...(exact.length > 0 ? [`by the prefix ${either(exact)} itself`] : [])
+    ].join(', or ')
+  }
 }
 
 const denyPhrases: Record<string, Phrase> = {

@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import type { Finding } from '../problems.ts'
-import type { AccessSpec, AttachmentChoice, Layout, PolicyAttachment } from '../domain/access-spec.ts'
+import type { AccessSpec, AttachmentChoice, Entry, Layout, PolicyAttachment } from '../domain/access-spec.ts'
 import type { ConditionBlock, PolicyDocument, Statement } from '../domain/policy-document.ts'
-import { render } from './render.ts'
+import { render, rightsOf } from './render.ts'
 
 /** The longest policy that a provider takes, per attachment, in characters without white space. The provider lacks the others. */
 export type Sizes = Partial<Record<PolicyAttachment, number>>
@@ -69,15 +69,21 @@ export const chooseAttachment = (attach: AttachmentChoice, characters: number, s
 
 const tried = (attach: AttachmentChoice): PolicyAttachment[] => attach === 'auto' ? ['inline', 'managed'] : [attach]
 
-/** The finding for a policy that is too long: its size, the limit, and which other layout or attach would fit. */
-export const tooLarge = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes = awsSizes): Finding => {
+/**
+ * The finding for a policy that is too long: its size, the limit, and what would fit.
+ *
+ * @param expresses whether the provider can express a policy: no other one is suggested
+ */
+export const tooLarge = (
+  spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes = awsSizes, expresses: (policy: PolicyDocument) => boolean = () => true
+): Finding => {
   const used = charactersOf(JSON.stringify(render(spec)))
   const largest = tried(attach).filter(mode => sizes[mode] !== undefined).at(-1) ?? 'managed'
   return {
     code: 'policy-too-large',
     pointer: '',
     detail: `The policy has ${used} characters; ${nameOf[largest]} has at most ${sizes[largest] ?? 0}.`,
-    hint: hints(spec, attach, used, sizes).join(' ')
+    hint: hints(spec, attach, sizes, expresses).join(' ')
   }
 }
 
@@ -85,17 +91,56 @@ const nameOf: Record<PolicyAttachment, string> = {
   inline: 'an inline policy', managed: 'a managed policy', session: 'a session policy'
 }
 
-// `guide` is never suggested: it is shorter because it restricts less.
-const alternatives: readonly Layout[] = ['everywhere', 'guarded']
+/** What a caller can change of a request: the layout, the sids, and the attachment. */
+interface Alternative { layout: Layout, shared: boolean, moved: boolean }
 
-const hints = (spec: AccessSpec, attach: AttachmentChoice, used: number, sizes: Sizes): string[] => {
-  const layouts = alternatives
-    .filter(layout => layout !== spec.layout)
-    .map(layout => ({ layout, characters: charactersOf(JSON.stringify(render({ ...spec, layout }))) }))
-  const fitting = layouts.filter(({ characters }) => chooseAttachment(attach, characters, sizes) !== undefined)
-  const found = fitting.map(({ layout, characters }) => `Layout \`${layout}\` would fit, with ${characters} characters.`)
-  const managed = chooseAttachment('managed', used, sizes) !== undefined
-  if (attach === 'inline' && managed) found.push('Attach `managed` or `auto` would fit.')
-  if (attach === 'session' && managed) found.push('A user would fit: attach `managed` or `auto`.')
-  return found.length > 0 ? found : ['No other layout fits: ask for fewer entries, shorter prefixes or fewer source CIDRs.']
+/**
+ * Every alternative is rendered and measured; those are named that need the fewest changes. `guide` is never one of them: it is
+ * shorter because it restricts less.
+ */
+const hints = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes, expresses: (policy: PolicyDocument) => boolean): string[] => {
+  const layouts = unique<Layout>([spec.layout, 'everywhere', 'guarded']).filter(layout => expresses(render({ ...spec, layout })))
+  const room = { stay: roomOf(attach, sizes), move: attach === 'auto' ? -1 : roomOf('managed', sizes) }
+  const alternatives = layouts.flatMap(layout => [false, true].flatMap(shared => [false, true].map(moved => ({ layout, shared, moved }))))
+  const fitting = alternatives
+    .map(one => ({ ...one, changes: Number(one.layout !== spec.layout) + Number(one.shared) + Number(one.moved) }))
+    .filter(one => one.changes > 0 && !(one.shared && one.layout === 'guide'))
+    .map(one => ({ ...one, characters: charactersOf(JSON.stringify(render(changed(spec, one)))) }))
+    .filter(one => one.characters <= (one.moved ? room.move : room.stay))
+  const fewest = Math.min(...fitting.map(one => one.changes))
+  const found = fitting.filter(one => one.changes === fewest).map(one => {
+    const what = [
+      ...(one.layout === spec.layout ? [] : [`layout \`${one.layout}\``]),
+      ...(one.shared ? ['one `sid` for all entries with equal rights'] : []),
+      ...(one.moved ? [`${attach === 'session' ? 'a user instead of a session, by ' : ''}attach \`managed\` or \`auto\``] : [])
+    ].join(' with ')
+    return `${what.charAt(0).toUpperCase()}${what.slice(1)} would fit, with ${one.characters} characters.`
+  })
+  if (found.length > 0) return found
+  const most = Math.max(room.stay, room.move)
+  const fits = (count: number): boolean => layouts.filter(layout => layout !== 'guide').some(layout => charactersOf(JSON.stringify(render(
+    changed({ ...spec, entries: spec.entries.slice(0, count) }, { layout, shared: true })
+  ))) <= most)
+  let count = spec.entries.length - 1
+  while (count > 0 && !fits(count)) count--
+  const those = count === 0 ? 'Not even the first entry alone would' : `The first ${count} of the ${spec.entries.length} entries would`
+  return [`No other layout fits. ${those}: ask for fewer entries, shorter prefixes or fewer source CIDRs.`]
 }
+
+const changed = (spec: AccessSpec, { layout, shared }: Omit<Alternative, 'moved'>): AccessSpec =>
+  ({ ...spec, layout, entries: shared ? withOneSid(spec.entries) : spec.entries })
+
+/** The entries as they would be if the caller gave one sid to all with equal rights. */
+const withOneSid = (entries: readonly Entry[]): Entry[] => {
+  const first = new Map<string, string>()
+  return entries.map(entry => {
+    const rights = rightsOf(entry)
+    const sid = first.get(rights) ?? entry.sid
+    first.set(rights, sid)
+    return { ...entry, sid }
+  })
+}
+
+const roomOf = (attach: AttachmentChoice, sizes: Sizes): number => Math.max(...tried(attach).map(mode => sizes[mode] ?? -1))
+
+const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]

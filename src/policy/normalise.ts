@@ -2,7 +2,7 @@ import type { AccessSpec, Entry, Source } from '../domain/access-spec.ts'
 import { pointerTo, type Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest, WindowRequest } from '../request.ts'
 import { writes } from './actions.ts'
-import { normaliseEntries } from './entries.ts'
+import { misleadingPrefixes, normaliseEntries, options, placeOf } from './entries.ts'
 import type { Limits } from './limits.ts'
 import { normaliseSource } from './source.ts'
 import { normaliseWindow, type WindowClock } from './window.ts'
@@ -40,7 +40,7 @@ export const normalise = (
     attach: request.attach ?? 'auto',
     ...(limits.noBucketLocation && { noBucketLocation: true as const })
   }
-  return { ok: true, spec, warnings: warningsOf(spec, request.window.notBefore === undefined) }
+  return { ok: true, spec, warnings: [...misleading(request), ...warningsOf(spec, request.window.notBefore === undefined)] }
 }
 
 /** What PATCH changes of a grant: the body of that request. */
@@ -99,14 +99,15 @@ export const restate = (spec: AccessSpec): PolicyRequest => {
   const graceSeconds = (Date.parse(window.outputNotAfter) - Date.parse(window.notAfter)) / 1000
   return {
     job: { id: job.id, team: job.team, ...(Object.keys(job.labels).length > 0 && { labels: job.labels }) },
-    access: entries.map(({ bucket, prefix, level, sid, list, acl, delete: del, kmsKeyArns }) => ({
+    access: entries.map(({ bucket, prefix, exact, level, sid, list, acl, cannedAcl, delete: del, kmsKeyArns, ...rest }) => ({
       bucket,
-      ...(prefix !== '' && { prefix }),
+      ...(exact ? { key: prefix } : prefix !== '' && { [prefix.endsWith('/') ? 'prefix' : 'keyPrefix']: prefix }),
       level,
       sid,
       list,
-      acl,
+      acl: cannedAcl ?? acl,
       delete: del,
+      ...Object.fromEntries(options.filter(option => rest[option] === true).map(option => [option, true] as const)),
       ...(kmsKeyArns.length > 0 && { kmsKeyArns })
     })),
     window: {
@@ -172,6 +173,15 @@ const normaliseLabels = (labels: Record<string, string>, report: (finding: Findi
 export interface Warning { code: WarningCode, detail: string }
 
 export type WarningCode =
+  | 'prefix-like-key'
+  | 'key-lists-siblings'
+  | 'acl-canned'
+  | 'versions-granted'
+  | 'tags-granted'
+  | 'restore-granted'
+  | 'names-listed'
+  | 'siblings-listed'
+  | 'uploads-listed'
   | 'guide-reads-unbound'
   | 'guide-grants-acl'
   | 'guide-unknown-action'
@@ -184,6 +194,13 @@ export type WarningCode =
   | 'window-long'
 
 const longSeconds = 12 * 3600
+
+const misleading = (request: PolicyRequest): Warning[] => misleadingPrefixes(request).map(({ pointer, prefix, instead }) => ({
+  code: 'prefix-like-key',
+  detail: `${pointer}: the prefix ${prefix} opens the keys below ${prefix}/ alone. ${instead === 'key'
+    ? `For the object ${prefix} itself, send it as \`key\`.`
+    : `For keys that begin with ${prefix}, send it as \`keyPrefix\`.`} For the directory, end it with a slash.`
+}))
 
 /** @param startDefaulted whether the request left notBefore out */
 const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {
@@ -201,7 +218,21 @@ const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {
   warn(guide && writing.length > 0, 'guide-unknown-action',
     'The guide names s3:CompleteMultipartUpload, which is no IAM action: AWS ignores it, other providers refuse the policy.')
   for (const entry of entries) {
-    const place = `${entry.bucket}/${entry.prefix}`
+    const place = placeOf(entry)
+    const { sid, bucket } = entry
+    warn(entry.cannedAcl !== undefined, 'acl-canned',
+      `${sid}: the job may set the ACL of every object of ${place} to ${entry.cannedAcl}, so that others may lose their access.`)
+    warn(entry.versions === true, 'versions-granted', `${sid}: the job may read earlier versions in ${place}, also of deleted objects.`)
+    warn(entry.tags === true && writes(entry), 'tags-granted',
+      `${sid}: the job may change tags in ${place}; lifecycle rules and policies may go by them.`)
+    warn(entry.restore === true, 'restore-granted', `${sid}: the job may restore archived objects of ${place}, which costs.`)
+    warn(entry.listNames === true, 'names-listed', `${sid}: the job may list every name of ${bucket}, not only those of ${place}.`)
+    warn(entry.bareName === true && entry.list && !entry.listNames, 'siblings-listed',
+      `${sid}: the job may list names of ${bucket} beside ${place} that begin with ${entry.prefix.slice(0, -1)}.`)
+    warn(entry.uploads === true && entry.prefix !== '', 'uploads-listed',
+      `${sid}: the job may list the names of all uploads in progress in ${bucket}: IAM cannot bind that to ${place}.`)
+    warn(entry.exact === true && entry.list && !entry.listNames, 'key-lists-siblings',
+      `${entry.sid}: listing with the prefix ${entry.prefix} shows every name of ${entry.bucket} that begins with it.`)
     warn(entry.acl && !guide, 'acl-granted', `${entry.sid}: s3:PutObjectAcl on ${place} can publish objects of a bucket with ACLs enabled.`)
     warn(entry.delete, 'delete-granted', `${entry.sid}: the job may delete objects in ${place}.`)
     warn(writes(entry) && entry.prefix === '', 'write-whole-bucket',

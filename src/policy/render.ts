@@ -1,6 +1,6 @@
 import {
-  bucketActions, completeMultipartUpload, deleteObject, getObject, keyActions, listActions, listBucket, objectActions, putObjectAcl,
-  writeObjects, writes
+  bucketActions, completeMultipartUpload, deleteObject, getBucketLocation, getObject, keyActions, listActions, listBucket, objectActions,
+  putObjectAcl, uploadActions, writeObjects, writes
 } from './actions.ts'
 import type { AccessSpec, Entry, IpSource, Partition, Source, VpcSource } from '../domain/access-spec.ts'
 import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../domain/policy-document.ts'
@@ -18,10 +18,10 @@ export const render = (spec: AccessSpec): PolicyDocument => ({
 })
 
 /** All keys of one condition must match, so each alternative of the source has Allows of its own. */
-const everywhere = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry => [
+const everywhere = (spec: AccessSpec): Statement[] => groupsOf(spec.entries).flatMap(group => [
   ...alternativesOf(spec.source).flatMap(({ suffix, from }) => suffixed(suffix,
-    allows(spec, entry, { ...within(spec.window.notBefore, endOf(spec, entry)), ...from }))),
-  ...keys(spec, entry)
+    allows(spec, group, { ...within(spec.window.notBefore, endOf(spec, group[0])), ...from }))),
+  ...keys(spec, group)
 ])
 
 /**
@@ -29,9 +29,9 @@ const everywhere = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry
  * key is missing from the request, so a request without a source address is denied.
  */
 const guarded = (spec: AccessSpec): Statement[] => [
-  ...spec.entries.flatMap(entry => [
-    ...allows(spec, entry, outlived(spec, entry) ? { DateLessThan: currentTime(spec.window.notAfter) } : {}),
-    ...keys(spec, entry)
+  ...groupsOf(spec.entries).flatMap(group => [
+    ...allows(spec, group, outlived(spec, group) ? { DateLessThan: currentTime(spec.window.notAfter) } : {}),
+    ...keys(spec, group)
   ]),
   deny(denySids.beforeStart, { DateLessThan: currentTime(spec.window.notBefore) }),
   ...(hasGrace(spec) ? [readsAfterEnd(spec)] : []),
@@ -42,10 +42,10 @@ const guarded = (spec: AccessSpec): Statement[] => [
 /** The published guide, word for word: reads without conditions, writes with strict operators, and the guide's own actions. */
 const guide = (spec: AccessSpec): Statement[] => spec.entries.flatMap(entry => {
   const reading = [getObject.action, listBucket.action]
-  if (!writes(entry)) return allow(spec, entry, reading)
+  if (!writes(entry)) return allow(spec, [entry], reading)
   const writing = writeObjects.map(row => row.action)
   // normalise() refuses two alternatives in this layout, so that the guide's words stay its words.
-  return alternativesOf(spec.source).flatMap(({ suffix, from }) => suffixed(suffix, [allow(spec, entry, [
+  return alternativesOf(spec.source).flatMap(({ suffix, from }) => suffixed(suffix, [allow(spec, [entry], [
     ...reading,
     ...writing.slice(0, 1), putObjectAcl.action, ...writing.slice(1), completeMultipartUpload,
     ...(entry.delete ? [deleteObject.action] : [])
@@ -69,82 +69,152 @@ export const denySids = {
   otherVpcEndpoints: 'DenyOtherVpcEndpoints'
 } as const
 
-const suffixes = { list: 'List', keys: 'Keys', vpc: 'Vpc' } as const
-
-/**
- * Sids of the statements that an entry is rendered as.
- * @param alternatives whether the layout is `everywhere` and the source has two alternatives
- */
-export const sidsOf = (entry: Pick<Entry, 'sid' | 'prefix' | 'list' | 'kmsKeyArns'>, alternatives: boolean): string[] => {
-  const allows = [entry.sid, ...(entry.prefix !== '' && entry.list ? [entry.sid + suffixes.list] : [])]
-  return [
-    ...allows,
-    ...(alternatives ? allows.map(sid => sid + suffixes.vpc) : []),
-    ...regionsOf(entry).map((_, index) => keysSid(entry, index))
-  ]
-}
+const suffixes = { list: 'List', names: 'Names', acl: 'Acl', keys: 'Keys', vpc: 'Vpc' } as const
 
 const suffixed = (suffix: string, statements: Statement[]): Statement[] =>
   suffix === '' ? statements : statements.map(statement => ({ ...statement, Sid: `${statement.Sid}${suffix}` }))
 
-// --- one entry ---
+// --- groups ---
 
-const allows = (spec: AccessSpec, entry: Entry, condition: ConditionBlock): Statement[] => {
-  const list = listActions(entry)
-  const onBucket = [...(spec.noBucketLocation ? [] : bucketActions()), ...(entry.prefix === '' ? list : [])]
-  const own = allow(spec, entry, [...objectActions(entry), ...onBucket], condition)
-  // Without an action on the bucket, the bucket's ARN allows nothing, but it would if an action were added later.
-  if (onBucket.length === 0) own.Resource = arnsOf(spec.partition, entry).slice(1)
-  if (entry.prefix === '') return [own]
-  // Only listings have s3:prefix: under that condition GetBucketLocation would never be allowed.
-  const listing: Statement[] = list.length === 0
-    ? []
-    : [{
-        Sid: entry.sid + suffixes.list,
-        Effect: 'Allow',
-        Action: list,
-        Resource: [bucketArn(spec.partition, entry)],
-        Condition: { StringLike: { 's3:prefix': `${entry.prefix}*` }, ...condition }
-      }]
-  return [own, ...listing]
+/** Entries that share their statements: those with the same Sid. */
+export type Group = readonly [Entry, ...Entry[]]
+
+/** In the order of the first entry of each. */
+export const groupsOf = (entries: readonly Entry[]): Group[] => {
+  const groups = new Map<string, [Entry, ...Entry[]]>()
+  for (const entry of entries) {
+    const group = groups.get(entry.sid)
+    if (group) group.push(entry)
+    else groups.set(entry.sid, [entry])
+  }
+  return [...groups.values()]
 }
 
-const allow = (spec: AccessSpec, entry: Entry, actions: string[], condition: ConditionBlock = {}): Statement => ({
-  Sid: entry.sid,
-  Effect: 'Allow',
-  Action: actions,
-  Resource: arnsOf(spec.partition, entry),
-  ...(Object.keys(condition).length > 0 ? { Condition: condition } : {})
-})
+/**
+ * Equal for entries that can share statements without a change of meaning. A statement allows each of its actions on each of its
+ * resources under all of its conditions, so the entries need the same actions and the same end. Listing a whole bucket and listing a
+ * prefix have different conditions.
+ */
+export const rightsOf = (entry: Entry): string => {
+  const { level, list, acl, cannedAcl, delete: del, prefix, versions, tags, uploads, attributes, restore, listNames } = entry
+  return [level, list, acl, cannedAcl, del, prefix === '', versions, tags, uploads, attributes, restore, listNames].join()
+}
+
+/**
+ * Sids of the statements that a group is rendered as.
+ * @param alternatives whether the layout is `everywhere` and the source has two alternatives
+ */
+export const sidsOf = (group: Group, alternatives: boolean): string[] => {
+  const [{ sid, cannedAcl }] = group
+  const allows = [
+    sid,
+    ...listings(group).map((_, index) => numbered(group, suffixes.list, index)),
+    ...(unboundActions(group[0]).length > 0 ? [sid + suffixes.names] : []),
+    ...(cannedAcl ? [sid + suffixes.acl] : [])
+  ]
+  return [
+    ...allows,
+    ...(alternatives ? allows.map(sid => sid + suffixes.vpc) : []),
+    ...regionsOf(group).map((_, index) => numbered(group, suffixes.keys, index))
+  ]
+}
+
+const numbered = ([{ sid }]: Group, suffix: string, index: number): string => `${sid}${suffix}${index === 0 ? '' : index + 1}`
+
+const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]
+
+// --- the Allows of a group ---
+
+const allows = (spec: AccessSpec, group: Group, condition: ConditionBlock): Statement[] => {
+  const [entry] = group
+  const list = listActions(entry)
+  const onBucket = [
+    ...bucketActions(entry).filter(action => !spec.noBucketLocation || action !== getBucketLocation.action),
+    ...(entry.prefix === '' ? [...list, ...uploadActions(entry)] : [])
+  ]
+  const buckets = unique(group.map(each => bucketArn(spec.partition, each.bucket)))
+  const objects = group.flatMap(each => objectArns(spec.partition, each))
+  const unbound = unboundActions(entry)
+  const own = allow(spec, group, [...objectActions(entry), ...onBucket], condition)
+  // Without an action on the bucket, the bucket's ARN allows nothing, but it would if an action were added later.
+  if (onBucket.length === 0) own.Resource = objects
+  return [
+    own,
+    // Only listings have s3:prefix: under that condition GetBucketLocation would never be allowed.
+    ...listings(group).map(({ buckets, prefixes }, index) => statement(numbered(group, suffixes.list, index), list,
+      buckets.map(bucket => bucketArn(spec.partition, bucket)), { StringLike: { 's3:prefix': oneOrMany(prefixes) }, ...condition })),
+    // Apart from the objects, so that explanations say that these are of the whole bucket.
+    ...(unbound.length > 0 ? [statement(entry.sid + suffixes.names, unbound, buckets, condition)] : []),
+    // StringLike, not StringEquals: the name has no wildcard, and the source has conditions under StringEquals.
+    ...(entry.cannedAcl
+      ? [statement(entry.sid + suffixes.acl, [putObjectAcl.action], objects,
+          { StringLike: { 's3:x-amz-acl': entry.cannedAcl }, ...condition })]
+      : [])
+  ]
+}
+
+const statement = (Sid: string, Action: string[], Resource: string[], Condition: ConditionBlock): Statement =>
+  ({ Sid, Effect: 'Allow', Action, Resource, ...(Object.keys(Condition).length > 0 ? { Condition } : {}) })
+
+/** What an entry for a part of the bucket may list of the whole bucket. */
+const unboundActions = (entry: Entry): string[] =>
+  entry.prefix === '' ? [] : [...(entry.listNames ? listActions(entry) : []), ...uploadActions(entry)]
+
+/** `prefixes` are the patterns of s3:prefix. */
+interface Listing { buckets: string[], prefixes: string[] }
+
+/** Buckets share a statement when the same prefixes are listed in each: every prefix of it is allowed in every bucket of it. */
+const listings = (group: Group): Listing[] => {
+  const [entry] = group
+  if (entry.prefix === '' || !entry.list || entry.listNames) return []
+  const found = new Map<string, Listing>()
+  for (const bucket of unique(group.map(each => each.bucket))) {
+    const prefixes = group.filter(each => each.bucket === bucket).flatMap(patternsOf)
+    const same = JSON.stringify([...prefixes].sort())
+    const listing = found.get(same)
+    if (listing) listing.buckets.push(bucket)
+    else found.set(same, { buckets: [bucket], prefixes })
+  }
+  return [...found.values()]
+}
+
+const allow = (spec: AccessSpec, group: Group, actions: string[], condition: ConditionBlock = {}): Statement =>
+  statement(group[0].sid, actions, arnsOf(spec.partition, group), condition)
 
 /**
  * KMS gets the request from S3, not from the job, so aws:SourceIp and the VPC keys are unreliable here (for forward access sessions
  * AWS documents both that they are kept and that they are not); S3 itself checks the source. The window is here, since a Deny of
  * s3:* does not apply to KMS. One statement per region, so that a key is used through S3 of its own region alone.
  */
-const keys = (spec: AccessSpec, entry: Entry): Statement[] => regionsOf(entry).map((region, index) => ({
-  Sid: keysSid(entry, index),
+const keys = (spec: AccessSpec, group: Group): Statement[] => regionsOf(group).map((region, index) => ({
+  Sid: numbered(group, suffixes.keys, index),
   Effect: 'Allow',
-  Action: keyActions(entry),
-  Resource: entry.kmsKeyArns.filter(arn => regionOf(arn) === region),
+  Action: keyActions(group[0]),
+  Resource: keysOf(group).filter(arn => regionOf(arn) === region),
   Condition: {
     StringEquals: { 'kms:ViaService': `s3.${region}.${spec.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com'}` },
-    ...within(spec.window.notBefore, endOf(spec, entry))
+    ...within(spec.window.notBefore, endOf(spec, group[0]))
   }
 }))
 
+const keysOf = (group: Group): string[] => unique(group.flatMap(entry => entry.kmsKeyArns)).sort()
+
 const regionOf = (arn: string): string => arn.split(':', 4)[3] ?? ''
 
-const regionsOf = (entry: Pick<Entry, 'kmsKeyArns'>): string[] => [...new Set(entry.kmsKeyArns.map(regionOf))]
+const regionsOf = (group: Group): string[] => unique(keysOf(group).map(regionOf))
 
-const keysSid = (entry: Pick<Entry, 'sid'>, index: number): string => `${entry.sid}${suffixes.keys}${index === 0 ? '' : index + 1}`
+const bucketArn = (partition: Partition, bucket: string): string => `arn:${partition}:s3:::${bucket}`
 
-const bucketArn = (partition: Partition, entry: Entry): string => `arn:${partition}:s3:::${entry.bucket}`
+const objectArns = (partition: Partition, entry: Entry): string[] =>
+  patternsOf(entry).map(pattern => `${bucketArn(partition, entry.bucket)}/${pattern}`)
 
-const arnsOf = (partition: Partition, entry: Entry): string[] => {
-  const bucket = bucketArn(partition, entry)
-  return [bucket, `${bucket}/${entry.prefix}*`]
-}
+/** The keys of an entry, and what s3:prefix may be. */
+const patternsOf = ({ prefix, exact, bareName }: Entry): string[] =>
+  exact ? [prefix] : [...(bareName ? [prefix.slice(0, -1)] : []), `${prefix}*`]
+
+/** The ARNs of the buckets and of their objects, without repetition. */
+const arnsOf = (partition: Partition, entries: readonly Entry[]): string[] =>
+  unique(entries.flatMap(entry => [bucketArn(partition, entry.bucket), ...objectArns(partition, entry)]))
 
 // --- window ---
 
@@ -170,12 +240,12 @@ const readsAfterEnd = (spec: AccessSpec): Statement => ({
   Sid: denySids.readsAfterEnd,
   Effect: 'Deny',
   Action: 's3:*',
-  NotResource: [...new Set(spec.entries.filter(writes).flatMap(entry => arnsOf(spec.partition, entry)))],
+  NotResource: arnsOf(spec.partition, spec.entries.filter(writes)),
   Condition: { DateGreaterThanEquals: currentTime(spec.window.notAfter) }
 })
 
-const outlived = (spec: AccessSpec, entry: Entry): boolean =>
-  hasGrace(spec) && !writes(entry) && spec.entries.some(other => writes(other) && other.bucket === entry.bucket)
+const outlived = (spec: AccessSpec, group: Group): boolean => hasGrace(spec) && !writes(group[0]) &&
+  group.some(entry => spec.entries.some(other => writes(other) && other.bucket === entry.bucket))
 
 // --- source ---
 

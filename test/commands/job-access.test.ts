@@ -140,6 +140,8 @@ t.test('what is wrong with the command line is said before the service is asked'
     [['issue', '--duration', '3 hours'], /--duration 3 hours: give 3h/],
     [['issue', '--duration', '1.5h'], /--duration 1.5h/],
     [['issue', '--dataset', 'bucket/'], /the prefix is empty/],
+    [['issue', '--dataset-key', 'bucket'], /--dataset-key bucket: give bucket\/key/],
+    [['issue', '--dataset-key', 'bucket/train-*'], /give bucket\/key/],
     [['issue', '--dataset', '/x'], /give bucket or bucket\/prefix/],
     [['issue', '--label', 'x'], /NAME=VALUE/],
     [['issue', '--request', file], /not a JSON object/],

@@ -75,12 +75,21 @@ const addresses = (draw: Draw, address: (draw: Draw) => string): string[] => {
   return Array.from({ length: count }, () => draw.chance(0.03) ? oddAddress(draw) : address(draw))
 }
 
+const place = (draw: Draw) => draw.chance(0.6)
+  ? {}
+  : draw.chance(0.1)
+    ? { prefix: prefix(draw), bareName: true }
+    : { [draw.of(['prefix', 'prefix', 'key', 'keyPrefix'])]: prefix(draw) }
+
 const options = (draw: Draw, partition: Partition, writes: boolean) => ({
-  ...(draw.chance(0.4) && { prefix: prefix(draw) }),
+  ...place(draw),
   ...(draw.chance(0.2) && { list: draw.chance(0.5) }),
   ...(writes && draw.chance(0.2) && { delete: draw.chance(0.8) }),
-  ...(writes && draw.chance(0.15) && { acl: draw.chance(0.8) }),
-  ...(draw.chance(0.15) && { kmsKeyArns: keyArns(draw, partition) })
+  ...(writes && draw.chance(0.15) && { acl: draw.of([true, false, 'private', 'bucket-owner-full-control'] as const) }),
+  ...Object.fromEntries(['tags', 'listNames', ...(writes ? ['uploads'] : ['versions', 'attributes', 'restore'])]
+    .filter(() => draw.chance(0.06)).map(option => [option, true])),
+  ...(draw.chance(0.15) && { kmsKeyArns: keyArns(draw, partition) }),
+  ...(draw.chance(0.08) && { sid: draw.of(['Same', 'Shared']) })
 })
 
 const start = Date.parse('2025-07-16T00:30:00Z')

@@ -43,7 +43,16 @@ t.test('an entry needs each of its actions, and no other', async t => {
     ['read and write', { level: 'read-write' }, ['read', 'write']],
     ['write and delete', { level: 'write', delete: true }, ['write', 'delete']],
     ['write and set ACLs', { level: 'write', acl: true }, ['write', 'setAcl']],
-    ['all', { level: 'read-write', delete: true, acl: true }, ['read', 'write', 'delete', 'setAcl']]
+    ['all', { level: 'read-write', delete: true, acl: true }, ['read', 'write', 'delete', 'setAcl']],
+    ['a canned ACL', { level: 'write', cannedAcl: 'private' }, ['write', 'setAcl']],
+    ['versions', { level: 'read', versions: true }, ['read', 'readVersions']],
+    ['tags and attributes', { level: 'read', tags: true, attributes: true }, ['read', 'tag']],
+    ['restore', { level: 'read', restore: true }, ['read', 'restore']],
+    ['all names', { level: 'read', prefix: 'a/', listNames: true }, ['read', 'listNames']],
+    ['the directory’s own name, listed', { level: 'read', prefix: 'a/', bareName: true }, ['read', 'listNames']],
+    ['the directory’s own name', { level: 'read', prefix: 'a/', bareName: true, list: false }, ['read']],
+    ['uploads', { level: 'write', prefix: 'a/', uploads: true }, ['write', 'listUploads']],
+    ['uploads of the whole bucket', { level: 'write', prefix: '', uploads: true }, ['write']]
   ]
   const permit = (actions: string[]) => `@id("job") permit (principal, action == JobAccess::Action::"issue", resource);
     ${actions.map(action => `@id("${action}") permit (principal, action == JobAccess::Action::"${action}", resource);`).join('\n')}`
@@ -51,10 +60,40 @@ t.test('an entry needs each of its actions, and no other', async t => {
     const request = asked({ entries: [entry(part)] })
     t.strictSame(decide(permit(actions), request), { allowed: true, decidedBy: ['job', ...actions] }, what)
     for (const missing of actions) {
-      t.match(decide(permit(['read', 'write', 'delete', 'setAcl'].filter(action => action !== missing)), request),
+      t.match(decide(permit(['read', 'write', 'delete', 'setAcl', 'readVersions', 'tag', 'restore', 'listNames', 'listUploads'].filter(action => action !== missing)), request),
         { allowed: false, findings: [{ pointer: '/access/0' }], decidedBy: [checks.noPolicy] }, `${what} without ${missing}`)
     }
   }
+})
+
+t.test('a policy on directories decides about a key, and about the beginning of keys, as about their directory', async t => {
+  const team = '@id("job") permit (principal, action == JobAccess::Action::"issue", resource);' +
+    '@id("nlp") permit (principal, action == JobAccess::Action::"read", resource) when { resource.prefix like "nlp/*" };'
+  const secret = on('resource.prefix like "secret/*" || resource.prefix == ""')
+  const folder = on('resource.folder != "nlp"')
+  const table: [prefix: string, exact: boolean, team: boolean, secret: boolean, folder: boolean][] = [
+    ['nlp/', false, true, true, true],
+    ['nlp/a.bin', true, true, true, true],
+    ['nlp/train-', false, true, true, true],
+    ['nlp/a/train-', false, true, true, true],
+    // Everything below nlp/ begins with "nl", and so does much else.
+    ['nl', false, false, false, false],
+    ['nlp', false, false, false, false],
+    ['nlp', true, false, false, false],
+    ['secret/key.pem', true, false, false, false],
+    ['secr', false, false, false, false]
+  ]
+  for (const [prefix, exact, ...expected] of table) {
+    const request = asked({ entries: [entry({ prefix, level: 'read', ...(exact && { exact: true as const }) })] })
+    t.strictSame([team, secret, folder].map(text => decide(text, request).allowed), expected, `${prefix} ${exact ? 'key' : ''}`)
+  }
+  const exact = asked({ entries: [entry({ prefix: 'nlp/a.bin', exact: true })] })
+  t.match(decide(on('resource.kind == "key"'), exact), { allowed: false, findings: [{ detail: /reading "acmeco-data\/nlp\/a.bin"/ }] })
+  t.match(decide(on('resource has key && resource.key like "*.bin"'), exact), { allowed: false })
+  const begun = asked({ entries: [entry({ prefix: 'nlp/train-' })] })
+  t.match(decide(on('resource has keyPrefix && resource.keyPrefix == "nlp/train-"'), begun),
+    { allowed: false, findings: [{ detail: /reading "acmeco-data\/nlp\/train-\*"/ }] })
+  t.match(decide(on('resource has key'), begun), { allowed: true })
 })
 
 t.test('in the guide’s layout a job also reads where it writes, so that must be allowed, too', async t => {

@@ -18,6 +18,7 @@ const conditions = {
   Access: [
     'resource.bucket == "a"', 'resource.prefix like "nlp/*"', 'resource.folder == context.team', 'resource.list', 'resource has kmsKeyArns',
     '["k1", "k2"].containsAll(resource.kmsKeyArns)', 'resource == JobAccess::Access::"a/nlp/"',
+    'resource.kind == "keyPrefix"', 'resource has key && resource.key == "nlp/x"', 'resource has keyPrefix',
     'resource is JobAccess::Access && context.jobId == "j"'
   ],
   Job: ['resource.team == "nlp"', 'resource.owner == principal', 'resource.hasTag("tier") && resource.getTag("tier") == "x"',
@@ -84,11 +85,12 @@ const request: fc.Arbitrary<AccessSpec> = fc.record({
   }),
   entries: fc.array(fc.record({
     bucket: fc.constantFrom('a', 'b'),
-    prefix: fc.constantFrom('', 'nlp/', 'nlp/x/', 'vision/'),
+    prefix: fc.constantFrom('', 'nlp/', 'nlp/x/', 'vision/', 'nlp/x', 'nl'),
     list: fc.boolean(),
     level: fc.constantFrom('read' as const, 'write' as const),
-    kmsKeyArns: fc.subarray(['k1', 'k3'])
-  }).map(entry), { minLength: 1, maxLength: 2 }),
+    kmsKeyArns: fc.subarray(['k1', 'k3']),
+    exact: fc.constantFrom(undefined, true as const)
+  }).map(({ exact, ...rest }) => entry({ ...rest, ...(exact && { exact }) })), { minLength: 1, maxLength: 2 }),
   window: fc.record({
     notBefore: fc.constantFrom('2025-07-16T00:00:00Z', '2025-07-17T00:00:00Z'),
     notAfter: fc.constant('2025-07-17T01:00:00Z'),

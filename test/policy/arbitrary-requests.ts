@@ -13,23 +13,36 @@ const bucket = fc.constantFrom('acme-data', 'acme-data-2', 'acme.models', 'acme-
 const prefix = fc.constantFrom('runs', 'runs/42/', 'runs/42/logs', 'runs/420', 'wiki/2025-07-01/')
 const key = fc.tuple(fc.constantFrom('eu-west-1', 'us-east-1'), fc.constantFrom('a', 'b', 'c'))
   .map(([region, digit]) => `arn:aws:kms:${region}:111122223333:key/mrk-${digit.repeat(32)}`)
-const sid = fc.integer({ min: 0, max: 9999 }).map(number => `Named${number}`)
+// Two of them often meet: entries with equal rights share a sid.
+const sid = fc.oneof(
+  { weight: 1, arbitrary: fc.constantFrom('Same', 'Shared') },
+  { weight: 3, arbitrary: fc.integer({ min: 0, max: 9999 }).map(number => `Named${number}`) })
+
+/** One of the three at most. */
+const placed = <T extends { prefix?: string }>(entry: T, kind: 'prefix' | 'key' | 'keyPrefix'): T => {
+  const { prefix, ...rest } = entry
+  return prefix === undefined ? entry : { ...rest, [kind]: prefix } as unknown as T
+}
+const kind = fc.constantFrom('prefix' as const, 'prefix' as const, 'key' as const, 'keyPrefix' as const)
 
 /** An object with some of the given keys, none of them undefined. */
 const some = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
   fc.record(model, { requiredKeys: [] }) as fc.Arbitrary<unknown> as fc.Arbitrary<Partial<T>>
 
-const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }) }
-const options = { acl: fc.boolean(), delete: fc.boolean() }
+const often = (value: boolean) => fc.constantFrom(value, value, value, !value)
+const forAll = { tags: fc.boolean(), listNames: often(false) }
+const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }), ...forAll }
+const options = { acl: fc.constantFrom(true, false, 'private' as const), delete: fc.boolean(), uploads: fc.boolean() }
 
-const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, ...rest }))
+const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common), kind)
+  .map(([bucket, rest, kind]) => placed({ bucket, ...rest }, kind))
 const writing = fc.constantFrom('write' as const, 'read-write' as const)
 const output: fc.Arbitrary<OutputRequest> = fc.tuple(bucket, some({ ...common, ...options, level: writing }))
   .map(([bucket, rest]) => ({ bucket, ...rest }))
 export const access: fc.Arbitrary<AccessRequest> = fc.oneof(
   fc.tuple(bucket, some(common)).map(([bucket, rest]) => ({ bucket, level: 'read' as const, ...rest })),
-  fc.tuple(bucket, writing, some({ ...common, ...options }))
-    .map(([bucket, level, rest]) => ({ bucket, level, ...rest }))
+  fc.tuple(bucket, writing, some({ ...common, ...options }), kind)
+    .map(([bucket, level, rest, kind]) => placed({ bucket, level, ...rest }, kind))
 )
 
 const window: fc.Arbitrary<PolicyRequest['window']> = fc.tuple(
@@ -75,7 +88,11 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
   .map(request => layout === 'guide' ? plain(request) : request)
 
 const plain = (request: PolicyRequest): PolicyRequest => {
-  const strip = <T extends ReadRequest>({ prefix, kmsKeyArns, list, ...entry }: T) => entry
+  const strip = <T extends ReadRequest>({ prefix, key, keyPrefix, kmsKeyArns, list, tags, listNames, ...entry }: T) => entry
+  const stripWriting = <T extends AccessRequest | OutputRequest>(entry: T): T => {
+    const { acl, uploads, ...rest } = strip(entry as ReadRequest) as AccessRequest
+    return { ...rest, ...(typeof acl === 'boolean' && { acl }) } as T
+  }
   const { outputGraceSeconds, ...window } = request.window
   const { vpc, ...rest } = request
   return {
@@ -83,8 +100,8 @@ const plain = (request: PolicyRequest): PolicyRequest => {
     window,
     ...(request.datasets && { datasets: request.datasets.map(strip) }),
     ...(request.baseModels && { baseModels: request.baseModels.map(strip) }),
-    ...(request.output && { output: strip(request.output) }),
-    ...(request.access && { access: request.access.map(strip) })
+    ...(request.output && { output: stripWriting(request.output) }),
+    ...(request.access && { access: request.access.map(stripWriting) })
   }
 }
 

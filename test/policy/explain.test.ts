@@ -91,7 +91,7 @@ t.test('what has no words of its own is named as in the policy; nothing is left 
     Statement: [
       {
         Effect: 'Allow',
-        Action: 's3:GetObjectTagging',
+        Action: 's3:GetObjectRetention',
         Resource: 'arn:aws:s3:::acme/x',
         Condition: { Bool: { 'aws:SecureTransport': 'true' } }
       },
@@ -103,7 +103,7 @@ t.test('what has no words of its own is named as in the policy; nothing is left 
     {
       sid: '#1',
       effect: 'Allow',
-      text: 'The job may use s3:GetObjectTagging in the bucket acme under x, if Bool aws:SecureTransport true.'
+      text: 'The job may use s3:GetObjectRetention in the bucket acme at the key x, if Bool aws:SecureTransport true.'
     },
     { sid: '#2', effect: 'Deny', text: 'Whatever else allows it, the job may not write objects or delete objects anywhere.' },
     {

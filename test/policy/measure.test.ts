@@ -86,19 +86,29 @@ const spec = (
   attach
 })
 
+const withSource = (one: AccessSpec, count: number): AccessSpec =>
+  ({ ...one, source: { kind: 'ip', cidrs: Array.from({ length: count }, (_, index) => `203.${index >> 8}.${index & 255}.42/32`) } })
+
 t.test('too large: the size, the limit, and what would fit', async t => {
   const inline = /an inline policy has at most 2048/
   const managed = /a managed policy has at most 6144/
-  const guarded = /^Layout `guarded` would fit, with \d+ characters\.$/
+  const shared = 'One `sid` for all entries with equal rights would fit, with \\d+ characters\\.'
   const cases: [string, AccessSpec, RegExp, RegExp][] = [
     ['inline, and the compact layout fits', spec(4, 'everywhere', 'inline'), inline,
-      /^Layout `guarded` would fit, with \d+ characters\. Attach `managed` or `auto` would fit\.$/],
-    ['inline, and only managed fits', spec(8, 'guarded', 'inline'), inline, /^Attach `managed` or `auto` would fit\.$/],
+      new RegExp(`^Attach \`managed\` or \`auto\` would fit, with \\d+ characters\\. ${shared} Layout \`guarded\` would fit, with \\d+ characters\\.$`)],
+    ['inline, and the compact layout does not fit', spec(8, 'guarded', 'inline'), inline,
+      new RegExp(`^Attach \`managed\` or \`auto\` would fit, with \\d+ characters\\. ${shared}$`)],
     ['session', spec(4, 'everywhere', 'session'), /a session policy has at most 2048/,
-      /^Layout `guarded` would fit, with \d+ characters\. A user would fit: /],
-    ['managed, and the compact layout fits', spec(12, 'everywhere', 'managed'), managed, guarded],
-    ['auto, likewise', spec(12, 'everywhere', 'auto'), managed, guarded],
-    ['nothing fits', spec(30, 'everywhere', 'auto'), managed, /^No other layout fits: ask for fewer/]
+      /^A user instead of a session, by attach `managed` or `auto` would fit, .* Layout `guarded` would fit, with \d+ characters\.$/],
+    ['managed, and the compact layout fits', spec(12, 'everywhere', 'managed'), managed,
+      new RegExp(`^${shared} Layout \`guarded\` would fit, with \\d+ characters\\.$`)],
+    ['auto, likewise', spec(12, 'everywhere', 'auto'), managed, new RegExp(`^${shared} Layout \`guarded\` would fit, with \\d+ characters\\.$`)],
+    ['only sharing fits', spec(30, 'everywhere', 'auto'), managed, new RegExp(`^${shared}$`)],
+    ['only two changes together fit', withSource(spec(38, 'everywhere', 'auto'), 50), managed,
+      /^Layout `guarded` with one `sid` for all entries with equal rights would fit, with \d+ characters\.$/],
+    ['nothing fits', spec(120, 'everywhere', 'auto'), managed,
+      /^No other layout fits\. The first \d+ of the 120 entries would: ask for fewer entries, /],
+    ['not even one fits', withSource(spec(1, 'everywhere', 'auto'), 800), managed, /^No other layout fits\. Not even the first entry alone would: /]
   ]
   for (const [name, one, detail, hint] of cases) {
     const characters = measure(render(one)).characters
@@ -106,12 +116,26 @@ t.test('too large: the size, the limit, and what would fit', async t => {
     const finding = tooLarge(one, one.attach)
     t.match(finding, { code: 'policy-too-large', pointer: '', detail, hint }, name)
     t.match(finding.detail, `has ${characters} characters`, name)
-    const offered = /`(\w+)` would fit, with (\d+)/.exec(finding.hint)
-    if (!offered) continue
-    const { characters: used } = measure(render({ ...one, layout: offered[1] as AccessSpec['layout'] }))
-    t.equal(used, Number(offered[2]), `${name}: the offer is measured`)
-    t.not(chooseAttachment(one.attach, used), undefined, `${name}: the offer holds`)
+    for (const [, what = '', characters = ''] of finding.hint.matchAll(/(\S[^.]*) would fit, with (\d+) characters/g)) {
+      const entries = /one `sid`/i.test(what) ? one.entries.map(entry => ({ ...entry, sid: 'Access1' })) : one.entries
+      const layout = /ayout `(\w+)`/.exec(what)?.[1] as AccessSpec['layout'] | undefined
+      const { characters: used } = measure(render({ ...one, entries, ...(layout && { layout }) }))
+      t.equal(used, Number(characters), `${name}: ${what}: measured`)
+      t.not(chooseAttachment(/attach/i.test(what) ? 'auto' : one.attach, used), undefined, `${name}: ${what}: it holds`)
+    }
+    const [, count] = /^No other layout fits\. The first (\d+)/.exec(finding.hint) ?? []
+    if (count === undefined) continue
+    const best = (entries: number) => Math.min(...(['everywhere', 'guarded'] as const).map(layout => measure(render({
+      ...one, layout, entries: one.entries.slice(0, entries).map(entry => ({ ...entry, sid: 'Access1' }))
+    })).characters))
+    t.ok(best(Number(count)) <= 6144 && best(Number(count) + 1) > 6144, `${name}: ${count}`)
   }
+})
+
+t.test('what the provider cannot express is not suggested', async t => {
+  const one = spec(12, 'everywhere', 'auto')
+  const denies = (policy: PolicyDocument) => policy.Statement.some(({ Effect }) => Effect === 'Deny')
+  t.notMatch(tooLarge(one, 'auto', awsSizes, policy => !denies(policy)).hint, /guarded/)
 })
 
 t.test('the guide’s layout is never suggested, though it would be shorter', async t => {

@@ -1,6 +1,9 @@
+/* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import t from 'tap'
 import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
-import { normalise } from '../../src/policy/normalise.ts'
+import { normalise, restate } from '../../src/policy/normalise.ts'
+import { prove } from '../../src/policy/prove/prove.ts'
+import { render } from '../../src/policy/render.ts'
 import { problems, type ProblemCode } from '../../src/problems.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 
@@ -61,14 +64,78 @@ const cases: Record<string, Case> = {
     request: access({ bucket: 'acme-x', level: 'read' }, { bucket: 'acme-x', level: 'read' }, { bucket: 'acme-x', level: 'read' }),
     findings: ['access-duplicate /access/1', 'access-duplicate /access/2']
   },
+  'a prefix and a key': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', prefix: 'x', key: 'x/y', keyPrefix: 'z' }] },
+    findings: ['place-ambiguous /datasets/0/key', 'place-ambiguous /datasets/0/keyPrefix']
+  },
+  'a key that is no key': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', key: '/x*' }, { bucket: 'acme-a', keyPrefix: 'a//${b' }] },
+    findings: [
+      'prefix-invalid /datasets/0/key', 'prefix-invalid /datasets/0/key',
+      'prefix-invalid /datasets/1/keyPrefix', 'prefix-invalid /datasets/1/keyPrefix'
+    ]
+  },
+  'a key in the guide': {
+    request: { ...base, layout: 'guide', datasets: [{ bucket: 'acme-a', key: 'x' }] }, findings: ['layout-unfit /datasets/0/key']
+  },
+  'the same key twice, and as the beginning of keys': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', key: 'x' }, { bucket: 'acme-a', keyPrefix: 'x' }, { bucket: 'acme-a', key: 'x' }] },
+    findings: ['access-duplicate /datasets/2']
+  },
+  'a directory, twice in other words': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', prefix: 'x' }, { bucket: 'acme-a', keyPrefix: 'x/' }] },
+    findings: ['access-duplicate /datasets/1']
+  },
+  'options of reads where nothing is read': {
+    request: access({ bucket: 'acme-x', level: 'write', versions: true, attributes: true, restore: true, tags: true, uploads: true }),
+    findings: ['option-without-read /access/0/versions', 'option-without-read /access/0/attributes', 'option-without-read /access/0/restore']
+  },
+  'options of writes where nothing is written': {
+    request: access({ bucket: 'acme-x', level: 'read', uploads: true, acl: 'private' }),
+    findings: ['option-without-write /access/0/acl', 'option-without-write /access/0/uploads']
+  },
+  'options that contradict their entry': {
+    request: access({ bucket: 'acme-x', prefix: 'a', level: 'read', list: false, listNames: true }, { bucket: 'acme-x', key: 'a', level: 'read', bareName: true },
+      { bucket: 'acme-x', level: 'read', bareName: true }),
+    findings: ['option-unfit /access/0/listNames', 'option-unfit /access/1/bareName', 'option-unfit /access/2/bareName']
+  },
+  'options in the guide': {
+    request: { ...base, layout: 'guide', output: { bucket: 'acme-output', acl: 'private', uploads: true, tags: true } },
+    findings: ['layout-unfit /output/tags', 'layout-unfit /output/uploads', 'layout-unfit /output/acl']
+  },
   'overlapping prefixes are fine': {
     request: access({ bucket: 'acme-x', level: 'read' },
       { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),
     findings: []
   },
-  'the same Sid twice': {
-    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] },
+  'the same Sid, and equal rights': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] }, findings: []
+  },
+  'the same Sid in the guide': {
+    request: { ...base, layout: 'guide', datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same' }] },
     findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one lists': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same', list: false }] },
+    findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one has a prefix': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'Same', prefix: 'x' }] },
+    findings: ['sid-duplicate /datasets/1/sid']
+  },
+  'the same Sid, and one writes': {
+    request: access({ bucket: 'acme-a', sid: 'Same', level: 'read' }, { bucket: 'acme-b', sid: 'Same', level: 'read-write' },
+      { bucket: 'acme-c', sid: 'Same', level: 'read-write', delete: true }),
+    findings: ['sid-duplicate /access/1/sid', 'sid-duplicate /access/2/sid']
+  },
+  'a Sid that is a second List of another': {
+    request: {
+      ...base,
+      datasets: [
+        { bucket: 'acme-a', prefix: 'x', sid: 'Same' }, { bucket: 'acme-b', prefix: 'y', sid: 'Same' }, { bucket: 'acme-c', sid: 'SameList2' }
+      ]
+    },
+    findings: ['sid-duplicate /datasets/2/sid']
   },
   'Sids that differ in case are two': {
     request: { ...base, datasets: [{ bucket: 'acme-a', sid: 'Same' }, { bucket: 'acme-b', sid: 'same' }] }, findings: []
@@ -394,4 +461,36 @@ t.test('the request is not changed', async t => {
     return value
   }
   t.doesNotThrow(() => normalise(freeze(structuredClone({ ...kms(key), job: { ...base.job, labels: { b: '', a: '' } } })), defaultLimits, now))
+})
+
+t.test('entries of one bucket with equal rights share the sid of the first; a sid of the caller stays', async t => {
+  const sids = (request: PolicyRequest): string[] => {
+    const normalised = normalise(request, defaultLimits, now)
+    if (!normalised.ok) throw new Error(JSON.stringify(normalised.findings))
+    return normalised.spec.entries.map(entry => entry.sid)
+  }
+  const read = (bucket: string, prefix?: string, more = {}) => ({ bucket, ...(prefix && { prefix }), ...more })
+  const table: [string, Partial<PolicyRequest>, string[]][] = [
+    ['two prefixes', { datasets: [read('acme-a', 'x'), read('acme-a', 'y')] }, ['Dataset1', 'Dataset1']],
+    ['whatever the field', { datasets: [read('acme-a', 'x')], baseModels: [read('acme-a', 'y')], access: [{ ...read('acme-a', 'z'), level: 'read' }] },
+      ['Dataset1', 'Dataset1', 'Dataset1']],
+    ['another bucket', { datasets: [read('acme-a', 'x'), read('acme-b', 'x')] }, ['Dataset1', 'Dataset2']],
+    ['the whole bucket', { datasets: [read('acme-a'), read('acme-a', 'x')] }, ['Dataset1', 'Dataset2']],
+    ['listing', { datasets: [read('acme-a', 'x'), read('acme-a', 'y', { list: false }), read('acme-a', 'z')] }, ['Dataset1', 'Dataset2', 'Dataset1']],
+    ['levels', { datasets: [read('acme-a', 'x')], output: { bucket: 'acme-a', prefix: 'y', level: 'read-write' } }, ['Dataset1', 'Output']],
+    ['a key and a directory', { datasets: [read('acme-a', '', { key: 'x/a.bin', list: true }), read('acme-a', 'y'), read('acme-a', '', { keyPrefix: 'z-' })] },
+      ['Dataset1', 'Dataset1', 'Dataset1']],
+    ['a key is not listed', { datasets: [read('acme-a', '', { key: 'x/a.bin' }), read('acme-a', 'y')] }, ['Dataset1', 'Dataset2']],
+    ['a sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-a', 'y'), read('acme-a', 'z')] },
+      ['Mine', 'Dataset2', 'Dataset2']],
+    ['the same sid of the caller', { datasets: [read('acme-a', 'x', { sid: 'Mine' }), read('acme-b', 'y', { sid: 'Mine' })] }, ['Mine', 'Mine']]
+  ]
+  const { datasets: _datasets, output: _output, ...bare } = base as PolicyRequest
+  for (const [name, entries, expected] of table) {
+    t.strictSame(sids({ ...bare, ...entries }), expected, name)
+    const normalised = normalise({ ...bare, ...entries }, defaultLimits, now)
+    if (!normalised.ok) continue
+    t.match(prove(render(normalised.spec), normalised.spec), { ok: true }, `${name}: proven`)
+    t.strictSame(sids(restate(normalised.spec)), expected, `${name}: restated`)
+  }
 })

@@ -25,7 +25,7 @@ t.test('every ARN names a requested bucket, and no more of it than was requested
   fc.assert(fc.property(acceptable, ({ spec }) => {
     const policy = render(spec)
     const buckets = new Set(spec.entries.map(({ bucket }) => `arn:aws:s3:::${bucket}`))
-    const objects = new Set(spec.entries.map(({ bucket, prefix }) => `arn:aws:s3:::${bucket}/${prefix}*`))
+    const objects = new Set(spec.entries.map(({ bucket, prefix, exact }) => `arn:aws:s3:::${bucket}/${prefix}${exact ? '' : '*'}`))
     const keys = new Set(spec.entries.flatMap(entry => entry.kmsKeyArns))
     for (const statement of policy.Statement) {
       for (const arn of [...[statement.Resource ?? []].flat(), ...[statement.NotResource ?? []].flat()]) {
@@ -51,7 +51,7 @@ t.test('another entry widens no other statement', async t => {
         `${text(statement)} became ${text(other)} by ${text(more)} in ${text(request)}`)
     }
     const added = [...after.values()].filter(({ Sid, Effect }) => !before.Statement.some(one => one.Sid === Sid) && Effect === 'Allow')
-    must(added.every(({ Sid }) => /^Added((List)?(Vpc)?|Keys\d*)$/.test(Sid ?? '')), () => `more than the entry was added: ${text(added)}`)
+    must(added.every(({ Sid }) => /^Added((List|Names|Acl)?(Vpc)?|Keys\d*)$/.test(Sid ?? '')), () => `more than the entry was added: ${text(added)}`)
   }), runs)
 })
 
@@ -62,7 +62,7 @@ const narrowerOrSame = (before: Statement, after: Statement, spec: AccessSpec): 
   if (text(rest) !== text(others)) return false
   if (before.Effect === 'Deny') {
     const added = spec.entries.find(entry => entry.sid === 'Added')
-    const arns = new Set([...[wasNot ?? []].flat(), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}*`])
+    const arns = new Set([...[wasNot ?? []].flat(), `arn:aws:s3:::${added?.bucket}`, `arn:aws:s3:::${added?.bucket}/${added?.prefix}${added?.exact ? '' : '*'}`])
     return text(was) === text(is) && [isNot ?? []].flat().every(arn => arns.has(arn)) && (added?.level !== 'read' || text(wasNot) === text(isNot))
   }
   return wasNot === undefined && isNot === undefined &&
@@ -149,7 +149,7 @@ const piece = fc.oneof(
 const hostile = fc.array(piece, { minLength: 1, maxLength: 4 }).map(parts => parts.join(''))
 
 const fields = [
-  'job.id', 'job.team', 'job.labels.a', 'datasets.0.bucket', 'datasets.0.prefix', 'datasets.0.sid', 'datasets.0.kmsKeyArns.0',
+  'job.id', 'job.team', 'job.labels.a', 'datasets.0.bucket', 'datasets.0.prefix', 'datasets.1.key', 'datasets.2.keyPrefix', 'datasets.0.sid', 'datasets.0.kmsKeyArns.0',
   'output.bucket', 'output.prefix', 'output.sid', 'access.0.bucket', 'access.0.prefix', 'access.0.sid', 'window.notBefore', 'window.notAfter',
   'sourceIps.0', 'vpc.vpcIds.0', 'vpc.vpcArns.0', 'vpc.vpcEndpointIds.0', 'vpc.sourceIps.0'
 ]
@@ -158,7 +158,10 @@ const key = `arn:aws:kms:eu-west-1:111122223333:key/mrk-${'a'.repeat(32)}`
 
 const place = (source: 'sourceIps' | 'vpc') => ({
   job: { id: 'job-42', team: 'nlp', labels: { a: 'b' } },
-  datasets: [{ bucket: 'acme-data', prefix: 'wiki/', sid: 'Wiki', kmsKeyArns: [key] }],
+  datasets: [
+    { bucket: 'acme-data', prefix: 'wiki/', sid: 'Wiki', kmsKeyArns: [key] },
+    { bucket: 'acme-data', key: 'wiki.json', list: true }, { bucket: 'acme-data', keyPrefix: 'wiki-' }
+  ],
   output: { bucket: 'acme-output', prefix: 'runs/42/', sid: 'Out' },
   access: [{ bucket: 'acme-models', prefix: 'llama/', level: 'read' as const, sid: 'Models' }],
   window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' },
@@ -192,7 +195,7 @@ t.test('`*`, `?` and `${` of a request never reach the policy, whatever field th
   t.ok(spec > 0, `${spec} of them were harmless enough to be spec`)
 })
 
-const safeS3 = /^arn:aws:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/([A-Za-z0-9!_.'()=+@,:-]+\/)*\*)?$/
+const safeS3 = /^arn:aws:s3:::[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/([A-Za-z0-9!_.'()=+@,:-]+\/)*([A-Za-z0-9!_.'()=+@,:-]*\*?))?$/
 const safeKey = /^arn:aws:kms:[a-z0-9-]+:\d{12}:key\/[0-9a-z-]+$/
 
 const checkSafe = (policy: PolicyDocument): void => {
@@ -203,7 +206,7 @@ const checkSafe = (policy: PolicyDocument): void => {
     }
     for (const [operator, keys] of Object.entries(statement.Condition ?? {})) {
       for (const value of Object.values(keys).flat()) {
-        must(operator === 'StringLike' ? /^[^*]+\/\*$/.test(value) : !value.includes('*'), () => value)
+        must(operator === 'StringLike' ? /^[^*]+\*?$/.test(value) : !value.includes('*'), () => value)
       }
     }
   }
@@ -230,7 +233,7 @@ t.test('explain: a sentence per statement that names its buckets, times and sour
         .test(sentence.replace(/arn:aws:(kms|ec2):\S+/g, '')), () => `words of IAM: ${sentence}`)
       for (const [key, value] of Object.values(statement?.Condition ?? {}).flatMap(Object.entries)) {
         const values = [value as string | string[]].flat()
-        const shown = key === 's3:prefix' ? values.map(one => one.slice(0, -1)) : values.map(one => one.replace(/\/(32|128)$/, ''))
+        const shown = key === 's3:prefix' ? values.map(one => one.replace(/\*$/, '')) : values.map(one => one.replace(/\/(32|128)$/, ''))
         must(shown.every(one => sentence.includes(one)), () => `${text(shown)} in ${sentence}`)
       }
     }

@@ -17,6 +17,32 @@ const { output: _output, ...readOnly } = base
 
 const cases: [string, PolicyRequest, string[], Partial<Limits>?][] = [
   ['nothing to say', base, []],
+  ['a prefix like a key', { ...base, datasets: [{ bucket: 'acme-datasets', prefix: 'llama/model.safetensors' }] }, ['prefix-like-key']],
+  ['prefixes like the beginning of keys', {
+    ...base, datasets: [{ bucket: 'acme-datasets', prefix: 'train-' }, { bucket: 'acme-datasets', prefix: 'a/part_' }]
+  }, ['prefix-like-key', 'prefix-like-key']],
+  ['the output’s prefix, too', { ...base, output: { ...base.output, prefix: 'runs/out.tar' } }, ['prefix-like-key']],
+  ['directories', {
+    ...base,
+    datasets: ['model.safetensors/', 'v1.2', '.cache', 'a/2025.07', 'train-/', 'runs', 'x.tar/y'].map(prefix => ({ bucket: 'acme-datasets', prefix }))
+  }, []],
+  ['options of reads', {
+    ...base, datasets: [{ bucket: 'acme-datasets', prefix: 'x', versions: true, restore: true, attributes: true, tags: true }]
+  }, ['versions-granted', 'restore-granted']],
+  ['options of writes', { ...base, output: { ...base.output, acl: 'private', tags: true, uploads: true } },
+    ['acl-canned', 'tags-granted', 'uploads-listed']],
+  ['names outside of the prefix', {
+    ...base, datasets: [{ bucket: 'acme-datasets', prefix: 'x', listNames: true }, { bucket: 'acme-datasets', prefix: 'y', bareName: true }]
+  }, ['names-listed', 'siblings-listed']],
+  ['nothing outside of it', {
+    ...base,
+    datasets: [{ bucket: 'acme-datasets', listNames: true }, { bucket: 'acme-datasets', prefix: 'y', bareName: true, list: false }],
+    output: { bucket: 'acme-output', uploads: true }
+  }, ['write-whole-bucket']],
+  ['a key', { ...base, datasets: [{ bucket: 'acme-datasets', key: 'llama/model.safetensors' }] }, []],
+  ['a key that is listed', { ...base, datasets: [{ bucket: 'acme-datasets', key: 'llama/model.safetensors', list: true }] },
+    ['key-lists-siblings']],
+  ['the beginning of keys', { ...base, datasets: [{ bucket: 'acme-datasets', keyPrefix: 'train-' }] }, []],
   ['guide', { ...base, output: { bucket: 'acme-output' }, layout: 'guide' },
     ['guide-reads-unbound', 'guide-grants-acl', 'guide-unknown-action', 'write-whole-bucket']],
   ['guide, only reads', { ...readOnly, layout: 'guide' }, ['guide-reads-unbound']],
@@ -50,6 +76,15 @@ t.test('warnings about what is granted', async t => {
 
 t.test('every warning is reached by a case', async t => {
   const every: Record<WarningCode, true> = {
+    'prefix-like-key': true,
+    'key-lists-siblings': true,
+    'acl-canned': true,
+    'versions-granted': true,
+    'tags-granted': true,
+    'restore-granted': true,
+    'names-listed': true,
+    'siblings-listed': true,
+    'uploads-listed': true,
     'guide-reads-unbound': true,
     'guide-grants-acl': true,
     'guide-unknown-action': true,

@@ -1,4 +1,4 @@
-import { usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
+import { optionActions, usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * Ceph RGW. From Squid (19) on: accounts with IAM users and inline policies, as the account's root user (docs.ceph.com,
@@ -15,7 +15,11 @@ export const ceph: Dialect = {
   sizes: { inline: 6144, session: 2048 },
   managedPolicies: true,
   policyVersions: false,
-  actions: new Set(usualActions),
+  // Its parser's list of actions (rgw_iam_policy.cc) has no GetObjectAttributes.
+  actions: new Set([
+    ...usualActions, ...optionActions.versions, ...optionActions.tags, ...optionActions.versionTags, ...optionActions.restore,
+    ...optionActions.uploads
+  ]),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys),
   // It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16.

@@ -1,5 +1,5 @@
 import { completeMultipartUpload } from '../../policy/actions.ts'
-import { usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
+import { optionActions, usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * SeaweedFS 4.48: the IAM API of `weed s3`, with -s3.iam.readOnly=false and without an STS configuration: with one, another engine
@@ -17,7 +17,11 @@ export const seaweedfs: Dialect = {
   managedPolicies: true,
   policyVersions: false,
   // It takes any name; these are the ones that it gives a meaning, and the guide's that has none anywhere.
-  actions: new Set([...usualActions, completeMultipartUpload]),
+  // Those of the options: weed/s3api/s3_constants/s3_action_strings.go.
+  actions: new Set([
+    ...usualActions, completeMultipartUpload, ...optionActions.versions, ...optionActions.tags, ...optionActions.attributes,
+    ...optionActions.uploads
+  ]),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys),
   denies: true,

@@ -1,4 +1,4 @@
-import { usualActions, type Dialect } from '../../policy/dialect.ts'
+import { optionActions, usualActions, type Dialect } from '../../policy/dialect.ts'
 
 /**
  * Tigris: no users; a policy attaches to an access key. Sources: tigrisdata/tigris-os-docs, iam/policies (grammar: "IpAddress", dates,
@@ -15,7 +15,10 @@ export const tigris: Dialect = {
   managedPolicies: true,
   policyVersions: false,
   // GetBucketLocation is not among its actions: no entry gets it then, and a warning says so.
-  actions: new Set(usualActions.filter(action => action !== 's3:GetBucketLocation')),
+  actions: new Set([
+    ...usualActions.filter(action => action !== 's3:GetBucketLocation'), ...optionActions.tags, ...optionActions.restore,
+    ...optionActions.uploads
+  ]),
   operators: new Set([
     'IpAddress', 'NotIpAddress', 'DateEquals', 'DateNotEquals', 'DateGreaterThan', 'DateGreaterThanEquals', 'DateLessThan',
     'DateLessThanEquals'

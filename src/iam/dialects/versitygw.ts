@@ -1,6 +1,6 @@
 import { completeMultipartUpload } from '../../policy/actions.ts'
 import { awsSizes } from '../../policy/measure.ts'
-import { usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
+import { optionActions, usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
 import { aws } from './aws.ts'
 
 /**
@@ -14,7 +14,11 @@ export const versitygw: Dialect = {
   sizes: { inline: awsSizes.inline },
   managedPolicies: false,
   // It takes any name; these are the ones that it gives a meaning, and the guide's that has none anywhere.
-  actions: new Set([...usualActions, completeMultipartUpload]),
+  // Those of the options: auth/bucket_policy_actions.go; it checks s3:GetObject for a version, too.
+  actions: new Set([
+    ...usualActions, completeMultipartUpload, ...optionActions.tags, ...optionActions.attributes, ...optionActions.restore,
+    ...optionActions.uploads
+  ]),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys)
 }

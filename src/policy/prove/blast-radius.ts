@@ -33,6 +33,8 @@ export interface Area {
   bucket: string
   /** '' for the whole bucket. */
   prefix: string
+  /** `prefix` is one whole key. */
+  exact: boolean
   source: Rights
   elsewhere: Rights
 }
@@ -111,26 +113,30 @@ const openings = (statements: CompiledStatement[], request: IamRequest, contexts
   return { from: iso(from), until: until === undefined ? null : iso(until) }
 }
 
-/** Buckets and prefixes that some Allow names. */
-const areasOf = (policy: PolicyDocument): { bucket: string, prefix: string, arn: string }[] => {
-  const found = new Map<string, { bucket: string, prefix: string, arn: string }>()
+interface NamedArea { bucket: string, prefix: string, exact: boolean, arn: string }
+
+/** Buckets, prefixes and keys that some Allow names. */
+const areasOf = (policy: PolicyDocument): NamedArea[] => {
+  const found = new Map<string, NamedArea>()
   for (const statement of policy.Statement) {
     if (statement.Effect !== 'Allow') continue
     for (const resource of [statement.Resource ?? []].flat()) {
-      const [, arn = '', bucket = '', prefix] = /^(arn:[^:]+:s3:::([^/*]+))(?:\/(.*?)\*?)?$/s.exec(resource) ?? []
-      const listed = Object.values(statement.Condition ?? {}).flatMap(keys => keys['s3:prefix'] ?? []).map(text => text.replace(/\*$/, ''))
-      for (const each of prefix === undefined ? listed : [prefix]) {
-        if (bucket !== '') found.set(`${bucket}/${each}`, { bucket, prefix: each, arn })
+      const [, arn = '', bucket = '', pattern] = /^(arn:[^:]+:s3:::([^/*]+))(?:\/(.*))?$/s.exec(resource) ?? []
+      const listed = Object.values(statement.Condition ?? {}).flatMap(keys => keys['s3:prefix'] ?? [])
+      for (const each of pattern === undefined ? listed : [pattern]) {
+        const area = { bucket, prefix: each.replace(/\*$/, ''), exact: !each.endsWith('*'), arn }
+        if (bucket !== '') found.set(`${bucket}/${each}`, area)
       }
     }
   }
   return [...found.values()]
 }
 
-const neighboursOf = (areas: ReturnType<typeof areasOf>): string[] => {
-  const granted = new Set(areas.map(({ arn, prefix }) => `${arn}/${prefix}`))
-  const inside = (arn: string) => [...granted].some(place => arn.startsWith(place))
-  return unique(areas.flatMap(({ arn, prefix }) => [
+const neighboursOf = (areas: NamedArea[]): string[] => {
+  const inside = (other: string) => areas.some(({ arn, prefix, exact }) =>
+    exact ? other === `${arn}/${prefix}` : other.startsWith(`${arn}/${prefix}`))
+  return unique(areas.flatMap(({ arn, prefix, exact }) => [
+    ...(exact ? [`${arn}/${prefix}.bak`] : []),
     `${arn}-backup/a`, `${arn.slice(0, -1)}/a`,
     ...(prefix === '' ? [] : [`${arn}/${prefix.slice(0, -1)}-other/a`, `${arn}/a`])
   ])).filter(arn => !inside(arn))
@@ -138,10 +144,15 @@ const neighboursOf = (areas: ReturnType<typeof areasOf>): string[] => {
 
 const listing = (prefix: string): Record<string, string> => prefix === '' ? {} : { 's3:prefix': prefix }
 
-/** The request for a right on an area: an object below its prefix, or a listing of it. */
-const requestFor = (right: Right, { arn, prefix }: { arn: string, prefix: string }): IamRequest => right === 'list'
-  ? { action: rightActions.list, resource: arn, context: listing(prefix) }
-  : { action: rightActions[right], resource: `${arn}/${prefix}object`, context: {} }
+const objectIn = ({ arn, prefix, exact }: NamedArea): string => `${arn}/${prefix}${exact ? '' : 'object'}`
+
+/** The request for a right on an area: an object of it, or a listing of it. */
+const requestFor = (right: Right, area: NamedArea, cannedAcl: string | undefined): IamRequest => right === 'list'
+  ? { action: rightActions.list, resource: area.arn, context: listing(area.prefix) }
+  : { action: rightActions[right], resource: objectIn(area), context: right === 'acl' ? aclContext(cannedAcl) : {} }
+
+/** Where the policy asks for a canned ACL, a thief sends it. */
+const aclContext = (cannedAcl: string | undefined): Record<string, string> => cannedAcl === undefined ? {} : { 's3:x-amz-acl': cannedAcl }
 
 const viaS3 = (keyArn: string, action: string): IamRequest => {
   const [, partition, , region] = keyArn.split(':')
@@ -159,14 +170,15 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
   const tried = { source: atSource, elsewhere: thief === undefined ? contextsElsewhere(atSource, blocks) : [thief] }
   const places = areasOf(policy)
 
+  const [cannedAcl] = comparedWith(statements, 's3:x-amz-acl')
   const rightsFrom = (area: (typeof places)[number], contexts: Record<string, string>[]) => Object.fromEntries(
-    rights.map(right => [right, openings(statements, requestFor(right, area), contexts, now)])) as Rights
+    rights.map(right => [right, openings(statements, requestFor(right, area, cannedAcl), contexts, now)])) as Rights
   // At any instant since 1970, and from either place.
   const ever = (action: string, resource: string, context: Record<string, string> = {}): boolean =>
     allows.some(statement => statement.action(action.toLowerCase())) &&
     openings(statements, { action, resource, context }, [...tried.source, ...tried.elsewhere], 0) !== null
-  const actionsAllowed = tryAll.filter(action => places.some(({ arn, prefix }) =>
-    [arn, `${arn}/${prefix}object`, '*'].some(resource => ever(action, resource, listing(prefix)))))
+  const actionsAllowed = tryAll.filter(action => places.some(area =>
+    [area.arn, objectIn(area), '*'].some(resource => ever(action, resource, { ...listing(area.prefix), ...aclContext(cannedAcl) }))))
   const keyArns = unique(policy.Statement.flatMap(statement => statement.Effect === 'Allow' ? statement.Resource ?? [] : [])
     .filter(arn => kindOfResource(arn) === 'key'))
 
@@ -178,7 +190,11 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
     }),
     tried,
     areas: places.map(area => ({
-      bucket: area.bucket, prefix: area.prefix, source: rightsFrom(area, tried.source), elsewhere: rightsFrom(area, tried.elsewhere)
+      bucket: area.bucket,
+      prefix: area.prefix,
+      exact: area.exact,
+      source: rightsFrom(area, tried.source),
+      elsewhere: rightsFrom(area, tried.elsewhere)
     })),
     keys: keyArns.map(arn => ({
       arn,
@@ -212,7 +228,7 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
       const open = area[place][right]
       if (open === null) continue
       const period = periodOf(open, at)
-      const name = `${area.bucket}/${area.prefix}`
+      const name = `${area.bucket}/${area.prefix}${area.exact || /(^|\/)$/.test(area.prefix) ? '' : '*'}`
       const areasOfPeriod = byPeriod.get(period) ?? new Map<string, Right[]>()
       areasOfPeriod.set(name, [...areasOfPeriod.get(name) ?? [], right])
       byPeriod.set(period, areasOfPeriod)
@@ -222,8 +238,14 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
     `${period}: ${[...names].map(([name, granted]) => `${listed(granted.map(right => verbs[right]))} ${name}`).join('; ')}`)
 }
 
+/** Actions that the rights and keys stand for, and those that only go with them. */
+const saidBefore = new Set([
+  ...Object.values(rightActions), 's3:AbortMultipartUpload', 's3:ListMultipartUploadParts', 's3:GetBucketLocation', 'kms:Decrypt',
+  'kms:GenerateDataKey'
+])
+
 /** The data of a blast radius in words, for a reader who does not know IAM. */
-const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRadius['data']): string[] => {
+const inWords = ({ at, source, areas, keys, neighbours, actionsDenied, actionsAllowed }: BlastRadius['data']): string[] => {
   const [off, through] = [(key: string) => key === publicKey, (key: string) => key !== publicKey].map(wanted => source
     .filter(({ key }) => wanted(key))
     .map(({ key, values }) => key.endsWith('SourceIp') ? listed(values) : `through ${listed(values)}`)
@@ -234,6 +256,7 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
   const everywhere = inside.join() === outside.join()
   const sentences = (start: string, phrases: string[]) => phrases.map(phrase => `${start}, ${phrase}.`)
   const open = keys.filter(key => key.decrypt !== null || key.encrypt !== null)
+  const more = actionsAllowed.filter(action => !saidBefore.has(action))
   const leaks = neighbours.filter(({ denied }) => !denied)
   return [
     ...(inside.length === 0 && outside.length === 0
@@ -245,6 +268,7 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied }: BlastRa
             ...(outside.length === 0 ? [`From outside ${bound}: nothing.`] : sentences(`From outside ${bound}, too`, outside))
           ]),
     ...(open.length === 0 ? [] : [`KMS keys, through S3 alone: ${listed(open.map(key => key.arn))}.`]),
+    ...(more.length === 0 ? [] : [`On these places also: ${listed(more)}.`]),
     ...(leaks.length === 0
       ? neighbours.length === 0
         ? []

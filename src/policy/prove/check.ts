@@ -15,6 +15,12 @@ export interface Question {
   key?: string
   /** The prefix parameter of a listing; absent: the whole bucket is listed. */
   prefix?: string
+  /** What a copy reads: `bucket/key`. */
+  copySource?: string
+  /** The KMS key that encrypts the object: its actions are needed, too. */
+  kmsKeyArn?: string
+  /** The canned ACL that the request sends. */
+  acl?: string
   /** Public address that S3 sees. */
   sourceIp?: string
   vpcId?: string
@@ -42,23 +48,80 @@ interface Verdict {
   /** The statements that decided. The second statement is `#2` when it has no Sid. */
   statements: { sid: string, effect: 'Allow' | 'Deny' }[]
   because: string
+  /** Each action of an operation that needs several. */
+  needs?: { action: string, resource: string, allowed: boolean }[]
 }
 
-// Source: Service Authorization Reference, Amazon S3. What S3 checks for operations that have another name than their action.
-const actionOfOperation = new Map(Object.entries({
-  headobject: 's3:GetObject',
-  headbucket: 's3:ListBucket',
-  listobjects: 's3:ListBucket',
-  listobjectsv2: 's3:ListBucket',
-  createmultipartupload: 's3:PutObject',
-  uploadpart: 's3:PutObject',
-  completemultipartupload: 's3:PutObject',
-  copyobject: 's3:GetObject on the source and s3:PutObject on the target',
-  deleteobjects: 's3:DeleteObject',
-  listparts: 's3:ListMultipartUploadParts',
-  listmultipartuploads: 's3:ListBucketMultipartUploads',
-  listbuckets: 's3:ListAllMyBuckets'
+/** What an operation needs: an action on the object or bucket of the question, or on the object that a copy reads. */
+interface Need { action: string, from?: 'copySource' }
+
+const read: Need = { action: 's3:GetObject' }
+const write: Need = { action: 's3:PutObject' }
+const list: Need = { action: 's3:ListBucket' }
+const copy: Need[] = [{ action: 's3:GetObject', from: 'copySource' }, write]
+
+/**
+ * What S3 checks for operations that have another name than their action.
+ * Source: S3 User Guide, "Required permissions for Amazon S3 API operations".
+ */
+const operations = new Map<string, Need[]>(Object.entries({
+  headobject: [read],
+  headbucket: [list],
+  listobjects: [list],
+  listobjectsv2: [list],
+  listobjectversions: [{ action: 's3:ListBucketVersions' }],
+  createmultipartupload: [write],
+  uploadpart: [write],
+  completemultipartupload: [write],
+  copyobject: copy,
+  uploadpartcopy: copy,
+  deleteobjects: [{ action: 's3:DeleteObject' }],
+  listparts: [{ action: 's3:ListMultipartUploadParts' }],
+  listmultipartuploads: [{ action: 's3:ListBucketMultipartUploads' }],
+  listbuckets: [{ action: 's3:ListAllMyBuckets' }]
 }))
+
+/** KMS Developer Guide, "How Amazon S3 uses AWS KMS"; parts of an upload are decrypted when it is completed. */
+const keyActionsOf = (action: string, multipart: boolean): string[] => {
+  const name = action.toLowerCase()
+  if (name === 's3:getobject' || name === 's3:getobjectversion') return ['kms:Decrypt']
+  return name === 's3:putobject' ? ['kms:GenerateDataKey', ...(multipart ? ['kms:Decrypt'] : [])] : []
+}
+
+/** @returns every action that the question needs, each as a question of its own. @throws QuestionError */
+const questionsIn = (question: Question): Question[] => {
+  const name = question.action.replace(/^s3:/i, '').toLowerCase()
+  const operation = kindOfAction(question.action) === undefined ? operations.get(name) : undefined
+  const { copySource, kmsKeyArn, acl, ...rest } = question
+  const needs = operation ?? [{ action: question.action.includes(':') ? question.action : `s3:${question.action}` }]
+  if (copySource !== undefined && !needs.some(({ from }) => from)) {
+    throw new QuestionError(`${question.action} copies nothing`, 'copySource')
+  }
+  if (name === 'headbucket' && question.prefix !== undefined) throw new QuestionError('HeadBucket takes no prefix', 'prefix')
+  const asked = needs.map(({ action, from }): Question => {
+    if (from === undefined) return { ...rest, action }
+    const [, bucket, key] = /^([^/]+)\/(.+)$/s.exec(copySource ?? '') ?? []
+    if (bucket === undefined || key === undefined) {
+      throw new QuestionError(`${question.action} reads another object: give it as bucket/key`, 'copySource')
+    }
+    return { ...rest, action, bucket, key }
+  })
+  const writes = asked.some(({ action }) => action.toLowerCase() === 's3:putobject')
+  if (acl !== undefined && !writes && question.action.toLowerCase() !== 's3:putobjectacl') {
+    throw new QuestionError(`${question.action} sets no ACL`, 'acl')
+  }
+  if (kindOfAction(question.action) === 'key') {
+    if (kmsKeyArn === undefined) throw new QuestionError(`${question.action} is checked against a KMS key: give its ARN`, 'kmsKeyArn')
+    return [question]
+  }
+  const actions = new Set(asked.flatMap(({ action }) => keyActionsOf(action, /multipart|uploadpart/.test(name))))
+  if (kmsKeyArn !== undefined && actions.size === 0) throw new QuestionError(`${question.action} uses no KMS key`, 'kmsKeyArn')
+  return [
+    ...asked.map(one => acl !== undefined && one.action.toLowerCase() === 's3:putobjectacl' ? { ...one, acl } : one),
+    ...(acl !== undefined && writes ? [{ ...rest, action: 's3:PutObjectAcl', acl }] : []),
+    ...(kmsKeyArn === undefined ? [] : [...actions].map(action => ({ ...question, action })))
+  ]
+}
 
 const listings = new Set(['s3:listbucket', 's3:listbucketversions', 's3:listbucketmultipartuploads'])
 
@@ -67,15 +130,10 @@ const partitionOf = (policy: PolicyDocument): string =>
   policy.Statement.flatMap(statement => statement.Resource ?? []).map(arn => /^arn:([^:*]+):/.exec(arn)?.[1]).find(Boolean) ?? 'aws'
 
 /** @throws QuestionError when the question does not make a request to S3 */
-const resourceOf = ({ action, bucket, key, prefix }: Question, partition: string): string => {
+const resourceOf = ({ action, bucket, key, prefix, kmsKeyArn }: Question, partition: string): string => {
   const kind = kindOfAction(action)
-  if (kind === undefined) {
-    const instead = actionOfOperation.get(action.replace(/^s3:/i, '').toLowerCase())
-    throw new QuestionError(
-      `${action} is not an IAM action${instead === undefined ? '' : `: for that operation S3 checks ${instead}`}`, 'action'
-    )
-  }
-  if (kind === 'key') throw new QuestionError(`${action} is checked against a KMS key, not a bucket`, 'action')
+  if (kind === undefined) throw new QuestionError(`${action} is neither an IAM action nor an operation of S3 that is known here`, 'action')
+  if (kind === 'key') return kmsKeyArn ?? ''
   if (kind === 'object' && key === undefined) throw new QuestionError(`${action} is checked against an object: it needs a key`, 'key')
   if (kind !== 'object' && key !== undefined) throw new QuestionError(`${action} is not checked against an object: it takes no key`, 'key')
   if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new QuestionError(`${action} takes no prefix`, 'prefix')
@@ -93,14 +151,22 @@ const readAddress = (field: keyof Question, text: string): string => {
   throw new QuestionError('not an IP address', field)
 }
 
+/** S3 asks KMS in the region of the key. */
+const serviceOf = (keyArn: string): string => {
+  const [, partition, , region] = keyArn.split(':')
+  return `s3.${region}.amazonaws.com${partition === 'aws-cn' ? '.cn' : ''}`
+}
+
 const requestOf = (question: Question, partition: string): IamRequest => {
-  const { prefix, sourceIp, vpcId, vpcArn, vpcEndpointId, vpcSourceIp, at } = question
+  const { prefix, kmsKeyArn, acl, sourceIp, vpcId, vpcArn, vpcEndpointId, vpcSourceIp, at } = question
   return {
     action: question.action,
     resource: resourceOf(question, partition),
     context: {
       'aws:CurrentTime': at.toISOString(),
       ...(prefix !== undefined && { 's3:prefix': prefix }),
+      ...(acl !== undefined && { 's3:x-amz-acl': acl }),
+      ...(kindOfAction(question.action) === 'key' && kmsKeyArn !== undefined && { 'kms:ViaService': serviceOf(kmsKeyArn) }),
       ...(sourceIp !== undefined && { 'aws:SourceIp': readAddress('sourceIp', sourceIp) }),
       ...(vpcId !== undefined && { 'aws:SourceVpc': vpcId }),
       ...(vpcArn !== undefined && { 'aws:SourceVpcArn': vpcArn }),
@@ -143,14 +209,31 @@ const reasonOf = (statements: CompiledStatement[], { allowed, statements: decisi
 }
 
 /**
- * Whether a policy allows a request of the job, which statements decide, and why in plain words. It looks at the policy alone:
- * a bucket policy, a permissions boundary or the state of the grant may decide otherwise.
+ * Whether a policy allows a request of the job, which statements decide, and why in plain words. An operation is allowed when every
+ * action that it needs is. It looks at the policy alone: a bucket policy, a permissions boundary or the state of the grant may decide
+ * otherwise.
  * @throws QuestionError when the question is not one about S3
  * @throws UnknownElementError when the policy has something that the evaluator does not know
  */
 export const check = (policy: PolicyDocument, question: Question): Verdict => {
   const statements = compile(policy)
-  const request = requestOf(question, partitionOf(policy))
+  const requests = questionsIn(question).map(one => requestOf(one, partitionOf(policy)))
+  const verdicts = requests.map(request => ({ request, verdict: verdictOn(statements, request) }))
+  const decisive = verdicts.filter(({ verdict }) => !verdict.allowed)
+  const shown = (decisive.length > 0 ? decisive : verdicts).map(({ verdict }) => verdict)
+  const sids = new Map(shown.flatMap(verdict => verdict.statements.map(statement => [statement.sid, statement])))
+  return {
+    allowed: decisive.length === 0,
+    decision: shown[0]?.decision ?? 'implicit-deny',
+    statements: [...sids.values()],
+    because: shown.map(verdict => verdict.because).join(' '),
+    ...(verdicts.length > 1 && {
+      needs: verdicts.map(({ request: { action, resource }, verdict: { allowed } }) => ({ action, resource, allowed }))
+    })
+  }
+}
+
+const verdictOn = (statements: CompiledStatement[], request: IamRequest): Verdict => {
   const decision = decide(statements, request)
   const sids = decision.statements.map(sidOf)
   const because = decision.kind === 'implicit-deny' ? reasonOfImplicitDeny(statements, request) : reasonOf(statements, decision, request)

@@ -32,9 +32,21 @@ const objectActions = {
 const writes = ({ level }: Entry) => level !== 'read'
 const reads = ({ level }: Entry) => level !== 'write'
 
+/** What the options of an entry add on its objects. Reading another version is another action than reading. */
+const optionActionsOf = (entry: Entry): string[] => {
+  const read = [...(entry.tags && reads(entry) ? ['Tagging'] : []), ...(entry.attributes ? ['Attributes'] : [])]
+  return [
+    ...(entry.versions ? ['', ...read].map(what => `s3:GetObjectVersion${what}`) : []),
+    ...read.map(what => `s3:GetObject${what}`),
+    ...(entry.tags && writes(entry) ? ['s3:PutObjectTagging'] : []),
+    ...(entry.restore ? ['s3:RestoreObject'] : [])
+  ]
+}
+
 /** In the guide's layout a job can also read where it writes, and set ACLs there. */
 const objectActionsOf = (entry: Entry, guide: boolean): string[] => [
   ...(reads(entry) || guide ? objectActions.read : []),
+  ...optionActionsOf(entry),
   ...(writes(entry) ? objectActions.write : []),
   ...(entry.acl || (guide && writes(entry)) ? ['s3:PutObjectAcl'] : []),
   ...(entry.delete ? ['s3:DeleteObject'] : [])
@@ -105,19 +117,28 @@ const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, sources }: 
   const contexts = (bound ? sources : [{}]).map(source => ({ ...time, ...source }))
   const onBucket = (arn: string) => arn === bucketArn
 
-  const below: ContextTest = value => value?.startsWith(entry.prefix) ?? false
+  const whole = entry.prefix === '' || entry.listNames
+  const inside = (key: string): boolean =>
+    entry.exact ? key === entry.prefix : key.startsWith(entry.prefix) || (entry.bareName === true && `${key}/` === entry.prefix)
+  const below: ContextTest = value => value !== undefined && inside(value)
+  const ofEntry = (arn: string) => arn.startsWith(`${bucketArn}/`) && inside(arn.slice(bucketArn.length + 1))
   const required = contexts.flatMap((context): Requirement[] => [
     {
       action: named(...objectActionsOf(entry, guide)),
-      resource: arn => arn.startsWith(`${bucketArn}/${entry.prefix}`),
+      resource: ofEntry,
       context
     },
+    ...(entry.versions ? [{ action: named('s3:GetBucketVersioning'), resource: onBucket, context }] : []),
+    ...(entry.uploads ? [{ action: named('s3:ListBucketMultipartUploads'), resource: onBucket, context }] : []),
+    ...(entry.cannedAcl
+      ? [{ action: named('s3:PutObjectAcl'), resource: ofEntry, context: { ...context, 's3:x-amz-acl': among([entry.cannedAcl]) } }]
+      : []),
     ...(guide || spec.noBucketLocation ? [] : [{ action: named('s3:GetBucketLocation'), resource: onBucket, context }]),
     ...(guide || entry.list
       ? [{
-          action: named('s3:ListBucket'),
+          action: entry.versions ? named('s3:ListBucket', 's3:ListBucketVersions') : named('s3:ListBucket'),
           resource: onBucket,
-          context: entry.prefix === '' ? context : { ...context, 's3:prefix': below }
+          context: whole ? context : { ...context, 's3:prefix': below }
         }]
       : [])
   ])

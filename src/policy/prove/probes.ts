@@ -84,6 +84,7 @@ export const contextValues = (policy: PolicyDocument, spec: AccessSpec, isTested
     'aws:sourcevpc': () => text('aws:sourcevpc', vpcIds),
     'aws:sourcevpcarn': () => [...text('aws:sourcevpcarn', vpcArns), ...vpcArns.flatMap(otherVpcs)],
     'aws:sourcevpce': () => text('aws:sourcevpce', vpcEndpointIds),
+    's3:x-amz-acl': () => text('s3:x-amz-acl', ['private', 'public-read', ...entries.flatMap(entry => entry.cannedAcl ?? [])]),
     's3:prefix': () => text('s3:prefix', entries.map(entry => entry.prefix)),
     'kms:viaservice': () => text('kms:viaservice', partition === 'aws-cn' ? services.flatMap(name => [`${name}.cn`, name]) : services)
   }

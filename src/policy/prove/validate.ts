@@ -73,6 +73,7 @@ const provableKeys = new Map<string, RegExp>([
   ['aws:sourcevpc', /^String(Not)?(Equals|Like)(IfExists)?$/],
   ['aws:sourcevpcarn', /^Arn(Not)?(Equals|Like)(IfExists)?$/],
   ['aws:sourcevpce', /^String(Not)?(Equals|Like)(IfExists)?$/],
+  ['s3:x-amz-acl', /^String(Not)?(Equals|Like)(IfExists)?$/],
   ['s3:prefix', /^String(Not)?(Equals|Like)(IfExists)?$/],
   ['kms:viaservice', /^String(Not)?(Equals|Like)(IfExists)?$/]
 ])

@@ -48,6 +48,17 @@ t.test('rights, and when they open and end', async t => {
   t.match(at(over), [{ source: none }, { source: none }])
 })
 
+t.test('a key is one object, and the beginning of keys is no directory', async t => {
+  const { data, words } = blastRadius(policyOf('entries that share statements'), within)
+  const area = (prefix: string) => data.areas.find(each => each.bucket === 'base' && each.prefix === prefix)
+  t.match(area('llama/model.bin'), { exact: true, source: { read: { until: '2025-07-16T04:00:00Z' }, list: { until: '2025-07-16T04:00:00Z' } } })
+  t.match(area('vocab.json'), { exact: true, source: { read: { until: '2025-07-16T04:00:00Z' }, list: null, write: null } })
+  t.match(area('shards/train-'), { exact: false, source: { read: { until: '2025-07-16T04:00:00Z' } } })
+  t.match(words[0], /read and list base\/llama\/model\.bin; read and list base\/shards\/train-\*; read base\/vocab\.json;/)
+  t.ok(data.neighbours.some(({ arn, denied }) => arn === 'arn:aws:s3:::base/vocab.json.bak' && denied))
+  t.ok(data.neighbours.every(({ denied }) => denied))
+})
+
 t.test('in words', async t => {
   t.same(blastRadius(guarded, within).words, [
     'From 203.0.113.42/32, now and until 2025-07-16T04:00:00Z: read and list datasets/.',

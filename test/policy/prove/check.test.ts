@@ -12,6 +12,8 @@ const guide = policyOf('the guide')
 const guarded = policyOf('window and source in Denies')
 const vpc = policyOf('a VPC on every Allow')
 
+const key1 = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
+const key2 = 'arn:aws:kms:us-east-2:111122223333:key/mrk-0123456789abcdef0123456789abcdef'
 const at = new Date('2025-07-16T02:00:00Z')
 const write: Question = { action: 's3:PutObject', bucket: 'acmeco-finetuned-models', key: 'model.bin', sourceIp: '203.0.113.42', at }
 
@@ -79,14 +81,51 @@ t.test('two alternatives: either is enough, and a part of one does not help the 
   }
 })
 
+t.test('an operation: every action that it needs', async t => {
+  const here = { sourceIp: '203.0.113.42', at }
+  const options = policyOf('every option')
+  const everywhere = policyOf('window and source on every Allow')
+  const from = { sourceIp: '198.51.100.1', at }
+  const table: [string, ReturnType<typeof check>, boolean, string[] | undefined][] = [
+    ['HeadObject', check(options, { action: 'HeadObject', bucket: 'datasets', key: 'a/x', ...here }), true, undefined],
+    ['getobject', check(options, { action: 'getobject', bucket: 'datasets', key: 'a/x', ...here }), true, undefined],
+    ['HeadBucket under a prefix', check(options, { action: 's3:HeadBucket', bucket: 'datasets', ...here }), false, undefined],
+    ['HeadBucket where names are listed', check(options, { action: 's3:HeadBucket', bucket: 'base', ...here }), true, undefined],
+    ['ListObjectsV2', check(options, { action: 'ListObjectsV2', bucket: 'datasets', prefix: 'a/', ...here }), true, undefined],
+    ['CompleteMultipartUpload', check(options, { action: 's3:CompleteMultipartUpload', bucket: 'runs', key: '42/x', ...here }), true, undefined],
+    ['CopyObject', check(options, { action: 'CopyObject', bucket: 'runs', key: '42/x', copySource: 'datasets/a/x', ...here }), true,
+      ['s3:GetObject', 's3:PutObject']],
+    ['CopyObject of another object', check(options, { action: 'CopyObject', bucket: 'runs', key: '42/x', copySource: 'datasets/b/x', ...here }), false,
+      ['s3:GetObject', 's3:PutObject']],
+    ['with its ACL', check(options, { action: 's3:PutObject', bucket: 'runs', key: '42/x', acl: 'private', ...here }), true, ['s3:PutObject', 's3:PutObjectAcl']],
+    ['with another ACL', check(options, { action: 's3:PutObject', bucket: 'runs', key: '42/x', acl: 'public-read', ...here }), false,
+      ['s3:PutObject', 's3:PutObjectAcl']],
+    ['GetObject and its key', check(everywhere, { action: 's3:GetObject', bucket: 'datasets', key: 'wikipedia/a', kmsKeyArn: key1, ...from }), true,
+      ['s3:GetObject', 'kms:Decrypt']],
+    ['GetObject and another key', check(everywhere, { action: 's3:GetObject', bucket: 'datasets', key: 'wikipedia/a', kmsKeyArn: `${key1}0`, ...from }), false,
+      ['s3:GetObject', 'kms:Decrypt']],
+    ['a part', check(everywhere, { action: 'UploadPart', bucket: 'datasets', key: 'wikipedia/tokens/a', kmsKeyArn: key2, ...from }), true,
+      ['s3:PutObject', 'kms:GenerateDataKey', 'kms:Decrypt']],
+    ['kms:Decrypt', check(everywhere, { action: 'kms:Decrypt', bucket: 'datasets', kmsKeyArn: key1, ...from }), true, undefined]
+  ]
+  for (const [name, verdict, allowed, needs] of table) {
+    t.equal(verdict.allowed, allowed, `${name}: ${verdict.because}`)
+    t.strictSame(verdict.needs?.map(({ action }) => action), needs, name)
+    t.equal(verdict.decision === 'allow', allowed, name)
+  }
+})
+
 t.test('a question that is not about a request to S3 is refused, with its field', async t => {
   const { key, ...noKey } = write
   const table: [string, Question, RegExp][] = [
-    ['action', { ...write, action: 's3:CompleteMultipartUpload' }, /not an IAM action: for that operation S3 checks s3:PutObject/],
-    ['action', { ...write, action: 's3:HeadObject' }, /S3 checks s3:GetObject/],
-    ['action', { ...write, action: 's3:constructor' }, /is not an IAM action$/],
-    ['action', { ...write, action: 's3:Nothing' }, /is not an IAM action$/],
-    ['action', { ...write, action: 'kms:Decrypt' }, /KMS key/],
+    ['action', { ...write, action: 's3:constructor' }, /neither an IAM action nor/],
+    ['action', { ...write, action: 's3:Nothing' }, /neither an IAM action nor/],
+    ['copySource', { ...write, action: 's3:CopyObject' }, /give it as bucket\/key/],
+    ['copySource', { ...write, copySource: 'a/b' }, /copies nothing/],
+    ['prefix', { action: 'HeadBucket', bucket: 'x', prefix: 'a', at }, /takes no prefix/],
+    ['acl', { ...write, action: 's3:GetObject', acl: 'private' }, /sets no ACL/],
+    ['kmsKeyArn', { ...write, action: 's3:DeleteObject', kmsKeyArn: key1 }, /uses no KMS key/],
+    ['kmsKeyArn', { ...write, action: 'kms:Decrypt' }, /KMS key/],
     ['key', noKey, /needs a key/],
     ['key', { ...write, action: 's3:ListBucket' }, /takes no key/],
     ['prefix', { ...write, prefix: 'a/' }, /takes no prefix/],

@@ -61,6 +61,7 @@ const guide: Example = {
 const key = 'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
 const outKey = 'arn:aws:kms:us-east-2:111122223333:key/mrk-0123456789abcdef0123456789abcdef'
 const from: ConditionBlock = { IpAddress: { 'aws:SourceIp': ['198.51.100.0/28', '2001:db8:1::/48'] } }
+const ip: ConditionBlock = { IpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }
 const viaS3 = (region: string): ConditionBlock => ({ StringEquals: { 'kms:ViaService': `s3.${region}.amazonaws.com` } })
 const everywhere: Example = {
   name: 'window and source on every Allow',
@@ -102,6 +103,68 @@ const guarded: Example = {
     deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
     deny('ReadsAfter', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }, { NotResource: arns('runs', '42/', 'aws-cn') }),
     deny('After', { DateGreaterThanEquals: at('2025-07-16T04:10:00Z') }),
+    deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }))
+}
+
+const shardsOf = ['a/', 'b/', 'c/']
+const shared: Example = {
+  name: 'entries that share statements',
+  spec: specOf({
+    layout: 'everywhere',
+    entries: [
+      ...shardsOf.map(prefix => entry({ sid: 'Shards', bucket: 'datasets', prefix, ...(prefix !== 'b/' && { kmsKeyArns: [key] }) })),
+      ...['logs/', 'out/'].map(prefix => entry({ sid: 'Run', bucket: 'datasets', prefix, level: 'write', list: true })),
+      entry({ sid: 'Mixed', bucket: 'base', prefix: 'llama/model.bin', exact: true }),
+      entry({ sid: 'Mixed', bucket: 'base', prefix: 'shards/train-' }),
+      entry({ sid: 'Key', bucket: 'base', prefix: 'vocab.json', exact: true, list: false }),
+      ...['b/', 'x/'].flatMap(prefix => ['models', 'tokens'].map(bucket => entry({ sid: 'Two', bucket, prefix })))
+    ]
+  }),
+  policy: policyOf(
+    allow('Shards', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['arn:aws:s3:::datasets', ...shardsOf.map(prefix => `arn:aws:s3:::datasets/${prefix}*`)], { ...untilEnd, ...ip }),
+    allow('ShardsList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'],
+      { StringLike: { 's3:prefix': ['a/*', 'b/*', 'c/*'] }, ...untilEnd, ...ip }),
+    allow('ShardsKeys', ['kms:Decrypt'], [key], { ...viaS3('eu-west-1'), ...untilEnd }),
+    allow('Run', [...write, 's3:GetBucketLocation'], ['arn:aws:s3:::datasets', 'arn:aws:s3:::datasets/logs/*', 'arn:aws:s3:::datasets/out/*'],
+      { ...untilOutputEnd, ...ip }),
+    allow('RunList', ['s3:ListBucket'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': ['logs/*', 'out/*'] }, ...untilOutputEnd, ...ip }),
+    allow('Mixed', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['arn:aws:s3:::base', 'arn:aws:s3:::base/llama/model.bin', 'arn:aws:s3:::base/shards/train-*'], { ...untilEnd, ...ip }),
+    allow('MixedList', ['s3:ListBucket'], ['arn:aws:s3:::base'],
+      { StringLike: { 's3:prefix': ['llama/model.bin', 'shards/train-*'] }, ...untilEnd, ...ip }),
+    allow('Key', ['s3:GetObject'], ['arn:aws:s3:::base/vocab.json'], { ...untilEnd, ...ip }),
+    allow('Two', ['s3:GetObject', 's3:GetBucketLocation'],
+      ['models', 'tokens'].flatMap(bucket => [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/b/*`, `arn:aws:s3:::${bucket}/x/*`]),
+      { ...untilEnd, ...ip }),
+    allow('TwoList', ['s3:ListBucket'], ['arn:aws:s3:::models', 'arn:aws:s3:::tokens'],
+      { StringLike: { 's3:prefix': ['b/*', 'x/*'] }, ...untilEnd, ...ip }))
+}
+
+const options: Example = {
+  name: 'every option',
+  spec: specOf({
+    layout: 'guarded',
+    entries: [
+      entry({ sid: 'Versions', bucket: 'datasets', prefix: 'a/', versions: true, tags: true, attributes: true, restore: true, bareName: true }),
+      entry({ sid: 'Names', bucket: 'base', prefix: 'b/', list: true, listNames: true, versions: true }),
+      entry({ sid: 'Out', bucket: 'runs', prefix: '42/', level: 'write', list: false, tags: true, uploads: true, cannedAcl: 'private' })
+    ],
+    window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z', outputNotAfter: '2025-07-16T04:00:00Z' }
+  }),
+  policy: policyOf(
+    allow('Versions', [
+      's3:GetObject', 's3:GetObjectVersion', 's3:GetObjectTagging', 's3:GetObjectVersionTagging', 's3:GetObjectAttributes',
+      's3:GetObjectVersionAttributes', 's3:RestoreObject', 's3:GetBucketLocation', 's3:GetBucketVersioning'
+    ], ['arn:aws:s3:::datasets', 'arn:aws:s3:::datasets/a', 'arn:aws:s3:::datasets/a/*']),
+    allow('VersionsList', ['s3:ListBucket', 's3:ListBucketVersions'], ['arn:aws:s3:::datasets'], { StringLike: { 's3:prefix': ['a', 'a/*'] } }),
+    allow('Names', ['s3:GetObject', 's3:GetObjectVersion', 's3:GetBucketLocation', 's3:GetBucketVersioning'], arns('base', 'b/')),
+    allow('NamesNames', ['s3:ListBucket', 's3:ListBucketVersions'], ['arn:aws:s3:::base']),
+    allow('Out', [...write, 's3:PutObjectTagging', 's3:GetBucketLocation'], arns('runs', '42/')),
+    allow('OutNames', ['s3:ListBucketMultipartUploads'], ['arn:aws:s3:::runs']),
+    allow('OutAcl', ['s3:PutObjectAcl'], ['arn:aws:s3:::runs/42/*'], { StringLike: { 's3:x-amz-acl': 'private' } }),
+    deny('Before', { DateLessThan: at('2025-07-16T01:00:00Z') }),
+    deny('After', { DateGreaterThanEquals: at('2025-07-16T04:00:00Z') }),
     deny('Elsewhere', { NotIpAddress: { 'aws:SourceIp': '203.0.113.42/32' } }))
 }
 
@@ -189,5 +252,5 @@ const eitherGuarded: Example = {
 }
 
 export const examples: Example[] = [
-  guide, everywhere, guarded, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
+  guide, everywhere, guarded, shared, options, vpcEverywhere, vpcGuarded, anywhere, eitherEverywhere, eitherGuarded
 ]

@@ -32,7 +32,9 @@ t.test('read, write, read-write and their options', async t => {
       entry({ sid: 'N', bucket: 'silent', list: false }),
       entry({ sid: 'W', bucket: 'out', prefix: 'run/', level: 'write', list: false }),
       entry({ sid: 'L', bucket: 'listed', level: 'write', delete: true }),
-      entry({ sid: 'RW', bucket: 'both', level: 'read-write', acl: true })
+      entry({ sid: 'RW', bucket: 'both', level: 'read-write', acl: true }),
+      entry({ sid: 'K', bucket: 'keyed', prefix: 'a/b.bin', exact: true }),
+      entry({ sid: 'B', bucket: 'begun', prefix: 'a/train-' })
     ]
   }), [
     [true, 's3:GetObject', 'in/a'], [true, 'S3:getobject', 'in/a'], [false, 's3:GetObject', 'inx/a'], [false, 's3:GetObject', 'in'], [false, 's3:PutObject', 'in/a'],
@@ -47,6 +49,10 @@ t.test('read, write, read-write and their options', async t => {
     [true, 's3:GetBucketLocation', 'out'], [false, 's3:ListBucketMultipartUploads', 'out'],
     [true, 's3:ListBucket', 'listed'], [true, 's3:DeleteObject', 'listed/a'], [false, 's3:DeleteObjectVersion', 'listed/a'], [false, 's3:GetObject', 'listed/a'],
     [true, 's3:GetObject', 'both/a'], [true, 's3:PutObject', 'both/a'], [true, 's3:PutObjectAcl', 'both/a'], [false, 's3:DeleteObject', 'both/a'],
+    [true, 's3:GetObject', 'keyed/a/b.bin'], [false, 's3:GetObject', 'keyed/a/b.binx'], [false, 's3:GetObject', 'keyed/a/b.bin/x'], [false, 's3:GetObject', 'keyed/a/b.bi'],
+    [true, 's3:ListBucket', 'keyed', { 's3:prefix': 'a/b.bin' }], [false, 's3:ListBucket', 'keyed', { 's3:prefix': 'a/b.bin/' }], [false, 's3:ListBucket', 'keyed'],
+    [true, 's3:GetObject', 'begun/a/train-1'], [true, 's3:GetObject', 'begun/a/train-/1'], [false, 's3:GetObject', 'begun/a/train'], [false, 's3:GetObject', 'begun/a/'],
+    [true, 's3:ListBucket', 'begun', { 's3:prefix': 'a/train-0' }], [false, 's3:ListBucket', 'begun', { 's3:prefix': 'a/' }],
     [false, 's3:ListAllMyBuckets', '*'], [false, 'iam:CreateAccessKey', '*']
   ], here)
 })

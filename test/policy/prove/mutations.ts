@@ -131,6 +131,16 @@ function * statementMutants (statement: Statement): Generator<[string, Statement
   yield * conditionMutants(statement)
 }
 
+/** What a wrong merge of two statements would give: the first one with more than its own, or under the conditions of the second. */
+function * mergeMutants (one: Statement, other: Statement): Generator<[string, Statement]> {
+  const both = (element: 'Action' | 'Resource') => ({ [element]: [...new Set([one[element] ?? [], other[element] ?? []].flat(2))] })
+  const { Condition, ...unbound } = one
+  yield ['resources', { ...one, ...both('Resource') }]
+  yield ['actions', { ...one, ...both('Action') }]
+  yield ['actions and resources', { ...one, ...both('Action'), ...both('Resource') }]
+  yield ['conditions', { ...unbound, ...(other.Condition && { Condition: other.Condition }) }]
+}
+
 /** Every policy that differs from this one in a single place. */
 export function * mutants ({ Version, Statement: statements }: PolicyDocument): Generator<Mutant> {
   for (const [i, statement] of statements.entries()) {
@@ -140,6 +150,12 @@ export function * mutants ({ Version, Statement: statements }: PolicyDocument): 
     if (statements.length > 1) yield { what: `${name}: dropped`, policy: put() }
     yield { what: `${name}: twice`, policy: put(statement, statement) }
     for (const [what, changed] of statementMutants(statement)) yield { what: `${name}: ${what}`, policy: put(changed) }
+    if (statement.Effect === 'Deny') continue
+    for (const other of statements.filter(each => each !== statement && each.Effect === 'Allow')) {
+      for (const [what, changed] of mergeMutants(statement, other)) {
+        if (JSON.stringify(changed) !== JSON.stringify(statement)) yield { what: `${name}: ${what} of ${other.Sid}`, policy: put(changed) }
+      }
+    }
   }
   const everything: Statement = { Effect: 'Allow', Action: ['s3:GetObject'], Resource: ['*'] }
   yield { what: 'an Allow of everything added', policy: { Version, Statement: [...statements, everything] } }

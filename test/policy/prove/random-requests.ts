@@ -9,7 +9,8 @@ import type { Draw } from './seeded.ts'
 const actions = [
   ...['GetObject', 'GetObject', 'GetObject', 'PutObject', 'PutObject', 'ListBucket', 'ListBucket', 'ListBucket', 'GetBucketLocation', 'DeleteObject',
     'PutObjectAcl', 'AbortMultipartUpload', 'ListMultipartUploadParts', 'GetObjectVersion', 'GetObjectAcl', 'DeleteObjectVersion', 'PutBucketPolicy',
-    'DeleteBucket', 'ListBucketVersions', 'ListBucketMultipartUploads', 'BypassGovernanceRetention', 'PutObjectTagging'].map(name => `s3:${name}`),
+    'DeleteBucket', 'ListBucketVersions', 'ListBucketMultipartUploads', 'BypassGovernanceRetention', 'PutObjectTagging', 'GetObjectTagging', 'GetObjectVersionTagging', 'GetBucketVersioning', 'GetObjectAttributes',
+    'RestoreObject'].map(name => `s3:${name}`),
   'kms:Decrypt', 'kms:GenerateDataKey', 'kms:Encrypt', 'kms:CreateGrant', 's3:ListAllMyBuckets', 'iam:CreateAccessKey'
 ]
 const bucketActions = /Bucket/
@@ -64,6 +65,7 @@ export const randomRequest = (draw: Draw, spec: AccessSpec): IamRequest => {
   }
   if (draw.chance(0.8)) context['aws:SourceVpce'] = nearText(draw, draw.of([...vpcEndpointIds, 'vpce-0000000a']))
   if (draw.chance(0.8)) context['s3:prefix'] = draw.chance(0.5) ? `${entry.prefix}${draw.of(['', 'a', 'a/'])}` : nearText(draw, entry.prefix)
+  if (draw.chance(0.5)) context['s3:x-amz-acl'] = draw.of(['private', 'bucket-owner-full-control', 'public-read', 'privat'])
   if (draw.chance(0.8)) context['kms:ViaService'] = nearText(draw, `s3.${keyArn.split(':')[3]}.amazonaws.com${spec.partition === 'aws-cn' ? '.cn' : ''}`)
   return { action, resource, context }
 }
