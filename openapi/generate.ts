@@ -39,6 +39,7 @@ export const openApiText = async (): Promise<string> => {
       tags: [
         { name: 'policies', description: 'Render and check a policy without issuing a grant.' },
         { name: 'grants', description: 'A job’s access, from issue to end.' },
+        { name: 'workers', description: 'The workers of a job: each joins with its own source, and gets a key of its own.' },
         { name: 'service', description: 'Liveness and readiness.' }
       ],
       components: {

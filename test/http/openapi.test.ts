@@ -90,6 +90,8 @@ t.test('every example runs as it is', async t => {
   const app = await appOf(t, b)
   const headers = bearer(b.tokens.nlp)
   const { grant } = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob({ job: { id: 'before', team: 'nlp' } }) })).json()
+  const { sourceIps, ...sourceless } = guideJob({ job: { id: 'with-workers', team: 'nlp' }, workers: { max: 8 } })
+  const job = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: sourceless })).json().grant
   for (const { name, path, method, operation } of operations) {
     if (method === 'delete' || path.endsWith('/complete')) continue
     for (const { value } of Object.values<any>(operation.requestBody?.content['application/json'].examples ?? { none: {} })) {
@@ -100,7 +102,8 @@ t.test('every example runs as it is', async t => {
         id = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: later })).json().grant.id
         b.clock.advance(60_000)
       }
-      const url = path.replace('{id}', id)
+      if (path.includes('/workers')) id = job.id
+      const url = path.replace('{id}', id).replace('{name}', 'trainer-0')
       const answer = await app.inject({ method: method.toUpperCase() as 'GET', url, headers, ...(value && { payload: value }) })
       t.ok(answer.statusCode < 300, `${name}: ${answer.statusCode} ${answer.body}`)
     }
