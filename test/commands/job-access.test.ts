@@ -104,6 +104,7 @@ t.test('a request from a file, from stdin, and changed by flags', async t => {
   t.match(JSON.stringify(policy), /"Deny"/)
   t.equal(Date.parse(window.outputNotAfter) - Date.parse(window.notBefore), 100 * 60_000)
   t.match((await cli('policy', '--request', file, '--explain')).stdout, /^Allow {2}WikipediaReadOnly: /m)
+  t.match((await cli('policy', '--request', file, ...place, '--client', 'pyarrow', '--client', 's3fs')).stdout, /arn:aws:s3:::acmeco-other\/runs"/)
   const question = ['--action', 's3:GetObject', '--object', 'acmeco-base-models/x', '--from-ip', '203.0.113.42']
   t.match(await cli('check', '--request', file, ...question, '--json'), { code: 0, stdout: /"allowed": true/ })
 })
