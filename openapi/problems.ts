@@ -30,6 +30,7 @@ export const mistakes: Partial<Record<ProblemCode, Record<string, unknown>>> = {
   'place-ambiguous': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/', key: 'llama/model.safetensors' }] },
   'access-duplicate': { baseModels: [{ bucket: 'acmeco-base-models' }, { bucket: 'acmeco-base-models' }] },
   'sid-duplicate': { baseModels: [{ bucket: 'acmeco-base-models', sid: 'Models' }, { bucket: 'acmeco-adapters', sid: 'Models', list: false }] },
+  'client-unfit': { baseModels: [{ bucket: 'acmeco-base-models', prefix: 'llama/', list: false, clients: ['pyarrow'] }] },
   'option-without-write': { access: [{ bucket: 'acmeco-scratch', level: 'read', delete: true }] },
   'option-without-read': { access: [{ bucket: 'acmeco-scratch', level: 'write', versions: true }] },
   'option-unfit': { access: [{ bucket: 'acmeco-scratch', keyPrefix: 'a', level: 'read', bareName: true }] },

@@ -25,6 +25,7 @@ export const problems = {
   'place-ambiguous': [422, 'prefix, key and keyPrefix exclude each other.', 'Give one of them in an entry, or none for the whole bucket.'],
   'access-duplicate': [422, 'The request names the same bucket and prefix twice.', 'Name them once, with the level that covers both.'],
   'sid-duplicate': [422, 'Two statements would have the same Sid.', 'Give another sid, or none. Only entries with equal rights share one.'],
+  'client-unfit': [422, 'A client of the request needs what the entry excludes.', 'Leave the option out, or name no such client for this entry.'],
   'option-without-write': [422, 'The option needs a level that writes.', 'Leave the option out, or ask for a level that writes.'],
   'option-without-read': [422, 'The option needs a level that reads.', 'Leave the option out, or ask for a level that reads.'],
   'option-unfit': [422, 'The option does not fit the rest of its entry.', 'Do what the hint says: options are never ignored.'],

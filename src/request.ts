@@ -109,6 +109,14 @@ const forWrites = {
 const del = Type.Boolean({ description: 'Also s3:DeleteObject.', default: false })
 const level = oneOf(['read', 'write', 'read-write'], { description: 'What the job may do with the objects.' })
 
+export const ClientSchema = oneOf([
+  'boto3', 'awscli', 's3fs', 'pyarrow', 'datasets', 'dvc', 'mlflow', 'rclone', 'smart_open', 'zarr', 'cloudpathlib', 's3torchconnector'
+], { description: 'An S3 client, by the name of docs/clients.md.' })
+export type ClientName = Static<typeof ClientSchema>
+
+const clients = (description: string) => Type.Array(ClientSchema, { description, maxItems: 20, examples: [['pyarrow', 's3fs']] })
+const entryClients = clients('The clients that the job uses here, instead of those of the request; `[]`: none that needs more.')
+
 const place = { bucket, prefix: Type.Optional(prefix), key: Type.Optional(key), keyPrefix: Type.Optional(keyPrefix) }
 
 const ReadSchema = Type.Object({
@@ -117,6 +125,7 @@ const ReadSchema = Type.Object({
   list: Type.Optional(list),
   ...forAll,
   ...forReads,
+  clients: Type.Optional(entryClients),
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }, strict)
 
@@ -128,6 +137,7 @@ const writing = {
   ...forAll,
   ...forReads,
   ...forWrites,
+  clients: Type.Optional(entryClients),
   kmsKeyArns: Type.Optional(kmsKeyArns)
 }
 
@@ -213,6 +223,8 @@ const policyFields = {
   baseModels: Type.Optional(Type.Array(ReadSchema, { description: 'Read-only base models.', minItems: 1, maxItems: 30 })),
   output: Type.Optional(OutputSchema),
   access: Type.Optional(Type.Array(AccessSchema, { description: 'Any other bucket, with its level.', minItems: 1, maxItems: 50 })),
+  clients: Type.Optional(clients('The S3 clients that the job uses. Some ask S3 for more than they read or write: each entry is ' +
+    'widened by what they need there, and a warning says what that costs. See docs/clients.md.')),
   window: WindowSchema,
   sourceIps: Type.Optional(SourceIpsSchema),
   vpc: Type.Optional(VpcSchema),

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { apiPage } from '../docs/generate/api-page.ts'
+import { clientsPage } from '../docs/generate/clients-page.ts'
 import { configurationPage, errorsPage } from '../docs/generate/tables.ts'
 
 const committed = (name: string) => readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8')
@@ -10,6 +11,8 @@ t.test('the generated pages are those of the code', async t => {
   t.equal(committed('errors.md'), errorsPage(), 'run `npm run docs`')
   t.equal(committed('configuration.md'), configurationPage(), 'run `npm run docs`')
   t.equal(committed('api.md'), apiPage(document), 'run `npm run docs`')
+  const compat = (name: string) => readFileSync(new URL(`real/compat/${name}`, import.meta.url), 'utf8')
+  t.equal(committed('clients.md'), clientsPage(JSON.parse(compat('measured.json')), compat('requirements.txt')), 'run `npm run docs`')
 })
 
 t.test('the API page has every operation, every parameter, every field of every body and answer', async t => {

@@ -4,7 +4,7 @@ import { problems } from '../../src/problems.ts'
 
 /** The pages of docs/ that are tables from the code. */
 
-const cell = (text: string): string => text.replaceAll('|', '\\|')
+export const cell = (text: string): string => text.replaceAll('|', '\\|')
 
 export const errorsPage = (): string => `# Errors
 

@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { apiPage, type ApiDocument } from './api-page.ts'
+import { clientsPage, type Measured } from './clients-page.ts'
 import { configurationPage, errorsPage } from './tables.ts'
 
 /** `npm run docs`: writes the generated pages. `npm run openapi` comes first where a route has changed. */
@@ -9,3 +10,5 @@ const document = JSON.parse(readFileSync(join(docs, '..', 'openapi', 'openapi.js
 writeFileSync(join(docs, 'errors.md'), errorsPage())
 writeFileSync(join(docs, 'configuration.md'), configurationPage())
 writeFileSync(join(docs, 'api.md'), apiPage(document))
+const compat = (name: string) => readFileSync(join(docs, '..', 'test', 'real', 'compat', name), 'utf8')
+writeFileSync(join(docs, 'clients.md'), clientsPage(JSON.parse(compat('measured.json')) as Measured, compat('requirements.txt')))

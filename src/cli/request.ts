@@ -34,6 +34,7 @@ export const policyFlags = {
   'base-model-key': texts,
   output: text,
   'output-level': text,
+  client: texts,
   layout: text,
   attach: text,
   ...changeFlags
@@ -59,6 +60,7 @@ export const policyRequest = async (values: Values<typeof policyFlags>, io: Io):
       datasets: placesOf(values, 'dataset'),
       baseModels: placesOf(values, 'base-model'),
       output: values['output-level'] === undefined ? output : { ...output, level: values['output-level'] },
+      clients: values.client,
       layout: values.layout,
       attach: values.attach
     }),

@@ -456,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -615,6 +615,10 @@ export type RenderPolicyData = {
              */
             restore?: boolean;
             /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
@@ -671,6 +675,10 @@ export type RenderPolicyData = {
              * Also s3:RestoreObject: bring archived objects back, which costs.
              */
             restore?: boolean;
+            /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -741,6 +749,10 @@ export type RenderPolicyData = {
              * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
              */
             uploads?: boolean;
+            /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -815,10 +827,18 @@ export type RenderPolicyData = {
              */
             uploads?: boolean;
             /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
         }>;
+        /**
+         * The S3 clients that the job uses. Some ask S3 for more than they read or write: each entry is widened by what they need there, and a warning says what that costs. See docs/clients.md.
+         */
+        clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
         /**
          * When the access works. It is part of the policy, so outside it the key allows nothing.
          */
@@ -906,7 +926,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1009,6 +1029,10 @@ export type CheckPolicyData = {
                  */
                 restore?: boolean;
                 /**
+                 * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+                 */
+                clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+                /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
                 kmsKeyArns?: Array<string>;
@@ -1065,6 +1089,10 @@ export type CheckPolicyData = {
                  * Also s3:RestoreObject: bring archived objects back, which costs.
                  */
                 restore?: boolean;
+                /**
+                 * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+                 */
+                clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -1135,6 +1163,10 @@ export type CheckPolicyData = {
                  * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
                  */
                 uploads?: boolean;
+                /**
+                 * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+                 */
+                clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
                 /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
@@ -1209,10 +1241,18 @@ export type CheckPolicyData = {
                  */
                 uploads?: boolean;
                 /**
+                 * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+                 */
+                clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+                /**
                  * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
                  */
                 kmsKeyArns?: Array<string>;
             }>;
+            /**
+             * The S3 clients that the job uses. Some ask S3 for more than they read or write: each entry is widened by what they need there, and a warning says what that costs. See docs/clients.md.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
             /**
              * When the access works. It is part of the policy, so outside it the key allows nothing.
              */
@@ -1293,7 +1333,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1461,6 +1501,10 @@ export type IssueGrantData = {
              */
             restore?: boolean;
             /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
@@ -1517,6 +1561,10 @@ export type IssueGrantData = {
              * Also s3:RestoreObject: bring archived objects back, which costs.
              */
             restore?: boolean;
+            /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1587,6 +1635,10 @@ export type IssueGrantData = {
              * Also s3:ListBucketMultipartUploads, to find uploads in progress. IAM cannot bind it to a prefix: the names of all uploads of the bucket can be listed.
              */
             uploads?: boolean;
+            /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
             /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
@@ -1661,10 +1713,18 @@ export type IssueGrantData = {
              */
             uploads?: boolean;
             /**
+             * The clients that the job uses here, instead of those of the request; `[]`: none that needs more.
+             */
+            clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
+            /**
              * KMS keys that encrypt this bucket: kms:Decrypt for reads, kms:GenerateDataKey too for writes, only through S3.
              */
             kmsKeyArns?: Array<string>;
         }>;
+        /**
+         * The S3 clients that the job uses. Some ask S3 for more than they read or write: each entry is widened by what they need there, and a warning says what that costs. See docs/clients.md.
+         */
+        clients?: Array<'boto3' | 'awscli' | 's3fs' | 'pyarrow' | 'datasets' | 'dvc' | 'mlflow' | 'rclone' | 'smart_open' | 'zarr' | 'cloudpathlib' | 's3torchconnector'>;
         /**
          * When the access works. It is part of the policy, so outside it the key allows nothing.
          */
@@ -1789,7 +1849,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2032,7 +2092,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2693,7 +2753,7 @@ export type JoinGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

@@ -11,7 +11,7 @@ interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields
 
 export const issueForm = (): Form => {
   const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),
-    outputPart(), windowPart(), sourcesPart(), layoutPart()]
+    outputPart(), clientsPart(), windowPart(), sourcesPart(), layoutPart()]
   return {
     node: el('div', {}, ...parts.map(({ node }) => node)),
     read: () => {
@@ -121,6 +121,22 @@ const outputPart = (): Part => {
       level.value = output?.level ?? 'write'
       remove.checked = output?.delete ?? false
     }
+  }
+}
+
+const clientsPart = (): Part => {
+  const names = text()
+  const given = () => typed(names).split(/[\s,]+/).filter(name => name !== '')
+  return {
+    node: group('Clients',
+      field('Names, such as pyarrow, s3fs', names, 'What the job reads and writes with. docs/clients.md says what each of them needs.')),
+    read: at => {
+      at('/clients', names)
+      given().forEach((_, index) => { at(`/clients/${index}`, names) })
+      // As it was typed: the service refuses a name that it does not know.
+      return given().length > 0 ? { clients: given() } : {}
+    },
+    fill: ({ clients = [] }) => { names.value = clients.join(', ') }
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Entry, Layout, Level, Option, Partition } from '../domain/access-spec.ts'
 import type { Finding } from '../problems.ts'
-import type { AccessRequest, PolicyRequest, ReadRequest } from '../request.ts'
+import type { AccessRequest, ClientName, PolicyRequest, ReadRequest } from '../request.ts'
 import { reads, writes } from './actions.ts'
+import { needsOf, readsFirst, type Need } from './clients.ts'
 import type { Limits } from './limits.ts'
 import { denySids, groupsOf, rightsOf, sidsOf } from './render.ts'
 
@@ -24,7 +25,7 @@ type Report = (finding: Finding) => void
 export const normaliseEntries = (
   request: PolicyRequest, layout: Layout, limits: Limits, report: Report
 ): { entries: Entry[], writes: boolean } => {
-  const requested = collect(request)
+  const requested = collect(request).flatMap(one => widen(one, request.clients, report))
   if (requested.length === 0) {
     report({
       code: 'access-missing',
@@ -66,6 +67,68 @@ const collect = (request: PolicyRequest): Requested[] => [
 
 const requested = (pointer: string, sid: string, level: Level, request: Requested['request']): Requested =>
   ({ pointer, sid: request.sid ?? sid, level, request })
+
+// --- clients ---
+
+/** What the clients of an entry need of it, and which of them need it. Of a key they need nothing more, in the guide they have it. */
+const needsIn = ({ level, request }: Requested, clients: readonly ClientName[] = []): Map<Need, ClientName[]> => {
+  const found = new Map<Need, ClientName[]>()
+  if (request.key !== undefined) return found
+  for (const client of new Set(request.clients ?? clients)) {
+    for (const need of needsOf(client, level)) {
+      if (need === 'directory-name' && request.prefix === undefined) continue
+      found.set(need, [...found.get(need) ?? [], client])
+    }
+  }
+  return found
+}
+
+const nameOfDirectory = (prefix: string): string => prefix.endsWith('/') ? prefix.slice(0, -1) : prefix
+
+/**
+ * The entry, widened by what its clients need. The name of its directory is an entry of its own, for the one key that is the name: so the
+ * guardrails are asked about it, and it is rendered and proven like any other entry.
+ */
+const widen = (one: Requested, clients: readonly ClientName[] | undefined, report: Report): Requested[] => {
+  const needs = needsIn(one, clients)
+  const { request, pointer, sid } = one
+  const names = [...needs.values()].flat()
+  if (names.length > 0 && request.list === false) {
+    report({
+      code: 'client-unfit',
+      pointer: `${pointer}/list`,
+      detail: `${names.join(', ')} must list here, and the entry says that the job may not.`,
+      hint: 'Leave `list` out, or give the entry "clients": [].'
+    })
+    return [one]
+  }
+  const widened = needs.has('list') ? { ...one, request: { ...request, list: true } } : one
+  if (!needs.has('directory-name') || request.prefix === undefined) return [widened]
+  const name = { bucket: request.bucket, key: nameOfDirectory(request.prefix), list: true }
+  return [widened, { pointer: request.clients ? `${pointer}/clients` : '/clients', sid: `${sid}Name`, level: 'read', request: name }]
+}
+
+/** What is added for clients, and the clients that will not work, for the warnings. */
+export const widenings = (request: PolicyRequest): { pointer: string, need: Need | 'read', clients: string[], why: string }[] =>
+  collect(request).flatMap(one => {
+    const { pointer, level } = one
+    const place = `${one.request.bucket}/${nameOfDirectory(one.request.prefix ?? '')}`
+    const added = [...needsIn(one, request.clients)]
+      .filter(([need]) => need !== 'list' || one.request.list !== true)
+      .map(([need, clients]) => ({
+        pointer,
+        need,
+        clients,
+        why: need === 'list'
+          ? 'the job may also list here, and so sees the names of what is there.'
+          : `the job may also read the key ${place} and list by it, and so sees the names of the bucket that begin with it.`
+      }))
+    const unable = level === 'write' ? [...new Set(one.request.clients ?? request.clients)] : []
+    return [...added, ...unable.flatMap(client => {
+      const why = readsFirst(client)
+      return why === undefined ? [] : [{ pointer, need: 'read' as const, clients: [client], why: `${why}. Ask for level \`read-write\`.` }]
+    })]
+  })
 
 const normaliseEntry = (
   { pointer, sid, level, request }: Requested, layout: Layout, limits: Limits, report: Report

@@ -2,7 +2,7 @@ import type { AccessSpec, Entry, Source } from '../domain/access-spec.ts'
 import { pointerTo, type Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest, WindowRequest } from '../request.ts'
 import { writes } from './actions.ts'
-import { misleadingPrefixes, normaliseEntries, options, placeOf } from './entries.ts'
+import { misleadingPrefixes, normaliseEntries, options, placeOf, widenings } from './entries.ts'
 import type { Limits } from './limits.ts'
 import { normaliseSource } from './source.ts'
 import { normaliseWindow, type WindowClock } from './window.ts'
@@ -40,7 +40,8 @@ export const normalise = (
     attach: request.attach ?? 'auto',
     ...(limits.noBucketLocation && { noBucketLocation: true as const })
   }
-  return { ok: true, spec, warnings: [...misleading(request), ...warningsOf(spec, request.window.notBefore === undefined)] }
+  const warnings = [...misleading(request), ...forClients(request), ...warningsOf(spec, request.window.notBefore === undefined)]
+  return { ok: true, spec, warnings }
 }
 
 /** What PATCH changes of a grant: the body of that request. */
@@ -182,6 +183,8 @@ export type WarningCode =
   | 'names-listed'
   | 'siblings-listed'
   | 'uploads-listed'
+  | 'client-widens'
+  | 'client-reads-first'
   | 'guide-reads-unbound'
   | 'guide-grants-acl'
   | 'guide-unknown-action'
@@ -201,6 +204,10 @@ const misleading = (request: PolicyRequest): Warning[] => misleadingPrefixes(req
     ? `For the object ${prefix} itself, send it as \`key\`.`
     : `For keys that begin with ${prefix}, send it as \`keyPrefix\`.`} For the directory, end it with a slash.`
 }))
+
+const forClients = (request: PolicyRequest): Warning[] => widenings(request).map(({ pointer, need, clients, why }) => need === 'read'
+  ? { code: 'client-reads-first', detail: `${pointer}: ${clients.join(', ')} cannot write here: ${why}` }
+  : { code: 'client-widens', detail: `${pointer}: for ${clients.join(', ')} ${why}` })
 
 /** @param startDefaulted whether the request left notBefore out */
 const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {

@@ -112,6 +112,7 @@ t.test('a request from a file, from stdin, and changed by flags', async t => {
   const observed = ['--job', 'observed', '--team', 'nlp', '--dataset', 'acmeco-datasets', '--duration', '1h', '--source', 'observed']
   t.match(await cli('issue', ...observed), { code: 1, stdout: '', stderr: /at \/source: Of the observed address 127\.0\.0\.1/ })
   t.match(await cli('issue', '--request', file, '--source', 'observed'), { code: 1, stderr: /at \/sourceIps/ })
+  t.match((await cli('policy', '--request', file, ...place, '--client', 'pyarrow', '--client', 's3fs')).stdout, /arn:aws:s3:::acmeco-other\/runs"/)
   const question = ['--action', 's3:GetObject', '--object', 'acmeco-base-models/x', '--from-ip', '203.0.113.42']
   t.match(await cli('check', '--request', file, ...question, '--json'), { code: 0, stdout: /"allowed": true/ })
 })

@@ -1,6 +1,7 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
 import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
 import type { Partition } from '../../src/domain/access-spec.ts'
+import { clientNames } from '../../src/policy/clients.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 import type { Draw } from '../policy/prove/seeded.ts'
 
@@ -88,6 +89,7 @@ const options = (draw: Draw, partition: Partition, writes: boolean) => ({
   ...(writes && draw.chance(0.15) && { acl: draw.of([true, false, 'private', 'bucket-owner-full-control'] as const) }),
   ...Object.fromEntries(['tags', 'listNames', ...(writes ? ['uploads'] : ['versions', 'attributes', 'restore'])]
     .filter(() => draw.chance(0.06)).map(option => [option, true])),
+  ...(draw.chance(0.2) && { clients: [draw.of(clientNames)] }),
   ...(draw.chance(0.15) && { kmsKeyArns: keyArns(draw, partition) }),
   ...(draw.chance(0.08) && { sid: draw.of(['Same', 'Shared']) })
 })

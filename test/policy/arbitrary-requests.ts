@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { defaultLimits, type Limits } from '../../src/policy/limits.ts'
 import { normalise } from '../../src/policy/normalise.ts'
 import type { AccessSpec, Layout } from '../../src/domain/access-spec.ts'
-import type { AccessRequest, OutputRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
+import type { AccessRequest, ClientName, OutputRequest, PolicyRequest, ReadRequest } from '../../src/request.ts'
 
 /** Requests drawn from few buckets and nested prefixes, so that they overlap in every way. */
 
@@ -31,7 +31,8 @@ const some = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
 
 const often = (value: boolean) => fc.constantFrom(value, value, value, !value)
 const forAll = { tags: fc.boolean(), listNames: often(false) }
-const common = { prefix, sid, list: fc.boolean(), kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }), ...forAll }
+const clients = fc.constantFrom<ClientName[]>([], ['boto3', 'dvc'], ['s3fs', 'pyarrow'])
+const common = { prefix, sid, list: fc.boolean(), clients, kmsKeyArns: fc.array(key, { minLength: 1, maxLength: 3 }), ...forAll }
 const options = { acl: fc.constantFrom(true, false, 'private' as const), delete: fc.boolean(), uploads: fc.boolean() }
 
 const read: fc.Arbitrary<ReadRequest> = fc.tuple(bucket, some(common), kind)
@@ -82,8 +83,9 @@ export const request = (layout: Layout): fc.Arbitrary<PolicyRequest> => fc.tuple
   }),
   window,
   source,
-  fc.constantFrom({}, { a: 'b' }, { z: '1', a: '2' })
-).map(([entries, window, source, labels]) => ({ job: { id: 'job-42', team: 'nlp', labels }, ...entries, window, ...source, layout }))
+  fc.constantFrom({}, { a: 'b' }, { z: '1', a: '2' }),
+  fc.constantFrom<{ clients?: ClientName[] }>({}, {}, { clients: ['awscli'] })
+).map(([entries, window, source, labels, used]) => ({ job: { id: 'job-42', team: 'nlp', labels }, ...entries, ...used, window, ...source, layout }))
   // The layout guide takes none of these; without this nearly every request with it would be refused.
   .map(request => layout === 'guide' ? plain(request) : request)
 

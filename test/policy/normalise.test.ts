@@ -103,6 +103,14 @@ const cases: Record<string, Case> = {
     request: { ...base, layout: 'guide', output: { bucket: 'acme-output', acl: 'private', uploads: true, tags: true } },
     findings: ['layout-unfit /output/tags', 'layout-unfit /output/uploads', 'layout-unfit /output/acl']
   },
+  'a client that must list where the entry may not': {
+    request: { ...base, clients: ['pyarrow'], output: { bucket: 'acme-a', list: false }, datasets: [{ bucket: 'acme-b', prefix: 'x', list: false }] },
+    findings: ['client-unfit /datasets/0/list', 'client-unfit /output/list']
+  },
+  'the name of a directory that the request has as a key': {
+    request: { ...base, datasets: [{ bucket: 'acme-a', key: 'x' }, { bucket: 'acme-a', prefix: 'x', clients: ['s3fs'] }] },
+    findings: ['access-duplicate /datasets/1/clients']
+  },
   'overlapping prefixes are fine': {
     request: access({ bucket: 'acme-x', level: 'read' },
       { bucket: 'acme-x', prefix: 'a', level: 'read' }, { bucket: 'acme-x', prefix: 'a/b', level: 'write' }),
