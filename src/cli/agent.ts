@@ -3,19 +3,19 @@ import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { agentFlags, agentSettings, openAgent, overlapSecondsOf, type LocalAgent } from './local-agent.ts'
-import { issueForRun, runFlags, type RunGrant } from './run-grant.ts'
+import type { RunGrant } from './run-grant.ts'
 import { scrubToken } from './scrub-token.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
 import { relaySignals } from './signals.ts'
+import { grantForRun, startFlags } from './worker-run.ts'
 
 const text = { type: 'string' } as const
 const flags = {
-  ...runFlags,
+  ...startFlags,
   ...agentFlags,
   port: text,
   'token-file': text,
   out: text,
-  'grant-file': text,
   'complete-on-exit': { type: 'boolean' }
 } as const
 
@@ -40,7 +40,9 @@ export const agent: Command = async (args, { env, ...streams }) => {
   if (!/^[\w./+@-]+$/.test(tokenFile)) {
     throw new UsageError(`--token-file ${tokenFile}: only letters, digits and . / _ + @ - may be in it: it goes unquoted into --out.`)
   }
-  const { out: envFile, 'grant-file': grantFile } = values
+  const { out: envFile } = values
+  // A worker reads its job's id from there; otherwise this is where the agent notes its own grant.
+  const grantFile = values.worker === undefined ? values['grant-file'] : undefined
 
   const relay = relaySignals(false)
   const ended = new Promise<void>(resolve => relay.ended.addEventListener('abort', () => resolve()))
@@ -54,10 +56,10 @@ export const agent: Command = async (args, { env, ...streams }) => {
     files = await openAll({ token: tokenFile, env: envFile, grant: grantFile })
     const earlier = grantFile === undefined ? '' : (await readFile(grantFile, 'utf8').catch(() => '')).trim()
     const taken = /^[0-9a-z]{26}$/.test(earlier) ? { grantId: earlier, overlapSeconds: overlapSecondsOf(settings) } : undefined
-    grant = await issueForRun(values, io, relay.ended, taken)
+    grant = await grantForRun(values, io, relay.ended, taken)
     const { key: { grantId }, target } = grant
     await files.grant?.write(`${grantId}\n`)
-    local = await opened.start(grant.key)
+    local = await opened.start(grant.key, grant.rejoin)
     // Without a line end: botocore and the Go SDK refuse a token that has one.
     await files.token?.write(local.token)
     const given = {
@@ -73,7 +75,7 @@ export const agent: Command = async (args, { env, ...streams }) => {
     if (!relay.ended.aborted) await ended
   } finally {
     // After a failed start nobody uses the grant, unless others share it.
-    const completes = ready ? values['complete-on-exit'] === true : grant?.ownRun === true
+    const completes = ready ? values['complete-on-exit'] === true || grant?.rejoin !== undefined : grant?.ownRun === true
     opened.close()
     await local?.stop({ removeFile: completes })
     const { token, env } = files

@@ -5,16 +5,17 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { UsageError, note, type Command, type Io } from './command.ts'
 import { agentFlags, agentSettings, startAgent, type LocalAgent } from './local-agent.ts'
-import { issueForRun, runFlags } from './run-grant.ts'
 import { scrubToken } from './scrub-token.ts'
 import { variables } from './settings.ts'
 import { codeOfSignal, relaySignals, type Relay } from './signals.ts'
+import { grantForRun, startFlags } from './worker-run.ts'
 
-const flags = { ...runFlags, ...agentFlags, 'keys-in-env': { type: 'boolean' } } as const
+const flags = { ...startFlags, ...agentFlags, 'keys-in-env': { type: 'boolean' } } as const
 
 /**
- * Issues, runs the command, gives it the credentials for as long as it runs, and completes the grant when the command has ended,
- * however it ended. Exit code: the command's; 128+n when signal n ended it, 127 when there is none, 126 when it cannot run.
+ * Issues, or joins as a worker, runs the command, gives it the credentials for as long as it runs, and completes the grant, or ends the
+ * worker, when the command has ended, however it ended. Exit code: the command's; 128+n when signal n ended it, 127 when there is none,
+ * 126 when it cannot run.
  */
 export const exec: Command = async (args, { env, ...streams }) => {
   const io = { ...streams, env: { ...env } }
@@ -24,13 +25,16 @@ export const exec: Command = async (args, { env, ...streams }) => {
   if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
   const { values } = parseArgs({ args: args.slice(0, cut), options: flags })
   const settings = await agentSettings(values)
+  if (values['grant-file'] !== undefined && values.worker === undefined) {
+    throw new UsageError('--grant-file is the job of a worker: give --worker NAME and --attempt START, too.')
+  }
   const inEnv = values['keys-in-env'] === true
 
   const relay = relaySignals(process.stdin.isTTY === true)
-  const grant = await issueForRun(values, io, relay.ended)
+  const grant = await grantForRun(values, io, relay.ended)
   let agent: LocalAgent | undefined
   try {
-    agent = inEnv && settings.credentialsFile === undefined ? undefined : await startAgent(settings, grant.key, io)
+    agent = inEnv && settings.credentialsFile === undefined ? undefined : await startAgent(settings, grant.key, io, 0, grant.rejoin)
     const given = inEnv || !agent ? grant.env : await agentEnv(agent, grant.target, io)
     return await run([file, ...rest], { ...inherited(io.env), ...given, JOBACCESS_GRANT: grant.key.grantId }, relay, io)
   } finally {

@@ -91,7 +91,7 @@ const everyGrant = async (client: Client, query: ListQuery, limit = Infinity): P
 }
 
 /** The one grant that is meant: its id, or a file that `issue --grant-file` wrote. */
-const idOf = async ([id, ...more]: string[], file: string | undefined): Promise<string> => {
+export const idOf = async ([id, ...more]: string[], file: string | undefined): Promise<string> => {
   if (more.length > 0 || (id === undefined) === (file === undefined)) throw new UsageError('Give one grant: its id, or --grant-file FILE.')
   const given = id ?? await readFile(file ?? '', 'utf8').then(content => content.trim(), (error: Error) => {
     throw new UsageError(`--grant-file: ${error.message}`)

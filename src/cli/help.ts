@@ -10,6 +10,9 @@ export const help = `job-access: access to storage for one training job, for as 
   job-access extend GRANT                   --duration, --not-after, --source-ip …: change a live grant
   job-access list                           --state S --team T --job J --limit N --json
   job-access show GRANT                     --events, --blast-radius
+  job-access join GRANT --worker NAME       a key for one worker of a job; [start] [source] --format … --out FILE --wait
+  job-access workers GRANT                  --state S --json
+  job-access end-worker GRANT --worker NAME
   job-access policy [request]               the policy, issuing nothing; --explain, --full, --preflight
   job-access check GRANT|[request]          --action s3:PutObject --object bucket/key --from-ip IP --at INSTANT; exit 1 when denied
   job-access credential-process [request]   for credential_process of an AWS profile; --cache FILE (default: in memory) | --no-cache
@@ -29,11 +32,15 @@ request: --request FILE|- (JSON) and flags, which replace the file’s fields:
 
 issue:  --format json|env|aws-profile|credential-process|kubernetes-secret --out FILE --grant-file FILE
         --idempotency-key KEY (the same one is a retry; default: the job, which wants --attempt or --replace) --wait --issue-at INSTANT
+        --workers N (a job of so many workers at the most: no key of its own, each joins)
 exec, agent: --per-job (a restart with another --attempt gets the same grant, its old key dies)
         | --idempotency-key KEY (default: one per run)
         --no-wait --complete-seconds 20
         --credentials-file FILE (for programs that read nothing else; written anew with every fresh key)
         --poll 60s (how often the grant is looked at) --valid-for 16m (how long an SDK keeps a key before it asks again)
+exec, agent for a worker of a job, instead of a request: --grant GRANT | --grant-file FILE (read)
+        --worker NAME --attempt START [source]
+        At the end they end the worker, not the job. Nothing is taken from the scheduler’s environment: give "$SLURMD_NODENAME" etc.
 exec:   --keys-in-env (the key itself in the environment: no rotation, extension or next session reaches the command)
 agent:  --token-file FILE (what lets the job’s processes in) --port N (default: any free one) --out FILE (the variables for them)
         --grant-file FILE --complete-on-exit

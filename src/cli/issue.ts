@@ -12,15 +12,21 @@ const flags = {
   ...deliveryFlags,
   'grant-file': { type: 'string' },
   'idempotency-key': { type: 'string' },
+  workers: { type: 'string' },
   wait: { type: 'boolean' }
 } as const
 
 /** The job is the key unless one is given: a step that an orchestrator runs again says with --attempt which start it is. */
 export const issue: Command = async (args, io) => {
   const { values } = parseArgs({ args, options: flags })
-  const request = { ...await grantRequest(values, io), ...(values.wait && { waitUntilReady: true }) }
+  const request = {
+    ...await grantRequest(values, io),
+    ...(values.workers !== undefined && { workers: { max: countOf(values.workers) } }),
+    ...(values.wait && { waitUntilReady: true })
+  }
   const format = formatOf(values.format)
   if (format !== 'json' && request.issueAt !== undefined) throw new UsageError('--issue-at has no credentials yet: leave --format out.')
+  if (format !== 'json' && request.workers) throw new UsageError('A job of workers has no key of its own: leave --format out.')
   const client = clientOf(io)
   const how: IssueOptions = { idempotencyKey: values['idempotency-key'] ?? null }
   const { issueAt, ...now } = request
@@ -29,6 +35,11 @@ export const issue: Command = async (args, io) => {
     const delivery = await client.issue(request, how)
     return { ...textOf(delivery), ...(delivery.ready !== undefined && { ready: delivery.ready }) }
   })
+}
+
+const countOf = (value: string): number => {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value)
+  throw new UsageError(`--workers ${value}: give how many workers the job may have at once.`)
 }
 
 export const formatOf = (format = 'json'): TextFormat | 'json' => {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client, Grant } from '../client/index.ts'
+import type { Client, DeliveryText } from '../client/index.ts'
 import { deliveredEnv, verdictOn, type HeldKey } from './held-key.ts'
 
 export interface KeeperOptions {
@@ -11,6 +11,8 @@ export interface KeeperOptions {
   pollMs: number
   /** For how long a key that we replace goes on: it may be another agent's. */
   overlapSeconds: number
+  /** A worker of a job gets its next key by joining again; absent: the grant is rotated. */
+  rejoin?: Rejoin | undefined
   /** A fresh key was received. Called again at each turn until it succeeds. */
   received: (key: HeldKey) => Promise<void>
   note: (text: string) => void
@@ -18,10 +20,22 @@ export interface KeeperOptions {
   stopped: AbortSignal
 }
 
+/** How a worker joins its job again. */
+export interface Rejoin {
+  worker: string
+  /** The start that it is. Once the worker has another one, that one has its key, and this one asks for no more. */
+  attempt: string
+  again: (client: Client) => Promise<DeliveryText>
+}
+
 /** What an SDK gets: the key, or why there is none and what to do. */
-export type Held =
-  | { key: HeldKey }
-  | { status: 403 | 503, code: 'grant-ended' | 'window-over' | 'key-replaced', message: string }
+export type Held = { key: HeldKey } | Refusal
+
+interface Refusal {
+  status: 403 | 503
+  code: 'grant-ended' | 'worker-replaced' | 'window-over' | 'key-replaced'
+  message: string
+}
 
 /** Shorter than the JavaScript SDK waits for an answer, which is one second. */
 const longestWaitMs = 800
@@ -44,10 +58,10 @@ export interface KeptKey {
  * present key stays.
  */
 export const keepKey = (
-  { client, first, validForMs, pollMs, overlapSeconds, received, note, stopped }: KeeperOptions
+  { client, first, validForMs, pollMs, overlapSeconds, rejoin, received, note, stopped }: KeeperOptions
 ): KeptKey => {
   let key = first
-  let over: Grant['state'] | undefined
+  let over: Refusal | undefined
   /** When a successor is due: the SDKs must have asked again by then where it ends the present key, which is so for a user's keys. */
   let renewAt = Infinity
   /** Successors in a row of a key that was hardly used. */
@@ -62,8 +76,15 @@ export const keepKey = (
     const now = Date.now()
     const verdict = verdictOn(key, grant, now)
     if (verdict.is === 'over') {
-      over = verdict.state
-      note(`${key.grantId} has ended (${over}); no more credentials are given out.`)
+      over = refusal(403, 'grant-ended', `Grant ${key.grantId} has ended (${verdict.state}). Start the job again for a new one.`)
+      note(`${key.grantId} has ended (${verdict.state}); no more credentials are given out.`)
+      return
+    }
+    if (rejoin && grant.attempt !== rejoin.attempt) {
+      const other = grant.attempt === null ? 'without an attempt' : `as attempt ${JSON.stringify(grant.attempt)}`
+      over = refusal(403, 'worker-replaced', `Worker ${rejoin.worker} was started again ${other}, and that start has its key. ` +
+        'End this process.')
+      note(`worker ${rejoin.worker} was started again ${other}; no more credentials are given out here.`)
       return
     }
     if (verdict.is === 'good' && verdict.end > key.end) note(`${key.grantId}: the key works until ${iso(verdict.end)}.`)
@@ -78,7 +99,7 @@ export const keepKey = (
       // Two agents of one grant must not replace each other's key again and again.
       if (hasty > 0) await sleep(Math.min(longestPauseMs, 5_000 * 2 ** Math.min(hasty, 8)), undefined, { signal: stopped })
     }
-    const delivered = await client.rotateAs('env', key.grantId, session ? 0 : overlapSeconds)
+    const delivered = await (rejoin ? rejoin.again(client) : client.rotateAs('env', key.grantId, session ? 0 : overlapSeconds))
     const now = Date.now()
     hasty = now - key.receivedAt < validForMs ? hasty + 1 : 0
     key = deliveredEnv(delivered, now).key
@@ -133,7 +154,7 @@ export const keepKey = (
     for (const until = Date.now() + longestWaitMs; due() && Date.now() < until;) await sleep(20)
     const now = Date.now()
     const { grantId, end } = key
-    if (over !== undefined) return refusal(403, 'grant-ended', `Grant ${grantId} has ended (${over}). Start the job again for a new one.`)
+    if (over !== undefined) return over
     if (end > now) return { key: renewalEndsIt ? { ...key, end: Math.min(end, now < renewAt ? renewAt : now + aboutToEndMs) } : key }
     if (now >= renewAt) {
       const what = renewalEndsIt ? 'was replaced' : 'has ended'
@@ -148,6 +169,6 @@ export const keepKey = (
 
 const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
 
-const refusal = (status: 403 | 503, code: Exclude<Held, { key: HeldKey }>['code'], message: string): Held => ({ status, code, message })
+const refusal = (status: Refusal['status'], code: Refusal['code'], message: string): Refusal => ({ status, code, message })
 
 const iso = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z/, 'Z')

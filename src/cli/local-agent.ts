@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { UsageError, note, type Io } from './command.ts'
 import { serveCredentials } from './credentials-server.ts'
 import type { HeldKey } from './held-key.ts'
-import { keepKey, type Held } from './key-keeper.ts'
+import { keepKey, type Held, type Rejoin } from './key-keeper.ts'
 import { secondsOf } from './request.ts'
 import { secretFile, writeCredentialsFile, type SecretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
@@ -48,7 +48,7 @@ export interface LocalAgent {
 
 /** An agent that has its port and no key yet. */
 export interface OpenAgent {
-  start: (first: HeldKey) => Promise<LocalAgent>
+  start: (first: HeldKey, rejoin?: Rejoin) => Promise<LocalAgent>
   close: () => void
 }
 
@@ -63,7 +63,7 @@ export const openAgent = async ({ credentialsFile, validForMs, pollMs }: AgentSe
   const server = await serveCredentials(port, validForMs, async () => (await started.promise)(), failed)
     .catch((error: NodeJS.ErrnoException) => { throw new UsageError(`--port ${port}: ${error.code ?? error.message}`) })
 
-  const start = async (first: HeldKey): Promise<LocalAgent> => {
+  const start = async (first: HeldKey, rejoin?: Rejoin): Promise<LocalAgent> => {
     const stopping = new AbortController()
     const stopped = stopping.signal
     const client = clientOf(io, { deadlineMs: 20_000, lastAttempt: stopped, fetch: abandoningReads(stopped) })
@@ -80,6 +80,7 @@ export const openAgent = async ({ credentialsFile, validForMs, pollMs }: AgentSe
       validForMs,
       pollMs,
       overlapSeconds: overlapSecondsOf({ validForMs, pollMs }),
+      rejoin,
       received: key => {
         writing = write(key)
         return writing
@@ -107,10 +108,10 @@ export const openAgent = async ({ credentialsFile, validForMs, pollMs }: AgentSe
 }
 
 /** Keeps the key good and gives it to the processes of this machine: over the container credentials protocol, and in a file if wanted. */
-export const startAgent = async (settings: AgentSettings, first: HeldKey, io: Io, port = 0): Promise<LocalAgent> => {
+export const startAgent = async (settings: AgentSettings, first: HeldKey, io: Io, port = 0, rejoin?: Rejoin): Promise<LocalAgent> => {
   const opened = await openAgent(settings, io, port)
   try {
-    return await opened.start(first)
+    return await opened.start(first, rejoin)
   } catch (error) {
     opened.close()
     throw error

@@ -10,17 +10,24 @@ import { UsageError, type Io } from './command.ts'
 const text = { type: 'string' } as const
 const texts = { type: 'string', multiple: true } as const
 
+const stated = {
+  'source-ip': texts,
+  vpc: texts,
+  'vpc-arn': texts,
+  'vpc-endpoint': texts,
+  'vpc-source-ip': texts
+} as const
+
+/** From where: what a worker has of its own. */
+export const sourceFlags = { ...stated, source: text } as const
+
 /** What shapes the window and the source: also what `extend` takes. */
 export const changeFlags = {
   'not-before': text,
   'not-after': text,
   duration: text,
   grace: text,
-  'source-ip': texts,
-  vpc: texts,
-  'vpc-arn': texts,
-  'vpc-endpoint': texts,
-  'vpc-source-ip': texts
+  ...stated
 } as const
 
 export const policyFlags = {
@@ -44,7 +51,7 @@ export const grantFlags = {
   ...policyFlags, source: text, profile: text, 'issue-at': text, attempt: text, replace: { type: 'boolean' }
 } as const
 
-type Values<F> = {
+export type Values<F> = {
   [name in keyof F]?: F[name] extends { multiple: true } ? string[] : F[name] extends { type: 'boolean' } ? boolean : string
 }
 

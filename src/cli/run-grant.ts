@@ -1,6 +1,7 @@
 import { ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
 import { UsageError, note, report, type Io } from './command.ts'
 import { deliveredEnv, type DeliveredEnv } from './held-key.ts'
+import type { Rejoin } from './key-keeper.ts'
 import { grantFlags, grantRequest, secondsOf } from './request.ts'
 import { clientOf } from './settings.ts'
 
@@ -21,6 +22,8 @@ type RunValues = Parameters<typeof grantRequest>[0] &
 export interface RunGrant extends DeliveredEnv {
   /** This run alone has it: not taken over, and no other run gets it by its idempotency key or its job. */
   ownRun: boolean
+  /** Of a worker: how its agent gets the next key. */
+  rejoin?: Rejoin
   complete: () => Promise<void>
 }
 

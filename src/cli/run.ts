@@ -6,9 +6,11 @@ import { complete, extend, list, rotate, show } from './grants.ts'
 import { help } from './help.ts'
 import { issue } from './issue.ts'
 import { check, policy } from './policy.ts'
+import { endWorker, join, workers } from './workers.ts'
 
+const dashed = { 'end-worker': endWorker, 'credential-process': credentialProcess }
 const commands = new Map<string, Command>(Object.entries({
-  exec, agent, issue, complete, rotate, extend, list, show, policy, check, 'credential-process': credentialProcess
+  exec, agent, issue, complete, rotate, extend, list, show, join, workers, policy, check, ...dashed
 }))
 
 export const run: Command = async ([name = '', ...args], io) => {

@@ -1,16 +1,18 @@
 import { caller, type Call, type Caller, type ClientOptions } from './call.ts'
 import { NoAnswerError } from './problem.ts'
 import type {
-  BlastRadius, ChangeGrantData, CheckPolicyData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, ListGrantsData, PolicyExplanation,
-  Question, RenderedPolicy, RenderPolicyData, Verdict
+  BlastRadius, ChangeGrantData, CheckPolicyData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, JoinGrantData, ListGrantsData,
+  ListWorkersData, PolicyExplanation, Question, RenderedPolicy, RenderPolicyData, Verdict
 } from './schema.ts'
 
 /** The typed client of job-access: one method per operation, types from its OpenAPI document, retries that honour Retry-After. */
 
 export type GrantRequest = Omit<IssueGrantData['body'], 'format'>
+export type JoinRequest = Omit<JoinGrantData['body'], 'format'>
 export type PolicyRequest = RenderPolicyData['body']
 export type Change = ChangeGrantData['body']
 export type ListQuery = NonNullable<ListGrantsData['query']>
+export type WorkersQuery = NonNullable<ListWorkersData['query']>
 export type PolicyQuestion = CheckPolicyData['body']
 
 /** Credentials as text: what a shell, an AWS profile, `credential_process` or `kubectl apply` takes. */
@@ -60,6 +62,18 @@ export interface Client {
   credentials: (id: string) => Promise<Delivery>
   /** Moves the window or changes the source; the key stays. */
   extend: (id: string, change: Change) => Promise<Grant>
+  /**
+   * Joins a job of workers: a key of the worker's own, in this answer and nowhere else. A lost answer is asked for again only if the
+   * request has `attempt` or `replace`, since that ends the key which was lost.
+   */
+  join: (jobGrantId: string, request: JoinRequest) => Promise<Delivery>
+  joinAs: (format: TextFormat, jobGrantId: string, request: JoinRequest) => Promise<DeliveryText>
+  /** The workers of a job, newest first, those that have ended too. */
+  workers: (jobGrantId: string, query?: WorkersQuery) => Promise<GrantPage>
+  /** The grant of the worker that joined last under this name. */
+  worker: (jobGrantId: string, name: string) => Promise<Grant>
+  /** This worker's key dies now; the job and its other workers go on. May be called twice. */
+  endWorker: (jobGrantId: string, name: string) => Promise<Grant>
   check: (id: string, question: Question) => Promise<Verdict>
   checkPolicy: (question: PolicyQuestion) => Promise<Verdict>
   /** Renders without issuing; with preflight it refuses what issue would refuse. */
@@ -94,20 +108,28 @@ export const createClient = (options: ClientOptions): Client => {
       textIn(format, call, { path: `${grantPath(id)}/rotate`, body: { overlapSeconds, format }, repeatable: false }),
     credentials: id => post(`${grantPath(id)}/credentials`, {}, false),
     extend: (id, body) => json(call, { method: 'PATCH', path: grantPath(id), body, repeatable: true }),
+    join: (id, request) => json(call, { ...joining(id, request), method: 'POST', body: request }),
+    joinAs: (format, id, request) => textIn(format, call, { ...joining(id, request), body: { ...request, format } }),
+    workers: (id, query = {}) => get(`${grantPath(id)}/workers?${parameters(query)}`),
+    worker: (id, name) => get(workerPath(id, name)),
+    endWorker: (id, name) => json(call, { method: 'DELETE', path: workerPath(id, name), repeatable: true }),
     check: (id, question) => post(`${grantPath(id)}/check`, question),
     checkPolicy: question => post('/v1/policies/check', question),
     policy: (request, { preflight = false } = {}) => post(`/v1/policies${preflight ? '?preflight=true' : ''}`, request)
   }
 }
 
-/** Without an Idempotency-Key such a request may be repeated when its answer, with the key, was lost. A job of workers has no key. */
-const saysWhyAgain = ({ attempt, replace, workers }: GrantRequest): boolean =>
+/** A key that was lost with its answer is ended by the same request only if that says why. A job of workers has no key. */
+const saysWhyAgain = ({ attempt, replace, workers }: Pick<GrantRequest, 'attempt' | 'replace' | 'workers'>): boolean =>
   attempt !== undefined || replace === true || workers !== undefined
 
-const parameters = (query: ListQuery) =>
+const joining = (id: string, request: JoinRequest) => ({ path: `${grantPath(id)}/workers`, repeatable: saysWhyAgain(request) })
+
+const parameters = (query: ListQuery | WorkersQuery) =>
   new URLSearchParams(Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]))
 
 const grantPath = (id: string) => `/v1/grants/${encodeURIComponent(id)}`
+const workerPath = (id: string, name: string) => `${grantPath(id)}/workers/${encodeURIComponent(name)}`
 
 /** The body is the one that the OpenAPI document names: the service serialises by it, so it is not checked again here. */
 const json = async <T>(call: Caller, what: Call): Promise<T> => {

@@ -15,7 +15,7 @@ t.test('every operation has a method, and works against the service', async t =>
     url,
     token: async () => b.tokens.nlp,
     async fetch (input, init) {
-      called.add(`${init?.method} ${new URL(String(input)).pathname.replace(/01k[0-9a-z]{23}/, '{id}')}`)
+      called.add(`${init?.method} ${new URL(String(input)).pathname.replace(/01k[0-9a-z]{23}/, '{id}').replace(/(workers)\/.*/, '$1/{name}')}`)
       return fetch(input, init)
     }
   })
@@ -44,6 +44,15 @@ t.test('every operation has a method, and works against the service', async t =>
   b.clock.advance(60_000)
   t.ok((await client.credentials(scheduled.id)).credentials)
   t.equal((await client.revoke(scheduled.id)).state, 'revoked')
+  const { sourceIps = [], ...sourceless } = guideJob({ job: { id: 'workers', team: 'nlp' } })
+  const { grant: job } = await client.issue({ ...sourceless, workers: { max: 2 } })
+  const joined = await client.join(job.id, { name: 'w-0', attempt: '0', sourceIps })
+  t.match(joined, { grant: { worker: { name: 'w-0', grantId: job.id } }, credentials: { accessKeyId: /^AKIA/ } })
+  t.match(await client.joinAs('env', job.id, { name: 'w-1', sourceIps }), { text: /^AWS_ACCESS_KEY_ID=/m })
+  t.match((await client.workers(job.id, { state: 'active' })).grants.map(({ worker }) => worker?.name), ['w-1', 'w-0'])
+  t.match(await client.endWorker(job.id, 'w-0'), { id: joined.grant.id, state: 'revoked' })
+  t.match(await client.worker(job.id, 'w-0'), { id: joined.grant.id, state: 'revoked' })
+  await client.complete(job.id)
   t.equal(b.iam.state.userCount, 0)
 
   const document = JSON.parse(readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8'))
@@ -216,4 +225,26 @@ t.test('the token stays between client and service', async t => {
   const client = createClient({ url: `http://127.0.0.1:${(here.address() as AddressInfo).port}`, token: 'x', deadlineMs: 200 })
   await t.rejects(client.complete('x'), NoAnswerError)
   t.strictSame(seen, [])
+})
+
+t.test('a join whose answer was lost is sent again only when it says that it ends the key', async t => {
+  let sent = 0
+  const client = createClient({
+    url: 'http://127.0.0.1:1',
+    token: 'x',
+    sleep: async () => {},
+    deadlineMs: 3_000,
+    fetch: async () => {
+      sent++
+      if (sent % 2 === 1) throw Object.assign(new TypeError('fetch failed'), { cause: Object.assign(new Error('reset'), { code: 'ECONNRESET' }) })
+      return new Response('{}', { headers: { 'content-type': 'application/json' } })
+    }
+  })
+  for (const [request, again] of [[{}, false], [{ attempt: '0' }, true], [{ replace: true }, true], [{ replace: false }, false]] as const) {
+    sent = 0
+    const asked = client.join('01k00000000000000000000000', { name: 'w', source: 'observed', ...request })
+    if (again) t.strictSame(await asked, {})
+    else await t.rejects(asked, NoAnswerError)
+    t.equal(sent, again ? 2 : 1, JSON.stringify(request))
+  }
 })

@@ -24,3 +24,7 @@ venv airflow apache-airflow-core==3.3.2 || echo 'install.sh: no Airflow' >&2
 command -v slurmctld slurmd munged > /dev/null || {
   [ "$(id -u)" = 0 ] && apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge > "$cache/apt.log" 2>&1
 } || echo 'install.sh: no Slurm (apt-get, as root)' >&2
+
+command -v mpirun > /dev/null || {
+  [ "$(id -u)" = 0 ] && apt-get install -y -q --no-install-recommends openmpi-bin > "$cache/mpi.log" 2>&1
+} || echo 'install.sh: no Open MPI (apt-get, as root)' >&2

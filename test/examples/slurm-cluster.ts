@@ -9,35 +9,38 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { script, workplace } from './example.ts'
 
-/** A cluster of one node on loopback: munged, slurmctld and slurmd as root, all of it in one directory. */
+/** A cluster on loopback: munged, slurmctld and a slurmd for each node, as root, all of it in one directory. */
 export interface Cluster {
   /** sbatch, sinfo …, as root. */
   run: (command: string, ...args: string[]) => Promise<string>
   logs: () => string
 }
 
-export const startCluster = async (t: Test, scripts: { prolog: string, taskProlog: string, epilog: string }): Promise<Cluster> => {
+/** @param nodes how many; more than one have the names node1, node2 … */
+export const startCluster = async (
+  t: Test, scripts?: { prolog: string, taskProlog: string, epilog: string }, nodes = 1
+): Promise<Cluster> => {
   const home = workplace(t)
   chmodSync(home, 0o755)
   for (const name of ['munge', 'state', 'spool', 'log']) mkdirSync(join(home, name), { mode: 0o755 })
-  const [ctldPort, slurmdPort] = [await freePort(), await freePort()]
+  const ctldPort = await freePort()
   const key = join(home, 'munge', 'key')
   const socket = join(home, 'munge', 'socket')
   writeFileSync(key, randomBytes(128), { mode: 0o400 })
   const host = hostname().split('.')[0] ?? ''
+  const named = await Promise.all(Array.from({ length: nodes }, async (_, n) => ({ name: nodes === 1 ? host : `node${n + 1}`, port: await freePort() })))
   const conf = join(home, 'slurm.conf')
   writeFileSync(conf, `ClusterName=example
 SlurmctldHost=${host}(127.0.0.1)
 SlurmctldPort=${ctldPort}
-SlurmdPort=${slurmdPort}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket=${socket}
 CredType=cred/munge
 StateSaveLocation=${home}/state
-SlurmdSpoolDir=${home}/spool
+SlurmdSpoolDir=${home}/spool/%n
 SlurmctldPidFile=${home}/slurmctld.pid
-SlurmdPidFile=${home}/slurmd.pid
+SlurmdPidFile=${home}/slurmd-%n.pid
 SlurmctldLogFile=${home}/log/slurmctld
 SlurmdLogFile=${home}/log/slurmd
 ProctrackType=proctrack/linuxproc
@@ -45,12 +48,9 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 ReturnToService=2
 KillWait=2
-PrologFlags=Alloc
-Prolog=${scripts.prolog}
-TaskProlog=${scripts.taskProlog}
-Epilog=${scripts.epilog}
-NodeName=${host} NodeAddr=127.0.0.1 CPUs=1
-PartitionName=train Nodes=${host} Default=YES State=UP
+${scripts ? `PrologFlags=Alloc\nProlog=${scripts.prolog}\nTaskProlog=${scripts.taskProlog}\nEpilog=${scripts.epilog}` : ''}
+${named.map(({ name, port }) => `NodeName=${name} NodeHostname=${host} NodeAddr=127.0.0.1 Port=${port} CPUs=1`).join('\n')}
+PartitionName=train Nodes=ALL Default=YES State=UP
 `)
   const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, SLURM_CONF: conf }
   const daemon = (name: string, ...args: string[]): void => {
@@ -80,7 +80,7 @@ PartitionName=train Nodes=${host} Default=YES State=UP
   daemon('munged', '--foreground', '--force', ...files)
   await until(logs, async () => (await script('munge', ['-n', `--socket=${socket}`], { env })).code === 0)
   daemon('slurmctld', '-D', '-i')
-  daemon('slurmd', '-D')
+  for (const { name } of named) daemon('slurmd', '-D', '-N', name)
   await until(logs, async () => await run('sinfo', '-h', '-o', '%T').catch(() => '') === 'idle')
   return { run, logs }
 }
