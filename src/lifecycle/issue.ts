@@ -88,14 +88,14 @@ const begin = async (deps: GrantDeps, caller: Caller, intent: NewGrant, job?: Jo
   }, intent.policyHash)
   const begun = await deps.ledger.begin(intent, what, deps.outstanding, job)
   if (begun.outcome === 'limited') throw tooMany(begun)
-  if (begun.outcome === 'job-changed') {
-    throw new ProblemError('grant-state', {
-      detail: 'The job was changed or ended at this moment.', hint: 'Send the request again after Retry-After.', retryAfterSeconds: 1
-    })
-  }
+  if (begun.outcome === 'job-changed') throw jobChanged()
   if (begun.outcome === 'created') await auditedOrWithdrawn(deps, caller, begun.grant, what)
   return begun
 }
+
+export const jobChanged = (): ProblemError => new ProblemError('grant-state', {
+  detail: 'The job was changed or ended at this moment.', hint: 'Send the request again after Retry-After.', retryAfterSeconds: 1
+})
 
 const tooMany = ({ limit, outstanding }: Extract<BeginResult, { outcome: 'limited' }>): ProblemError => limit === 'workers'
   ? new ProblemError('workers-full', { detail: `The job has ${outstanding} workers, its limit.` })

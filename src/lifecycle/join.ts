@@ -8,7 +8,7 @@ import { authorise, limitsOf, proveAccess, renderAccess, type ProvenAccess } fro
 import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
-import { busy, deliver, intentOf, redeliver, requireItsKey, reserve, type Issued } from './issue.ts'
+import { busy, deliver, intentOf, jobChanged, redeliver, requireItsKey, reserve, type Issued } from './issue.ts'
 import { observing } from './observe.ts'
 import { activate, provision } from './provision.ts'
 
@@ -43,6 +43,10 @@ const rejoin = async (
 ): Promise<Omit<Issued, 'warnings'>> => {
   if (worker.state === 'revoking') throw busy(5)
   requireItsKey(worker, request)
+  // A change or the end of the job before this has perhaps passed this worker already, and must not be undone. One after this finds
+  // the worker claimed, and comes back; or it has changed the worker, and then redeliver() refuses.
+  const now = await deps.ledger.get(job.id)
+  if (now?.state !== 'active' || now.policyHash !== job.policyHash) throw jobChanged()
   if (access.measure.sha256 === worker.policyHash) return redeliver(deps, caller, worker, request, undefined)
   // The attachment stays the same: a policy that has become too long for it is refused.
   const fitting = access.attachment === worker.attach ? access : await workerAccess(deps, caller, job, request, worker.attach)

@@ -4,7 +4,7 @@ import { createIam } from '../../src/iam/client.ts'
 import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
-import { orchestrator, type Counts, type Job } from './orchestrator.ts'
+import { addressOf, orchestrator, type Counts, type Job } from './orchestrator.ts'
 import { makeDir, service, startIam, type IamProcess } from './processes.ts'
 
 /**
@@ -29,6 +29,8 @@ export interface KillLoopReport {
   rows: Record<string, number>
   /** Live grants whose client died before the answer. */
   orphans: number
+  /** Live grants of jobs of workers: they have no user of their own. */
+  jobsOfWorkers: number
   users: number
   /** Each of these must be empty. */
   unknownKeys: string[]
@@ -36,6 +38,7 @@ export interface KillLoopReport {
   strayUsers: string[]
   survivors: string[]
   doubles: string[]
+  strayWorkers: string[]
   leaks: number
 }
 
@@ -108,11 +111,15 @@ const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
   try {
     for (;;) {
       const { users } = await iam.state()
-      const grants = new Map((await all(ledger)).map(grant => [grant.principal.name, grant]))
+      const rows = await all(ledger)
+      const grants = new Map(rows.map(grant => [grant.principal.name, grant]))
       const now = Date.now()
-      const isQuiet = ({ state, dueAt, claimedUntil, previousKeyId }: Grant): boolean =>
-        (dueAt ?? Infinity) > now && (claimedUntil ?? 0) <= now && !(state === 'active' && previousKeyId !== null)
-      const settled = users.every(({ name }) => grants.get(name)?.state === 'active') && [...grants.values()].every(isQuiet)
+      const isQuiet = ({ state, dueAt, claimedUntil, previousKeyId, maxWorkers, expiresAt }: Grant): boolean =>
+        (dueAt ?? Infinity) > now && (claimedUntil ?? 0) <= now && !(state === 'active' && previousKeyId !== null) &&
+        // While workers have another window, their job is due before its end.
+        !(state === 'active' && maxWorkers !== null && dueAt !== expiresAt)
+      const settled = users.every(({ name }) => grants.get(name)?.state === 'active') && rows.every(isQuiet) &&
+        strayWorkersOf(rows).length === 0
       if (settled || now > giveUpAt) return
       await delay(250)
     }
@@ -129,6 +136,19 @@ const all = async (ledger: Ledger): Promise<Grant[]> => {
     grants.push(...page)
     if (page.length < 200) return grants
   }
+}
+
+/** Workers that outlive their job, or do not have its window. */
+const strayWorkersOf = (grants: Grant[]): string[] => {
+  const byId = new Map(grants.map(grant => [grant.id, grant]))
+  return grants.filter(({ state, parentId }) => state === 'active' && parentId !== null).flatMap(worker => {
+    const job = byId.get(worker.parentId ?? '')
+    const { worker: name, jobId } = worker
+    if (job?.state !== 'active') return [`${jobId}/${name} is active, its job ${job?.state}`]
+    return worker.expiresAt === job.expiresAt && worker.spec.window.notAfter === job.spec.window.notAfter
+      ? []
+      : [`${jobId}/${name} ends at ${worker.expiresAt}, its job at ${job.expiresAt}`]
+  })
 }
 
 const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
@@ -149,12 +169,17 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
     for (const job of jobs) {
       const grant = byId.get(job.grant ?? '')
       if (job.ended) {
+        // A worker whose job ended before it had an answer: what there may be of it is a stray.
+        if (job.grant === undefined) continue
         const isEnding = grant?.state === 'revoking' && job.ended === 'ending'
         if (grant?.state !== 'revoked' && !isEnding) survivors.push(`${job.id}: completed, ledger says ${grant?.state}`)
         if (job.key && await worksAs(job)) survivors.push(`${job.id}: completed, its key works`)
       } else if (job.grant !== undefined && job.open === undefined) {
-        const works = await worksAs(job)
-        if (grant?.state !== 'active' || grant.accessKeyId !== job.key?.accessKeyId || works !== grant.principal.name) {
+        const works = job.workers ? grant?.principal.name : await worksAs(job)
+        if (job.of && (grant?.attempt !== `${job.attempt}` || !JSON.stringify(grant.policy).includes(`"${addressOf(job)}/32"`))) {
+          lostGrants.push(`${job.id}: attempt ${job.attempt} runs at ${addressOf(job)}, ledger says ${grant?.attempt}`)
+        }
+        if (grant?.state !== 'active' || grant.accessKeyId !== (job.key?.accessKeyId ?? null) || works !== grant.principal.name) {
           const says = `ledger says ${grant?.state} with ${grant?.accessKeyId}`
           lostGrants.push(`${job.id}: ${says}, the job has ${job.key?.accessKeyId}, which is ${works}`)
         }
@@ -162,15 +187,19 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
     }
     // What nobody was answered may be live all the same: the ledger knew it before the client died.
     const abandoned = new Set(jobs.filter(job => job.abandoned).map(({ id }) => id))
-    const orphans = grants.filter(({ state, jobId }) => state === 'active' && abandoned.has(jobId)).length
+    const active = grants.filter(({ state }) => state === 'active')
+    const orphans = active.filter(({ jobId, worker }) => abandoned.has(worker === null ? jobId : `${jobId}/${worker}`)).length
     const perJob = new Map<string, number>()
     for (const { tags, keys } of users) {
       if (keys.length === 0) continue
-      perJob.set(tags['job-access:job'] ?? '', (perJob.get(tags['job-access:job'] ?? '') ?? 0) + 1)
+      const job = `${tags['job-access:job']} ${tags['job-access:worker'] ?? ''}`
+      perJob.set(job, (perJob.get(job) ?? 0) + 1)
     }
     return {
       rows,
       orphans,
+      jobsOfWorkers: active.filter(({ maxWorkers }) => maxWorkers !== null).length,
+      strayWorkers: strayWorkersOf(grants),
       users: users.length,
       unknownKeys: users.flatMap(({ name, keys }) => {
         const grant = byName.get(name)
@@ -191,19 +220,20 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
 
 /** What must hold, and that the loop was one: kills hit requests, and jobs got answers of every kind. */
 export const nothingLost = (t: Test, report: KillLoopReport): void => {
-  const { unknownKeys, lostGrants, strayUsers, survivors, doubles, leaks, ...rest } = report
+  const { unknownKeys, lostGrants, strayUsers, survivors, doubles, strayWorkers, leaks, ...rest } = report
   t.comment(JSON.stringify(rest))
   t.same(unknownKeys, [], 'no key at the provider that the ledger does not know')
   t.same(lostGrants, [], 'no grant lost that was answered')
   t.same(strayUsers, [], 'no user without a live row')
   t.same(survivors, [], 'nothing alive of what was completed')
-  t.same(doubles, [], 'one user a job')
+  t.same(doubles, [], 'one user a job or worker')
+  t.same(strayWorkers, [], 'no worker without its job, or with another window')
   t.equal(leaks, 0, 'no secret in ledger, audit or log')
   t.equal(rest.jobs.unanswered, 0, 'everything was answered in the end')
   t.ok(rest.kills.hit >= rest.rounds / 2, `${rest.kills.hit} of ${rest.rounds} kills cut operations in two`)
   t.ok(Object.values(rest.counts.answered).every(count => count > 0), 'every verb was answered')
   t.equal(rest.rows.active, rest.jobs.live + rest.orphans, 'the live jobs are those of the ledger')
-  t.equal(rest.users, rest.jobs.live + rest.orphans, 'and those of the provider')
+  t.equal(rest.users, rest.jobs.live + rest.orphans - rest.jobsOfWorkers, 'and those of the provider')
 }
 
 /** `node test/kill/kill-loop.ts [rounds] [seed]`, for as long as one likes. DATABASE_URL: that database instead of a file. */

@@ -258,6 +258,32 @@ t.test('who joins while the job is changed or ended is told so, and leaves nothi
   }
 })
 
+t.test('who joins again while the job is changed or ended does not undo it', async t => {
+  const meanwhile: Array<[string, (w: World, job: Grant, worker: Grant) => Promise<unknown>]> = [
+    ['changed', (w, job) => extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })],
+    ['ended, and this worker not reached yet', async (w, job, worker) => {
+      await w.store.claim(worker.id, w.clock.now, w.clock.now + 1)
+      await end(w.healthy.deps, owner, job.id, 'completed')
+      w.clock.advance(2)
+    }]
+  ]
+  for (const [name, act] of meanwhile) {
+    const w = await world(t)
+    const job = await open(w)
+    const before = await joinAs(w.healthy, job, 0, { attempt: '0' })
+    const r = await w.replica()
+    r.intercept = async (call, effect) => {
+      if (call === 'begin') await act(w, job, before.grant)
+      return effect()
+    }
+    t.match(await refusalOf(joinAs(r, job, 0, { attempt: '1', sourceIps: ['203.0.113.77'] })),
+      { code: 'grant-state', init: { retryAfterSeconds: 1 } }, name)
+    t.ok(await identityOf(w, before.credentials), 'its key is left')
+    const [worker] = await w.store.workersOf(job.id)
+    t.equal(worker?.expiresAt, (await w.store.get(job.id))?.expiresAt, 'with the window of the job')
+  }
+})
+
 t.test('a job has no key to rotate or fetch, and one with a key has no workers', async t => {
   const w = await world(t)
   const job = await open(w)
