@@ -157,7 +157,7 @@ const repeat = async (
   if (grant.maxWorkers !== null || isWaiting(deps, grant)) {
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
   }
-  if (idempotencyKey === undefined) requireItsKey(grant, request)
+  if (idempotencyKey === undefined) await requireItsKey(deps, grant, request)
   if (change) await deps.turn(caller.id)
   const changed = change && changedAccess(deps, caller, grant, change)
   return redeliver(deps, caller, grant, request, changed)
@@ -165,10 +165,10 @@ const repeat = async (
 
 /** A fresh key for a grant, in answer to a request that may end the one before, with another window or source if the request has it. */
 export const redeliver = async (
-  deps: GrantDeps, caller: Caller, grant: Grant, request: Pick<GrantRequest, 'attempt' | 'waitUntilReady'>, access: ProvenAccess | undefined
+  deps: GrantDeps, caller: Caller, grant: Grant, request: Pick<GrantRequest, 'attempt' | 'replace' | 'waitUntilReady'>, access: ProvenAccess | undefined
 ): Promise<Omit<Issued, 'warnings'>> => {
   const restart: Restart = {
-    ...(request.attempt !== undefined && { attempt: request.attempt }),
+    ...(request.attempt !== undefined ? { attempt: request.attempt } : request.replace && { attempt: null }),
     ...(access && { access: { ...wantedOf(access), policy: access.policy } })
   }
   const claimed = await claimForRetry(deps, grant.id)
@@ -183,13 +183,24 @@ export const redeliver = async (
 
 /**
  * A key that was delivered is somebody's. It ends only for a request that says why: the process before is gone (another attempt, or
- * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job.
+ * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job. An attempt
+ * from before the one that has the key is a process that was said to be gone.
  */
-export const requireItsKey = (
-  { id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>
-): void => {
+export const requireItsKey = async (
+  deps: GrantDeps, { id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>
+): Promise<void> => {
   // Without a key, e.g. after a redelivery that failed, none ends.
-  if (deliveredAt === null || accessKeyId === null || request.attempt !== undefined || request.replace === true) return
+  if (deliveredAt === null || accessKeyId === null || request.replace === true) return
+  if (request.attempt !== undefined) {
+    if (request.attempt === attempt) return
+    const earlier = (await deps.ledger.events(id)).some(({ detail }) => detail.attempt === request.attempt)
+    if (!earlier) return
+    throw new ProblemError('key-delivered', {
+      detail: `Another start came after attempt ${JSON.stringify(request.attempt)}, and has the key of grant ${id}` +
+        `${attempt === null ? '' : `: attempt ${JSON.stringify(attempt)}`}.`,
+      hint: 'A new start sends an attempt that was not used before, or `replace: true`.'
+    })
+  }
   const holder = worker === null ? 'This job' : `Worker ${worker}`
   throw new ProblemError('key-delivered', {
     detail: `${holder} has grant ${id}, and its key was delivered at ${new Date(deliveredAt).toISOString()}` +

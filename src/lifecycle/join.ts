@@ -42,7 +42,7 @@ const rejoin = async (
   deps: GrantDeps, caller: Caller, job: Grant, worker: Grant, request: JoinRequest, access: ProvenAccess
 ): Promise<Omit<Issued, 'warnings'>> => {
   if (worker.state === 'revoking') throw busy(5)
-  requireItsKey(worker, request)
+  await requireItsKey(deps, worker, request)
   // A change or the end of the job before this has perhaps passed this worker already, and must not be undone. One after this finds
   // the worker claimed, and comes back; or it has changed the worker, and then redeliver() refuses.
   const now = await deps.ledger.get(job.id)

@@ -17,7 +17,8 @@ import { afterSession, beforeSession } from './session.ts'
 
 /** What the start that asks for the key changes of the grant. */
 export interface Restart {
-  attempt?: string
+  /** null: a key that was replaced without one. */
+  attempt?: string | null
   /** Another window or source, authorised and proven. */
   access?: Wanted & { policy: Proven<PolicyDocument> }
 }

@@ -133,7 +133,7 @@ const allows = (spec: AccessSpec, group: Group, condition: ConditionBlock): Stat
     ...(entry.prefix === '' ? [...list, ...uploadActions(entry)] : [])
   ]
   const buckets = unique(group.map(each => bucketArn(spec.partition, each.bucket)))
-  const objects = group.flatMap(each => objectArns(spec.partition, each))
+  const objects = unique(group.flatMap(each => objectArns(spec.partition, each)))
   const unbound = unboundActions(entry)
   const own = allow(spec, group, [...objectActions(entry), ...onBucket], condition)
   // Without an action on the bucket, the bucket's ARN allows nothing, but it would if an action were added later.
@@ -169,7 +169,8 @@ const listings = (group: Group): Listing[] => {
   if (entry.prefix === '' || !entry.list || entry.listNames) return []
   const found = new Map<string, Listing>()
   for (const bucket of unique(group.map(each => each.bucket))) {
-    const prefixes = group.filter(each => each.bucket === bucket).flatMap(patternsOf)
+    // A directory's name may be there twice: of the directory, and as a key.
+    const prefixes = unique(group.filter(each => each.bucket === bucket).flatMap(patternsOf))
     const same = JSON.stringify([...prefixes].sort())
     const listing = found.get(same)
     if (listing) listing.buckets.push(bucket)

@@ -163,8 +163,8 @@ t.test('every request: a provider gets only what it accepts, and everything that
 })
 
 /** Without what most dialects refuse, or most of what is drawn would say nothing about what they render. */
-const simplified = ({ vpc, ...request }: PolicyRequest): PolicyRequest => {
-  const entry = <T extends ReadRequest>({ kmsKeyArns, ...rest }: T) => rest.prefix === undefined ? rest : { ...rest, list: false }
+const simplified = ({ vpc, clients, ...request }: PolicyRequest): PolicyRequest => {
+  const entry = <T extends ReadRequest>({ kmsKeyArns, clients, ...rest }: T) => rest.prefix === undefined ? rest : { ...rest, list: false }
   return {
     ...request,
     ...(vpc && { sourceIps: ['203.0.113.42'] }),

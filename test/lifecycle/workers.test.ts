@@ -115,6 +115,20 @@ t.test('a name that has a key', async t => {
   }
 })
 
+t.test('an attempt that was followed by another one does not come back', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  await joinAs(w.healthy, job, 0, { attempt: 'a' })
+  const second = await joinAs(w.healthy, job, 0, { attempt: 'b' })
+  t.match(await refusalOf(joinAs(w.healthy, job, 0, { attempt: 'a' })),
+    { code: 'key-delivered', init: { detail: /came after attempt "a".*: attempt "b"/ } })
+  await whole(t, w, second)
+  const replaced = await joinAs(w.healthy, job, 0, { replace: true })
+  t.equal(replaced.grant.attempt, null, 'who replaced it without an attempt has none')
+  t.equal(await codeOf(joinAs(w.healthy, job, 0, { attempt: 'b' })), 'key-delivered')
+  t.match(await joinAs(w.healthy, job, 0, { attempt: 'c' }), { grant: { attempt: 'c' } })
+})
+
 t.test('no request ends the key of another worker, whatever is asked in whatever order', async t => {
   const request = fc.record({
     n: fc.nat(2),
@@ -127,17 +141,22 @@ t.test('no request ends the key of another worker, whatever is asked in whatever
     const w = await world(t)
     const job = await open(w)
     const held = new Map<number, Issued>()
+    const used = new Map<number, Set<string>>()
     for (const { n, attempt, replace, from, what } of asked) {
       const others = [...held].filter(([m]) => m !== n)
       if (what === 'end' && held.has(n)) {
         await endWorker(w.healthy.deps, owner, job.id, `w-${n}`)
         held.delete(n)
+        used.delete(n)
       } else if (what === 'join') {
         const answer = await joinAs(w.healthy, job, n, { sourceIps: [address(from)], replace, ...(attempt !== undefined && { attempt }) })
           .catch((error: ProblemError) => error)
-        const may = !held.has(n) || attempt !== undefined || replace
+        const now = held.get(n)?.grant.attempt ?? null
+        const goesOn = attempt !== undefined && (attempt === now || !used.get(n)?.has(attempt))
+        const may = !held.has(n) || replace || goesOn
         if (may !== !(answer instanceof ProblemError)) throw new Error(`join as w-${n}: ${String(answer)}`)
         if (!(answer instanceof ProblemError)) held.set(n, answer)
+        if (may && attempt !== undefined) used.set(n, new Set([...used.get(n) ?? [], attempt]))
       }
       for (const [m, { credentials }] of others) {
         if (!await identityOf(w, credentials)) throw new Error(`the key of w-${m} ended when w-${n} asked`)
