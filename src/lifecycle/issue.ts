@@ -165,7 +165,8 @@ const repeat = async (
 
 /** A fresh key for a grant, in answer to a request that may end the one before, with another window or source if the request has it. */
 export const redeliver = async (
-  deps: GrantDeps, caller: Caller, grant: Grant, request: Pick<GrantRequest, 'attempt' | 'replace' | 'waitUntilReady'>, access: ProvenAccess | undefined
+  deps: GrantDeps, caller: Caller, grant: Grant, request: Pick<GrantRequest, 'attempt' | 'replace' | 'waitUntilReady'>,
+  access: ProvenAccess | undefined
 ): Promise<Omit<Issued, 'warnings'>> => {
   const restart: Restart = {
     ...(request.attempt !== undefined ? { attempt: request.attempt } : request.replace && { attempt: null }),
