@@ -40,7 +40,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     trustProxy: service.trustProxy,
     return503OnClosing: false,
     frameworkErrors: undecodable,
-    routerOptions: { maxParamLength: 100 }
+    routerOptions: { maxParamLength: 253 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictValidators())
   useProblems(app, service.audit)

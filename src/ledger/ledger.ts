@@ -11,7 +11,7 @@ export interface Ledger {
    * Writes the intent: a `pending` grant and its first event, in one transaction with the check of the limits.
    * When the owner already has a grant with the same idempotency key, that one is returned (`existing`) and nothing is written.
    * `limits` are for outstanding grants (pending, active, revoking). When one is reached: `limited`, and nothing is written.
-   * A worker's grant names its job's, and is written only while that is active, has the same policy as `job`, and has room. So
+   * A worker's grant names its job's, and is written only while that is active, has the same policy and window as `job`, and has room. So
    * whatever changes or ends the job sees every worker that was written before, and none with what the job was is written after.
    */
   begin(grant: NewGrant, event: NewEvent, limits: { perOwner: number, total: number }, job?: JobOfWorkers): Promise<BeginResult>
@@ -76,7 +76,7 @@ export type BeginResult =
   /** The job has ended or has another policy since it was read. */
   | { outcome: 'job-changed' }
 
-export type JobOfWorkers = Pick<Grant, 'id' | 'policyHash' | 'maxWorkers'>
+export type JobOfWorkers = Pick<Grant, 'id' | 'policyHash' | 'notBefore' | 'expiresAt' | 'maxWorkers'>
 
 /** What may change of a grant; the database refuses the rest. */
 export type GrantChange = Partial<Omit<

@@ -181,6 +181,7 @@ const outstandingOf = (db: Db, owner: string) =>
 async function refusedByJob (tx: Db, dialect: Dialect, job: JobOfWorkers): Promise<BeginResult | undefined> {
   const same = tx.selectFrom('grants').select('id')
     .where('id', '=', job.id).where('state', '=', 'active').where('policy_hash', '=', job.policyHash)
+    .where('not_before', '=', job.notBefore).where('expires_at', '=', job.expiresAt)
   if (!await (dialect === 'postgres' ? same.forUpdate() : same).executeTakeFirst()) return { outcome: 'job-changed' }
   const { live } = await tx.selectFrom('grants').select((eb) => eb.fn.countAll<number>().as('live'))
     .where('parent_id', '=', job.id).where('due_at', 'is not', null).executeTakeFirstOrThrow()

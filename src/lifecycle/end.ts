@@ -56,8 +56,10 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
 
 /** A job of workers has no principal: it has ended when all its workers have. Each of them is ended for itself, its key first. */
 const finishJob = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant> => {
-  const left = await reachWorkers(deps, job, ({ dueAt }) => dueAt === null,
+  // One that is being ended already has its own backoff.
+  await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
     async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
+  const left = await deps.ledger.workersOf(job.id)
   if (left.length === 0) return closed(deps, actor, job)
   // Of a worker whose own name is free again, no key is left that could be deleted.
   const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)

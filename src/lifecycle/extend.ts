@@ -3,7 +3,7 @@ import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { isIamError } from '../iam/errors.ts'
-import { profileOfGrant, sessionEnd } from '../iam/role-profile.ts'
+import { profileOfGrant, sessionEnd, type RoleProfile } from '../iam/role-profile.ts'
 import { attachmentFor } from '../policy/dialect.ts'
 import { measure } from '../policy/measure.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
@@ -39,13 +39,23 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   if (scheduled) return commit(deps, grant, { ...wanted, claimedUntil: null }, done)
   const started = event(caller, 'extending', detail, wanted.policyHash)
   if (grant.maxWorkers !== null) {
-    return extendWorkers(deps, caller, await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started))
+    return extendWorkers(deps, caller, await extendJob(deps, caller, grant, wanted, started))
   }
   return replacePolicy(deps, caller, grant, { wanted, policy: access.policy, started, done })
 }
 
 /** Nothing of it exists at the provider yet. */
 const isScheduled = ({ state, issueAt }: Grant): boolean => state === 'pending' && issueAt !== null
+
+/** Commits the window of a job, of which no worker has heard yet. When it cannot be audited, it must not stand. */
+const extendJob = async (deps: GrantDeps, actor: Actor, job: Grant, wanted: Wanted, started: NewGrantEvent): Promise<Grant> => {
+  try {
+    return await commit(deps, job, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started)
+  } catch (cause) {
+    await compensate(deps, actor, job, { made: null, keep: null, back: accessOf(job), action: 'extend-failed' })
+    throw cause
+  }
+}
 
 /**
  * Brings the window of a claimed job to its workers. Those that cannot be reached now keep the job due, and the sweeper calls this
@@ -133,13 +143,7 @@ export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, cha
 }
 
 const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
-  const profile = profileOfGrant(deps.deployment.profiles, grant.principal.roleArn, grant.spec.profile)
-  if (grant.attach === 'session' && !profile) {
-    throw new ProblemError('session-unfit', {
-      detail: 'The role profile of this grant is not in the configuration any more, so that it gets no further session.',
-      hint: 'Complete the grant, and ask for a new one.'
-    })
-  }
+  const profile = profileStill(deps, grant)
   const firstIssuedAt = firstIssueOf(grant)
   const ofWorkers = grant.maxWorkers !== null
   const findings = unfitFor(grant, change)
@@ -150,6 +154,16 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
   return { spec, warnings, profileName: profile?.name, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
+}
+
+/** The role profile that the grant was permitted with; a session of another role is another access. @throws ProblemError */
+export const profileStill = (deps: GrantDeps, { attach, principal, spec }: Grant): RoleProfile | undefined => {
+  const profile = profileOfGrant(deps.deployment.profiles, principal.roleArn, spec.profile)
+  if (attach !== 'session' || profile) return profile
+  throw new ProblemError('session-unfit', {
+    detail: 'The role profile of this grant is not in the configuration any more, so that it gets no further session.',
+    hint: 'Complete the grant, and ask for a new one.'
+  })
 }
 
 /** A job of workers has a window, and its workers have the sources. */

@@ -1,6 +1,7 @@
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
 import { principalName, principalPath } from '../iam/names.ts'
+import { sessionEnd } from '../iam/role-profile.ts'
 import type { BeginResult, JobOfWorkers, NewGrant } from '../ledger/ledger.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { restate, type Change, type Warning } from '../policy/normalise.ts'
@@ -8,7 +9,7 @@ import { parseInstant } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
-import { claimLease, commit, deadline, event, release, wantedOf } from './lease.ts'
+import { claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { changedAccess, extend } from './extend.ts'
@@ -75,8 +76,8 @@ const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promi
 export const reserve = async (deps: GrantDeps, caller: Caller, intent: () => NewGrant, job?: JobOfWorkers) => {
   for (;;) {
     const reserved = await begin(deps, caller, intent(), job)
-    if (reserved.outcome !== 'existing' || !isOver(deps, reserved.grant) || !freesKey(reserved.grant)) return reserved
-    if (!await clear(deps, caller, reserved.grant.id)) throw busy(5)
+    if (reserved.outcome !== 'existing' || !isOver(deps, reserved.grant, job) || !freesKey(reserved.grant)) return reserved
+    if (!await clear(deps, caller, reserved.grant.id, job)) throw busy(5)
   }
 }
 
@@ -127,9 +128,17 @@ const open = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant>
     return await commit(deps, grant, { state: 'active', dueAt: grant.expiresAt, claimedUntil: null },
       event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
   } catch (cause) {
-    await withdraw(deps, actor, grant, 'ledger')
+    // Nobody was told of it: an active job that cannot be audited must not stand either.
+    await undoOpen(deps, actor, grant).catch(error =>
+      deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it'))
     throw cause
   }
+}
+
+const undoOpen = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<void> => {
+  const stored = await rereadAfterFailedCommit(deps, grant, null)
+  if (stored?.state === 'pending') await withdraw(deps, actor, stored, 'ledger')
+  else if (stored?.state === 'active') await finish(deps, actor, await startEnding(deps, actor, stored, 'failed', 'audit'))
 }
 
 export const deliver = async (
@@ -154,10 +163,14 @@ const repeat = async (
   if (grant.state === 'revoking') throw busy(5)
   if (deps.now() >= grant.expiresAt) throw ended(grant)
   const change = changeBy(request, access, grant, deps.now())
+  if (grant.maxWorkers !== null && grant.state === 'pending') {
+    return { grant: await open(deps, caller, await claimForRetry(deps, grant.id)), credentials: null, created: false }
+  }
   if (grant.maxWorkers !== null || isWaiting(deps, grant)) {
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
   }
-  if (idempotencyKey === undefined) await requireItsKey(deps, grant, request)
+  // The Idempotency-Key says that it is a retry; an attempt that was followed by another one is none.
+  if (idempotencyKey === undefined || request.attempt !== undefined) await requireItsKey(deps, grant, request)
   if (change) await deps.turn(caller.id)
   const changed = change && changedAccess(deps, caller, grant, change)
   return redeliver(deps, caller, grant, request, changed)
@@ -179,7 +192,8 @@ export const redeliver = async (
     throw busy(1)
   }
   const resumed = await resume(deps, caller, claimed, restart)
-  return deliver(deps, request, { ...resumed, created: false, warnings: [] })
+  const sessions = claimed.attach === 'session' ? { previousUntil: sessionEnd(claimed) } : {}
+  return deliver(deps, request, { ...resumed, ...sessions, created: false, warnings: [] })
 }
 
 /**
@@ -194,8 +208,10 @@ export const requireItsKey = async (
   if (deliveredAt === null || accessKeyId === null || request.replace === true) return
   if (request.attempt !== undefined) {
     if (request.attempt === attempt) return
-    const earlier = (await deps.ledger.events(id)).some(({ detail }) => detail.attempt === request.attempt)
-    if (!earlier) return
+    // Only an attempt that had the key has been followed.
+    const had = (await deps.ledger.events(id))
+      .some(({ action, detail }) => (action === 'active' || action === 'delivered') && detail.attempt === request.attempt)
+    if (!had) return
     throw new ProblemError('key-delivered', {
       detail: `Another start came after attempt ${JSON.stringify(request.attempt)}, and has the key of grant ${id}` +
         `${attempt === null ? '' : `: attempt ${JSON.stringify(attempt)}`}.`,
@@ -223,6 +239,7 @@ const requireSameJob = (
   const same = canonicalJson(fixedPart(access.spec)) === canonicalJson(fixedPart(grant.spec)) &&
     (access.profile?.roleArn ?? null) === grant.principal.roleArn &&
     (access.workers ?? null) === grant.maxWorkers &&
+    (access.spec.source.kind === 'any') === (grant.spec.source.kind === 'any') &&
     (waitsFor === null || waitsFor === grant.issueAt)
   if (same) return
   throw new ProblemError('idempotency-conflict', {
@@ -236,8 +253,9 @@ const requireSameJob = (
 
 /** What a request for the same grant cannot change. */
 const fixedPart = (spec: Grant['spec']) => {
-  const { window, sourceIps, vpc, ...fixed } = restate(spec)
-  return fixed
+  const { window, sourceIps, vpc, access = [], ...fixed } = restate(spec)
+  // An earlier release gave entries other default names.
+  return { ...fixed, access: access.map(({ sid, ...entry }) => entry) }
 }
 
 /** What PATCH would have to change for the grant to be what the request asks for; undefined: nothing. */
@@ -266,13 +284,14 @@ const isWindowOf = (asked: GrantRequest['window'], { window: wanted }: Grant['sp
   return start && end && seconds(wanted.notAfter, wanted.outputNotAfter) === seconds(window.notAfter, window.outputNotAfter)
 }
 
-const isOver = (deps: GrantDeps, { state, dueAt, expiresAt }: Grant): boolean =>
-  dueAt !== null && (state === 'revoking' || deps.now() >= expiresAt)
+/** A worker lasts as long as its job, also when the job's longer window has not reached it yet. */
+const isOver = (deps: GrantDeps, { state, dueAt, expiresAt }: Grant, job?: JobOfWorkers): boolean =>
+  dueAt !== null && (state === 'revoking' || deps.now() >= Math.max(expiresAt, job?.expiresAt ?? 0))
 
 /** Ends a grant that is over but not swept yet, so that the job need not wait for the sweeper. True: the idempotency key is free. */
-const clear = async (deps: GrantDeps, actor: Actor, id: string): Promise<boolean> => {
+const clear = async (deps: GrantDeps, actor: Actor, id: string, job?: JobOfWorkers): Promise<boolean> => {
   const grant = await claimForRetry(deps, id)
-  if (!isOver(deps, grant)) {
+  if (!isOver(deps, grant, job)) {
     await release(deps, grant)
     return false
   }

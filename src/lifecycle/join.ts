@@ -1,5 +1,5 @@
 import type { Grant } from '../domain/grant.ts'
-import { profileOfGrant } from '../iam/role-profile.ts'
+import { canonicalJson } from '../policy/measure.ts'
 import { normaliseChange } from '../policy/normalise.ts'
 import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
@@ -8,6 +8,7 @@ import { authorise, limitsOf, proveAccess, renderAccess, type ProvenAccess } fro
 import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
+import { profileStill } from './extend.ts'
 import { busy, deliver, intentOf, jobChanged, redeliver, requireItsKey, reserve, type Issued } from './issue.ts'
 import { observing } from './observe.ts'
 import { activate, provision } from './provision.ts'
@@ -46,8 +47,12 @@ const rejoin = async (
   // A change or the end of the job before this has perhaps passed this worker already, and must not be undone. One after this finds
   // the worker claimed, and comes back; or it has changed the worker, and then redeliver() refuses.
   const now = await deps.ledger.get(job.id)
-  if (now?.state !== 'active' || now.policyHash !== job.policyHash) throw jobChanged()
-  if (access.measure.sha256 === worker.policyHash) return redeliver(deps, caller, worker, request, undefined)
+  if (now?.state !== 'active' || now.policyHash !== job.policyHash || now.expiresAt !== job.expiresAt || now.notBefore !== job.notBefore) {
+    throw jobChanged()
+  }
+  // Not by the policy: in layout `guide` it says nothing of what is only read.
+  const same = canonicalJson([access.spec.window, access.spec.source]) === canonicalJson([worker.spec.window, worker.spec.source])
+  if (same) return redeliver(deps, caller, worker, request, undefined)
   // The attachment stays the same: a policy that has become too long for it is refused.
   const fitting = access.attachment === worker.attach ? access : await workerAccess(deps, caller, job, request, worker.attach)
   return redeliver(deps, caller, worker, request, { ...fitting, spec: { ...fitting.spec, attach: worker.spec.attach } })
@@ -77,14 +82,21 @@ const workerAccess = async (
   deps: GrantDeps, caller: Caller, job: Grant, { name, sourceIps, vpc }: JoinRequest, attach = job.spec.attach
 ): Promise<ProvenAccess> => {
   const firstIssuedAt = firstIssueOf(job)
-  // Named even when empty, so that the job's lack of a source does not count as one.
-  const source = sourceIps === undefined && vpc === undefined ? { sourceIps: [] } : { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
+  if (sourceIps === undefined && vpc === undefined) {
+    throw ProblemError.of([{
+      code: 'source-missing',
+      pointer: '',
+      detail: 'The request names no source, and the job has none for its workers.',
+      hint: 'Give sourceIps, vpc, or `"source": "observed"`.'
+    }])
+  }
+  const source = { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
   const normalised = normaliseChange(
     { spec: { ...job.spec, attach }, firstIssuedAt, active: true }, source, limitsOf(deps.deployment), new Date(deps.now())
   )
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  const profileName = profileOfGrant(deps.deployment.profiles, job.principal.roleArn, job.spec.profile)?.name
+  const profileName = profileStill(deps, job)?.name
   const rendered = renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt })
   await deps.turn(caller.id)
   // The guardrails see the attachment that the job asked for.
@@ -99,9 +111,11 @@ export const workerOf = async (
   deps: GrantDeps, caller: Caller, jobGrantId: string, name: string, action: 'view' | 'revoke'
 ): Promise<Grant> => {
   const job = await grantOfTeam(deps, caller, jobGrantId, action)
-  const [worker] = await deps.ledger.list({ parentId: job.id, worker: name }, { limit: 1 })
-  if (!worker) throw new ProblemError('worker-unknown')
-  return authoriseOnGrant(deps, caller, worker.id, action)
+  const live = (await deps.ledger.workersOf(job.id)).find(({ worker }) => worker === name)
+  // Ids sort by the clock of the replica that made them, so the newest is not always the live one.
+  const [last] = live ? [live] : await deps.ledger.list({ parentId: job.id, worker: name }, { limit: 1 })
+  if (!last) throw new ProblemError('worker-unknown')
+  return authoriseOnGrant(deps, caller, last.id, action)
 }
 
 /** The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice. */

@@ -55,7 +55,7 @@ export const activate = async (
       dueAt: dueOf({ ...grant, dyingKeys }),
       claimedUntil: null,
       attempts: 0
-    }, event(actor, 'active', { accessKeyId, user: ref.name }, grant.policyHash))
+    }, event(actor, 'active', { accessKeyId, user: ref.name, ...(grant.attempt !== null && { attempt: grant.attempt }) }, grant.policyHash))
   } catch (cause) {
     await abandon(deps, actor, { ...grant, principal: ref, accessKeyId }, cause, false)
     throw cause

@@ -25,7 +25,8 @@ export interface Restart {
 
 /** Gives a claimed grant a fresh key. While it is pending, e.g. since the process that made it died, it makes the principal, too. */
 export const resume = async (deps: GrantDeps, actor: Actor, grant: Grant, restart: Restart = {}, withKey = true): Promise<Delivery> => {
-  if (deps.now() < grant.expiresAt) {
+  // A worker whose job was extended may get that window only now.
+  if (deps.now() < (restart.access?.expiresAt ?? grant.expiresAt)) {
     if (grant.state === 'active') return rekey(deps, actor, grant, restart)
     if (grant.state === 'pending') return provisionStored(deps, actor, grant, restart, { withKey, resumed: grant.mintedAt !== null })
   }
@@ -106,7 +107,9 @@ export const rekey = async (
       dyingKeys,
       dueAt: dueAfter(grant, { ...rekeying, dyingKeys }),
       claimedUntil: null
-    }, event(actor, 'delivered', { accessKeyId: credentials.accessKeyId }, access?.policyHash ?? null))
+    }, event(actor, 'delivered', {
+      accessKeyId: credentials.accessKeyId, ...(rekeying.attempt !== null && { attempt: rekeying.attempt })
+    }, access?.policyHash ?? null))
     return { grant: active, credentials }
   } catch (cause) {
     const back = {

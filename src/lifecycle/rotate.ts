@@ -18,7 +18,7 @@ import { rekey, resume } from './redeliver.ts'
  * a key from an earlier rotation whose overlap still runs is deleted first.
  */
 export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlapSeconds: number): Promise<Delivery> => {
-  const grant = await claimActive(deps, holderOfKey(await authoriseOnGrant(deps, actor, id, 'rotate')))
+  const grant = await claimActive(deps, await holderOfKey(deps, await authoriseOnGrant(deps, actor, id, 'rotate')))
   if (grant.attach === 'session') {
     // A session has no key to replace: the rotation is a new session. The old one works until its end, or until the grant is revoked.
     return { ...await rekey(deps, actor, grant), previousUntil: sessionEnd(grant) }
@@ -61,8 +61,14 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   return { grant: overlapSeconds === 0 ? await dropDue(deps, actor, rotated, dueAt) : rotated, credentials }
 }
 
-/** @throws ProblemError `grant-state` for a job whose workers have the keys */
-const holderOfKey = (grant: Grant): Grant => {
+/** @throws ProblemError `grant-state` for a job whose workers have the keys, and for a worker of a job that has ended */
+const holderOfKey = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+  const job = grant.parentId === null ? undefined : await deps.ledger.get(grant.parentId)
+  if (job && job.state !== 'active') {
+    throw new ProblemError('grant-state', {
+      detail: 'The job of this worker has ended.', hint: 'Ask for a new grant with POST /v1/grants.'
+    })
+  }
   if (grant.maxWorkers === null) return grant
   throw new ProblemError('grant-state', {
     detail: 'This is a job of workers: it has no key of its own.',
@@ -115,7 +121,7 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
 
 /** The credentials of a scheduled grant, once. */
 export const fetchCredentials = async (deps: GrantDeps, actor: Caller, id: string): Promise<Delivery> => {
-  const grant = holderOfKey(await authoriseOnGrant(deps, actor, id, 'collect'))
+  const grant = await holderOfKey(deps, await authoriseOnGrant(deps, actor, id, 'collect'))
   if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) {
     throw new ProblemError('grant-state', {
       detail: `The key is minted from ${new Date(grant.issueAt).toISOString()} on.`,

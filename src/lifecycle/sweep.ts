@@ -68,6 +68,7 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
       if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, {}, false)
       return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'failed', 'stale'))
     case 'active':
+      if (now >= grant.expiresAt && await isBehind(deps, grant)) return postponed(deps, sweeper, grant, 'workers-left', {})
       if (now >= grant.expiresAt) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
       if (grant.maxWorkers !== null) return extendWorkers(deps, sweeper, grant)
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
@@ -76,6 +77,12 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
     // Ended: nothing is due.
     case 'expired': case 'failed': case 'revoked': return undefined
   }
+}
+
+/** A worker whose job goes on: the job's longer window has not reached it yet. */
+const isBehind = async (deps: GrantDeps, { parentId }: Grant): Promise<boolean> => {
+  const job = parentId === null ? undefined : await deps.ledger.get(parentId)
+  return job?.state === 'active' && deps.now() < job.expiresAt
 }
 
 /** Only the end of an overlap is due. */

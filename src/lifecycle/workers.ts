@@ -1,6 +1,6 @@
 import type { Grant } from '../domain/grant.ts'
 import type { GrantDeps } from './deps.ts'
-import { claimLease } from './lease.ts'
+import { claimLease, release } from './lease.ts'
 
 /** How many workers one operation on their job works on at a time. */
 const concurrency = 16
@@ -27,7 +27,9 @@ export const reachWorkers = async (
   const reached = async (worker: Grant): Promise<Grant> => {
     try {
       const claimed = await claimLease(deps, worker.id)
-      return isReached(claimed) ? claimed : await reach(claimed)
+      if (!isReached(claimed)) return await reach(claimed)
+      if (claimed.dueAt !== null) await release(deps, claimed)
+      return claimed
     } catch (error) {
       deps.log.warn({ grantId: worker.id, jobGrantId: job.id, err: error }, 'a worker was not reached; left to the sweeper')
       return worker

@@ -80,7 +80,8 @@ export const normaliseChange = (
     ? { ...(notBefore !== undefined && { notBefore }), ...(outputGraceSeconds !== undefined && { outputGraceSeconds }), ...change.window }
     : original.window
   const running = active && Date.parse(spec.window.notBefore) <= now.getTime()
-  const changed = normalise({ ...rest, ...source, window }, limits, now, { firstIssuedAt, change: { running } })
+  const clock = { firstIssuedAt, change: { running, kept: change.window === undefined } }
+  const changed = normalise({ ...rest, ...source, window }, limits, now, clock)
   if (!changed.ok) {
     // A finding about anything else points at the whole body, which does not have that field.
     const findings = changed.findings.map(finding => /^\/(window|sourceIps|vpc)(\/|$)/.test(finding.pointer)

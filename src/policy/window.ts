@@ -10,8 +10,11 @@ export interface WindowClock {
   now: Date
   /** When the grant is issued, or was. Its life counts from then. */
   firstIssuedAt: Date
-  /** Where the window replaces another one. `running`: the grant is active and its window has started, so a job may be at work. */
-  change?: { running: boolean }
+  /**
+   * Where the window replaces another one. `running`: the grant is active and its window has started, so a job may be at work.
+   * `kept`: the window stays as it is, so that it is over only after its grace.
+   */
+  change?: { running: boolean, kept: boolean }
 }
 
 /**
@@ -42,7 +45,7 @@ export const normaliseWindow = (
       detail: 'The window ends before it starts, or at the same instant.',
       hint: 'End it after notBefore.'
     })
-  } else if (end <= now) {
+  } else if ((clock.change?.kept ? end + grace : end) <= now) {
     report({
       code: 'window-over',
       pointer: endPointer,

@@ -41,6 +41,7 @@ t.test('a job of workers, from issue to end', async t => {
   t.match(await ask('GET', '/v1/grants'), { body: { grants: [{ id: opened.body.grant.id }], next: null } }, 'a list of grants has no workers')
   t.equal((await ask('GET', '/v1/grants')).body.grants.length, 1)
   t.match(await ask('GET', `${job}/workers/trainer-0`), { status: 200, body: { id: joined.body.grant.id, state: 'active' } })
+  t.match(await ask('GET', `${job}/workers/${'n'.repeat(253)}`), { status: 404, body: { code: 'worker-unknown' } }, 'as long as a name may be')
   t.match(await ask('GET', `${job}/workers/nobody`), { status: 404, body: { code: 'worker-unknown' } })
 
   t.match(await ask('PATCH', job, { window: { durationSeconds: 20_000 } }), { status: 200, body: { notice: null } })

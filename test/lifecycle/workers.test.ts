@@ -129,6 +129,114 @@ t.test('an attempt that was followed by another one does not come back', async t
   t.match(await joinAs(w.healthy, job, 0, { attempt: 'c' }), { grant: { attempt: 'c' } })
 })
 
+t.test('an attempt that never had the key may come back, one that had it may not', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  await joinAs(w.healthy, job, 0, { attempt: 'a' })
+  const failing = await w.replica()
+  failing.intercept = (call, effect) => call === 'update delivered' ? Promise.reject(new Error('down')) : effect()
+  await refusalOf(joinAs(failing, job, 0, { attempt: 'b' }))
+  await w.pass(leaseMs + 1)
+  await whole(t, w, await joinAs(w.healthy, job, 0, { attempt: 'a' }))
+  const second = await joinAs(w.healthy, job, 0, { attempt: 'b' })
+  await whole(t, w, second)
+  t.equal(await codeOf(joinAs(w.healthy, job, 0, { attempt: 'a' })), 'key-delivered')
+
+  const single = (attempt: string, idempotencyKey?: string) =>
+    issue(w.healthy.deps, owner, orderOf(jobRequest({ job: { id: 'single', team: 'nlp' }, attempt }), idempotencyKey))
+  await single('0', 'k')
+  const next = await single('1', 'k')
+  t.equal(await codeOf(single('0', 'k')), 'key-delivered', 'whatever the Idempotency-Key says')
+  await whole(t, w, next)
+})
+
+t.test('a worker that the longer window has not reached is neither expired nor anybody’s', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const first = await joinAs(w.healthy, job, 0)
+  w.clock.advance(10_790_000)
+  w.iam.faults.on({ action: 'PutUserPolicy' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+  await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+  await w.pass(15_000)
+  t.match(await w.store.get(first.grant.id), { state: 'active' }, 'past its own end, within its job’s')
+  t.equal(await codeOf(joinAs(w.healthy, job, 0)), 'key-delivered', 'its name gives nobody its key')
+  w.iam.faults.clear()
+  await w.pass(600_000)
+  t.match(await w.store.get(first.grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000 })
+  await whole(t, w, first)
+  t.same(await disorder(w), [])
+})
+
+t.test('in layout guide the policy says nothing of what is only read: window and source are compared', async t => {
+  const w = await world(t)
+  const reads = { layout: 'guide' as const, datasets: [{ bucket: 'acmeco-datasets' }] }
+  const { output, baseModels, ...rest } = sourceless
+  const { grant: job } = await issue(w.healthy.deps, owner, orderOf({ ...rest, ...reads, workers: { max: 8 } }))
+  const r = await w.replica()
+  r.intercept = async (call, effect) => {
+    if (call === 'begin') await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+    return effect()
+  }
+  t.equal(await codeOf(joinAs(r, job, 0)), 'grant-state', 'the job was changed meanwhile')
+  await joinAs(w.healthy, job, 0, { attempt: 'a' })
+  t.same(sourceOf((await joinAs(w.healthy, job, 0, { attempt: 'b', sourceIps: ['203.0.113.9'] })).grant), ['203.0.113.9/32'])
+})
+
+t.test('a job that cannot be audited does not stand, nor does its window', async t => {
+  const w = await world(t)
+  const unaudited = (event: string) => async () => {
+    const r = await w.replica()
+    r.intercept = (call, effect) => call === `record ${event}` ? Promise.reject(new Error('audit')) : effect()
+    return r
+  }
+  const opening = await unaudited('active')()
+  await refusalOf(issue(opening.deps, owner, orderOf({ ...sourceless, workers: { max: 8 } })))
+  t.match(await rows(w), [{ state: 'failed', idempotencyKey: null }])
+  const job = await open(w)
+  const { grant: worker } = await joinAs(w.healthy, job, 0)
+  const extending = await unaudited('extending')()
+  await refusalOf(extend(extending.deps, owner, job.id, { window: { durationSeconds: 20_000 } }))
+  await w.pass(leaseMs + 1)
+  t.match(await w.store.get(job.id), { state: 'active', expiresAt: job.expiresAt, dueAt: job.expiresAt })
+  t.match(await w.store.get(worker.id), { expiresAt: job.expiresAt })
+})
+
+t.test('a job whose issue died is opened by the retry', async t => {
+  const w = await world(t)
+  const dying = await w.replica()
+  dying.intercept = (call, effect) => {
+    if (call !== 'update active') return effect()
+    dying.die()
+    return new Promise(() => {})
+  }
+  const order = orderOf({ ...sourceless, workers: { max: 8 } })
+  await Promise.race([issue(dying.deps, owner, order), dying.died])
+  w.clock.advance(leaseMs + 1)
+  const { grant: job } = await issue(w.healthy.deps, owner, order)
+  t.equal(job.state, 'active')
+  await whole(t, w, await joinAs(w.healthy, job, 0))
+})
+
+t.test('no key for a worker of a job that is ending, and one that restarts in the grace gets its key', async t => {
+  const w = await world(t)
+  const job = await open(w, { window: { durationSeconds: 3_600, outputGraceSeconds: 600 } })
+  const { grant } = await joinAs(w.healthy, job, 0)
+  w.clock.advance(3_700_000)
+  await whole(t, w, await joinAs(w.healthy, job, 0, { replace: true }))
+  await w.store.claim(grant.id, w.clock.now, w.clock.now + 1_000)
+  t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoking' })
+  w.clock.advance(2_000)
+  t.equal(await codeOf(rotate(w.healthy.deps, owner, grant.id, 0)), 'grant-state')
+})
+
+t.test('a role that is not in the configuration any more gives no session of another one', async t => {
+  const other = { ...role, name: 'x', roleArn: 'arn:aws:iam::000000000000:role/other' }
+  const w = await world(t, { profiles: { default: role, x: other } })
+  const { grant: job } = await issue(w.healthy.deps, owner, orderOf({ ...sourceless, attach: 'session', profile: 'x', workers: { max: 8 } }))
+  const without = { ...w.healthy.deps, deployment: { ...w.healthy.deps.deployment, profiles: { default: role } } }
+  t.equal(await codeOf(join(without, owner, job.id, { name: 'w', sourceIps: ['203.0.113.1'] })), 'session-unfit')
+})
+
 t.test('no request ends the key of another worker, whatever is asked in whatever order', async t => {
   const request = fc.record({
     n: fc.nat(2),

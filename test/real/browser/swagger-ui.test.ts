@@ -59,19 +59,23 @@ t.test('every operation runs as it is, with each of its examples', async t => {
   const inOrder = [first, ...operations.filter(operation => ![first, ...last].includes(operation)), ...last]
   const ran = new Set<string>()
   let id = ''
+  let ofWorkers = ''
   for (const operation of inOrder) {
     const { operationId } = operation
     const block = await expanded(page, operation)
     for (const example of examplesOf(operation).length > 0 ? examplesOf(operation) : [null]) {
       if (operation.parameters?.some(({ name }) => name === 'id')) {
-        await block.getByPlaceholder('id').fill(operationId === 'fetchCredentials' ? await scheduled(`${example}`) : id)
+        const own = operation.tags.includes('workers') ? ofWorkers : id
+        await block.getByPlaceholder('id').fill(operationId === 'fetchCredentials' ? await scheduled(`${example}`) : own)
       }
+      if (operation.parameters?.some(({ name }) => name === 'name')) await block.getByPlaceholder('name').fill('trainer-0')
       if (example) await block.locator('.opblock-section-request-body .examples-select-element').selectOption(example)
       const answer = await (operationId === 'fetchCredentials' ? executeOnceMinted(block) : execute(block))
       const what = `${operationId} ${example ?? ''}: ${answer.status}`
       t.ok(answer.status >= 200 && answer.status < 300, answer.status < 300 ? what : `${what} ${answer.body}`)
       t.ok(answer.body.length > 0, `${what}: an answer to read`)
       if (operationId === 'issueGrant' && !id) id = JSON.parse(answer.body).grant.id
+      if (operationId === 'issueGrant' && example === 'workers') ofWorkers = JSON.parse(answer.body).grant.id
       if (operationId === 'listGrants') t.match(answer.body, id, 'nothing is filtered away')
     }
     ran.add(operationId)
@@ -83,6 +87,7 @@ t.test('every operation runs as it is, with each of its examples', async t => {
 
 t.test('the credentials come in every form, and a second Execute is the same grant', async t => {
   const block = await expanded(page, named('issueGrant'))
+  await block.getByPlaceholder('idempotency-key').fill('the-same-request')
   const forms: Record<string, RegExp> = {
     'application/json': /"secretAccessKey": "/,
     'text/x-env': /^AWS_SECRET_ACCESS_KEY=/m,
