@@ -18,7 +18,7 @@ t.test('check', async t => {
   const nameless = 'permit (principal, action, resource);\n'
   const dir = t.testdir({ 'bad.cedar': `// one\n${nameless}${nameless}`, 'empty.cedar': '' })
   t.match(await run('check', 'guardrails/example.cedar'),
-    { code: 0, out: 'guardrails/example.cedar: 21 policies, 10 permit and 11 forbid\n', err: '' })
+    { code: 0, out: 'guardrails/example.cedar: 24 policies, 11 permit and 13 forbid\n', err: '' })
   t.match(await run('check', `${dir}/empty.cedar`), { code: 0, out: /no policy permits anything, so every request is refused/ })
   const bad = await run('check', `${dir}/bad.cedar`)
   t.match(bad, { code: 1, out: '' })
@@ -30,7 +30,7 @@ t.test('check', async t => {
 t.test('test', async t => {
   const good = await run('test', 'guardrails/example.cedar', 'guardrails/example.tests.yaml')
   t.equal(good.code, 0)
-  t.match(good.out, /^TAP version 14\n1\.\.(\d+)\nok 1 - a team trains/)
+  t.match(good.out, /^TAP version 14\n1\.\.(\d+)\nok 1 - the launcher issues a job of workers/)
   t.match(good.out, /\n# (\d+) of \1 as expected\n$/)
   const wrong = await run('test', 'guardrails/open.cedar', 'guardrails/example.tests.yaml')
   t.equal(wrong.code, 1)
@@ -72,7 +72,7 @@ t.test('explain', async t => {
   t.match(await explain('typo', 'nlp'), { code: 1, err: /typo\.json: \/ must NOT have additional properties \(laoyut\)/ })
   t.match(await explain('no', 'nlp'), { code: 1, err: /no\.json: .*JSON/ })
   t.match(await explain('good', 'good'), { code: 1, err: /good\.json: \// })
-  t.match(await explain('good', 'nlp', '--action', 'view'), { code: 2, err: /--action is one of issue, extend, render/ })
+  t.match(await explain('good', 'nlp', '--action', 'view'), { code: 2, err: /--action is one of issue, extend, join, render/ })
 })
 
 t.test('schema and misuse', async t => {

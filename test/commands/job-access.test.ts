@@ -71,7 +71,7 @@ t.test('every format', async t => {
     ['env', /^# grant/],
     ['aws-profile', /^\[default\]$/m],
     ['credential-process', /^\{"Version":1/],
-    ['kubernetes-secret', /^kind: Secret$/m]
+    ['kubernetes-secret', /^kind: "Secret"$/m]
   ]
   for (const [format, start] of starts) {
     t.match((await cli('issue', ...jobFlags('formats'), '--idempotency-key', 'formats', '--format', format)).stdout, start, format)
