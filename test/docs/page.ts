@@ -17,7 +17,7 @@ import { checkout, root, startServer, type Server } from './workplace.ts'
  *
  *   sh                a command: run
  *   sh start          what does not end by itself; `port=8333` where it is not the service
- *   json POST /path   a body, sent there; `{id}` is the grant of the last answer
+ *   json POST /path   a body, sent there; `{id}` is the grant of the last answer; of a job of workers, below it
  *   json answer       what the block before answered; `…` is left out; `json answer 422`: a refusal
  *   text, X answer    what the block before wrote
  *   json NAME, …      a file of some kind: see configurations.ts
@@ -81,6 +81,7 @@ const visitOf = async (t: Test, provided: Record<string, Provided | null>) => {
   let token = ''
   let shell: Shell | undefined
   let grant = ''
+  let jobOfWorkers = ''
   let said: Said | undefined
 
   /** As it stands there, but for what is this run's own. */
@@ -108,12 +109,13 @@ const visitOf = async (t: Test, provided: Record<string, Provided | null>) => {
   const hear = (answer: Said): void => {
     said = answer
     grant = /"id": ?"([0-7][0-9a-hjkmnp-tv-z]{25})"/.exec(answer.text)?.[1] ?? grant
+    if (/"workers": ?\{/.test(answer.text)) jobOfWorkers = grant
   }
 
   const send = async ({ words: [method = '', path = ''], needs, text }: Block, refusal: number): Promise<void> => {
     const { url, token } = provided[needs ?? '']?.service ?? await service()
     if (path.endsWith('/credentials')) await schedule(url, token)
-    const answer = await fetch(url + path.replace('{id}', grant), {
+    const answer = await fetch(url + path.replace('{id}', path.includes('/workers') ? jobOfWorkers : grant), {
       method,
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
       body: text
