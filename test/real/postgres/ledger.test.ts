@@ -108,9 +108,9 @@ await t.test('a primary that became a standby', async (t) => {
   await query(`alter database ${name} set default_transaction_read_only = on`)
   await query(`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'job-access' and datname = current_database()`)
-  await recovered(ledger)
+  await recovered(ledger, () => ledger.get(grant.id))
   await t.rejects(ledger.update(grant, {}, event('x'), start), LedgerUnavailableError)
-  await ledger.ping()
+  await t.rejects(ledger.ping(), LedgerUnavailableError, 'ready means that it takes a write')
   await t.rejects(ledger.begin(newGrant(), event('pending'), unlimited), LedgerUnavailableError)
   await query(`alter database ${name} reset default_transaction_read_only`)
   t.match(await ledger.update(grant, {}, event('x'), start), { version: 2 }, 'on a new connection')
@@ -246,10 +246,10 @@ function secretless (t: Test, error: unknown): void {
 }
 
 /** Resolves when several concurrent connections work again, after a few attempts at most. */
-async function recovered (ledger: Ledger): Promise<void> {
+async function recovered (ledger: Ledger, ask: () => Promise<unknown> = () => ledger.ping()): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
-      await Promise.all(Array.from({ length: 8 }, () => ledger.ping()))
+      await Promise.all(Array.from({ length: 8 }, ask))
       return
     } catch (error) {
       if (!(error instanceof LedgerUnavailableError) || attempt === 10) throw error
