@@ -39,6 +39,7 @@ export const problems = {
   'lifetime-too-long': [422, 'The grant would live longer than this service allows.', 'End the window sooner. A job that runs longer needs a new grant.'],
   'window-too-far': [422, 'The window starts later than this service allows.', 'Send the request again when the start is nearer.'],
   'source-missing': [422, 'The request binds the access to no source address.', 'Give sourceIps, vpc, or both.'],
+  'source-ambiguous': [422, 'A stated source and an observed one exclude each other.', 'Leave out `source`, or sourceIps and vpc.'],
   'ip-invalid': [422, 'This is not an IP address or CIDR.', 'Give an address like `203.0.113.42`, `203.0.113.0/24` or `2001:db8::/64`.'],
   'ip-host-bits': [422, 'The CIDR has host bits set.', 'Use the corrected CIDR of the hint.'],
   'ip-everyone': [422, 'The CIDR covers every address.', 'Give the addresses that the job uses.'],

@@ -17,7 +17,7 @@ export const observing = async <Request extends WithSource, T>(
   const stated = (['sourceIps', 'vpc'] as const).filter(field => request[field] !== undefined)
   if (stated.length > 0) {
     throw ProblemError.of(stated.map(field => ({
-      code: 'request-invalid',
+      code: 'source-ambiguous',
       pointer: `/${field}`,
       detail: 'The request states a source and asks to observe one.',
       hint: 'Leave one of them out.'

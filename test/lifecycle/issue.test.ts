@@ -66,7 +66,7 @@ t.test('a request for a job whose key was delivered', async t => {
     ['the same Idempotency-Key, and no attempt any more', 'k-1', {}, '1'],
     ['the same attempt: a retry', undefined, first, '1'],
     ['another attempt: the process before is gone', undefined, { attempt: '2' }, '2'],
-    ['replace', undefined, { replace: true }, '1']
+    ['replace', undefined, { replace: true }, null]
   ]
   for (const [name, key, request, attempt] of cases) {
     await t.test(`${name}: the same grant and a fresh key, the one before deleted first`, async t => {

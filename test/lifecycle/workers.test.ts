@@ -431,7 +431,7 @@ t.test('the source of a worker: as stated, or as observed, under every ceiling',
   t.same(sourceOf((await observed('::ffff:203.0.113.51')).grant), ['203.0.113.51/32'])
   t.same(sourceOf((await observed('2001:db8:42::1')).grant), ['2001:db8:42::1/128'])
   t.match(await refusalOf(observed('10.0.0.7')), { code: 'ip-private', init: { pointer: '/source' } })
-  t.match(await refusalOf(observed('203.0.113.50', { sourceIps: ['203.0.113.51'] })), { code: 'request-invalid', init: { pointer: '/sourceIps' } })
+  t.match(await refusalOf(observed('203.0.113.50', { sourceIps: ['203.0.113.51'] })), { code: 'source-ambiguous', init: { pointer: '/sourceIps' } })
   t.match(await refusalOf(join(w.healthy.deps, owner, job.id, { name: 'pod' })), { code: 'source-missing' }, 'none is no source')
   t.match(await refusalOf(joinAs(w.healthy, job, 0, { sourceIps: ['0.0.0.0/1'] })), { code: 'ip-too-wide', init: { pointer: '/sourceIps/0' } })
   const alone = await issue(w.healthy.deps, { ...owner, ip: '203.0.113.60' },
