@@ -290,8 +290,6 @@ t.test('a start that fails leaves a grant alive that others use', async t => {
     const more = how.length > 0 ? how : ['--grant-file', join(home, 'grant')]
     const agent = await startAgent(t, world, job, ...more)
     const alive = new RegExp(`left alive: grant ${agent.grantId}`)
-    // Stopped, it keeps its port and asks for no key itself.
-    agent.started.child.kill('SIGSTOP')
     t.match(await fails(job, ...more), { code: 1, stderr: alive }, job)
     const { port } = new URL(agent.variables.AWS_CONTAINER_CREDENTIALS_FULL_URI ?? '')
     // The agent fetches a fresh key when the start that failed has replaced its own.
@@ -299,6 +297,8 @@ t.test('a start that fails leaves a grant alive that others use', async t => {
       const [{ accessKeyId, previousKey }, { body }] = [await client.get(agent.grantId), await agent.get()]
       return [accessKeyId, previousKey?.accessKeyId].includes(body.AccessKeyId ?? '')
     }, isLive => isLive)
+    // Stopped, it keeps its port and asks for no key itself.
+    agent.started.child.kill('SIGSTOP')
     const before = world.minted()
     const second = ['agent', ...jobFlags(job), ...hurried, '--token-file', join(home, 'token'), ...more, '--port', port]
     t.match(await runCli(t, second, env), { code: 2, stderr: /EADDRINUSE/ }, job)
