@@ -22,6 +22,15 @@ export const print = (io: Io, value: unknown): void => io.out(`${JSON.stringify(
 
 export const note = (io: Io, text: string): void => io.err(`job-access: ${text}\n`)
 
+/** An end that the provider has not finished is no failure: the service goes on with it. */
+export const noteUnfinished = (io: Io, what: string, state: string): void => {
+  if (state === 'revoking') note(io, `${what}: the provider has not finished; the service tries again by itself.`)
+}
+
+export const noteUnready = (io: Io, ready: boolean | undefined): void => {
+  if (ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+}
+
 /** Writes what went wrong, with code, field and hint. */
 export const report = (io: Io, error: unknown): number => {
   if (error instanceof ProblemError) {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import type { Client, Grant, ListQuery } from '../client/index.ts'
-import { UsageError, exit, note, print, type Command, type Io } from './command.ts'
+import type { Client, Grant, GrantPage, ListQuery } from '../client/index.ts'
+import { UsageError, exit, note, noteUnfinished, print, type Command, type Io } from './command.ts'
 import { deliver, deliveryFlags, formatOf, textOf } from './issue.ts'
 import { changeFlags, changeOf, secondsOf } from './request.ts'
 import { clientOf } from './settings.ts'
@@ -12,10 +12,11 @@ const grantFile = { 'grant-file': text } as const
 export const complete: Command = async (args, io) => {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { ...grantFile, job: text, team: text } })
   const client = clientOf(io)
-  if (values.job === undefined && values.team === undefined) return completed(io, client, await idOf(positionals, values['grant-file']))
-  if (values.job === undefined || values.team === undefined) throw new UsageError('complete wants --job and --team together.')
+  const { job, team } = values
+  if (job === undefined && team === undefined) return completed(io, client, await idOf(positionals, values['grant-file']))
+  if (job === undefined || team === undefined) throw new UsageError('complete wants --job and --team together.')
   if (positionals.length > 0 || values['grant-file'] !== undefined) throw new UsageError('complete wants a grant or a job, not both.')
-  const ids = (await everyGrant(client, { job: values.job, team: values.team })).filter(alive).map(({ id }) => id)
+  const ids = (await everyGrant(page => client.list({ job, team, ...page }))).filter(alive).map(({ id }) => id)
   if (ids.length === 0) note(io, 'the job has no live grant.')
   let worst: number = exit.ok
   for (const id of ids) worst = Math.max(worst, await completed(io, client, id))
@@ -26,7 +27,7 @@ export const complete: Command = async (args, io) => {
 const completed = async (io: Io, client: Client, id: string): Promise<number> => {
   const { state } = await client.complete(id)
   io.out(`${id} ${state}\n`)
-  if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
+  noteUnfinished(io, id, state)
   return exit.ok
 }
 
@@ -70,7 +71,8 @@ export const list: Command = async (args, io) => {
   }
   const limit = Number(values.limit ?? 50)
   if (!Number.isInteger(limit) || limit < 1) throw new UsageError(`--limit ${values.limit}: give a number of grants.`)
-  const grants = await everyGrant(clientOf(io), query, limit)
+  const client = clientOf(io)
+  const grants = await everyGrant(page => client.list({ ...query, ...page }), limit)
   if (values.json) print(io, grants)
   else io.out(grants.map(rowOf).join(''))
   return exit.ok
@@ -78,11 +80,13 @@ export const list: Command = async (args, io) => {
 
 const rowOf = ({ id, state, window, job }: Grant) => `${[id, state.padEnd(8), window.outputNotAfter, job.team, job.id].join('  ')}\n`
 
+type AskPage = (page: { limit: number, after?: string }) => Promise<GrantPage>
+
 /** Newest first, page by page. */
-const everyGrant = async (client: Client, query: ListQuery, limit = Infinity): Promise<Grant[]> => {
+export const everyGrant = async (ask: AskPage, limit = Infinity): Promise<Grant[]> => {
   const grants: Grant[] = []
   for (let after: string | undefined; grants.length < limit;) {
-    const page = await client.list({ ...query, limit: Math.min(200, limit - grants.length), ...(after !== undefined && { after }) })
+    const page = await ask({ limit: Math.min(200, limit - grants.length), ...(after !== undefined && { after }) })
     grants.push(...page.grants)
     if (page.next === null) break
     after = page.next

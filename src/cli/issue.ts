@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
-import { mediaTypes, type IssueOptions, type TextFormat } from '../client/index.ts'
-import { UsageError, exit, note, type Command, type Io } from './command.ts'
+import { mediaTypes, type Delivery, type DeliveryText, type IssueOptions, type TextFormat } from '../client/index.ts'
+import { UsageError, exit, note, noteUnready, type Command, type Io } from './command.ts'
 import { grantFlags, grantRequest } from './request.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
@@ -30,11 +30,8 @@ export const issue: Command = async (args, io) => {
   const client = clientOf(io)
   const how: IssueOptions = { idempotencyKey: values['idempotency-key'] ?? null }
   const { issueAt, ...now } = request
-  return deliver(io, values, async () => {
-    if (format !== 'json') return client.issueAs(format, now, how)
-    const delivery = await client.issue(request, how)
-    return { ...textOf(delivery), ...(delivery.ready !== undefined && { ready: delivery.ready }) }
-  })
+  return deliver(io, values, async () =>
+    format === 'json' ? textOf(await client.issue(request, how)) : client.issueAs(format, now, how))
 }
 
 const countOf = (value: string): number => {
@@ -47,14 +44,17 @@ export const formatOf = (format = 'json'): TextFormat | 'json' => {
   throw new UsageError(`--format ${format}: give one of json, ${Object.keys(mediaTypes).join(', ')}.`)
 }
 
-export const textOf = (delivery: { grant: { id: string } }) =>
-  ({ grantId: delivery.grant.id, text: `${JSON.stringify(delivery, null, 2)}\n` })
+export const textOf = (delivery: Delivery): DeliveryText => ({
+  grantId: delivery.grant.id,
+  text: `${JSON.stringify(delivery, null, 2)}\n`,
+  ...(delivery.ready !== undefined && { ready: delivery.ready })
+})
 
 /** Puts what is delivered where it was asked for: a file that only its owner reads, or stdout. */
 export const deliver = async (
   io: Io,
   { out, 'grant-file': grantFile }: { out?: string, 'grant-file'?: string },
-  ask: () => Promise<{ grantId: string, text: string, ready?: boolean }>
+  ask: () => Promise<DeliveryText>
 ): Promise<number> => {
   const files: SecretFile[] = []
   let issued: string | undefined
@@ -69,7 +69,7 @@ export const deliver = async (
     await id?.write(`${grantId}\n`)
     if (secret) await secret.write(text)
     else io.out(text)
-    if (ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+    noteUnready(io, ready)
     return exit.ok
   } catch (error) {
     await Promise.allSettled(files.map(file => file.discard()))

@@ -1,5 +1,5 @@
 import { ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
-import { UsageError, note, report, type Io } from './command.ts'
+import { UsageError, note, noteUnfinished, noteUnready, report, type Io } from './command.ts'
 import { deliveredEnv, type DeliveredEnv } from './held-key.ts'
 import type { Rejoin } from './key-keeper.ts'
 import { grantFlags, grantRequest, secondsOf } from './request.ts'
@@ -36,8 +36,7 @@ export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortS
     throw new UsageError('--per-job and --idempotency-key exclude each other.')
   }
   const request = { ...await grantRequest(values, io), waitUntilReady: !values['no-wait'] }
-  const completeMs = (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000
-  const completing = clientOf(io, { deadlineMs: completeMs })
+  const completing = endingClient(values, io)
   const key = values['per-job'] ? null : values['idempotency-key']
   const how = key === undefined ? {} : { idempotencyKey: key }
   const client = clientOf(io, { lastAttempt })
@@ -52,9 +51,17 @@ export const issueForRun = async (values: RunValues, io: Io, lastAttempt: AbortS
     else note(io, `left alive: grant ${issued.grantId}, which others may use. Sooner by: job-access complete ${issued.grantId}`)
     throw error
   }
-  for (const notice of delivered.notices) note(io, notice)
-  if (issued.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+  noteDelivery(io, delivered, issued.ready)
   return { ...delivered, ownRun, complete: () => complete(completing, issued.grantId, delivered.title, io) }
+}
+
+/** With a time limit of its own: an end must fit into the time that a scheduler leaves after its signal. */
+export const endingClient = (values: { 'complete-seconds'?: string }, io: Io): Client =>
+  clientOf(io, { deadlineMs: (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000 })
+
+export const noteDelivery = (io: Io, { notices }: DeliveredEnv, ready: boolean | undefined): void => {
+  for (const notice of notices) note(io, notice)
+  noteUnready(io, ready)
 }
 
 const takenOver = async (
@@ -72,7 +79,7 @@ const takenOver = async (
 const complete = async (client: Client, id: string, title: string, io: Io): Promise<void> => {
   try {
     const { state } = await client.complete(id)
-    if (state === 'revoking') note(io, `${id}: the provider has not finished; the service tries again by itself.`)
+    noteUnfinished(io, id, state)
   } catch (error) {
     report(io, error)
     note(io, `NOT completed: ${title}. Its key dies with its window; sooner by: job-access complete ${id}`)

@@ -1,8 +1,8 @@
 import { ProblemError, type Client, type DeliveryText } from '../client/index.ts'
-import { UsageError, note, report, type Io } from './command.ts'
+import { UsageError, note, noteUnfinished, report, type Io } from './command.ts'
 import { deliveredEnv } from './held-key.ts'
-import { grantFlags, secondsOf, type Values } from './request.ts'
-import { issueForRun, runFlags, type Earlier, type RunGrant } from './run-grant.ts'
+import { grantFlags, type Values } from './request.ts'
+import { endingClient, issueForRun, noteDelivery, runFlags, type Earlier, type RunGrant } from './run-grant.ts'
 import { clientOf } from './settings.ts'
 import { jobFlags, jobGrantOf, joinRequest, workerFlags } from './workers.ts'
 
@@ -36,13 +36,12 @@ const joinForRun = async (values: WorkerValues, io: Io, lastAttempt: AbortSignal
   const job = await jobGrantOf(values)
   const { replace, ...again } = { ...joinRequest(values), attempt }
   const first = { ...again, ...(replace && { replace }), waitUntilReady: !values['no-wait'] }
-  const ending = clientOf(io, { deadlineMs: (secondsOf(values['complete-seconds'], '--complete-seconds') ?? 20) * 1000 })
+  const ending = endingClient(values, io)
   const joined = await clientOf(io, { lastAttempt }).joinAs('env', job, first)
   const complete = () => endOwn(ending, { job, name: again.name, attempt }, joined, io)
   try {
     const delivered = deliveredEnv(joined, Date.now())
-    for (const notice of delivered.notices) note(io, notice)
-    if (joined.ready === false) note(io, 'the provider did not know the new key in time; its first use may fail for some seconds.')
+    noteDelivery(io, delivered, joined.ready)
     const rejoin = { worker: again.name, attempt, again: (client: Client) => client.joinAs('env', job, again) }
     return { ...delivered, ownRun: true, rejoin, complete }
   } catch (error) {
@@ -63,7 +62,7 @@ const endOwn = async (
       return
     }
     const { state } = await client.endWorker(job, name)
-    if (state === 'revoking') note(io, `${name}: the provider has not finished; the service tries again by itself.`)
+    noteUnfinished(io, name, state)
   } catch (error) {
     report(io, error)
     const how = error instanceof ProblemError && error.status === 403 ? ' The guardrails must permit revoke for that.' : ''

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import type { Grant, JoinRequest, WorkersQuery } from '../client/index.ts'
-import { UsageError, exit, note, print, type Command } from './command.ts'
-import { idOf } from './grants.ts'
+import { UsageError, exit, noteUnfinished, print, type Command } from './command.ts'
+import { everyGrant, idOf } from './grants.ts'
 import { deliver, deliveryFlags, formatOf, textOf } from './issue.ts'
 import { changeOf, sourceFlags, type Values } from './request.ts'
 import { clientOf } from './settings.ts'
@@ -48,11 +48,8 @@ export const join: Command = async (args, io) => {
   const request = { ...joinRequest(values), ...(values.wait && { waitUntilReady: true }) }
   const format = formatOf(values.format)
   const client = clientOf(io)
-  return deliver(io, values.out === undefined ? {} : { out: values.out }, async () => {
-    if (format !== 'json') return client.joinAs(format, id, request)
-    const delivery = await client.join(id, request)
-    return { ...textOf(delivery), ...(delivery.ready !== undefined && { ready: delivery.ready }) }
-  })
+  return deliver(io, values.out === undefined ? {} : { out: values.out },
+    async () => format === 'json' ? textOf(await client.join(id, request)) : client.joinAs(format, id, request))
 }
 
 export const workers: Command = async (args, io) => {
@@ -61,14 +58,8 @@ export const workers: Command = async (args, io) => {
   })
   const id = await jobGrantOf(values, positionals)
   const client = clientOf(io)
-  const grants: Grant[] = []
   const state = values.state as WorkersQuery['state']
-  const query: WorkersQuery = { limit: 200, ...(state !== undefined && { state }) }
-  for (let after: string | null | undefined; after !== null;) {
-    const page = await client.workers(id, { ...query, ...(after !== undefined && { after }) })
-    grants.push(...page.grants)
-    after = page.next
-  }
+  const grants = await everyGrant(page => client.workers(id, { ...page, ...(state !== undefined && { state }) }))
   if (values.json) print(io, grants)
   else io.out(grants.map(rowOf).join(''))
   return exit.ok
@@ -87,6 +78,6 @@ export const endWorker: Command = async (args, io) => {
   const name = workerNameOf(values.worker)
   const { state } = await clientOf(io).endWorker(id, name)
   io.out(`${name} ${state}\n`)
-  if (state === 'revoking') note(io, `${name}: the provider has not finished; the service tries again by itself.`)
+  noteUnfinished(io, name, state)
   return exit.ok
 }

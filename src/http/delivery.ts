@@ -155,6 +155,12 @@ const sourceOf = (spec: Grant['spec']): GrantView['source'] => {
   return { ...(sourceIps && { sourceIps }), ...(vpc && { vpc }) }
 }
 
+/** A page, of grants of which one more was read than it has room for. */
+export const pageView = (grants: Grant[], limit: number) => {
+  const page = grants.slice(0, limit)
+  return { grants: page.map(grantView), next: grants.length > limit ? page.at(-1)?.id ?? null : null }
+}
+
 /** Some workers have their earlier window still, or keys that are being deleted. */
 export const leavesWorkers = ({ maxWorkers, state, dueAt, expiresAt }: Grant): boolean =>
   maxWorkers !== null && state === 'active' && dueAt !== null && dueAt < expiresAt

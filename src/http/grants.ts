@@ -10,7 +10,7 @@ import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { FormatSchema, GrantRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { changedView, chooseFormat, deliveries, grantView, iso, leavesWorkers, sender } from './delivery.ts'
+import { changedView, chooseFormat, deliveries, grantView, iso, leavesWorkers, pageView, sender } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
@@ -62,8 +62,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const grants = await deps.ledger.list(
       { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }), parentId: null },
       { limit: limit + 1, ...(after && { after }) })
-    const page = grants.slice(0, limit)
-    return { grants: page.map(grantView), next: grants.length > limit ? page.at(-1)?.id ?? null : null }
+    return pageView(grants, limit)
   })
 
   app.get('/v1/grants/:id', {

@@ -3,7 +3,7 @@ import { authoriseOnGrant } from '../lifecycle/authorise.ts'
 import { endWorker, join, workerOf } from '../lifecycle/join.ts'
 import { JoinRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { chooseFormat, deliveries, grantView, sender } from './delivery.ts'
+import { chooseFormat, deliveries, grantView, pageView, sender } from './delivery.ts'
 import { GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref } from './schemas.ts'
 import type { Service } from './service.ts'
 import { refuseFields } from './strict-input.ts'
@@ -33,8 +33,7 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const { id } = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
     const workers = await deps.ledger.list(
       { parentId: id, ...(state && { states: [state] }) }, { limit: limit + 1, ...(after && { after }) })
-    const page = workers.slice(0, limit)
-    return { grants: page.map(grantView), next: workers.length > limit ? page.at(-1)?.id ?? null : null }
+    return pageView(workers, limit)
   })
 
   app.get('/v1/grants/:id/workers/:name', {
