@@ -4,7 +4,7 @@ import type { AccessRequest, ClientName, PolicyRequest, ReadRequest } from '../r
 import { reads, writes } from './actions.ts'
 import { needsOf, readsFirst, type Need } from './clients.ts'
 import type { Limits } from './limits.ts'
-import { denySids, groupsOf, rightsOf, sidsOf } from './render.ts'
+import { denySids, groupsOf, rightsOf, sidsOf, withSharedSids } from './render.ts'
 
 /** One entry as it was requested, whichever field it came from. */
 interface Requested {
@@ -48,14 +48,7 @@ export const normaliseEntries = (
  * them. An entry to which the caller gave a sid keeps it, and shares with those alone that the caller gave the same sid.
  */
 const shareSids = (entries: readonly Entry[], named: ReadonlySet<string>): Entry[] => {
-  const first = new Map<string, string>()
-  return entries.map(entry => {
-    if (named.has(entry.pointer)) return entry
-    const place = `${entry.bucket} ${rightsOf(entry)}`
-    const sid = first.get(place) ?? entry.sid
-    first.set(place, sid)
-    return { ...entry, sid }
-  })
+  return withSharedSids(entries, entry => named.has(entry.pointer) ? undefined : `${entry.bucket} ${rightsOf(entry)}`)
 }
 
 const collect = (request: PolicyRequest): Requested[] => [

@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import type { Finding } from '../problems.ts'
-import type { AccessSpec, AttachmentChoice, Entry, Layout, PolicyAttachment } from '../domain/access-spec.ts'
+import type { AccessSpec, AttachmentChoice, Layout, PolicyAttachment } from '../domain/access-spec.ts'
 import type { ConditionBlock, PolicyDocument, Statement } from '../domain/policy-document.ts'
-import { render, rightsOf } from './render.ts'
+import { render, rightsOf, withSharedSids } from './render.ts'
 
 /** The longest policy that a provider takes, per attachment, in characters without white space. The provider lacks the others. */
 export type Sizes = Partial<Record<PolicyAttachment, number>>
@@ -99,7 +99,7 @@ interface Alternative { layout: Layout, shared: boolean, moved: boolean }
  * shorter because it restricts less.
  */
 const hints = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes, expresses: (policy: PolicyDocument) => boolean): string[] => {
-  const layouts = unique<Layout>([spec.layout, 'everywhere', 'guarded']).filter(layout => expresses(render({ ...spec, layout })))
+  const layouts = [...new Set<Layout>([spec.layout, 'everywhere', 'guarded'])].filter(layout => expresses(render({ ...spec, layout })))
   const room = { stay: roomOf(attach, sizes), move: attach === 'auto' ? -1 : roomOf('managed', sizes) }
   const alternatives = layouts.flatMap(layout => [false, true].flatMap(shared => [false, true].map(moved => ({ layout, shared, moved }))))
   const fitting = alternatives
@@ -128,19 +128,6 @@ const hints = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes, express
 }
 
 const changed = (spec: AccessSpec, { layout, shared }: Omit<Alternative, 'moved'>): AccessSpec =>
-  ({ ...spec, layout, entries: shared ? withOneSid(spec.entries) : spec.entries })
-
-/** The entries as they would be if the caller gave one sid to all with equal rights. */
-const withOneSid = (entries: readonly Entry[]): Entry[] => {
-  const first = new Map<string, string>()
-  return entries.map(entry => {
-    const rights = rightsOf(entry)
-    const sid = first.get(rights) ?? entry.sid
-    first.set(rights, sid)
-    return { ...entry, sid }
-  })
-}
+  ({ ...spec, layout, entries: shared ? withSharedSids(spec.entries, rightsOf) : spec.entries })
 
 const roomOf = (attach: AttachmentChoice, sizes: Sizes): number => Math.max(...tried(attach).map(mode => sizes[mode] ?? -1))
-
-const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]

@@ -100,6 +100,18 @@ export const rightsOf = (entry: Entry): string => {
   return [level, list, acl, cannedAcl, del, prefix === '', versions, tags, uploads, attributes, restore, listNames].join()
 }
 
+/** Entries with the same key get the sid of the first of them, and so share statements. Without a key an entry keeps its own. */
+export const withSharedSids = (entries: readonly Entry[], keyOf: (entry: Entry) => string | undefined): Entry[] => {
+  const first = new Map<string, string>()
+  return entries.map(entry => {
+    const key = keyOf(entry)
+    if (key === undefined) return entry
+    const sid = first.get(key) ?? entry.sid
+    first.set(key, sid)
+    return { ...entry, sid }
+  })
+}
+
 /**
  * Sids of the statements that a group is rendered as.
  * @param alternatives whether the layout is `everywhere` and the source has two alternatives
