@@ -106,10 +106,10 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       : null)
     const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
 
-    const offering = (provisioner: PrincipalProvisioner) => withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS)
+    const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
     await refuseUnboundedRoles(config, deployment, iam, log)
-    const users = offering(inTurn(usersOrKeys(config, deployment, iam, now, clock)))
-    const sessions = offering(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
+    const users = wrapped(usersOrKeys(config, deployment, iam, now, clock))
+    const sessions = wrapped(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }
@@ -121,7 +121,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       newId: overrides.newId ?? ulid,
       turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
-      provisioners: { inline: users, managed: users, session: inTurn(sessions) },
+      provisioners: { inline: users, managed: users, session: sessions },
       guardrails,
       audit: recorded,
       deployment,
