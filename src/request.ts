@@ -256,7 +256,7 @@ const startFields = {
   })),
   attempt: Type.Optional(Type.String({
     description: 'Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is ' +
-      'gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One from before the last is refused.',
+      'gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One that another start has followed is refused.',
     minLength: 1,
     maxLength: 128,
     pattern: '^[\\x21-\\x7e]+$',

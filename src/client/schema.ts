@@ -1784,7 +1784,7 @@ export type IssueGrantData = {
          */
         source?: 'observed';
         /**
-         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One from before the last is refused.
+         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One that another start has followed is refused.
          */
         attempt?: string;
         /**
@@ -2693,7 +2693,7 @@ export type JoinGrantData = {
          */
         source?: 'observed';
         /**
-         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One from before the last is refused.
+         * Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One that another start has followed is refused.
          */
         attempt?: string;
         /**
