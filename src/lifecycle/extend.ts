@@ -9,7 +9,7 @@ import { measure } from '../policy/measure.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 import { render } from '../policy/render.ts'
-import { firstIssueOf, toIso } from '../policy/window.ts'
+import { firstIssueOf, isSameWindow, toIso } from '../policy/window.ts'
 import { ProblemError, type Finding } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
@@ -70,8 +70,7 @@ export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): 
 
 /** Or it is ending, and its window does not matter any more. An operation that holds the worker may still restore its earlier window. */
 const hasWindowOf = ({ spec: { window } }: Grant, { state, dueAt, claimedUntil, spec }: Grant): boolean =>
-  dueAt === null || state === 'revoking' || (claimedUntil === null &&
-    (['notBefore', 'notAfter', 'outputNotAfter'] as const).every(name => spec.window[name] === window[name]))
+  dueAt === null || state === 'revoking' || (claimedUntil === null && isSameWindow(spec.window, window))
 
 const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: Grant): Promise<Grant> => {
   // Its issue died; it is not extended but torn down by the sweeper.
@@ -79,7 +78,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
     await release(deps, worker)
     return worker
   }
-  const spec = ofJob(job.spec, worker.spec)
+  const spec = inWindowOf(job.spec, worker.spec)
   const policy = render(spec)
   const wanted = wantedOf({ spec, policy, measure: measure(policy) })
   const done = event(actor, 'extended', { notAfter: spec.window.notAfter, previousHash: worker.policyHash }, wanted.policyHash)
@@ -88,7 +87,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
 }
 
 /** The worker's access in the job's window. */
-const ofJob = ({ window }: AccessSpec, worker: AccessSpec): AccessSpec => ({ ...worker, window })
+const inWindowOf = ({ window }: AccessSpec, worker: AccessSpec): AccessSpec => ({ ...worker, window })
 
 interface Replacement { wanted: Wanted, policy: Proven<PolicyDocument>, started: NewGrantEvent, done: NewGrantEvent }
 
@@ -143,7 +142,7 @@ export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, cha
 }
 
 const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): NormalisedRequest => {
-  const profile = profileStill(deps, grant)
+  const profile = requireProfile(deps, grant)
   const firstIssuedAt = firstIssueOf(grant)
   const ofWorkers = grant.maxWorkers !== null
   const findings = unfitFor(grant, change)
@@ -157,7 +156,7 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
 }
 
 /** The role profile that the grant was permitted with; a session of another role is another access. @throws ProblemError */
-export const profileStill = (deps: GrantDeps, { attach, principal, spec }: Grant): RoleProfile | undefined => {
+export const requireProfile = (deps: GrantDeps, { attach, principal, spec }: Grant): RoleProfile | undefined => {
   const profile = profileOfGrant(deps.deployment.profiles, principal.roleArn, spec.profile)
   if (attach !== 'session' || profile) return profile
   throw new ProblemError('session-unfit', {
@@ -184,7 +183,7 @@ const unfitFor = ({ maxWorkers, parentId }: Grant, change: Change): Finding[] =>
 /** What cannot be brought to some worker is said before anything changes. A longer statement may not fit where the shorter one did. */
 const refuseForWorkers = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
   for (const worker of await deps.ledger.workersOf(job.id)) {
-    const wanted = { ...ofJob(spec, worker.spec), attach: worker.attach }
+    const wanted = { ...inWindowOf(spec, worker.spec), attach: worker.attach }
     const { finding } = attachmentFor(wanted, measure(render(wanted)), deps.deployment.dialect)
     if (finding) throw ProblemError.of([{ ...finding, detail: `Of worker ${worker.worker}: ${finding.detail}` }])
     if (worker.attach === 'session') refuseLess(worker, wanted)

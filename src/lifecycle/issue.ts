@@ -8,12 +8,11 @@ import { restate, type Change, type Warning } from '../policy/normalise.ts'
 import { parseInstant } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
-import { authorise, normaliseRequest, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
+import { authorise, normaliseRequest, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
 import { claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { changedAccess, extend } from './extend.ts'
-import { observing } from './observe.ts'
 import { activate, provision, type Delivery } from './provision.ts'
 import { ended, resume, type Restart } from './redeliver.ts'
 import { beforeSession } from './session.ts'
@@ -37,9 +36,8 @@ export interface Issued extends Delivery {
  * After a crash the grant is still pending in the ledger, and the sweeper removes it.
  * @throws ProblemError
  */
-export const issue = (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => order.request.source === undefined
-  ? issueStated(deps, caller, order)
-  : observing(caller, order.request, request => issueStated(deps, caller, { ...order, request }))
+export const issue = (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> =>
+  observing(caller, order.request, request => issueStated(deps, caller, { ...order, request }))
 
 const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
   const { request, idempotencyKey } = order
@@ -170,7 +168,7 @@ const repeat = async (
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
   }
   // The Idempotency-Key says that it is a retry; an attempt that was followed by another one is none.
-  if (idempotencyKey === undefined || request.attempt !== undefined) await requireItsKey(deps, grant, request)
+  if (idempotencyKey === undefined || request.attempt !== undefined) await requireReasonToReplace(deps, grant, request)
   if (change) await deps.turn(caller.id)
   const changed = change && changedAccess(deps, caller, grant, change)
   return redeliver(deps, caller, grant, request, changed)
@@ -201,7 +199,7 @@ export const redeliver = async (
  * `replace`), or its answer was lost (the same attempt). The name alone says neither: it may be a second pod of the same job. An attempt
  * from before the one that has the key is a process that was said to be gone.
  */
-export const requireItsKey = async (
+export const requireReasonToReplace = async (
   deps: GrantDeps, { id, accessKeyId, deliveredAt, attempt, worker }: Grant, request: Pick<GrantRequest, 'attempt' | 'replace'>
 ): Promise<void> => {
   // Without a key, e.g. after a redelivery that failed, none ends.

@@ -1,16 +1,15 @@
-import type { Grant } from '../domain/grant.ts'
+import type { Grant, GrantState } from '../domain/grant.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { normaliseChange } from '../policy/normalise.ts'
-import { firstIssueOf } from '../policy/window.ts'
+import { firstIssueOf, isSameWindow } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { JoinRequest } from '../request.ts'
-import { authorise, limitsOf, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
+import { authorise, limitsOf, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
 import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
-import { profileStill } from './extend.ts'
-import { busy, deliver, intentOf, jobChanged, redeliver, requireItsKey, reserve, type Issued } from './issue.ts'
-import { observing } from './observe.ts'
+import { requireProfile } from './extend.ts'
+import { busy, deliver, intentOf, jobChanged, redeliver, requireReasonToReplace, reserve, type Issued } from './issue.ts'
 import { activate, provision } from './provision.ts'
 
 /**
@@ -43,7 +42,7 @@ const rejoin = async (
   deps: GrantDeps, caller: Caller, job: Grant, worker: Grant, request: JoinRequest, access: ProvenAccess
 ): Promise<Omit<Issued, 'warnings'>> => {
   if (worker.state === 'revoking') throw busy(5)
-  await requireItsKey(deps, worker, request)
+  await requireReasonToReplace(deps, worker, request)
   // A change or the end of the job before this has perhaps passed this worker already, and must not be undone. One after this finds
   // the worker claimed, and comes back; or it has changed the worker, and then redeliver() refuses.
   const now = await deps.ledger.get(job.id)
@@ -51,7 +50,8 @@ const rejoin = async (
     throw jobChanged()
   }
   // Not by the policy: in layout `guide` it says nothing of what is only read.
-  const same = canonicalJson([access.spec.window, access.spec.source]) === canonicalJson([worker.spec.window, worker.spec.source])
+  const same = isSameWindow(access.spec.window, worker.spec.window) &&
+    canonicalJson(access.spec.source) === canonicalJson(worker.spec.source)
   if (same) return redeliver(deps, caller, worker, request, undefined)
   // The attachment stays the same: a policy that has become too long for it is refused.
   const fitting = access.attachment === worker.attach ? access : await workerAccess(deps, caller, job, request, worker.attach)
@@ -96,7 +96,7 @@ const workerAccess = async (
   )
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  const profileName = profileStill(deps, job)?.name
+  const profileName = requireProfile(deps, job)?.name
   const rendered = renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt })
   await deps.turn(caller.id)
   // The guardrails see the attachment that the job asked for.
@@ -111,11 +111,12 @@ export const workerOf = async (
   deps: GrantDeps, caller: Caller, jobGrantId: string, name: string, action: 'view' | 'revoke'
 ): Promise<Grant> => {
   const job = await grantOfTeam(deps, caller, jobGrantId, action)
-  const live = (await deps.ledger.workersOf(job.id)).find(({ worker }) => worker === name)
+  const newest = async (states?: GrantState[]): Promise<Grant | undefined> =>
+    (await deps.ledger.list({ parentId: job.id, worker: name, ...(states && { states }) }, { limit: 1 }))[0]
   // Ids sort by the clock of the replica that made them, so the newest is not always the live one.
-  const [last] = live ? [live] : await deps.ledger.list({ parentId: job.id, worker: name }, { limit: 1 })
-  if (!last) throw new ProblemError('worker-unknown')
-  return authoriseOnGrant(deps, caller, last.id, action)
+  const worker = await newest(['pending', 'active', 'revoking']) ?? await newest()
+  if (!worker) throw new ProblemError('worker-unknown')
+  return authoriseOnGrant(deps, caller, worker.id, action)
 }
 
 /** The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice. */

@@ -68,8 +68,7 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
       if (grant.issueAt !== null && now < grant.expiresAt) return resume(deps, sweeper, grant, {}, false)
       return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'failed', 'stale'))
     case 'active':
-      if (now >= grant.expiresAt && await isBehind(deps, grant)) return postponed(deps, sweeper, grant, 'workers-left', {})
-      if (now >= grant.expiresAt) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
+      if (now >= grant.expiresAt) return expire(deps, grant)
       if (grant.maxWorkers !== null) return extendWorkers(deps, sweeper, grant)
       if (isOverlapOnly(grant)) return dropPrevious(deps, sweeper, grant, grant.expiresAt)
       return repair(deps, grant)
@@ -78,6 +77,10 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
     case 'expired': case 'failed': case 'revoked': return undefined
   }
 }
+
+const expire = async (deps: GrantDeps, grant: Grant): Promise<Grant> => await isBehind(deps, grant)
+  ? postponed(deps, sweeper, grant, 'workers-left', {})
+  : finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
 
 /** A worker whose job goes on: the job's longer window has not reached it yet. */
 const isBehind = async (deps: GrantDeps, { parentId }: Grant): Promise<boolean> => {

@@ -59,6 +59,9 @@ export const normaliseWindow = (
   return { notBefore: toIso(start), notAfter: toIso(end), outputNotAfter: toIso(outputEnd) }
 }
 
+export const isSameWindow = (one: Window, other: Window): boolean =>
+  one.notBefore === other.notBefore && one.notAfter === other.notAfter && one.outputNotAfter === other.outputNotAfter
+
 const endOf = (request: WindowRequest, start: number | undefined, report: Report): number | undefined => {
   const { notAfter, durationSeconds } = request
   // Read even when durationSeconds is there, too, so that the answer has every finding.
