@@ -4,7 +4,7 @@ import { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { serveCredentials } from '../../src/cli/credentials-server.ts'
 import { keepKey } from '../../src/cli/key-keeper.ts'
 import { startAgent as startInProcess } from '../../src/cli/local-agent.ts'
@@ -29,6 +29,13 @@ const sdk = (t: T, { variables }: RunningAgent) => {
     await sts.send(new GetCallerIdentityCommand())
     return world.lastUsed()
   }
+}
+
+/** A folder of its own, for as long as the test runs. */
+const newHome = (t: Test): string => {
+  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
+  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  return home
 }
 
 t.test('the protocol: one path, GET, with the token, on loopback alone', async t => {
@@ -195,8 +202,7 @@ t.test('two agents of one grant: both have keys that work, and they do not repla
 })
 
 t.test('its files: each its owner’s alone, the credentials with every fresh key; what ends with it', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const [credentials, envFile, grantFile] = [join(home, 'credentials'), join(home, 'agent.env'), join(home, 'grant')]
   const files = ['--credentials-file', credentials, '--out', envFile, '--grant-file', grantFile]
   const agent = await startAgent(t, world, 'files', ...files, '--complete-on-exit')
@@ -222,8 +228,7 @@ t.test('its files: each its owner’s alone, the credentials with every fresh ke
 })
 
 t.test('an agent that is started again takes the grant of its file over, and the SDKs’ key lives on', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const file = ['--grant-file', join(home, 'grant')]
   const lost = await startAgent(t, world, 'again', ...file)
   const { AccessKeyId } = (await lost.get()).body
@@ -239,8 +244,7 @@ t.test('an agent that is started again takes the grant of its file over, and the
 })
 
 t.test('what is wrong is said before a grant is issued; what never began is completed', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const token = ['--token-file', join(home, 'token')]
   const cases: [string[], RegExp][] = [
     [[], /wants --token-file/],
@@ -263,8 +267,7 @@ t.test('what is wrong is said before a grant is issued; what never began is comp
 
 /** A folder for an agent's files, which is gone once the service has delivered a key: so the agent fails after it has a grant. */
 const failing = async (t: T) => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const folder = join(home, 'gone')
   const url = await between(t, world.url, async (_path, answer) => {
     if (answer.headers['content-type']?.startsWith('text/x-env')) rmSync(folder, { recursive: true, force: true })
@@ -285,8 +288,7 @@ t.test('a start that fails ends, and completes the grant that it issued', async 
 t.test('a start that fails leaves a grant alive that others use', async t => {
   const fails = await failing(t)
   for (const [job, ...how] of [['keyed', '--idempotency-key', 'keyed'], ['perjob', '--per-job', '--replace'], ['taken-over']] as const) {
-    const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-    t.teardown(() => rmSync(home, { recursive: true, force: true }))
+    const home = newHome(t)
     const more = how.length > 0 ? how : ['--grant-file', join(home, 'grant')]
     const agent = await startAgent(t, world, job, ...more)
     const alive = new RegExp(`left alive: grant ${agent.grantId}`)
@@ -312,8 +314,7 @@ t.test('a delivery that is not understood: the grant is completed, unless others
   const url = await between(t, world.url, async (_path, answer) => answer.headers['content-type']?.startsWith('text/x-env')
     ? { ...answer, body: Buffer.from('# not a delivery\n') }
     : answer)
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const run = (job: string, ...more: string[]) =>
     runCli(t, ['agent', ...jobFlags(job), '--token-file', join(home, 'token'), ...more], { ...env, JOBACCESS_URL: url })
   t.match(await run('garbled'), { code: 3, stderr: /not understood/ })
@@ -323,8 +324,7 @@ t.test('a delivery that is not understood: the grant is completed, unless others
 })
 
 t.test('an agent that ends leaves the files of the one that replaced it', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const [token, envFile, credentials] = [join(home, 'token'), join(home, 'agent.env'), join(home, 'credentials')]
   const agent = await startAgent(t, world, 'replaced', '--token-file', token, '--out', envFile, '--credentials-file', credentials, '--complete-on-exit')
   for (const file of [token, envFile, credentials]) writeFileSync(file, 'of another agent')
@@ -334,8 +334,7 @@ t.test('an agent that ends leaves the files of the one that replaced it', async 
 })
 
 t.test('a file that cannot be removed is said, and the grant is completed all the same', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const [token, credentials] = [join(home, 'token'), join(home, 'credentials')]
   const agent = await startAgent(t, world, 'stuck', '--token-file', token, '--credentials-file', credentials, '--complete-on-exit')
   for (const file of [token, credentials]) {
@@ -348,8 +347,7 @@ t.test('a file that cannot be removed is said, and the grant is completed all th
 })
 
 t.test('a fresh key that could not be written is written at a later turn', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const folder = join(home, 'folder')
   mkdirSync(folder)
   const credentials = join(folder, 'credentials')
@@ -378,8 +376,7 @@ const inProcess = async (job: string, url = world.url) => {
 }
 
 t.test('the credentials file: not brought back by a rotation under way, not left behind where the port is taken', async t => {
-  const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
-  t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const home = newHome(t)
   const credentialsFile = join(home, 'credentials')
   const settings = { credentialsFile, validForMs: 1_000, pollMs: 200 }
   let rotating = false
