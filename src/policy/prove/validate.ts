@@ -13,8 +13,8 @@ const utcSecond = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/
 
 /** Whether a CIDR is written in its one canonical form: with a mask, without host bits. IAM would read other forms, too. */
 const isCanonical = (cidr: string): boolean => {
-  const { family, low } = readBlock(cidr)
-  return cidr === `${writeAddress(family, low)}/${cidr.split('/')[1]}`
+  const { low } = readBlock(cidr)
+  return cidr === `${writeAddress(low)}/${cidr.split('/')[1]}`
 }
 
 function * wrongIn (statement: Statement, allowGuideAction: boolean): Generator<string> {
@@ -203,10 +203,12 @@ export const kindOfAction = (action: string): ResourceKind | undefined => kinds.
 
 /** What a resource is, by its ARN alone. */
 export const kindOfResource = (arn: string): ResourceKind => {
-  if (/^arn:[^:]*:s3:::[^/]+\//.test(arn)) return 'object'
-  if (/^arn:[^:]*:s3:::[^/]+$/.test(arn)) return 'bucket'
-  if (/^arn:[^:]*:kms:/.test(arn)) return 'key'
-  return 'other'
+  const service = arn.startsWith('arn:') ? arn.indexOf(':', 4) + 1 : 0
+  if (service === 0) return 'other'
+  if (arn.startsWith('kms:', service)) return 'key'
+  const bucket = service + 's3:::'.length
+  if (!arn.startsWith('s3:::', service) || bucket === arn.length || arn[bucket] === '/') return 'other'
+  return arn.includes('/', bucket) ? 'object' : 'bucket'
 }
 
 /** The guide grants it, though it is not an action of any service: S3 checks s3:PutObject when an upload is completed. */
