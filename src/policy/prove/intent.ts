@@ -85,8 +85,10 @@ const addressOf = (text: string): string | undefined => {
   }
 }
 
-/** The first and the last address. */
-const rangeOf = (cidr: string): [string, string] => {
+/** The first and the last address of a CIDR. */
+type Range = [string, string]
+
+const rangeOf = (cidr: string): Range => {
   const [network, bits] = ipaddr.parseCIDR(cidr)
   const bytes = network.toByteArray()
   const free = (index: number) => 0xff >> Math.min(8, Math.max(0, bits - 8 * index))
@@ -95,10 +97,12 @@ const rangeOf = (cidr: string): [string, string] => {
 
 const inCidrs = (cidrs: string[]): ContextTest => {
   const ranges = cidrs.map(rangeOf)
+  const [v4, v6] = [4, 16].map(bytes => ranges.filter(([first]) => first.length === bytes)) as [Range[], Range[]]
   return value => {
-    const address = value === undefined ? undefined : addressOf(value)
-    return address !== undefined &&
-      ranges.some(([first, last]) => first.length === address.length && first <= address && address <= last)
+    // Reading an IPv6 address takes longer than all else here, and often all CIDRs are of the other family.
+    const ofFamily = value === undefined ? [] : value.includes(':') ? v6 : v4
+    const address = value === undefined || ofFamily.length === 0 ? undefined : addressOf(value)
+    return address !== undefined && ofFamily.some(([first, last]) => first <= address && address <= last)
   }
 }
 

@@ -4,6 +4,7 @@ import { compile, decide, type CompiledStatement, type IamRequest, type PolicyDe
 import { intends, requiredAllows, requiredDenies, type ContextTest, type Requirement } from './intent.ts'
 import { actionsOn, unprovable, validate, type ResourceKind } from './validate.ts'
 import { contextValues, resources } from './probes.ts'
+import { UnknownElementError } from './wildcard.ts'
 
 declare const proven: unique symbol
 
@@ -214,6 +215,16 @@ const kinds = Object.keys(actionsOn) as ResourceKind[]
 const actionNames = Object.fromEntries(kinds.map(kind =>
   [kind, new Map(actionsOn[kind].map(name => [name.toLowerCase(), name]))])) as Record<ResourceKind, Map<string, string>>
 
+/** The statements, or what the evaluator does not know in the policy. */
+const compileOrSay = (policy: PolicyDocument): CompiledStatement[] | string => {
+  try {
+    return compile(policy)
+  } catch (error) {
+    if (error instanceof UnknownElementError) return error.message
+    throw error
+  }
+}
+
 /**
  * Whether a policy allows exactly what the spec says: nothing more, nothing less. It looks at policy and spec alone, and does not
  * know how the one was made from the other.
@@ -224,11 +235,11 @@ const actionNames = Object.fromEntries(kinds.map(kind =>
 export const prove = (policy: PolicyDocument, spec: AccessSpec): Proof => {
   // A copy, so that the policy that is issued is the one that was proven, whatever happens to the original.
   const document = JSON.parse(JSON.stringify(policy)) as PolicyDocument
-  const [wrong] = validate(document, { allowGuideAction: spec.layout === 'guide' })
-  const reason = wrong ?? unprovable(document, spec)
-  if (reason !== undefined) return { ok: false, reason, probes: 0 }
+  const statements = compileOrSay(document)
+  if (typeof statements === 'string') return { ok: false, reason: statements, probes: 0 }
+  const [wrong = unprovable(document, spec)] = validate(document, { allowGuideAction: spec.layout === 'guide' })
+  if (wrong !== undefined) return { ok: false, reason: wrong, probes: 0 }
 
-  const statements = compile(document)
   const { dimensions, ofStatement, ofRequirement } = collect()
   const rules = [
     ...statements.map(compiled => ofStatement(compiled, document.Statement[compiled.index] as Statement)),

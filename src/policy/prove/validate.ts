@@ -1,8 +1,6 @@
 import type { AccessSpec } from '../../domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../../domain/policy-document.ts'
 import { readBlock, writeAddress } from './conditions.ts'
-import { compile } from './evaluate.ts'
-import { UnknownElementError } from './wildcard.ts'
 
 // IAM and STS quotas, "IAM and STS character limits": tab, line feed, carriage return and U+0020 to U+00FF.
 const outsideIamText = /[^\t\n\r\u0020-\u00ff]/
@@ -40,17 +38,11 @@ function * wrongIn (statement: Statement, allowGuideAction: boolean): Generator<
 }
 
 /**
- * What is wrong with a policy, whatever was requested: unknown actions, dates and CIDRs that cannot be read, operators and
- * elements that the evaluator does not know, Sids used twice. Empty: nothing is wrong.
+ * What is wrong with a policy that can be compiled, whatever was requested: unknown actions, dates and CIDRs that are not written as
+ * they should be, Sids used twice. Empty: nothing is wrong.
  * @param allowGuideAction whether the policy may have the guide's `s3:CompleteMultipartUpload`, which is not an IAM action
  */
 export const validate = (policy: PolicyDocument, { allowGuideAction = false } = {}): string[] => {
-  try {
-    compile(policy)
-  } catch (error) {
-    if (error instanceof UnknownElementError) return [error.message]
-    throw error
-  }
   const wrong = policy.Statement.flatMap(statement => [...wrongIn(statement, allowGuideAction)])
   const sids = policy.Statement.map(statement => statement.Sid).filter(sid => sid !== undefined)
   if (policy.Statement.length === 0) wrong.push('no statement')
