@@ -75,8 +75,8 @@ const strangers = ['198.51.100.23', '192.0.2.23', '203.0.113.23', '1.1.1.1', '8.
 const contextsElsewhere = (atSource: Record<string, string>[], blocks: string[]): Record<string, string>[] => {
   const ranges = blocks.map(readBlock)
   const stranger = strangers.find(text => {
-    const { family, low } = readBlock(text)
-    return !ranges.some(range => range.family === family && low >= range.low && low <= range.high)
+    const { low } = readBlock(text)
+    return !ranges.some(range => range.low.length === low.length && range.low <= low && low <= range.high)
   })
   const vpc = {
     'aws:SourceVpc': 'vpc-0bad0bad0bad0bad0',
@@ -93,8 +93,7 @@ const contextsAtSource = (statements: CompiledStatement[]): Record<string, strin
     const [value] = comparedWith(statements, name.toLowerCase())
     if (value === undefined) return []
     if (!name.endsWith('SourceIp')) return [[name, value]]
-    const { family, low } = readBlock(value)
-    return [[name, writeAddress(family, low)]]
+    return [[name, writeAddress(readBlock(value).low)]]
   })))
   const bound = contexts.filter(context => Object.keys(context).length > 0)
   return bound.length === 0 ? [{}] : bound

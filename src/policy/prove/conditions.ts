@@ -1,18 +1,24 @@
 import ipaddr from 'ipaddr.js'
 import { UnknownElementError, compileArn, compileLiteral, compileWildcards, type Lookup } from './wildcard.ts'
 
-/** One value of the policy, compiled: whether a value of the request's context fits it. */
+/** The values of the policy, compiled: whether a value of the request's context fits one of them. */
 type Comparison = (contextValue: string, lookup: Lookup) => boolean
 
-/** How an operator compares; `compile` throws UnknownElementError when it cannot read the value of the policy. */
+/** How an operator compares; `compile` throws UnknownElementError when it cannot read a value of the policy. */
 interface Operator {
-  compile: (policyValue: string) => Comparison
+  compile: (policyValues: readonly string[]) => Comparison
   /** Whether the operator says the opposite of its comparison: `…NotEquals`, `…NotLike`, `NotIpAddress`. */
   negated: boolean
 }
 
 const positive = (compile: Operator['compile']): Operator => ({ compile, negated: false })
 const negative = (compile: Operator['compile']): Operator => ({ compile, negated: true })
+
+/** For operators that compare with one value of the policy after the other. */
+const each = (compile: (policyValue: string) => Comparison) => (policyValues: readonly string[]): Comparison => {
+  const comparisons = policyValues.map(compile)
+  return (contextValue, lookup) => comparisons.some(fits => fits(contextValue, lookup))
+}
 
 /** One value of a request is compared with many values of a policy, one after the other: it is read once. */
 const rememberingLast = <T>(read: (text: string) => T): (text: string) => T => {
@@ -25,25 +31,25 @@ const rememberingLast = <T>(read: (text: string) => T): (text: string) => T => {
 
 /** Comparisons of values that are read as numbers. The value of the policy is read once, when it is compiled. */
 const comparing = (read: (text: string) => number, readContext = read) =>
-  (holds: (context: number, policy: number) => boolean) => (policyValue: string): Comparison => {
+  (holds: (context: number, policy: number) => boolean) => each(policyValue => {
     const policy = read(policyValue)
     return contextValue => holds(readContext(contextValue), policy)
-  }
+  })
 
 // --- text and ARNs ---
 
 /** Source: IAM User Guide, "IAM JSON policy elements: Condition operators". ArnEquals and ArnLike behave alike there. */
 const stringOperators: Record<string, Operator> = {
-  StringEquals: positive(value => compileLiteral(value)),
-  StringNotEquals: negative(value => compileLiteral(value)),
-  StringEqualsIgnoreCase: positive(value => compileLiteral(value, true)),
-  StringNotEqualsIgnoreCase: negative(value => compileLiteral(value, true)),
-  StringLike: positive(value => compileWildcards(value)),
-  StringNotLike: negative(value => compileWildcards(value)),
-  ArnEquals: positive(compileArn),
-  ArnLike: positive(compileArn),
-  ArnNotEquals: negative(compileArn),
-  ArnNotLike: negative(compileArn)
+  StringEquals: positive(each(value => compileLiteral(value))),
+  StringNotEquals: negative(each(value => compileLiteral(value))),
+  StringEqualsIgnoreCase: positive(each(value => compileLiteral(value, true))),
+  StringNotEqualsIgnoreCase: negative(each(value => compileLiteral(value, true))),
+  StringLike: positive(compileWildcards),
+  StringNotLike: negative(compileWildcards),
+  ArnEquals: positive(each(compileArn)),
+  ArnLike: positive(each(compileArn)),
+  ArnNotEquals: negative(each(compileArn)),
+  ArnNotLike: negative(each(compileArn))
 }
 
 // --- dates ---
@@ -106,28 +112,38 @@ const numberOperators: Record<string, Operator> = {
   NumericLessThanEquals: positive(compareNumbers((context, policy) => context <= policy)),
   NumericGreaterThan: positive(compareNumbers((context, policy) => context > policy)),
   NumericGreaterThanEquals: positive(compareNumbers((context, policy) => context >= policy)),
-  Bool: positive(policyValue => {
+  Bool: positive(each(policyValue => {
     const policy = readBoolean(policyValue)
     return contextValue => readBoolean(contextValue) === policy
-  })
+  }))
 }
 
 // --- addresses ---
 
-/** A block of addresses of one family: its lowest and highest address, as numbers. */
-export interface Block { family: 4 | 6, low: bigint, high: bigint }
+/**
+ * An address as hexadecimal digits, 8 of IPv4 and 32 of IPv6. Such texts are in the order of the addresses, and take less time than
+ * numbers of 128 bits.
+ */
+export type Address = string
 
-const bitsOf = { 4: 32, 6: 128 }
+/** A block of addresses of one family: its lowest and highest address. */
+export interface Block { low: Address, high: Address }
 
-const join = (parts: number[], bits: bigint): bigint => parts.reduce((number, part) => number << bits | BigInt(part), 0n)
+const hexadecimal = (parts: readonly number[], digits: number): Address =>
+  parts.map(part => part.toString(16).padStart(digits, '0')).join('')
 
 // One spelling alone: ipaddr.js would also read '010.1', '0x7f.1' and zones, which S3 never reports.
 const octets = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
 
-/** The address as a number; undefined when it is none. */
-const readAddress = (text: string, family: 4 | 6): bigint | undefined => {
-  if (family === 4) return octets.test(text) ? join(text.split('.').map(Number), 8n) : undefined
-  return !text.includes('%') && ipaddr.IPv6.isValid(text) ? join(ipaddr.IPv6.parse(text).parts, 16n) : undefined
+/** Undefined when the text is no address. */
+const readAddress = (text: string): Address | undefined => {
+  if (!text.includes(':')) return octets.test(text) ? hexadecimal(text.split('.').map(Number), 2) : undefined
+  if (text.includes('%')) return undefined
+  try {
+    return hexadecimal(ipaddr.IPv6.parse(text).parts, 4)
+  } catch {
+    return undefined
+  }
 }
 
 /**
@@ -136,34 +152,42 @@ const readAddress = (text: string, family: 4 | 6): bigint | undefined => {
  * @throws UnknownElementError when it is neither an address nor a CIDR
  */
 export const readBlock = (text: string): Block => {
-  const [address = '', mask, ...rest] = text.split('/')
-  const family = address.includes(':') ? 6 : 4
-  const bits = bitsOf[family]
-  const number = readAddress(address, family)
-  if (number === undefined || rest.length > 0 || (mask !== undefined && !(/^\d{1,3}$/.test(mask) && Number(mask) <= bits))) {
+  const [written = '', mask, ...rest] = text.split('/')
+  const address = readAddress(written)
+  if (address === undefined || rest.length > 0 || (mask !== undefined && !(/^\d{1,3}$/.test(mask) && Number(mask) <= 4 * address.length))) {
     throw new UnknownElementError(`not an address or CIDR: ${JSON.stringify(text)}`)
   }
-  const free = BigInt(bits - Number(mask ?? bits))
-  const low = (number >> free) << free
-  return { family, low, high: low | ((1n << free) - 1n) }
+  const bits = Number(mask ?? 4 * address.length)
+  const digits = Math.floor(bits / 4)
+  if (digits === address.length) return { low: address, high: address }
+  // The mask ends in this digit.
+  const digit = parseInt(address.charAt(digits), 16)
+  const free = 0xf >> bits % 4
+  const [start, more] = [address.slice(0, digits), address.length - digits - 1]
+  return { low: start + (digit & ~free).toString(16) + '0'.repeat(more), high: start + (digit | free).toString(16) + 'f'.repeat(more) }
 }
 
-/** The address that is a number, in canonical text. */
-export const writeAddress = (family: 4 | 6, number: bigint): string => {
-  const bytes = Array.from({ length: bitsOf[family] / 8 }, (_, i) => Number(number >> BigInt(bitsOf[family] - 8 * (i + 1)) & 255n))
-  return ipaddr.fromByteArray(bytes).toString()
+/** In canonical text. */
+export const writeAddress = (address: Address): string => {
+  if (address.length === 8) return [0, 2, 4, 6].map(at => parseInt(address.slice(at, at + 2), 16)).join('.')
+  return new ipaddr.IPv6([0, 4, 8, 12, 16, 20, 24, 28].map(at => parseInt(address.slice(at, at + 4), 16))).toString()
 }
 
-/** The highest address of a family. */
-export const lastOf = (family: 4 | 6): bigint => (1n << BigInt(bitsOf[family])) - 1n
+/** The addresses before and after a block; at an end of the address space there is one of them. */
+export const besideBlock = ({ low, high }: Block): Address[] => [
+  ...(/^0+$/.test(low) ? [] : [step(low, -1n)]),
+  ...(/^f+$/.test(high) ? [] : [step(high, 1n)])
+]
+
+const step = (address: Address, by: bigint): Address => (BigInt(`0x${address}`) + by).toString(16).padStart(address.length, '0')
 
 const readBlockOnce = rememberingLast(readBlock)
 
-const within = (policyValue: string): Comparison => {
-  const block = readBlock(policyValue)
+const within = (policyValues: readonly string[]): Comparison => {
+  const blocks = policyValues.map(readBlock)
   return contextValue => {
-    const address = readBlockOnce(contextValue)
-    return address.family === block.family && address.low >= block.low && address.high <= block.high
+    const { low, high } = readBlockOnce(contextValue)
+    return blocks.some(block => block.low.length === low.length && block.low <= low && high <= block.high)
   }
 }
 
@@ -207,9 +231,9 @@ export const compileTest = (name: string, policyValues: string[]): Test => {
     throw new UnknownElementError(`condition operator ${JSON.stringify(name)}`)
   }
 
-  const comparisons = policyValues.map(operator.compile)
+  const fitsOne = operator.compile(policyValues)
   const { negated } = operator
-  const fits = (value: string, lookup: Lookup) => comparisons.some(compare => compare(value, lookup)) !== negated
+  const fits = (value: string, lookup: Lookup) => fitsOne(value, lookup) !== negated
 
   if (qualifier === 'ForAllValues') {
     return (values = [], lookup) => values.every(value => fits(value, lookup))

@@ -1,6 +1,6 @@
 import type { PolicyDocument } from '../../domain/policy-document.ts'
 import { compileTest, type Test } from './conditions.ts'
-import { UnknownElementError, compileResource, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
+import { UnknownElementError, compileResources, compileWildcards, type Lookup, type Matcher } from './wildcard.ts'
 
 /** A request as IAM sees it. `aws:CurrentTime` is ISO 8601 with a zone, or epoch seconds. */
 export interface IamRequest {
@@ -52,25 +52,27 @@ const texts = (value: unknown, element: string): string[] => {
 }
 
 /** A statement has one of Action and NotAction, and one of Resource and NotResource: never both, never neither. */
-const oneOf = (statement: object, element: string, compile: (pattern: string) => Matcher): Matcher => {
+const oneOf = (statement: object, element: string, compile: (patterns: string[]) => Matcher): Matcher => {
   const { [element]: positive, [`Not${element}`]: negative } = statement as Record<string, unknown>
   if ((positive === undefined) === (negative === undefined)) {
     throw new UnknownElementError(`statement without one ${element} or Not${element}`)
   }
-  const matchers = texts(positive ?? negative, element).map(compile)
+  const patterns = texts(positive ?? negative, element)
+  const matches = compile(patterns)
   const inverted = positive === undefined
   // AWS does not say what such a statement covers when the variable has no value: everything or nothing.
-  if (inverted && texts(negative, element).some(pattern => /\$\{(?![*?$]\})/.test(pattern))) {
+  if (inverted && patterns.some(pattern => /\$\{(?![*?$]\})/.test(pattern))) {
     throw new UnknownElementError(`policy variable in Not${element}`)
   }
-  return (text, lookup) => matchers.some(matches => matches(text, lookup)) !== inverted
+  return (text, lookup) => matches(text, lookup) !== inverted
 }
 
 const none: Lookup = () => undefined
 
-const compileAction = (pattern: string): Matcher => {
-  if (pattern.includes('${')) throw new UnknownElementError(`policy variable in the action ${JSON.stringify(pattern)}`)
-  return compileWildcards(pattern.toLowerCase())
+const compileActions = (patterns: string[]): Matcher => {
+  const odd = patterns.find(pattern => pattern.includes('${'))
+  if (odd !== undefined) throw new UnknownElementError(`policy variable in the action ${JSON.stringify(odd)}`)
+  return compileWildcards(patterns.map(pattern => pattern.toLowerCase()))
 }
 
 const compileConditions = (condition: unknown): CompiledTest[] => {
@@ -99,13 +101,13 @@ export const compile = (policy: PolicyDocument): CompiledStatement[] => {
     if (statement.Effect !== 'Allow' && statement.Effect !== 'Deny') {
       throw new UnknownElementError(`Effect ${JSON.stringify(statement.Effect)}`)
     }
-    const action = oneOf(statement, 'Action', compileAction)
+    const action = oneOf(statement, 'Action', compileActions)
     return {
       index,
       sid: statement.Sid,
       effect: statement.Effect,
       action: text => action(text, none),
-      resource: oneOf(statement, 'Resource', compileResource),
+      resource: oneOf(statement, 'Resource', compileResources),
       tests: compileConditions(statement.Condition)
     }
   })

@@ -9,20 +9,27 @@ import type { IamRequest } from './evaluate.ts'
 
 /** Requests that a policy must allow, or must deny: those whose action, resource and context keys all match. */
 export interface Requirement {
-  /** @param name in lower case */
-  action: (name: string) => boolean
-  resource: (arn: string) => boolean
+  /** In lower case. */
+  action: Texts
+  resource: Texts
   /** By condition key in lower case; any value of another key matches. */
   context: Record<string, ContextTest>
 }
 
-/** `value` is undefined when the request has no such key. */
-export type ContextTest = (value: string | undefined) => boolean
+/** The texts of `whole`, and all that begin with one of `beginnings`. They are data, so that they need not be tried one by one. */
+export interface Texts { whole: readonly string[], beginnings: readonly string[] }
 
-const named = (...actions: string[]) => {
-  const names = new Set(actions.map(action => action.toLowerCase()))
-  return (name: string) => names.has(name)
-}
+/** `value` is undefined when the request has no such key. */
+export type ContextTest = Texts | ((value: string | undefined) => boolean)
+
+export const passes = (test: ContextTest, value: string | undefined): boolean => typeof test === 'function'
+  ? test(value)
+  : value !== undefined && (test.whole.includes(value) || test.beginnings.some(beginning => value.startsWith(beginning)))
+
+const among = (whole: readonly string[]): Texts => ({ whole, beginnings: [] })
+const beginningWith = (beginning: string): Texts => ({ whole: [], beginnings: [beginning] })
+
+const named = (...actions: string[]): Texts => among(actions.map(action => action.toLowerCase()))
 
 const objectActions = {
   read: ['s3:GetObject'],
@@ -66,16 +73,38 @@ const windowsOf = ({ window, layout }: AccessSpec): { reading: ContextTest, writ
   return { reading: until(window.notAfter), writing: until(window.outputNotAfter) }
 }
 
-const inCidrs = (cidrs: string[]): ContextTest => {
-  const ranges = cidrs.map(cidr => ipaddr.parseCIDR(cidr))
-  return value => {
-    if (value === undefined || !ipaddr.isValid(value)) return false
-    const address = ipaddr.parse(value)
-    return ranges.some(([network, bits]) => network.kind() === address.kind() && address.match([network, bits]))
+/** One character per byte: texts of the same length are in the order of the addresses. */
+const inOrder = (bytes: number[]): string => String.fromCharCode(...bytes)
+
+/** Undefined when it is no address. */
+const addressOf = (text: string): string | undefined => {
+  try {
+    return inOrder((text.includes(':') ? ipaddr.IPv6 : ipaddr.IPv4).parse(text).toByteArray())
+  } catch {
+    return undefined
   }
 }
 
-const among = (values: string[]): ContextTest => value => value !== undefined && values.includes(value)
+/** The first and the last address of a CIDR. */
+type Range = [string, string]
+
+const rangeOf = (cidr: string): Range => {
+  const [network, bits] = ipaddr.parseCIDR(cidr)
+  const bytes = network.toByteArray()
+  const free = (index: number) => 0xff >> Math.min(8, Math.max(0, bits - 8 * index))
+  return [inOrder(bytes.map((byte, index) => byte & ~free(index))), inOrder(bytes.map((byte, index) => byte | free(index)))]
+}
+
+const inCidrs = (cidrs: string[]): ContextTest => {
+  const ranges = cidrs.map(rangeOf)
+  const [v4, v6] = [4, 16].map(bytes => ranges.filter(([first]) => first.length === bytes)) as [Range[], Range[]]
+  return value => {
+    // Reading an IPv6 address takes longer than all else here, and often all CIDRs are of the other family.
+    const ofFamily = value === undefined ? [] : value.includes(':') ? v6 : v4
+    const address = value === undefined || ofFamily.length === 0 ? undefined : addressOf(value)
+    return address !== undefined && ofFamily.some(([first, last]) => first <= address && address <= last)
+  }
+}
 
 /** Tests by condition key, all of which must hold. */
 type Tests = Record<string, ContextTest>
@@ -97,7 +126,7 @@ const sourcesOf = (source: Source): Tests[] => {
 
 /** Every way to come from none of the sources: a failed test of each. */
 const misses = (sources: Tests[]): Tests[] => sources.reduce<Tests[]>((found, source) => found.flatMap(miss =>
-  Object.entries(source).map(([key, test]) => ({ ...miss, [key]: value => !test(value) }))), [{}])
+  Object.entries(source).map(([key, test]) => ({ ...miss, [key]: value => !passes(test, value) }))), [{}])
 
 /** S3 calls KMS for the job. The key is used through S3 of the key's own region alone. */
 const viaS3 = (keyArn: string, partition: Partition): string =>
@@ -115,13 +144,16 @@ const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, sources }: 
   const bound = !guide || writes(entry)
   const time: Tests = bound ? { 'aws:currenttime': writes(entry) ? windows.writing : windows.reading } : {}
   const contexts = (bound ? sources : [{}]).map(source => ({ ...time, ...source }))
-  const onBucket = (arn: string) => arn === bucketArn
+  const onBucket = among([bucketArn])
 
   const whole = entry.prefix === '' || entry.listNames
-  const inside = (key: string): boolean =>
-    entry.exact ? key === entry.prefix : key.startsWith(entry.prefix) || (entry.bareName === true && `${key}/` === entry.prefix)
-  const below: ContextTest = value => value !== undefined && inside(value)
-  const ofEntry = (arn: string) => arn.startsWith(`${bucketArn}/`) && inside(arn.slice(bucketArn.length + 1))
+  const inside = (parent: string): Texts => {
+    const place = `${parent}${entry.prefix}`
+    if (entry.exact) return among([place])
+    return { whole: entry.bareName && entry.prefix.endsWith('/') ? [place.slice(0, -1)] : [], beginnings: [place] }
+  }
+  const below = inside('')
+  const ofEntry = inside(`${bucketArn}/`)
   const required = contexts.flatMap((context): Requirement[] => [
     {
       action: named(...objectActionsOf(entry, guide)),
@@ -146,9 +178,9 @@ const requiredAllowsOf = (spec: AccessSpec, entry: Entry, { windows, sources }: 
     const via = viaS3(keyArn, spec.partition)
     required.push({
       action: writes(entry) ? named('kms:Decrypt', 'kms:GenerateDataKey') : named('kms:Decrypt'),
-      resource: arn => arn === keyArn,
+      resource: among([keyArn]),
       // Without the source: AWS's pages contradict each other about the source address that KMS sees when S3 calls it.
-      context: { ...time, 'kms:viaservice': value => value === via }
+      context: { ...time, 'kms:viaservice': among([via]) }
     })
   }
   return required
@@ -167,8 +199,8 @@ export const intention = (spec: AccessSpec): (request: IamRequest) => boolean =>
     const action = request.action.toLowerCase()
     const context = new Map(Object.entries(request.context).map(([key, value]) =>
       [key.toLowerCase(), typeof value === 'string' ? value : value.length === 1 ? value[0] : undefined]))
-    return required.some(allow => allow.action(action) && allow.resource(request.resource) &&
-      Object.entries(allow.context).every(([key, test]) => test(context.get(key))))
+    return required.some(allow => passes(allow.action, action) && passes(allow.resource, request.resource) &&
+      Object.entries(allow.context).every(([key, test]) => passes(test, context.get(key))))
   }
 }
 
@@ -184,8 +216,8 @@ export const requiredDenies = (spec: AccessSpec): Requirement[] => {
   const { windows, sources } = boundsOf(spec)
   const open = spec.entries.some(writes) ? windows.writing : windows.reading
   return [...misses([{ 'aws:currenttime': open }]), ...misses(sources)].map(context => ({
-    action: name => name.startsWith('s3:'),
-    resource: () => true,
+    action: beginningWith('s3:'),
+    resource: beginningWith(''),
     context
   }))
 }

@@ -1,6 +1,6 @@
 import type { AccessSpec, Source } from '../../domain/access-spec.ts'
 import type { PolicyDocument } from '../../domain/policy-document.ts'
-import { lastOf, readBlock, readInstant, writeAddress, type Block } from './conditions.ts'
+import { besideBlock, readBlock, readInstant, writeAddress, type Block } from './conditions.ts'
 import { kindOfResource, type ResourceKind } from './validate.ts'
 
 /*
@@ -35,7 +35,7 @@ const instants = (policy: PolicyDocument, { window }: AccessSpec): string[] => {
 }
 
 /** The IPv4-mapped IPv6 address, which no IPv4 block of a policy covers. */
-const mapped = ({ family, low }: Block): string[] => family === 4 ? [`::ffff:${writeAddress(4, low)}`] : []
+const mapped = ({ low }: Block): string[] => low.length === 8 ? [`::ffff:${writeAddress(low)}`] : []
 
 /** Those of both alternatives: an address that one of them allows must not pass as the other. */
 const cidrsOf = (source: Source): string[] => {
@@ -53,11 +53,11 @@ const otherVpcs = (arn: string): string[] => {
 }
 
 const addresses = (policy: PolicyDocument, { source }: AccessSpec, key: string): string[] => {
-  const blocks = [...cidrsOf(source), ...comparedWith(policy, key)].map(readBlock)
-  const around = blocks.flatMap(block => [block.low, block.high, block.low - 1n, block.high + 1n]
-    .filter(number => number >= 0n && number <= lastOf(block.family))
-    .map(number => writeAddress(block.family, number)))
-  return unique([...around, ...blocks.flatMap(mapped), '0.0.0.0', '255.255.255.255', '10.0.0.1', '::', writeAddress(6, lastOf(6))])
+  const blocks = unique([...cidrsOf(source), ...comparedWith(policy, key)]).map(readBlock)
+  const around = unique(blocks.flatMap(block => [block.low, block.high, ...besideBlock(block)])).map(writeAddress)
+  return unique([
+    ...around, ...blocks.flatMap(mapped), '0.0.0.0', '255.255.255.255', '10.0.0.1', '::', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
+  ])
 }
 
 /** Values of a context key; undefined is a request without it. */

@@ -1,9 +1,10 @@
 import type { AccessSpec } from '../../domain/access-spec.ts'
-import type { PolicyDocument } from '../../domain/policy-document.ts'
+import type { PolicyDocument, Statement } from '../../domain/policy-document.ts'
 import { compile, decide, type CompiledStatement, type IamRequest, type PolicyDecision } from './evaluate.ts'
 import { intends, requiredAllows, requiredDenies, type ContextTest, type Requirement } from './intent.ts'
 import { actionsOn, unprovable, validate, type ResourceKind } from './validate.ts'
 import { contextValues, resources } from './probes.ts'
+import { UnknownElementError } from './wildcard.ts'
 
 declare const proven: unique symbol
 
@@ -22,121 +23,185 @@ export type Proof =
   | { ok: true, proven: Proven<PolicyDocument>, probes: number }
   | { ok: false, reason: string, counterexample?: Counterexample, probes: number }
 
-/** One bit per statement, required allow and required deny: those that a request, or one part of it, matches. */
-type Bits = bigint
+/** What a statement does, and what the spec asks for. */
+type Role = 'allow' | 'deny' | 'mustAllow' | 'mustDeny'
 
-/** One value of a dimension, and the bits that it matches there. */
-interface Case { value: string | undefined, bits: Bits }
+/** A value of one dimension of a request; undefined: the request has no such context key. */
+type Value = string | undefined
 
-/** Which bits stand for what. */
-interface Legend { allows: Bits, denies: Bits, requiredAllows: Bits, requiredDenies: Bits }
+/** The tests that policy and spec have for one dimension. Equal ones are one. */
+interface Tests { list: ContextTest[], indices: Map<string | ContextTest, number> }
 
-/**
- * Values that match the same bits are one case: every statement and every requirement tests each dimension separately and joins
- * the results with "and", so such values always lead to the same decision.
- */
-const cases = (values: Iterable<string | undefined>, matches: (value: string | undefined) => Bits): Case[] => {
-  const byBits = new Map<Bits, Case>()
-  for (const value of values) {
-    const bits = matches(value)
-    if (!byBits.has(bits)) byBits.set(bits, { value, bits })
-  }
-  return [...byBits.values()]
-}
-
-/** For each dimension of a request, which bits a value matches. */
-interface BitTable {
-  legend: Legend
-  actions: (name: string) => Bits
-  resources: (arn: string) => Bits
-  context: (key: string) => (value: string | undefined) => Bits
-  /** Whether a statement or a requirement tests this context key. */
-  isTested: (key: string) => boolean
+/** A statement or a requirement: it applies to a request that passes all of its tests. A dimension without a test passes. */
+interface Rule {
+  role: Role
+  /** By dimension: the index of the test. */
+  tests: Map<string, number>
 }
 
 const noVariables = () => undefined
 
-/** Policy and requirements as bits: a request matches the "and" of what its parts match. */
-const bitTable = (statements: CompiledStatement[], allowed: Requirement[], denied: Requirement[]): BitTable => {
-  const requirements = [...allowed, ...denied]
-  const base = statements.length
-  const all = base + requirements.length
-  const bit = Array.from({ length: all }, (_, i): Bits => 1n << BigInt(i))
-  const collect = (matches: (index: number) => boolean, from: number, to: number): Bits => {
-    let bits = 0n
-    for (let i = from; i < to; i++) if (matches(i)) bits |= bit[i] ?? 0n
-    return bits
+/** Collects the tests of statements and requirements, by dimension: `action`, `resource`, and the context keys in lower case. */
+const collect = () => {
+  const dimensions = new Map<string, Tests>()
+  /** @param identity equal for equal tests */
+  const indexOf = (dimension: string, identity: string | ContextTest, test: ContextTest): number => {
+    const { list, indices } = dimensions.get(dimension) ?? { list: [], indices: new Map<string | ContextTest, number>() }
+    dimensions.set(dimension, { list, indices })
+    const index = indices.get(identity) ?? list.push(test) - 1
+    indices.set(identity, index)
+    return index
   }
-  const bitsOf = (ofStatement: (statement: CompiledStatement) => boolean, ofRequirement: (requirement: Requirement) => boolean): Bits =>
-    collect(i => {
-      const statement = statements[i]
-      const requirement = requirements[i - base]
-      return statement !== undefined ? ofStatement(statement) : requirement !== undefined && ofRequirement(requirement)
-    }, 0, all)
-
   return {
-    legend: {
-      allows: collect(i => statements[i]?.effect === 'Allow', 0, base),
-      denies: collect(i => statements[i]?.effect === 'Deny', 0, base),
-      requiredAllows: collect(() => true, base, base + allowed.length),
-      requiredDenies: collect(() => true, base + allowed.length, all)
-    },
-    actions: name => {
-      const folded = name.toLowerCase()
-      return bitsOf(statement => statement.action(folded), requirement => requirement.action(folded))
-    },
-    resources: arn => bitsOf(statement => statement.resource(arn, noVariables), requirement => requirement.resource(arn)),
-    isTested: key => requirements.some(requirement => key in requirement.context) ||
-      statements.some(({ tests }) => tests.some(test => test.key === key)),
-    context: key => {
-      const tests = statements.map(statement => statement.tests.filter(test => test.key === key))
-      return value => {
-        const values = value === undefined ? undefined : [value]
-        // Most statements have the same tests, and so do most requirements: each test runs once per value.
-        const results = new Map<string | ContextTest, boolean>()
-        const once = (test: string | ContextTest, run: () => boolean): boolean => {
-          const known = results.get(test)
-          if (known !== undefined) return known
-          const result = run()
-          results.set(test, result)
-          return result
-        }
-        return bitsOf(
-          statement => tests[statement.index]?.every(({ identity, test }) => once(identity, () => test(values, noVariables))) ?? true,
-          requirement => {
-            const test = requirement.context[key]
-            return test === undefined || once(test, () => test(value))
-          })
+    dimensions,
+    /** @param statement as it is written in the policy */
+    ofStatement: (compiled: CompiledStatement, { Action, Resource, NotResource }: Statement): Rule => {
+      const tests = new Map([
+        ['action', indexOf('action', JSON.stringify(Action), (name = '') => compiled.action(name))],
+        ['resource', indexOf('resource', JSON.stringify([Resource, NotResource]), (arn = '') => compiled.resource(arn, noVariables))]
+      ])
+      for (const key of new Set(compiled.tests.map(test => test.key))) {
+        const ofKey = compiled.tests.filter(test => test.key === key)
+        tests.set(key, indexOf(key, ofKey.map(({ identity }) => identity).join(),
+          value => ofKey.every(({ test }) => test(value === undefined ? undefined : [value], noVariables))))
       }
+      return { role: compiled.effect === 'Allow' ? 'allow' : 'deny', tests }
+    },
+    ofRequirement: (role: Role, { action, resource, context }: Requirement): Rule => {
+      const tests = new Map<string, number>()
+      const add = (dimension: string, test: ContextTest) =>
+        tests.set(dimension, indexOf(dimension, typeof test === 'function' ? test : `texts ${JSON.stringify(test)}`, test))
+      add('action', action)
+      add('resource', resource)
+      for (const key in context) add(key, context[key] as ContextTest)
+      return { role, tests }
     }
   }
 }
 
-/** Whether the policy decides as required on a request that matches these bits. */
-const agrees = (bits: Bits, { allows, denies, requiredAllows, requiredDenies }: Legend): boolean => {
-  const denied = (bits & denies) !== 0n
-  const allowed = !denied && (bits & allows) !== 0n
-  return allowed === ((bits & requiredAllows) !== 0n) && (denied || (bits & requiredDenies) === 0n)
+/** Which of the tests a value passes: their indices, in ascending order. Texts are looked up, by the lengths of their beginnings. */
+const passedBy = (tests: readonly ContextTest[]): (value: Value) => number[] => {
+  const functions: [number, (value: Value) => boolean][] = []
+  const whole = new Map<string, number[]>()
+  const beginnings = new Map<number, Map<string, number[]>>()
+  const put = (map: Map<string, number[]>, text: string, index: number) => map.set(text, [...map.get(text) ?? [], index])
+  for (const [index, test] of tests.entries()) {
+    if (typeof test === 'function') {
+      functions.push([index, test])
+      continue
+    }
+    for (const text of test.whole) put(whole, text, index)
+    for (const text of test.beginnings) {
+      const ofLength = beginnings.get(text.length) ?? new Map<string, number[]>()
+      beginnings.set(text.length, put(ofLength, text, index))
+    }
+  }
+  return value => {
+    const passed: number[] = []
+    for (const [index, test] of functions) if (test(value)) passed.push(index)
+    if (value !== undefined) {
+      passed.push(...whole.get(value) ?? [])
+      for (const [length, texts] of beginnings) if (length <= value.length) passed.push(...texts.get(value.slice(0, length)) ?? [])
+    }
+    return passed.length < 2 ? passed : [...new Set(passed)].sort((a, b) => a - b)
+  }
 }
 
 /**
- * Walks the product of the dimensions. Once a request matches no Allow and no requirement any more, it is denied and may be,
- * whatever its other values are: the rest of that branch is skipped.
- * @returns the cases, one per dimension, of the first request on which they disagree
+ * The values of one dimension, as cases: values that pass the same tests are one case. Every statement and every requirement tests each
+ * dimension separately and joins the results with "and", so such values always lead to the same decision.
  */
-const search = (dimensions: Case[][], legend: Legend): Case[] | undefined => {
-  const relevant = legend.allows | legend.requiredAllows | legend.requiredDenies
-  const walk = (depth: number, bits: Bits): Case[] | undefined => {
-    if ((bits & relevant) === 0n) return undefined
-    const dimension = dimensions[depth]
-    if (dimension === undefined) return agrees(bits, legend) ? undefined : []
-    for (const candidate of dimension) {
-      const rest = walk(depth + 1, bits & candidate.bits)
-      if (rest !== undefined) return [candidate, ...rest]
-    }
-    return undefined
+interface Dimension {
+  cases: Value[]
+  /** By test: the indices of the cases that pass it. */
+  passing: number[][]
+  /** What is known to be decided as required, whatever the values from this dimension on. */
+  decided: Set<string>
+}
+
+const dimensionOf = (tests: readonly ContextTest[], values: Iterable<Value>): Dimension => {
+  const passed = passedBy(tests)
+  const cases: Value[] = []
+  const passing: number[][] = tests.map(() => [])
+  const known = new Set<string>()
+  for (const value of values) {
+    const indices = passed(value)
+    const same = indices.join()
+    if (known.has(same)) continue
+    known.add(same)
+    for (const index of indices) passing[index]?.push(cases.length)
+    cases.push(value)
   }
-  return walk(0, -1n)
+  return { cases, passing, decided: new Set() }
+}
+
+/** What is left of a rule from one dimension on: its test there, and what is left after that. Equal ones are the same object. */
+interface Rest {
+  id: number
+  role: Role
+  test: number | undefined
+  next: Rest | undefined
+  /** Those of which this is the next, by their test. */
+  before: Map<number | undefined, Rest>
+}
+
+/** Rules as chains of tests, one per dimension in this order. */
+const chained = (rules: readonly Rule[], dimensions: readonly string[]): Rest[] => {
+  let count = 0
+  const rest = (role: Role, test?: number, next?: Rest): Rest => ({ id: count++, role, test, next, before: new Map() })
+  const ends = { allow: rest('allow'), deny: rest('deny'), mustAllow: rest('mustAllow'), mustDeny: rest('mustDeny') }
+  const chains = rules.map(({ role, tests }) => dimensions.reduceRight((next, dimension) => {
+    const test = tests.get(dimension)
+    const known = next.before.get(test) ?? rest(role, test, next)
+    next.before.set(test, known)
+    return known
+  }, ends[role]))
+  return [...new Set(chains)]
+}
+
+/** Whether the policy decides as required on a request to which these apply. */
+const agrees = (applying: readonly Rest[]): boolean => {
+  const has = (wanted: Role) => applying.some(({ role }) => role === wanted)
+  const denied = has('deny')
+  return (!denied && has('allow')) === has('mustAllow') && (denied || !has('mustDeny'))
+}
+
+/**
+ * Tries every case of one dimension after the other. What remains of the rules decides, whichever values led there, so that each set
+ * of remains is decided once. Where no Allow and no requirement remains, the request is denied and may be, whatever its other values are.
+ * @returns the values, one per dimension, of the first request on which policy and spec disagree
+ */
+const search = (dimensions: readonly Dimension[], rules: readonly Rest[], depth = 0): Value[] | undefined => {
+  if (rules.every(({ role }) => role === 'deny')) return undefined
+  const dimension = dimensions[depth]
+  if (dimension === undefined) return agrees(rules) ? undefined : []
+  const key = rules.map(({ id }) => id).join()
+  if (dimension.decided.has(key)) return undefined
+  dimension.decided.add(key)
+
+  const byTest = Map.groupBy(rules, ({ test }) => test)
+  const testsOf = new Map<number, number[]>()
+  for (const test of byTest.keys()) {
+    if (test === undefined) continue
+    for (const index of dimension.passing[test] ?? []) {
+      const tests = testsOf.get(index)
+      if (tests === undefined) testsOf.set(index, [test])
+      else tests.push(test)
+    }
+  }
+  // All cases that pass none of these tests are alike.
+  const other = dimension.cases.findIndex((_, index) => !testsOf.has(index))
+  if (other !== -1) testsOf.set(other, [])
+  const tried = new Set<string>()
+  for (const [index, tests] of [...testsOf].sort(([a], [b]) => a - b)) {
+    const same = tests.join()
+    if (tried.has(same)) continue
+    tried.add(same)
+    const left = new Set([undefined, ...tests].flatMap(test => (byTest.get(test) ?? []).flatMap(({ next }) => next ?? [])))
+    const found = search(dimensions, [...left].sort((a, b) => a.id - b.id), depth + 1)
+    if (found !== undefined) return [dimension.cases[index], ...found]
+  }
+  return undefined
 }
 
 const freeze = <T>(value: T): T => {
@@ -145,6 +210,20 @@ const freeze = <T>(value: T): T => {
 }
 
 const kinds = Object.keys(actionsOn) as ResourceKind[]
+
+/** As they are written, by their name in lower case: IAM ignores the case of actions. */
+const actionNames = Object.fromEntries(kinds.map(kind =>
+  [kind, new Map(actionsOn[kind].map(name => [name.toLowerCase(), name]))])) as Record<ResourceKind, Map<string, string>>
+
+/** The statements, or what the evaluator does not know in the policy. */
+const compileOrSay = (policy: PolicyDocument): CompiledStatement[] | string => {
+  try {
+    return compile(policy)
+  } catch (error) {
+    if (error instanceof UnknownElementError) return error.message
+    throw error
+  }
+}
 
 /**
  * Whether a policy allows exactly what the spec says: nothing more, nothing less. It looks at policy and spec alone, and does not
@@ -156,27 +235,36 @@ const kinds = Object.keys(actionsOn) as ResourceKind[]
 export const prove = (policy: PolicyDocument, spec: AccessSpec): Proof => {
   // A copy, so that the policy that is issued is the one that was proven, whatever happens to the original.
   const document = JSON.parse(JSON.stringify(policy)) as PolicyDocument
-  const [wrong] = validate(document, { allowGuideAction: spec.layout === 'guide' })
-  const reason = wrong ?? unprovable(document, spec)
-  if (reason !== undefined) return { ok: false, reason, probes: 0 }
+  const statements = compileOrSay(document)
+  if (typeof statements === 'string') return { ok: false, reason: statements, probes: 0 }
+  const [wrong = unprovable(document, spec)] = validate(document, { allowGuideAction: spec.layout === 'guide' })
+  if (wrong !== undefined) return { ok: false, reason: wrong, probes: 0 }
 
-  const statements = compile(document)
-  const table = bitTable(statements, requiredAllows(spec), requiredDenies(spec))
-  const values = contextValues(document, spec, table.isTested)
-  const context = [...values].map(([key, tried]) => cases(tried, table.context(key)))
+  const { dimensions, ofStatement, ofRequirement } = collect()
+  const rules = [
+    ...statements.map(compiled => ofStatement(compiled, document.Statement[compiled.index] as Statement)),
+    ...requiredAllows(spec).map(requirement => ofRequirement('mustAllow', requirement)),
+    ...requiredDenies(spec).map(requirement => ofRequirement('mustDeny', requirement))
+  ]
+  const testsOf = (dimension: string): ContextTest[] => dimensions.get(dimension)?.list ?? []
+  const values = contextValues(document, spec, key => dimensions.has(key))
+  // The keys with many tests first: what is left after them is the same for many requests.
+  const keys = [...values.keys()].sort((a, b) => testsOf(b).length - testsOf(a).length)
+  const all = chained(rules, ['action', 'resource', ...keys])
+  const context = keys.map(key => dimensionOf(testsOf(key), values.get(key) ?? []))
   const contexts = [...values.values()].reduce((product, { length }) => product * length, 1)
   const resourcesOf = resources(document, spec)
 
   let probes = 0
   for (const kind of kinds) {
-    const actions = cases(actionsOn[kind], name => table.actions(name ?? ''))
-    const dimensions = [actions, cases(resourcesOf[kind], arn => table.resources(arn ?? '')), ...context]
-    probes += actionsOn[kind].length * resourcesOf[kind].length * contexts
-    const found = search(dimensions, table.legend)
+    const names = actionNames[kind]
+    const [actions, arns] = [dimensionOf(testsOf('action'), names.keys()), dimensionOf(testsOf('resource'), resourcesOf[kind])]
+    probes += names.size * resourcesOf[kind].length * contexts
+    const found = search([actions, arns, ...context], all)
     if (found !== undefined) {
-      const [action, resource, ...rest] = found.map(({ value }) => value)
-      const keys = [...values.keys()].map((key, i): [string, string | undefined] => [key, rest[i]])
-      return { ok: false, ...refute(statements, spec, requestOf(action, resource, keys)), probes }
+      const [action = '', resource, ...rest] = found
+      const ofKeys = keys.map((key, i): [string, Value] => [key, rest[i]])
+      return { ok: false, ...refute(statements, spec, requestOf(names.get(action), resource, ofKeys)), probes }
     }
   }
   return { ok: true, proven: freeze(document) as Proven<PolicyDocument>, probes }

@@ -136,31 +136,57 @@ const matcher = (tokens: Token[], fold: Fold): Matcher => {
   }
 }
 
+/** Up to here, trying each beginning takes no longer than looking it up. */
+const few = 4
+
+const anyBeginning = (beginnings: readonly string[]): (text: string) => boolean => {
+  if (beginnings.length <= few) return text => beginnings.some(beginning => text.startsWith(beginning))
+  const byLength = Map.groupBy(beginnings, ({ length }) => length)
+  const sets = [...byLength].map(([length, texts]) => ({ length, texts: new Set(texts) }))
+  return text => sets.some(({ length, texts }) => length <= text.length && texts.has(text.slice(0, length)))
+}
+
+/** One of several patterns. Literals, and literals with a `*` at their end, are looked up. */
+const anyOf = (patterns: readonly Token[][]): Matcher => {
+  const whole = new Set<string>()
+  const beginnings: string[] = []
+  const others: Matcher[] = []
+  for (const tokens of patterns) {
+    const [first, second, third] = tokens
+    if (typeof first === 'string' && second === undefined) whole.add(first)
+    else if (typeof first === 'string' && second === everything && third === undefined) beginnings.push(first)
+    else others.push(matcher(tokens, exactly))
+  }
+  const begins = anyBeginning(beginnings)
+  return (text, lookup) => whole.has(text) || begins(text) || others.some(matches => matches(text, lookup))
+}
+
 const freeWildcard = (pattern: string) => (index: number): Wildcard =>
   pattern[index] === '*' ? everything : { run: false, bounded: false }
 
-/** Text with `*` and `?`. @throws UnknownElementError when it cannot be read */
-export const compileWildcards = (pattern: string): Matcher => matcher(tokenize(pattern, freeWildcard(pattern)), exactly)
+/** One of several texts with `*` and `?`. @throws UnknownElementError when one cannot be read */
+export const compileWildcards = (patterns: readonly string[]): Matcher =>
+  anyOf(patterns.map(pattern => tokenize(pattern, freeWildcard(pattern))))
 
 /** Text in which `*` and `?` stand for themselves. @throws UnknownElementError when it cannot be read */
 export const compileLiteral = (pattern: string, ignoreCase = false): Matcher =>
   matcher(tokenize(pattern, () => undefined), ignoreCase ? lower : exactly)
 
 /**
- * A Resource: in the first five parts of the ARN a wildcard matches within its part, but a `*` at the end of a part also matches
- * beyond the colon; in the last part it matches anything. Case counts.
+ * One of several Resources: in the first five parts of the ARN a wildcard matches within its part, but a `*` at the end of a part also
+ * matches beyond the colon; in the last part it matches anything. Case counts.
  * Source: IAM User Guide, "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
- * @throws UnknownElementError when it cannot be read
+ * @throws UnknownElementError when one cannot be read
  */
-export const compileResource = (pattern: string): Matcher => {
+export const compileResources = (patterns: readonly string[]): Matcher => anyOf(patterns.map(pattern => {
   const fifthColon = [...pattern.matchAll(/:/g)][4]?.index ?? pattern.length
-  return matcher(tokenize(pattern, index => {
+  return tokenize(pattern, index => {
     if (index > fifthColon) return freeWildcard(pattern)(index)
     const next = pattern[index + 1]
     if (pattern[index] === '*') return next === undefined || next === ':' ? everything : { run: true, bounded: true }
     return { run: false, bounded: true }
-  }), exactly)
-}
+  })
+}))
 
 /**
  * An ARN in a Condition: each of its six parts is matched on its own.
@@ -170,7 +196,7 @@ export const compileResource = (pattern: string): Matcher => {
 export const compileArn = (pattern: string): Matcher => {
   const parts = splitArn(pattern)
   if (parts === undefined) throw new UnknownElementError(`not an ARN: ${JSON.stringify(pattern)}`)
-  const matchers = parts.map(part => compileWildcards(part))
+  const matchers = parts.map(part => compileWildcards([part]))
   return (text, lookup) => {
     const texts = splitArn(text)
     return texts !== undefined && matchers.every((matches, i) => matches(texts[i] ?? '', lookup))

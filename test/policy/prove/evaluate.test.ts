@@ -1,8 +1,9 @@
 /* eslint no-template-curly-in-string: off -- policy variables of IAM look like that */
+import fc from 'fast-check'
 import t from 'tap'
 import type { ConditionBlock, PolicyDocument } from '../../../src/domain/policy-document.ts'
 import { evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
-import { UnknownElementError } from '../../../src/policy/prove/wildcard.ts'
+import { UnknownElementError, compileWildcards } from '../../../src/policy/prove/wildcard.ts'
 
 const policy = (...statements: object[]): PolicyDocument => ({
   Version: '2012-10-17',
@@ -222,4 +223,13 @@ t.test('what it does not know is never allowed', async t => {
 t.test('a hostile pattern takes no longer than its length times that of the text', async t => {
   const Resource = `arn:aws:s3:::data/${'*a'.repeat(500)}b`
   t.notOk(allows({ Resource }, { resource: `arn:aws:s3:::data/${'a'.repeat(1024)}` }))
+})
+
+t.test('many patterns, which are looked up, match what one of them matches', async t => {
+  const text = fc.string({ unit: fc.constantFrom('a', 'b', '/'), maxLength: 6 })
+  const pattern = fc.tuple(text, fc.constantFrom('', '*', '*', '*', '?', '*a')).map(parts => parts.join(''))
+  fc.assert(fc.property(fc.array(pattern, { minLength: 5, maxLength: 12 }), text, (patterns, asked) => {
+    const any = (list: string[]) => compileWildcards(list)(asked, () => undefined)
+    return any(patterns) === patterns.some(one => any([one]))
+  }), { numRuns: 2000 })
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { compile, decide, evaluate, type IamRequest } from '../../../src/policy/prove/evaluate.ts'
-import { intention, requiredDenies } from '../../../src/policy/prove/intent.ts'
+import { intention, passes, requiredDenies } from '../../../src/policy/prove/intent.ts'
 import { prove } from '../../../src/policy/prove/prove.ts'
 import type { AccessSpec } from '../../../src/domain/access-spec.ts'
 import { examples } from './examples.ts'
@@ -10,9 +10,9 @@ import { seeded } from './seeded.ts'
 
 /** Whether a request must be denied explicitly. */
 const explicitly = (spec: AccessSpec, { action, context }: IamRequest) =>
-  requiredDenies(spec).some(deny => deny.action(action.toLowerCase()) && Object.entries(deny.context).every(([key, test]) => {
+  requiredDenies(spec).some(deny => passes(deny.action, action.toLowerCase()) && Object.entries(deny.context).every(([key, test]) => {
     const value = context[key]
-    return test(typeof value === 'string' ? value : undefined)
+    return passes(test, typeof value === 'string' ? value : undefined)
   }))
 
 /** Changes after which a policy still says what was asked. */

@@ -34,12 +34,14 @@ function * valueMutants (key: string, value: string): Generator<string> {
   } else if (/sourceip/i.test(key)) {
     const block = readBlock(value)
     const bits = Number(value.split('/')[1])
-    const size = block.high - block.low + 1n
+    const [low, high] = [BigInt(`0x${block.low}`), BigInt(`0x${block.high}`)]
+    const size = high - low + 1n
+    const written = (number: bigint) => writeAddress(number.toString(16).padStart(block.low.length, '0'))
     // One bit wider or narrower, the block beside it, its IPv4-mapped twin.
-    if (bits > 0) yield `${writeAddress(block.family, (block.low / (size * 2n)) * size * 2n)}/${bits - 1}`
-    if (size > 1n) yield `${writeAddress(block.family, block.low)}/${bits + 1}`
-    yield `${writeAddress(block.family, block.low ^ size)}/${bits}`
-    if (block.family === 4) yield `::ffff:${writeAddress(4, block.low)}/${96 + bits}`
+    if (bits > 0) yield `${written((low / (size * 2n)) * size * 2n)}/${bits - 1}`
+    if (size > 1n) yield `${written(low)}/${bits + 1}`
+    yield `${written(low ^ size)}/${bits}`
+    if (block.low.length === 8) yield `::ffff:${written(low)}/${96 + bits}`
   } else {
     yield `${value}*`
     yield `${value}x`

@@ -67,6 +67,8 @@ const families: Family[] = [
 ]
 
 const several = <T>(from: readonly T[], most: number): T[] => Array.from({ length: 1 + draw.below(most) }, () => draw.of(from))
+/** Sometimes enough that the evaluator looks texts up instead of trying one pattern after the other. */
+const most = () => draw.chance(0.2) ? 12 : 3
 const oneOrMany = <T>(list: T[]): T | T[] => list.length === 1 && draw.chance(0.5) ? list[0] as T : list
 
 const requestActions = ['s3:GetObject', 's3:PutObject', 's3:ListBucket', 's3:GetObjectVersion', 's3:DeleteObject', 's3:GetBucketLocation']
@@ -89,7 +91,7 @@ const condition = (): ConditionBlock => {
     const key = draw.of(family.keys)
     const qualifier = key === 'aws:TagKeys' && base !== 'Null' ? draw.of(['ForAllValues:', 'ForAnyValue:']) : ''
     const operator = qualifier + base + (base !== 'Null' && qualifier !== 'ForAnyValue:' && draw.chance(0.25) ? 'IfExists' : '')
-    block[operator] = { ...block[operator], [key]: oneOrMany(several(family.values, base === 'Null' ? 1 : 3)) }
+    block[operator] = { ...block[operator], [key]: oneOrMany(several(family.values, base === 'Null' ? 1 : most())) }
   }
   return block
 }
@@ -100,7 +102,9 @@ const statement = (): Statement => {
   return {
     Effect: draw.chance(0.7) ? 'Allow' : 'Deny',
     ...(draw.chance(0.9) ? { Action: action } : { NotAction: action }),
-    ...(draw.chance(0.85) ? { Resource: oneOrMany(several(withVariable, 3)) } : { NotResource: oneOrMany(several(policyResources, 3)) }),
+    ...(draw.chance(0.85)
+      ? { Resource: oneOrMany(several(withVariable, most())) }
+      : { NotResource: oneOrMany(several(policyResources, most())) }),
     ...(Object.keys(block).length > 0 && { Condition: block })
   } as Statement
 }

@@ -160,6 +160,35 @@ t.test('each entry is proven separately: an entry does not get the rights of ano
   }
 })
 
+t.test('the most prefixes that a request may have: none has the rights of another, or is left out', async t => {
+  const entries = Array.from({ length: 110 }, (_, index) => entry({
+    bucket: 'data', prefix: `p${index}/`, ...(index % 2 === 0 ? { sid: 'Data', level: 'read' } : { sid: 'Out', level: 'read-write' })
+  }))
+  for (const layout of ['everywhere', 'guarded'] as const) {
+    const spec = specOf({ layout, entries })
+    const policy = render(spec)
+    t.match(prove(policy, spec), { ok: true }, layout)
+    const read = policy.Statement.find(({ Sid }) => Sid === 'Data')
+    const listed = policy.Statement.find(({ Sid }) => Sid === 'DataList')
+    const changed = (one: Statement | undefined, changes: Partial<Statement>): PolicyDocument =>
+      ({ ...policy, Statement: policy.Statement.map(each => each === one ? { ...each, ...changes } : each) })
+    const resources = [read?.Resource ?? []].flat()
+    const objects = resources.filter(arn => arn.includes('/'))
+    t.equal(objects.length, 55)
+    const prefixes = [listed?.Condition?.StringLike?.['s3:prefix'] ?? []].flat()
+    const { StringLike, ...bounds } = listed?.Condition ?? {}
+    const like = (values: string[]) => ({ Condition: { StringLike: { 's3:prefix': values }, ...bounds } })
+    for (const at of [0, 27, 54]) {
+      const others = [...resources.filter(arn => !arn.includes('/')), ...objects.toSpliced(at, 1)]
+      t.match(prove(changed(read, { Resource: others }), spec), { ok: false, counterexample: { wanted: true } }, `${objects[at]} left out`)
+      const wider = `${objects[at]?.slice(0, -2)}*`
+      t.match(prove(changed(read, { Resource: [...others, wider] }), spec), { ok: false, counterexample: { wanted: false } }, `${objects[at]} to ${wider}`)
+      t.match(prove(changed(listed, like(prefixes.toSpliced(at, 1))), spec), { ok: false, counterexample: { wanted: true } }, `listing ${prefixes[at]} left out`)
+      t.match(prove(changed(listed, like([...prefixes, `q${at}/*`])), spec), { ok: false, counterexample: { wanted: false } }, `listing q${at}/ added`)
+    }
+  }
+})
+
 t.test('a condition on a key that the spec does not have is found', async t => {
   const spec = specOf({ layout: 'guide', entries: [entry({ sid: 'Data', bucket: 'data' })] })
   const Action = ['s3:GetObject', 's3:ListBucket']
