@@ -31,7 +31,7 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address to listen on for the metrics.', default: '127.0.0.1', minLength: 1 }),
   LOG_LEVEL: choice('Lowest level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client ' +
-    'address in logs and audit; what is no address there is not believed.'),
+    'address in logs and audit, and the source `observed`; what is no address there is not believed. Name only proxies.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
       'that is not loopback, `no-boundary` on AWS.',

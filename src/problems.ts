@@ -40,6 +40,7 @@ export const problems = {
   'window-too-far': [422, 'The window starts later than this service allows.', 'Send the request again when the start is nearer.'],
   'source-missing': [422, 'The request binds the access to no source address.', 'Give sourceIps, vpc, or both.'],
   'source-ambiguous': [422, 'A stated source and an observed one exclude each other.', 'Leave out `source`, or sourceIps and vpc.'],
+  'source-unobserved': [422, 'The service cannot tell from which address the request came.', 'State sourceIps or vpc. The operator of the proxy lets it set X-Forwarded-For to the client’s address alone, without a port, and names in JOB_ACCESS_TRUST_PROXY only proxies.'],
   'ip-invalid': [422, 'This is not an IP address or CIDR.', 'Give an address like `203.0.113.42`, `203.0.113.0/24` or `2001:db8::/64`.'],
   'ip-host-bits': [422, 'The CIDR has host bits set.', 'Use the corrected CIDR of the hint.'],
   'ip-everyone': [422, 'The CIDR covers every address.', 'Give the addresses that the job uses.'],

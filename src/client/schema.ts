@@ -456,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -926,7 +926,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1333,7 +1333,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1849,7 +1849,7 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2092,7 +2092,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2753,7 +2753,7 @@ export type JoinGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**

@@ -12,7 +12,7 @@ import { normalise, type Warning } from '../policy/normalise.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render } from '../policy/render.ts'
 import { firstIssueOf } from '../policy/window.ts'
-import { ProblemError } from '../problems.ts'
+import { ProblemError, problems } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
@@ -79,7 +79,7 @@ type WithSource = Pick<GrantRequest, 'source' | 'sourceIps' | 'vpc'>
  * the field that the caller sent.
  */
 export const observing = async <Request extends WithSource, T>(
-  { ip }: Pick<Caller, 'ip'>, request: Request, work: (request: Request) => Promise<T>
+  { ip, unobserved }: Pick<Caller, 'ip' | 'unobserved'>, request: Request, work: (request: Request) => Promise<T>
 ): Promise<T> => {
   const { source, ...rest } = request
   if (source === undefined) return work(request)
@@ -91,6 +91,9 @@ export const observing = async <Request extends WithSource, T>(
       detail: 'The request states a source and asks to observe one.',
       hint: 'Leave one of them out.'
     })))
+  }
+  if (unobserved !== undefined) {
+    throw ProblemError.of([{ code: 'source-unobserved', pointer: '/source', detail: unobserved, hint: problems['source-unobserved'][2] }])
   }
   try {
     // An IPv4 address of a socket that takes both families is ::ffff:203.0.113.42.

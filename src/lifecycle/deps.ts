@@ -71,4 +71,6 @@ export interface Caller extends Actor, Omit<Identity, 'expiresAt'> {
   requestId: string
   /** Address the request came from. */
   ip: string
+  /** Why `ip` is perhaps a proxy's address, so that no key may be bound to it; absent: it is the caller's own. */
+  unobserved?: string
 }
