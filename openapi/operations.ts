@@ -83,7 +83,7 @@ export const operations = {
     tag: 'workers',
     summary: 'End one worker: delete its key now. The job and its other workers go on. May be called twice',
     description: ended,
-    problems: ['worker-unknown', 'grant-state']
+    problems: ['worker-unknown', 'worker-replaced', 'grant-state']
   },
   listGrants: {
     tag: 'grants',

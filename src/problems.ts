@@ -57,6 +57,7 @@ export const problems = {
   // grants
   'grant-unknown': [404, 'There is no such grant.', 'List the grants of your teams with GET /v1/grants.'],
   'worker-unknown': [404, 'The job has no worker of this name.', 'List the workers of the job with GET /v1/grants/:id/workers.'],
+  'worker-replaced': [409, 'Another start of the worker has its key.', 'Nothing was ended. To end the worker whichever start it is, leave `attempt` out.'],
   'workers-full': [409, 'The job has as many workers as it may have.', 'End a worker that is gone, or join under its name with another attempt.'],
   'key-delivered': [409, 'The key of this job or worker was delivered already.', 'Send the attempt that this start is, or replace, or an Idempotency-Key.'],
   'grant-state': [409, 'The grant’s state does not allow this.', 'Read the grant’s state. With Retry-After, send the request again after it.'],

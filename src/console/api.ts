@@ -72,8 +72,11 @@ export const liveWorkers = async (id: string, signal: AbortSignal): Promise<Gran
   return workers
 }
 
-export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>): Promise<Grant> =>
-  call('DELETE', `v1/grants/${grantId}/workers/${encodeURIComponent(name)}`)
+/** Of a later start than the one that was seen, nothing is ended. */
+export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>, attempt: string | null): Promise<Grant> => {
+  const meant = attempt === null ? '' : `?attempt=${encodeURIComponent(attempt)}`
+  return call('DELETE', `v1/grants/${grantId}/workers/${encodeURIComponent(name)}${meant}`)
+}
 
 export const listGrants = (query: URLSearchParams, signal: AbortSignal): Promise<GrantPage> => call('GET', `v1/grants?${query}`, { signal })
 

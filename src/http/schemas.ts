@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import {
-  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, WorkerNameSchema
+  AttemptSchema, FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, WorkerNameSchema
 } from '../request.ts'
 
 /**
@@ -239,6 +239,11 @@ export const WorkersQuerySchema = Type.Object({
   state: Type.Optional(StatesSchema),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Workers per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
+}, strict)
+
+export const EndWorkerQuerySchema = Type.Object({
+  attempt: Type.Optional(parameter(AttemptSchema, 'Only if this start of the worker has its key. When another one has it, the answer is ' +
+    '409 `worker-replaced`, and nothing is ended. Default: whichever start it is.'))
 }, strict)
 
 export const ListQuerySchema = Type.Object({

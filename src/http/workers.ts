@@ -4,7 +4,9 @@ import { endWorker, join, workerOf } from '../lifecycle/join.ts'
 import { JoinRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliveries, grantView, pageView, sender } from './delivery.ts'
-import { GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref } from './schemas.ts'
+import {
+  EndWorkerQuerySchema, GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref
+} from './schemas.ts'
 import type { Service } from './service.ts'
 import { refuseFields } from './strict-input.ts'
 
@@ -43,10 +45,15 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
 
   app.delete('/v1/grants/:id/workers/:name', {
     ...identity,
-    schema: { operationId: 'endWorker', params: WorkerParamsSchema, response: { 200: ref(GrantSchema), 202: ref(GrantSchema) } }
+    schema: {
+      operationId: 'endWorker',
+      params: WorkerParamsSchema,
+      querystring: EndWorkerQuerySchema,
+      response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
+    }
   }, async (request, reply) => {
     refuseFields(request.body)
-    const grant = await endWorker(deps, callerOf(request), request.params.id, request.params.name)
+    const grant = await endWorker(deps, callerOf(request), request.params.id, request.params.name, request.query.attempt)
     if (grant.state === 'revoking') reply.code(202).header('retry-after', '5')
     return reply.send(grantView(grant))
   })

@@ -3,7 +3,7 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { claimLease, commit, deadline, event } from './lease.ts'
+import { claimLease, commit, deadline, event, release } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { targetOf } from './dying-keys.ts'
 import { reachWorkers } from './workers.ts'
@@ -12,13 +12,23 @@ import { reachWorkers } from './workers.ts'
  * Ends a grant, for complete and revoke. Expiry and a failed issue use the same two steps. First the intent is committed; then the
  * key is deleted, then the policy, then the user. It may be called again: a grant that has ended is returned as it is.
  *
+ * @param requireMeant throws when it is not this state of a live grant that the caller means to end; it holds until the end begins
  * @returns the ended grant; or a grant that is still `revoking`, since the provider did not do every call: the sweeper continues
  */
-export const end = async (deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked'): Promise<Grant> => {
+export const end = async (
+  deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked', requireMeant: (claimed: Grant) => void = () => {}
+): Promise<Grant> => {
   const grant = await authoriseOnGrant(deps, actor, id, 'revoke')
   if (grant.dueAt === null) return grant
+  if (grant.state !== 'revoking') requireMeant(grant)
   const claimed = await claimLease(deps, id)
   if (claimed.dueAt === null) return claimed
+  try {
+    if (claimed.state !== 'revoking') requireMeant(claimed)
+  } catch (problem) {
+    await release(deps, claimed)
+    throw problem
+  }
   return finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', reason))
 }
 

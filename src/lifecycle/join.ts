@@ -119,6 +119,16 @@ export const workerOf = async (
   return authoriseOnGrant(deps, caller, worker.id, action)
 }
 
-/** The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice. */
-export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: string, name: string): Promise<Grant> =>
-  end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed')
+/**
+ * The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice.
+ *
+ * @param attempt the start that is to end: a later one under this name goes on. Undefined: whichever it is
+ */
+export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: string, name: string, attempt?: string): Promise<Grant> =>
+  end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed', worker => {
+    if (attempt === undefined || worker.attempt === attempt) return
+    throw new ProblemError('worker-replaced', {
+      detail: `Worker ${name} was started again after attempt ${JSON.stringify(attempt)}: ` +
+        `${worker.attempt === null ? 'a start without an attempt' : `attempt ${JSON.stringify(worker.attempt)}`} has its key, and goes on.`
+    })
+  })

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { Grant } from '../../src/domain/grant.ts'
+import type { GrantDeps } from '../../src/lifecycle/deps.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue, type Issued } from '../../src/lifecycle/issue.ts'
@@ -287,6 +288,37 @@ t.test('as many as the job may have, and one who ends makes room', async t => {
   t.match(await endWorker(w.healthy.deps, owner, job.id, first?.worker ?? ''), { state: 'revoked' }, 'twice')
   await whole(t, w, await joinAs(w.healthy, job, 7))
   t.equal(await codeOf(endWorker(w.healthy.deps, owner, job.id, 'nobody')), 'worker-unknown')
+})
+
+t.test('an end that is meant for one attempt ends no other', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const { deps } = w.healthy
+  const first = await joinAs(w.healthy, job, 0, { attempt: '1' })
+  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '0')), { code: 'worker-replaced', message: /after attempt "0": attempt "1" has its key/ })
+  // Between the look at the worker and its claim, another start joins.
+  let second: Issued | undefined
+  const late: GrantDeps = {
+    ...deps,
+    ledger: {
+      ...deps.ledger,
+      claim: async (...args) => {
+        second ??= await joinAs(w.healthy, job, 0, { attempt: '2' })
+        return deps.ledger.claim(...args)
+      }
+    }
+  }
+  t.match(await refusalOf(endWorker(late, owner, job.id, 'w-0', '1')), { code: 'worker-replaced', message: /attempt "2" has its key/ })
+  t.ok(second && await identityOf(w, second.credentials), 'the later start has its key')
+  t.notOk(await identityOf(w, first.credentials))
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '2'), { state: 'revoked' })
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '2'), { state: 'revoked' }, 'twice')
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '1'), { state: 'revoked' }, 'nothing is left to end')
+  const third = await joinAs(w.healthy, job, 0)
+  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '2')), { code: 'worker-replaced', message: /a start without an attempt has its key/ })
+  t.ok(await identityOf(w, third.credentials))
+  t.match(await endWorker(deps, owner, job.id, 'w-0'), { state: 'revoked' }, 'whichever it is')
+  t.same(await disorder(w), [])
 })
 
 t.test('workers count against the ceilings of outstanding grants', async t => {
