@@ -84,9 +84,10 @@ export type GrantChange = Partial<Omit<
 >>
 
 export interface GrantFilter {
-  /** Only grants of these teams; undefined: of all teams. */
+  /** Only grants of these teams; undefined: of all teams. By an index where `parentId` is null. */
   teams?: string[]
   states?: GrantState[]
+  /** By an index where `parentId` is null. */
   jobId?: string
   /** Only the workers of this grant; null: no workers; undefined: all. */
   parentId?: string | null

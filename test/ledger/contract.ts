@@ -303,20 +303,25 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const all: Grant[] = []
     for (let index = 0; index < 90; index++) {
       const state = states[(index * 7) % states.length] as GrantState
-      all.unshift(await grantIn(ledger, state, { team: `team-${index % 4}`, jobId: `job-${index % 5}` }))
+      all.unshift(await grantIn(ledger, state, {
+        team: `team-${index % 4}`, jobId: `job-${index % 5}`, ...(index % 3 === 0 && index > 0 && { parentId: all.at(-1)?.id ?? null })
+      }))
     }
     const some = (values: readonly string[]) => fc.array(fc.constantFrom(...values, 'none-such'), { maxLength: 6 })
     const filters = fc.record({
       teams: some(['team-0', 'team-1', 'team-2', 'team-3']),
       states: fc.array(fc.constantFrom(...states), { maxLength: 7 }),
-      jobId: fc.constantFrom('job-0', 'job-1', 'none-such')
+      jobId: fc.constantFrom('job-0', 'job-1', 'none-such'),
+      parentId: fc.constantFrom(null, all.at(-1)?.id ?? '', 'none-such')
     }, { requiredKeys: [] }) as fc.Arbitrary<GrantFilter>
     await fc.assert(fc.asyncProperty(filters, fc.integer({ min: 1, max: 40 }), async (filter, limit) => {
       const expected = all.filter((grant) => fits(grant, filter))
       assert.deepEqual(await pages(ledger, filter, limit), expected)
     }), { numRuns: 60 })
     const manyTeams = Array.from({ length: 700 }, (_, index) => `team-${index}`)
-    for (const filter of [{ teams: manyTeams }, { teams: manyTeams, states: ['active', 'failed'] as GrantState[] }]) {
+    const twoStates = { states: ['active', 'failed'] as GrantState[] }
+    for (const given of [{}, twoStates, { parentId: null }, { parentId: null, ...twoStates }]) {
+      const filter = { teams: manyTeams, ...given }
       t.strictSame(await pages(ledger, filter, 13), all.filter((grant) => fits(grant, filter)))
     }
     for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.list({}, { limit }), RangeError)
@@ -483,7 +488,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const ledger of replicas) await begun(ledger)
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
-    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys'])
+    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs'])
   })
 
   await test('a schema newer than the service is refused and stays unchanged', async (t) => {
@@ -561,7 +566,8 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
 
 const replica = (replicas: Ledger[], index: number): Ledger => replicas[index % replicas.length] as Ledger
 
-const fits = (grant: Grant, { teams, states, jobId }: GrantFilter): boolean =>
+const fits = (grant: Grant, { teams, states, jobId, parentId }: GrantFilter): boolean =>
+  (parentId === undefined || parentId === grant.parentId) &&
   (teams?.includes(grant.team) ?? true) && (states?.includes(grant.state) ?? true) && (jobId ?? grant.jobId) === grant.jobId
 
 async function pages (ledger: Ledger, filter: GrantFilter, limit: number): Promise<Grant[]> {
