@@ -69,8 +69,8 @@ export const operations = {
   listWorkers: {
     tag: 'workers',
     summary: 'The workers of a job, newest first: who has a key, from where, since when',
-    description: 'From the ledger, without an IAM call. The list includes workers that have ended; `state=active` names those that hold a ' +
-      'key. Each has a grant id of its own, which the routes of grants take.',
+    description: 'From the ledger, without an IAM call. The list includes workers that have ended; `state=live` leaves those ' +
+      'out. Each has a grant id of its own, which the routes of grants take.',
     problems: ['forbidden', 'ledger-unavailable']
   },
   getWorker: {

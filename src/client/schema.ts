@@ -1366,9 +1366,9 @@ export type ListGrantsData = {
     path?: never;
     query?: {
         /**
-         * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
+         * Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.
          */
-        state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+        state?: 'live' | 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
         /**
          * Only grants of this team.
          */
@@ -2606,9 +2606,9 @@ export type ListWorkersData = {
     };
     query?: {
         /**
-         * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
+         * Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.
          */
-        state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+        state?: 'live' | 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
         /**
          * Workers per page.
          */

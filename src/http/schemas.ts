@@ -61,6 +61,16 @@ export const RenderedSchema = Type.Object({
   warnings: Type.Array(WarningSchema, { description: 'What is allowed and may be a mistake.' })
 }, { $id: 'RenderedPolicy' })
 
+const StateFilterSchema = Type.Unsafe<Static<typeof StatesSchema> | 'live'>({
+  type: 'string',
+  enum: ['live', ...StatesSchema.enum as string[]],
+  description: 'Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.'
+})
+
+/** The states of the ledger that a filter names. */
+export const statesOf = (state: Static<typeof StateFilterSchema>): Static<typeof StatesSchema>[] =>
+  state === 'live' ? ['pending', 'active', 'revoking'] : [state]
+
 export const GrantSchema = Type.Object({
   id: Type.String({ description: 'A lower-case ULID: sorts by creation.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] }),
   state: StatesSchema,
@@ -236,7 +246,7 @@ export const IdParamsSchema = Type.Object({
 export const WorkerParamsSchema = Type.Object({ ...IdParamsSchema.properties, name: parameter(WorkerNameSchema, 'Name of the worker.') })
 
 export const WorkersQuerySchema = Type.Object({
-  state: Type.Optional(StatesSchema),
+  state: Type.Optional(StateFilterSchema),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Workers per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
 }, strict)
@@ -247,7 +257,7 @@ export const EndWorkerQuerySchema = Type.Object({
 }, strict)
 
 export const ListQuerySchema = Type.Object({
-  state: Type.Optional(StatesSchema),
+  state: Type.Optional(StateFilterSchema),
   team: Type.Optional(parameter(JobSchema.properties.team, 'Only grants of this team.')),
   job: Type.Optional(parameter(JobSchema.properties.id, 'Only grants of the job with this id.')),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Grants per page.' })),

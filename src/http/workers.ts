@@ -5,7 +5,7 @@ import { JoinRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliveries, grantView, pageView, sender } from './delivery.ts'
 import {
-  EndWorkerQuerySchema, GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref
+  EndWorkerQuerySchema, GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref, statesOf
 } from './schemas.ts'
 import type { Service } from './service.ts'
 import { refuseFields } from './strict-input.ts'
@@ -34,7 +34,7 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const { state, limit = 50, after } = request.query
     const { id } = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
     const workers = await deps.ledger.list(
-      { parentId: id, ...(state && { states: [state] }) }, { limit: limit + 1, ...(after && { after }) })
+      { parentId: id, ...(state && { states: statesOf(state) }) }, { limit: limit + 1, ...(after && { after }) })
     return pageView(workers, limit)
   })
 
