@@ -155,6 +155,7 @@ const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   extended: { action: 'grant.extend', outcome: 'done' },
   'extend-failed': { action: 'grant.extend', outcome: 'failed' },
   'workers-left': { action: 'sweep.fail', outcome: 'failed' },
+  'behind-job': { action: 'sweep.fail', outcome: 'failed' },
   revoking: { action: 'grant.revoke', outcome: 'allowed' },
   'attempt-failed': { action: 'sweep.fail', outcome: 'failed' },
   unsure: null,

@@ -67,9 +67,9 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
 /** A job of workers has no principal: it has ended when all its workers have. Each of them is ended for itself, its key first. */
 const finishJob = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant> => {
   // One that is being ended already has its own backoff.
-  await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
+  const workers = await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
     async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
-  const left = await deps.ledger.workersOf(job.id)
+  const left = workers.filter(({ dueAt }) => dueAt !== null)
   if (left.length === 0) return closed(deps, actor, job)
   // Of a worker whose own name is free again, no key is left that could be deleted.
   const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)
@@ -91,8 +91,8 @@ const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left', detail: Record<string, string>,
-  change: GrantChange = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left' | 'behind-job',
+  detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
   commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))
