@@ -72,9 +72,13 @@ export type NewEvent = Omit<GrantEvent, 'grantId' | 'at'>
 export type BeginResult =
   | { outcome: 'created', grant: Grant }
   | { outcome: 'existing', grant: Grant }
-  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'workers', outstanding: number }
+  | { outcome: 'limited', limit: 'perOwner' | 'total', outstanding: number }
+  | { outcome: 'limited', limit: 'workers', outstanding: number, ended: EndedWorkers }
   /** The job has ended or has another policy since it was read. */
   | { outcome: 'job-changed' }
+
+/** Of the workers that count: those that are being ended, and those whose session cannot be revoked, until the first of these ends. */
+export interface EndedWorkers { ending: number, irrevocable: number, sessionEndsAt: number | null }
 
 export type JobOfWorkers = Pick<Grant, 'id' | 'policyHash' | 'notBefore' | 'expiresAt' | 'maxWorkers'>
 

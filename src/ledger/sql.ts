@@ -185,7 +185,14 @@ async function refusedByJob (tx: Db, dialect: Dialect, job: JobOfWorkers): Promi
   if (!await (dialect === 'postgres' ? same.forUpdate() : same).executeTakeFirst()) return { outcome: 'job-changed' }
   const { live } = await tx.selectFrom('grants').select((eb) => eb.fn.countAll<number>().as('live'))
     .where('parent_id', '=', job.id).where('due_at', 'is not', null).executeTakeFirstOrThrow()
-  return Number(live) >= (job.maxWorkers ?? 0) ? { outcome: 'limited', limit: 'workers', outstanding: Number(live) } : undefined
+  if (Number(live) < (job.maxWorkers ?? 0)) return undefined
+  const revoking = await tx.selectFrom('grants').select(['attach', 'idempotency_key', 'due_at'])
+    .where('parent_id', '=', job.id).where('state', '=', 'revoking').execute()
+  // An end that the provider did not confirm frees the name as well, but is tried again in minutes.
+  const irrevocable = revoking.filter((row) => row.attach === 'session' && row.idempotency_key === null)
+  const sessionEndsAt = irrevocable.length === 0 ? null : Math.min(...irrevocable.map((row) => row.due_at ?? Infinity))
+  const ended = { ending: revoking.length - irrevocable.length, irrevocable: irrevocable.length, sessionEndsAt }
+  return { outcome: 'limited', limit: 'workers', outstanding: Number(live), ended }
 }
 
 async function begin (

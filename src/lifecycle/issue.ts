@@ -5,7 +5,7 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { BeginResult, JobOfWorkers, NewGrant } from '../ledger/ledger.ts'
 import { canonicalJson } from '../policy/measure.ts'
 import { restate, type Change, type Warning } from '../policy/normalise.ts'
-import { parseInstant } from '../policy/window.ts'
+import { parseInstant, toIso } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
@@ -96,13 +96,32 @@ export const jobChanged = (): ProblemError => new ProblemError('grant-state', {
   detail: 'The job was changed or ended at this moment.', hint: 'Send the request again after Retry-After.', retryAfterSeconds: 1
 })
 
-const tooMany = ({ limit, outstanding }: Extract<BeginResult, { outcome: 'limited' }>): ProblemError => limit === 'workers'
-  ? new ProblemError('workers-full', { detail: `The job has ${outstanding} workers, its limit.` })
+const tooMany = (limited: Extract<BeginResult, { outcome: 'limited' }>): ProblemError => limited.limit === 'workers'
+  ? workersFull(limited)
   : new ProblemError('too-many-grants', {
-    detail: `${limit === 'perOwner' ? 'This identity' : 'The service'} has ${outstanding} outstanding grants, its limit.`,
+    detail: `${limited.limit === 'perOwner' ? 'This identity' : 'The service'} has ${limited.outstanding} outstanding grants, its limit.`,
     hint: 'Complete the grants of jobs that have ended.',
     retryAfterSeconds: 60
   })
+
+/** A worker that has ended counts as long as a key of it may work. */
+const workersFull = ({ outstanding, ended }: Extract<BeginResult, { limit: 'workers' }>): ProblemError => {
+  const { ending, irrevocable, sessionEndsAt } = ended
+  const detail = [
+    `The job has ${outstanding} workers, its limit.`,
+    ...(ending > 0 ? [`${ending} of them ${ending === 1 ? 'is' : 'are'} being ended.`] : []),
+    ...(sessionEndsAt === null
+      ? []
+      : [`${irrevocable} of them ${irrevocable === 1 ? 'has' : 'have'} ended, with a role session that cannot be revoked: it counts ` +
+          `until it ends by itself, the first at ${toIso(sessionEndsAt)}.`])
+  ].join(' ')
+  const over = ending + irrevocable === outstanding
+  return new ProblemError('workers-full', {
+    detail,
+    ...(over && { hint: 'Send the request again when there is room, or ask for a new grant with a higher `workers.max`.' }),
+    ...(ending > 0 && { retryAfterSeconds: 5 })
+  })
+}
 
 /** A grant that cannot be audited must not exist. */
 const auditedOrWithdrawn = async (deps: GrantDeps, actor: Actor, grant: Grant, what: NewGrantEvent): Promise<void> => {
