@@ -15,7 +15,7 @@ const findings = (Object.keys(problems) as ProblemCode[]).filter(code => problem
 const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable'] as const
 const ofQuestion = ['question-invalid', 'time-invalid'] as const
 const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofAccess] as const
-const ofRepeat = ['key-delivered', 'too-many-grants', 'idempotency-busy', 'ledger-unavailable'] as const
+const ofRepeat = ['key-delivered', 'too-many-grants', 'too-many-managed-policies', 'idempotency-busy', 'ledger-unavailable'] as const
 
 const delivered = 'Only this answer has the credentials: the service does not keep them. The field `format`, or else `Accept`, ' +
   'chooses JSON, an env block, an AWS profile, `credential_process` JSON or a Kubernetes Secret.'

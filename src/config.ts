@@ -95,6 +95,12 @@ export const EnvSchema = Type.Object({
     'Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'
   ),
   JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account.', 4_000, 1, 1_000_000),
+  JOB_ACCESS_MAX_MANAGED_POLICIES: Type.Optional(Type.Integer({
+    description: 'Highest number of outstanding grants and workers whose policy is attached as managed. Default: 1,400 on AWS, which ' +
+      'allows 1,500 customer managed policies per account unless the quota is raised; elsewhere no limit of its own.',
+    minimum: 0,
+    maximum: 1_000_000
+  })),
   JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Highest number of outstanding grants of one identity.', 500, 1, 1_000_000),
   JOB_ACCESS_RATE_PER_MINUTE: integer('Highest number of requests per minute of one identity; then 429.', 600, 1, 10_000_000),
   JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Highest number of refused tokens per minute from one address; then 429.', 120, 1, 10_000_000),

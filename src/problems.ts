@@ -17,6 +17,7 @@ export const problems = {
   forbidden: [403, 'The guardrails do not allow this.', 'Ask for less access, or ask the owner of the guardrails; `detail` names the policy that decided.'],
   'rate-limited': [429, 'Too many requests from this identity.', 'Send the request again after Retry-After.'],
   'too-many-grants': [429, 'Too many grants have not ended yet.', 'Complete the grants of jobs that have ended.'],
+  'too-many-managed-policies': [429, 'Too many grants have a managed policy.', 'Ask for a policy that fits inline, or send the request again after Retry-After.'],
   // the content of the request: findings of policy/normalise.ts
   'access-missing': [422, 'The request names no bucket.', 'Name at least one dataset, base model, output or access entry.'],
   'bucket-invalid': [422, 'This is not a bucket name by S3’s rules.', 'Give only the name of the bucket: no ARN, no wildcard, no variable.'],

@@ -129,6 +129,7 @@ const deniedBy: Partial<Record<ProblemCode, AuditAction>> = {
   'window-too-far': 'ceiling.deny',
   'ip-too-wide': 'ceiling.deny',
   'too-many-grants': 'ceiling.deny',
+  'too-many-managed-policies': 'ceiling.deny',
   'policy-unproven': 'policy.unproven'
 }
 

@@ -456,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'worker-replaced' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'too-many-managed-policies' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'worker-replaced' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -1853,7 +1853,7 @@ export type IssueGrantErrors = {
      */
     422: Problem;
     /**
-     * `rate-limited`, `too-many-grants`
+     * `rate-limited`, `too-many-grants`, `too-many-managed-policies`
      */
     429: Problem;
     /**
@@ -2757,7 +2757,7 @@ export type JoinGrantErrors = {
      */
     422: Problem;
     /**
-     * `rate-limited`, `too-many-grants`
+     * `rate-limited`, `too-many-grants`, `too-many-managed-policies`
      */
     429: Problem;
     /**

@@ -1,6 +1,6 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import { SchemaTooNewError } from './ledger.ts'
-import { allOwners, type Dialect, type Tables } from './rows.ts'
+import { allOwners, managedPolicies, type Dialect, type Tables } from './rows.ts'
 
 const migrationTable = 'ledger_migration'
 
@@ -54,7 +54,9 @@ export async function recount (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     await sql`
       insert into grant_counts (owner, outstanding)
       select owner, count(*) from grants where due_at is not null group by owner
-      union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null`.execute(tx)
+      union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null
+      union all select ${sql.lit(managedPolicies)}, count(*) from grants
+        where due_at is not null and attach = 'managed' and max_workers is null`.execute(tx)
   })
 }
 

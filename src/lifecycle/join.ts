@@ -144,7 +144,7 @@ export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: str
   end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed', worker => {
     if (attempt === undefined || worker.attempt === attempt) return
     throw new ProblemError('worker-replaced', {
-      detail: `Worker ${name} was started again after attempt ${JSON.stringify(attempt)}: ` +
+      detail: `Attempt ${JSON.stringify(attempt)} of worker ${name} does not have its key: ` +
         `${worker.attempt === null ? 'a start without an attempt' : `attempt ${JSON.stringify(worker.attempt)}`} has its key, and goes on.`
     })
   })

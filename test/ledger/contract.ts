@@ -354,6 +354,31 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await replicas[0].list({}, { limit: 99 })).length, 1)
   })
 
+  await test('the limit of managed policies: of grants that have one, and never exceeded, by joins neither', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const limits = { ...unlimited, managed: 7 }
+    const job = await grantIn(replicas[0], 'active', { maxWorkers: 50, attach: 'managed' })
+    const results = await Promise.all(Array.from({ length: 40 }, (_, index) => replica(replicas, index).begin(newGrant({
+      attach: index % 4 === 3 ? 'inline' : 'managed', ...(index % 2 === 0 && { parentId: job.id, worker: `w-${index}` })
+    }), event('pending'), limits, index % 2 === 0 ? job : undefined)))
+    const created = results.flatMap((result) => result.outcome === 'created' ? [result.grant] : [])
+    t.equal(created.filter(({ attach }) => attach === 'inline').length, 10, 'inline ones are not refused')
+    const managed = created.filter(({ attach }) => attach === 'managed')
+    t.equal(managed.length, 7)
+    const limited = results.filter((result) => result.outcome === 'limited')
+    t.equal(limited.length, 23)
+    for (const result of limited) t.strictSame(result, { outcome: 'limited', limit: 'managed', outstanding: 7 })
+    await countsAreRight(t, query)
+    await open()
+    await countsAreRight(t, query)
+    const again = () => replicas[1].begin(newGrant({ attach: 'managed' }), event('pending'), limits)
+    t.match(await again(), { outcome: 'limited' })
+    await moved(replicas[0], managed[0] as Grant, 'failed')
+    t.match(await again(), { outcome: 'created' }, 'who has ended makes room')
+    await countsAreRight(t, query)
+  })
+
   await test('many concurrent begins reach the limit and never exceed it', async (t) => {
     const { open, query } = await fresh(t)
     const replicas = await Promise.all([open(), open()])
@@ -593,10 +618,14 @@ async function dump (query: Query): Promise<unknown> {
 }
 
 async function countsAreRight (t: Test, query: Query): Promise<void> {
-  const counted = await query("select owner, outstanding from grant_counts where outstanding <> 0 and owner <> '' order by owner")
+  const counted = await query("select owner, outstanding from grant_counts where outstanding <> 0 and owner not in ('', 'managed policies') order by owner")
   const real = await query(`select owner, count(*) as outstanding from grants
     where state in ('pending', 'active', 'revoking') group by owner order by owner`)
   t.strictSame(counted.map(plain), real.map(plain))
+  const policies = await query("select outstanding from grant_counts where owner = 'managed policies'")
+  const withPolicy = await query(`select id from grants
+    where state in ('pending', 'active', 'revoking') and attach = 'managed' and max_workers is null`)
+  t.equal(Number(policies[0]?.outstanding ?? 0), withPolicy.length)
   const total = await query("select outstanding from grant_counts where owner = ''")
   t.equal(Number(total[0]?.outstanding), real.reduce((sum, { outstanding }) => sum + Number(outstanding), 0))
 }

@@ -296,7 +296,7 @@ t.test('an end that is meant for one attempt ends no other', async t => {
   const job = await open(w)
   const { deps } = w.healthy
   const first = await joinAs(w.healthy, job, 0, { attempt: '1' })
-  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '0')), { code: 'worker-replaced', message: /after attempt "0": attempt "1" has its key/ })
+  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '0')), { code: 'worker-replaced', message: /Attempt "0" of worker w-0 does not have its key: attempt "1" has its key/ })
   // Between the look at the worker and its claim, another start joins.
   let second: Issued | undefined
   const late: GrantDeps = {
@@ -403,6 +403,29 @@ t.test('workers count against the ceilings of outstanding grants', async t => {
   await joinAs(small, job, 0)
   await joinAs(small, job, 1)
   t.equal(await codeOf(joinAs(small, job, 2)), 'too-many-grants')
+})
+
+t.test('grants and workers with a managed policy have a ceiling of their own', async t => {
+  const w = await world(t)
+  const small = { ...w.healthy, deps: { ...w.healthy.deps, outstanding: { perOwner: 99, total: 99, managed: 1 } } }
+  const job = await open(w, { attach: 'managed' })
+  await joinAs(small, job, 0)
+  t.match(await refusalOf(joinAs(small, job, 1)), {
+    code: 'too-many-managed-policies',
+    status: 429,
+    message: /has 1 outstanding grants with a managed policy, its limit\.$/,
+    init: { hint: /^Use attach `inline` or `auto`: this policy fits\./, retryAfterSeconds: 60 }
+  })
+  const auto = await open(w, { job: { id: 'auto', team: 'nlp' } })
+  const many = { sourceIps: Array.from({ length: 40 }, (_, n) => `198.51.${100 + n}.7`) }
+  t.match(await refusalOf(joinAs(small, auto, 0, many)), {
+    code: 'too-many-managed-policies', message: /`auto` chose it: the policy has [0-9]+ characters, and an inline one at most 2048\./, init: { hint: /fits inline/ }
+  })
+  t.match(await joinAs(small, auto, 0), { grant: { attach: 'inline' } })
+  t.match(await refusalOf(issue(small.deps, owner, orderOf(jobRequest({ job: { id: 'single', team: 'nlp' }, attach: 'managed' })))),
+    { code: 'too-many-managed-policies' })
+  await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+  await whole(t, w, await joinAs(small, job, 1))
 })
 
 t.test('the window of the job reaches every worker', async t => {
