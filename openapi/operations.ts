@@ -15,7 +15,7 @@ const findings = (Object.keys(problems) as ProblemCode[]).filter(code => problem
 const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable'] as const
 const ofQuestion = ['question-invalid', 'time-invalid'] as const
 const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofAccess] as const
-const ofRepeat = ['key-delivered', 'too-many-grants', 'idempotency-busy', 'ledger-unavailable'] as const
+const ofRepeat = ['key-delivered', 'too-many-grants', 'too-many-managed-policies', 'idempotency-busy', 'ledger-unavailable'] as const
 
 const delivered = 'Only this answer has the credentials: the service does not keep them. The field `format`, or else `Accept`, ' +
   'chooses JSON, an env block, an AWS profile, `credential_process` JSON or a Kubernetes Secret.'
@@ -69,8 +69,8 @@ export const operations = {
   listWorkers: {
     tag: 'workers',
     summary: 'The workers of a job, newest first: who has a key, from where, since when',
-    description: 'From the ledger, without an IAM call. The list includes workers that have ended; `state=active` names those that hold a ' +
-      'key. Each has a grant id of its own, which the routes of grants take.',
+    description: 'From the ledger, without an IAM call. The list includes workers that have ended; `state=live` leaves those ' +
+      'out. Each has a grant id of its own, which the routes of grants take.',
     problems: ['forbidden', 'ledger-unavailable']
   },
   getWorker: {
@@ -83,7 +83,7 @@ export const operations = {
     tag: 'workers',
     summary: 'End one worker: delete its key now. The job and its other workers go on. May be called twice',
     description: ended,
-    problems: ['worker-unknown', 'grant-state']
+    problems: ['worker-unknown', 'worker-replaced', 'grant-state']
   },
   listGrants: {
     tag: 'grants',

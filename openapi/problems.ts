@@ -85,5 +85,7 @@ const said: Partial<Record<ProblemCode, ProblemError>> = {
   unauthenticated: unauthenticated(),
   'request-invalid': finding('request-invalid', '/windows',
     'Unknown field in the body.', 'Remove it, or correct its name: the service ignores nothing.'),
+  'source-unobserved': finding('source-unobserved', '/source',
+    'The request came through a trusted proxy, which names no client in X-Forwarded-For.'),
   'dialect-unfit': finding('dialect-unfit', '/attach', 'tigris has no attach session.', 'Use one of: auto, managed.')
 }

@@ -126,7 +126,12 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       audit: recorded,
       deployment,
       naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: dialect.paths ? config.JOB_ACCESS_PATH : null },
-      outstanding: { perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY, total: config.JOB_ACCESS_MAX_GRANTS },
+      outstanding: {
+        perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY,
+        total: config.JOB_ACCESS_MAX_GRANTS,
+        // IAM User Guide, "IAM and AWS STS quotas": 1,500 customer managed policies per account by default. Others may be in use.
+        managed: config.JOB_ACCESS_MAX_MANAGED_POLICIES ?? (config.JOB_ACCESS_PROVIDER === 'aws' ? 1_400 : undefined)
+      },
       log: inContext(metrics ? metrics.watchLog(log) : log)
     }
     recorded.noted({

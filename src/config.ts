@@ -31,7 +31,7 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_METRICS_HOST: Type.String({ description: 'Address to listen on for the metrics.', default: '127.0.0.1', minLength: 1 }),
   LOG_LEVEL: choice('Lowest level that is logged.', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   JOB_ACCESS_TRUST_PROXY: text('Addresses or CIDRs of trusted proxies, separated by commas. Their X-Forwarded-For gives the client ' +
-    'address in logs and audit; what is no address there is not believed.'),
+    'address in logs and audit, and the source `observed`; what is no address there is not believed. Name only proxies.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
       'that is not loopback, `no-boundary` on AWS.',
@@ -95,6 +95,12 @@ export const EnvSchema = Type.Object({
     'Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'
   ),
   JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account.', 4_000, 1, 1_000_000),
+  JOB_ACCESS_MAX_MANAGED_POLICIES: Type.Optional(Type.Integer({
+    description: 'Highest number of outstanding grants and workers whose policy is attached as managed. Default: 1,400 on AWS, which ' +
+      'allows 1,500 customer managed policies per account unless the quota is raised; elsewhere no limit of its own.',
+    minimum: 0,
+    maximum: 1_000_000
+  })),
   JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: integer('Highest number of outstanding grants of one identity.', 500, 1, 1_000_000),
   JOB_ACCESS_RATE_PER_MINUTE: integer('Highest number of requests per minute of one identity; then 429.', 600, 1, 10_000_000),
   JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Highest number of refused tokens per minute from one address; then 429.', 120, 1, 10_000_000),

@@ -17,6 +17,7 @@ export const problems = {
   forbidden: [403, 'The guardrails do not allow this.', 'Ask for less access, or ask the owner of the guardrails; `detail` names the policy that decided.'],
   'rate-limited': [429, 'Too many requests from this identity.', 'Send the request again after Retry-After.'],
   'too-many-grants': [429, 'Too many grants have not ended yet.', 'Complete the grants of jobs that have ended.'],
+  'too-many-managed-policies': [429, 'Too many grants have a managed policy.', 'Ask for a policy that fits inline, or send the request again after Retry-After.'],
   // the content of the request: findings of policy/normalise.ts
   'access-missing': [422, 'The request names no bucket.', 'Name at least one dataset, base model, output or access entry.'],
   'bucket-invalid': [422, 'This is not a bucket name by S3’s rules.', 'Give only the name of the bucket: no ARN, no wildcard, no variable.'],
@@ -40,6 +41,7 @@ export const problems = {
   'window-too-far': [422, 'The window starts later than this service allows.', 'Send the request again when the start is nearer.'],
   'source-missing': [422, 'The request binds the access to no source address.', 'Give sourceIps, vpc, or both.'],
   'source-ambiguous': [422, 'A stated source and an observed one exclude each other.', 'Leave out `source`, or sourceIps and vpc.'],
+  'source-unobserved': [422, 'The service cannot tell from which address the request came.', 'State sourceIps or vpc. The operator of the proxy lets it set X-Forwarded-For to the client’s address alone, without a port, and names in JOB_ACCESS_TRUST_PROXY only proxies.'],
   'ip-invalid': [422, 'This is not an IP address or CIDR.', 'Give an address like `203.0.113.42`, `203.0.113.0/24` or `2001:db8::/64`.'],
   'ip-host-bits': [422, 'The CIDR has host bits set.', 'Use the corrected CIDR of the hint.'],
   'ip-everyone': [422, 'The CIDR covers every address.', 'Give the addresses that the job uses.'],
@@ -56,6 +58,7 @@ export const problems = {
   // grants
   'grant-unknown': [404, 'There is no such grant.', 'List the grants of your teams with GET /v1/grants.'],
   'worker-unknown': [404, 'The job has no worker of this name.', 'List the workers of the job with GET /v1/grants/:id/workers.'],
+  'worker-replaced': [409, 'Another start of the worker has its key.', 'Nothing was ended. To end the worker whichever start it is, leave `attempt` out.'],
   'workers-full': [409, 'The job has as many workers as it may have.', 'End a worker that is gone, or join under its name with another attempt.'],
   'key-delivered': [409, 'The key of this job or worker was delivered already.', 'Send the attempt that this start is, or replace, or an Idempotency-Key.'],
   'grant-state': [409, 'The grant’s state does not allow this.', 'Read the grant’s state. With Retry-After, send the request again after it.'],

@@ -248,20 +248,22 @@ export const FormatSchema = oneOf(['json', 'env', 'aws-profile', 'credential-pro
 })
 export type Format = Static<typeof FormatSchema>
 
+export const AttemptSchema = Type.String({
+  description: 'Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is ' +
+    'gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One that another start has followed is refused.',
+  minLength: 1,
+  maxLength: 128,
+  pattern: '^[\\x21-\\x7e]+$',
+  examples: ['1']
+})
+
 /** The same for a job's grant and for a worker that joins it. */
 const startFields = {
   source: Type.Optional(oneOf(['observed'], {
     description: '`observed`: the address from which this request came, instead of sourceIps. It is right where the storage sees the ' +
       'address that this service sees. X-Forwarded-For counts only from trusted proxies.'
   })),
-  attempt: Type.Optional(Type.String({
-    description: 'Which start asks, e.g. the pod’s UID or the restart count. Another one than before says that the process before is ' +
-      'gone: its key is deleted, and this one gets a fresh key. The same one is a retry. One that another start has followed is refused.',
-    minLength: 1,
-    maxLength: 128,
-    pattern: '^[\\x21-\\x7e]+$',
-    examples: ['1']
-  })),
+  attempt: Type.Optional(AttemptSchema),
   replace: Type.Optional(Type.Boolean({
     description: 'Delete the key that was delivered before, whoever uses it, and deliver a fresh one.', default: false
   })),

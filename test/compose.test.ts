@@ -43,6 +43,7 @@ t.test('limits, rates, deadlines and names', async t => {
   const { service, deps, generatedToken } = await composed(t, {
     JOB_ACCESS_MAX_GRANTS: '70',
     JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: '7',
+    JOB_ACCESS_MAX_MANAGED_POLICIES: '9',
     JOB_ACCESS_RATE_PER_MINUTE: '500',
     JOB_ACCESS_REFUSALS_PER_MINUTE: '50',
     JOB_ACCESS_TRUST_PROXY: '10.0.0.0/8',
@@ -54,12 +55,19 @@ t.test('limits, rates, deadlines and names', async t => {
     JOB_ACCESS_MAX_WINDOW_SECONDS: '3600',
     JOB_ACCESS_MAX_LIFETIME_SECONDS: '7200'
   })
-  t.strictSame(deps.outstanding, { perOwner: 7, total: 70 })
+  t.strictSame(deps.outstanding, { perOwner: 7, total: 70, managed: 9 })
   t.match(service, { ratePerMinute: 500, refusalsPerMinute: 50, trustProxy: '10.0.0.0/8', s3: { endpoint: 'https://s3.example.org', region: 'eu-1' } })
   t.match(deps, { deadlineMs: 2000, leaseMs: 6000, naming: { userPrefix: 'jobs', pathBase: '/training/' } }, 'an operation and its teardown fit into a lease')
   t.match(deps.deployment.limits, { maxWindowSeconds: 3600, maxLifetimeSeconds: 7200 })
   t.match(generatedToken, /^jat_generated_/)
   t.match(await service.authenticator.authenticate(`Bearer ${generatedToken}`), { id: 'token:generated', teams: ['*'] })
+})
+
+t.test('managed policies have a ceiling of their own on AWS, whose account has one', async t => {
+  t.equal((await composed(t, {})).deps.outstanding.managed, undefined)
+  const aws = { JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_ALLOW: 'no-boundary', JOB_ACCESS_LEDGER: ':memory:' }
+  const { iam } = await provider(t)
+  t.equal((await composed(t, aws, { iam, audit: { record: async () => {} } as never })).deps.outstanding.managed, 1_400)
 })
 
 t.test('every proxy header is ignored unless the configuration names the proxy', async t => {

@@ -129,6 +129,7 @@ const deniedBy: Partial<Record<ProblemCode, AuditAction>> = {
   'window-too-far': 'ceiling.deny',
   'ip-too-wide': 'ceiling.deny',
   'too-many-grants': 'ceiling.deny',
+  'too-many-managed-policies': 'ceiling.deny',
   'policy-unproven': 'policy.unproven'
 }
 
@@ -155,6 +156,7 @@ const auditedEvents: Record<GrantEventAction, AuditedEvent | null> = {
   extended: { action: 'grant.extend', outcome: 'done' },
   'extend-failed': { action: 'grant.extend', outcome: 'failed' },
   'workers-left': { action: 'sweep.fail', outcome: 'failed' },
+  'behind-job': { action: 'sweep.fail', outcome: 'failed' },
   revoking: { action: 'grant.revoke', outcome: 'allowed' },
   'attempt-failed': { action: 'sweep.fail', outcome: 'failed' },
   unsure: null,

@@ -40,6 +40,7 @@ export const report = (io: Io, error: unknown): number => {
       note(io, `${code}${pointer ? ` at ${pointer}` : ''}: ${detail}${hint ? `\n  ${hint}` : ''}`)
     }
     if (code === 'key-delivered') note(io, 'on the command line: --attempt START or --replace.')
+    if (pointer === '/waitUntilReady') note(io, 'on the command line: leave out --wait; exec and agent take --no-wait.')
     io.err(`  (status ${error.status}, request ${error.requestId})\n`)
     const later = error.status >= 500 || error.status === 429 || error.retryAfterSeconds !== undefined
     return later ? exit.unavailable : exit.refused

@@ -16,7 +16,7 @@ export const complete: Command = async (args, io) => {
   if (job === undefined && team === undefined) return completed(io, client, await idOf(positionals, values['grant-file']))
   if (job === undefined || team === undefined) throw new UsageError('complete wants --job and --team together.')
   if (positionals.length > 0 || values['grant-file'] !== undefined) throw new UsageError('complete wants a grant or a job, not both.')
-  const ids = (await everyGrant(page => client.list({ job, team, ...page }))).filter(alive).map(({ id }) => id)
+  const ids = (await everyGrant(page => client.list({ job, team, state: 'live', ...page }))).map(({ id }) => id)
   if (ids.length === 0) note(io, 'the job has no live grant.')
   let worst: number = exit.ok
   for (const id of ids) worst = Math.max(worst, await completed(io, client, id))
@@ -30,8 +30,6 @@ const completed = async (io: Io, client: Client, id: string): Promise<number> =>
   noteUnfinished(io, id, state)
   return exit.ok
 }
-
-const alive = ({ state }: Grant): boolean => ['pending', 'active', 'revoking'].includes(state)
 
 export const rotate: Command = async (args, io) => {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { ...grantFile, ...deliveryFlags, overlap: text } })
@@ -88,7 +86,8 @@ export const everyGrant = async (ask: AskPage, limit = Infinity): Promise<Grant[
   for (let after: string | undefined; grants.length < limit;) {
     const page = await ask({ limit: Math.min(200, limit - grants.length), ...(after !== undefined && { after }) })
     grants.push(...page.grants)
-    if (page.next === null) break
+    // An answer without `next`, or with one that was asked for, would be asked for again and again.
+    if (page.next === null || page.next === undefined || page.next === after) break
     after = page.next
   }
   return grants

@@ -12,7 +12,7 @@ export const help = `job-access: access to storage for one training job, for as 
   job-access show GRANT                     --events, --blast-radius
   job-access join GRANT --worker NAME       a key for one worker of a job; [start] [source] --format … --out FILE --wait
   job-access workers GRANT                  --state S --json
-  job-access end-worker GRANT --worker NAME
+  job-access end-worker GRANT --worker NAME --attempt START: only if that start has its key; default: whichever it is
   job-access policy [request]               the policy, issuing nothing; --explain, --full, --preflight
   job-access check GRANT|[request]          --action s3:PutObject --object bucket/key --from-ip IP --at INSTANT; exit 1 when denied
   job-access credential-process [request]   for credential_process of an AWS profile; --cache FILE (default: in memory) | --no-cache

@@ -1,4 +1,4 @@
-import { ProblemError, type Client, type DeliveryText } from '../client/index.ts'
+import { ProblemError, type Client } from '../client/index.ts'
 import { UsageError, note, noteUnfinished, report, type Io } from './command.ts'
 import { deliveredEnv } from './held-key.ts'
 import { grantFlags, type Values } from './request.ts'
@@ -38,7 +38,7 @@ const joinForRun = async (values: WorkerValues, io: Io, lastAttempt: AbortSignal
   const first = { ...again, ...(replace && { replace }), waitUntilReady: !values['no-wait'] }
   const ending = endingClient(values, io)
   const joined = await clientOf(io, { lastAttempt }).joinAs('env', job, first)
-  const complete = () => endOwn(ending, { job, name: again.name, attempt }, joined, io)
+  const complete = () => endOwn(ending, { job, name: again.name, attempt }, io)
   try {
     const delivered = deliveredEnv(joined, Date.now())
     noteDelivery(io, delivered, joined.ready)
@@ -52,21 +52,20 @@ const joinForRun = async (values: WorkerValues, io: Io, lastAttempt: AbortSignal
 
 /** Never fails, like the end of a grant. A start that has taken this one's place keeps its key. */
 const endOwn = async (
-  client: Client, { job, name, attempt }: { job: string, name: string, attempt: string }, { grantId }: DeliveryText, io: Io
+  client: Client, { job, name, attempt }: { job: string, name: string, attempt: string }, io: Io
 ): Promise<void> => {
   try {
-    const own = await client.get(grantId)
-    if (own.state !== 'active') return
-    if (own.attempt !== attempt) {
+    const { state } = await client.endWorker(job, name, { attempt })
+    noteUnfinished(io, name, state)
+  } catch (error) {
+    if (error instanceof ProblemError && error.code === 'worker-replaced') {
       note(io, `worker ${name} was started again, and is not ended here.`)
       return
     }
-    const { state } = await client.endWorker(job, name)
-    noteUnfinished(io, name, state)
-  } catch (error) {
     report(io, error)
     const how = error instanceof ProblemError && error.status === 403 ? ' The guardrails must permit revoke for that.' : ''
-    note(io, `NOT ended: worker ${name}.${how} Its key dies with the job; sooner by: job-access end-worker ${job} --worker ${name}`)
+    note(io, `NOT ended: worker ${name}.${how} Its key dies with the job; sooner by: ` +
+      `job-access end-worker ${job} --worker ${name} --attempt ${attempt}`)
   }
 }
 

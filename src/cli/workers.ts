@@ -73,10 +73,10 @@ const rowOf = ({ id, state, worker, attempt, deliveredAt, source }: Grant): stri
 
 /** Ended already counts as done: an exit handler may run twice. */
 export const endWorker: Command = async (args, io) => {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { ...jobFlags, worker: text } })
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { ...jobFlags, worker: text, attempt: text } })
   const id = await jobGrantOf(values, positionals)
   const name = workerNameOf(values.worker)
-  const { state } = await clientOf(io).endWorker(id, name)
+  const { state } = await clientOf(io).endWorker(id, name, values.attempt === undefined ? {} : { attempt: values.attempt })
   io.out(`${name} ${state}\n`)
   noteUnfinished(io, name, state)
   return exit.ok

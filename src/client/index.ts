@@ -72,8 +72,11 @@ export interface Client {
   workers: (jobGrantId: string, query?: WorkersQuery) => Promise<GrantPage>
   /** The grant of the worker that joined last under this name. */
   worker: (jobGrantId: string, name: string) => Promise<Grant>
-  /** This worker's key dies now; the job and its other workers go on. May be called twice. */
-  endWorker: (jobGrantId: string, name: string) => Promise<Grant>
+  /**
+   * This worker's key dies now; the job and its other workers go on. May be called twice. With `attempt` a later start of it is never
+   * ended: 409 `worker-replaced`.
+   */
+  endWorker: (jobGrantId: string, name: string, query?: { attempt?: string }) => Promise<Grant>
   check: (id: string, question: Question) => Promise<Verdict>
   checkPolicy: (question: PolicyQuestion) => Promise<Verdict>
   /** Renders without issuing; with preflight it refuses what issue would refuse. */
@@ -112,7 +115,8 @@ export const createClient = (options: ClientOptions): Client => {
     joinAs: (format, id, request) => textIn(format, call, { ...joining(id, request), body: { ...request, format } }),
     workers: (id, query = {}) => get(`${grantPath(id)}/workers?${parameters(query)}`),
     worker: (id, name) => get(workerPath(id, name)),
-    endWorker: (id, name) => json(call, { method: 'DELETE', path: workerPath(id, name), repeatable: true }),
+    endWorker: (id, name, query = {}) =>
+      json(call, { method: 'DELETE', path: `${workerPath(id, name)}?${parameters(query)}`, repeatable: true }),
     check: (id, question) => post(`${grantPath(id)}/check`, question),
     checkPolicy: question => post('/v1/policies/check', question),
     policy: (request, { preflight = false } = {}) => post(`/v1/policies${preflight ? '?preflight=true' : ''}`, request)
@@ -125,7 +129,7 @@ const saysWhyAgain = ({ attempt, replace, workers }: Pick<GrantRequest, 'attempt
 
 const joining = (id: string, request: JoinRequest) => ({ path: `${grantPath(id)}/workers`, repeatable: saysWhyAgain(request) })
 
-const parameters = (query: ListQuery | WorkersQuery) =>
+const parameters = (query: ListQuery | WorkersQuery | { attempt?: string }) =>
   new URLSearchParams(Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]))
 
 const grantPath = (id: string) => `/v1/grants/${encodeURIComponent(id)}`

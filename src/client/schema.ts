@@ -456,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'too-many-managed-policies' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'worker-replaced' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -926,7 +926,7 @@ export type RenderPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -1333,7 +1333,7 @@ export type CheckPolicyErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`, `question-invalid`
      */
     422: Problem;
     /**
@@ -1366,9 +1366,9 @@ export type ListGrantsData = {
     path?: never;
     query?: {
         /**
-         * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
+         * Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.
          */
-        state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+        state?: 'live' | 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
         /**
          * Only grants of this team.
          */
@@ -1849,11 +1849,11 @@ export type IssueGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
-     * `rate-limited`, `too-many-grants`
+     * `rate-limited`, `too-many-grants`, `too-many-managed-policies`
      */
     429: Problem;
     /**
@@ -2092,7 +2092,7 @@ export type ChangeGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
@@ -2606,9 +2606,9 @@ export type ListWorkersData = {
     };
     query?: {
         /**
-         * `pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.
+         * Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.
          */
-        state?: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
+        state?: 'live' | 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
         /**
          * Workers per page.
          */
@@ -2753,11 +2753,11 @@ export type JoinGrantErrors = {
      */
     415: Problem;
     /**
-     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
+     * `access-missing`, `bucket-invalid`, `bucket-refused`, `prefix-invalid`, `place-ambiguous`, `access-duplicate`, `sid-duplicate`, `client-unfit`, `option-without-write`, `option-without-read`, `option-unfit`, `kms-key-invalid`, `kms-key-refused`, `label-invalid`, `time-invalid`, `window-invalid`, `window-over`, `window-too-long`, `lifetime-too-long`, `window-too-far`, `source-missing`, `source-ambiguous`, `source-unobserved`, `ip-invalid`, `ip-host-bits`, `ip-everyone`, `ip-too-wide`, `ip-private`, `vpc-incomplete`, `vpc-arn-invalid`, `workers-unfit`, `layout-unfit`, `policy-too-large`, `dialect-unfit`, `session-unfit`
      */
     422: Problem;
     /**
-     * `rate-limited`, `too-many-grants`
+     * `rate-limited`, `too-many-grants`, `too-many-managed-policies`
      */
     429: Problem;
     /**
@@ -2801,7 +2801,12 @@ export type EndWorkerData = {
          */
         name: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Only if this start of the worker has its key. When another one has it, the answer is 409 `worker-replaced`, and nothing is ended. Default: whichever start it is.
+         */
+        attempt?: string;
+    };
     url: '/v1/grants/{id}/workers/{name}';
 };
 
@@ -2823,7 +2828,7 @@ export type EndWorkerErrors = {
      */
     404: Problem;
     /**
-     * `grant-state`
+     * `worker-replaced`, `grant-state`
      */
     409: Problem;
     /**

@@ -2,7 +2,6 @@ import type {
   BlastRadius, ChangeGrantData, Delivery, Grant, GrantEvents, GrantPage, PolicyExplanation, Problem, RenderedPolicy, RenderPolicyData,
   RotateGrantData
 } from '../client/schema.ts'
-import { isOutstanding } from './states.ts'
 
 /** A request as the form knows it. */
 export type GrantRequest = RenderPolicyData['body']
@@ -64,16 +63,19 @@ export const grantDetails = async (id: string, signal: AbortSignal): Promise<Gra
 /** Those that hold a key, or are about to. */
 export const liveWorkers = async (id: string, signal: AbortSignal): Promise<Grant[]> => {
   const workers: Grant[] = []
-  for (let after: string | null = ''; after !== null;) {
-    const page: GrantPage = await call('GET', `v1/grants/${id}/workers?limit=200${after && `&after=${after}`}`, { signal })
-    workers.push(...page.grants.filter(isOutstanding))
+  for (let after: string | null | undefined = ''; typeof after === 'string';) {
+    const page: GrantPage = await call('GET', `v1/grants/${id}/workers?state=live&limit=200${after && `&after=${after}`}`, { signal })
+    workers.push(...page.grants)
     after = page.next
   }
   return workers
 }
 
-export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>): Promise<Grant> =>
-  call('DELETE', `v1/grants/${grantId}/workers/${encodeURIComponent(name)}`)
+/** Of a later start than the one that was seen, nothing is ended. */
+export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>, attempt: string | null): Promise<Grant> => {
+  const meant = attempt === null ? '' : `?attempt=${encodeURIComponent(attempt)}`
+  return call('DELETE', `v1/grants/${grantId}/workers/${encodeURIComponent(name)}${meant}`)
+}
 
 export const listGrants = (query: URLSearchParams, signal: AbortSignal): Promise<GrantPage> => call('GET', `v1/grants?${query}`, { signal })
 

@@ -23,12 +23,13 @@ export const askComplete = (grant: Grant, done: Done): void => ask(`Complete ${g
   }
 })
 
-export const askEndWorker = (worker: NonNullable<Grant['worker']>, done: Done): void => ask(`End worker ${worker.name}?`, {
+type Worker = NonNullable<Grant['worker']>
+export const askEndWorker = (worker: Worker, attempt: Grant['attempt'], done: Done): void => ask(`End worker ${worker.name}?`, {
   what: [el('p', {}, 'Its key is deleted at once, and then its user. The job and its other workers go on.')],
   verb: 'End worker',
   danger: true,
   act: async () => {
-    const { state } = await endWorker(worker)
+    const { state } = await endWorker(worker, attempt)
     return () => done(state === 'revoking' ? 'Its key is being deleted.' : `Worker ${worker.name} has ended.`)
   }
 })

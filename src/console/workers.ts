@@ -25,7 +25,7 @@ const row = (grant: Grant, done: Done) => {
     el('td', { class: 'num' }, deliveredAt && utc(deliveredAt)),
     el('td', { class: 'mono' }, attempt),
     el('td', {}, worker && state === 'active' && el('button', {
-      type: 'button', class: 'quiet', 'aria-label': `End ${worker.name}…`, onclick: () => askEndWorker(worker, done)
+      type: 'button', class: 'quiet', 'aria-label': `End ${worker.name}…`, onclick: () => askEndWorker(worker, attempt, done)
     }, 'End…')))
 }
 

@@ -9,7 +9,7 @@ export const grantEventActions = [
   'rekeying', 'delivered', 'rekey-failed',
   'rotating', 'rotated', 'previous-key-deleted', 'rotate-failed',
   // another window or source
-  'extending', 'extended', 'extend-failed', 'workers-left',
+  'extending', 'extended', 'extend-failed', 'workers-left', 'behind-job',
   // the end
   'revoking', 'attempt-failed', 'unsure', 'irrevocable', 'revoked', 'expired', 'failed',
   // after an operation that did not come to its end

@@ -1,4 +1,5 @@
 import helmet from '@fastify/helmet'
+import { compile } from '@fastify/proxy-addr'
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
@@ -28,6 +29,7 @@ interface AppOptions {
 
 /** Builds the HTTP application: the table of contents of the API. It reads no environment, does not listen and has no clock. */
 export const buildApp = async (service: Service, { logger, newRequestId, metrics, onRoute }: AppOptions): Promise<FastifyInstance> => {
+  const isProxy = service.trustProxy === false ? null : compile(service.trustProxy.split(',').map(address => address.trim()))
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     genReqId: newRequestId,
@@ -37,11 +39,12 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     // Longer than the longest IAM deadline of the configuration, twice: an answer with a secret must not be cut off.
     connectionTimeout: 150_000,
     keepAliveTimeout: 65_000,
-    trustProxy: service.trustProxy,
+    trustProxy: isProxy ?? false,
     return503OnClosing: false,
     frameworkErrors: undecodable,
     routerOptions: { maxParamLength: 253 }
   }).withTypeProvider<TypeBoxTypeProvider>()
+  app.decorate('isProxy', address => isProxy?.(address, 0) ?? false)
   app.setValidatorCompiler(strictValidators())
   useProblems(app, service.audit)
   useLogContext(app)

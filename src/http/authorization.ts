@@ -1,6 +1,6 @@
 import { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
-import { clientAddress } from '../client-address.ts'
+import { clientAddress, whyUnobserved, type IsProxy } from '../client-address.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { Caller } from '../lifecycle/deps.ts'
 import { ProblemError } from '../problems.ts'
@@ -17,6 +17,7 @@ type Authorization =
 declare module 'fastify' {
   interface FastifyContextConfig { authorization?: Authorization }
   interface FastifyRequest { identity: Identity | null }
+  interface FastifyInstance { isProxy: IsProxy }
 }
 
 export const useAuthorization = (app: FastifyInstance, { authenticator, audit, refusalsPerMinute }: Service): void => {
@@ -57,5 +58,6 @@ export const callerOf = (request: FastifyRequest): Caller => {
   const { identity, id } = request
   if (!identity) throw new ProblemError('unauthenticated')
   const { id: name, kind, teams, attributes } = identity
-  return { id: name, kind, teams, attributes, requestId: id, ip: clientAddress(request) }
+  const unobserved = whyUnobserved(request, [request.headers['x-forwarded-for'] ?? ''].flat().join(','), request.server.isProxy)
+  return { id: name, kind, teams, attributes, requestId: id, ip: clientAddress(request), ...(unobserved !== undefined && { unobserved }) }
 }

@@ -13,7 +13,7 @@ import { callerOf } from './authorization.ts'
 import { changedView, chooseFormat, deliveries, grantView, iso, leavesWorkers, pageView, sender } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
-  PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref
+  PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref, statesOf
 } from './schemas.ts'
 import type { Service } from './service.ts'
 import { refuseFields } from './strict-input.ts'
@@ -60,7 +60,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     const { state, team, job, limit = 50, after } = request.query
     const teams = listableTeams(deps, callerOf(request), team)
     const grants = await deps.ledger.list(
-      { ...(teams && { teams }), ...(state && { states: [state] }), ...(job && { jobId: job }), parentId: null },
+      { ...(teams && { teams }), ...(state && { states: statesOf(state) }), ...(job && { jobId: job }), parentId: null },
       { limit: limit + 1, ...(after && { after }) })
     return pageView(grants, limit)
   })

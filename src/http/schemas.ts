@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import {
-  FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, WorkerNameSchema
+  AttemptSchema, FormatSchema, JobSchema, LayoutSchema, PolicyRequestSchema, SourceIpsSchema, VpcSchema, WindowSchema, WorkerNameSchema
 } from '../request.ts'
 
 /**
@@ -60,6 +60,16 @@ export const RenderedSchema = Type.Object({
   explanation: Type.Array(ExplanationSchema, { description: 'One plain sentence per statement.' }),
   warnings: Type.Array(WarningSchema, { description: 'What is allowed and may be a mistake.' })
 }, { $id: 'RenderedPolicy' })
+
+const StateFilterSchema = Type.Unsafe<Static<typeof StatesSchema> | 'live'>({
+  type: 'string',
+  enum: ['live', ...StatesSchema.enum as string[]],
+  description: 'Only those in this state. `live`: all that have not ended, i.e. `pending`, `active` and `revoking`.'
+})
+
+/** The states of the ledger that a filter names. */
+export const statesOf = (state: Static<typeof StateFilterSchema>): Static<typeof StatesSchema>[] =>
+  state === 'live' ? ['pending', 'active', 'revoking'] : [state]
 
 export const GrantSchema = Type.Object({
   id: Type.String({ description: 'A lower-case ULID: sorts by creation.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] }),
@@ -236,13 +246,18 @@ export const IdParamsSchema = Type.Object({
 export const WorkerParamsSchema = Type.Object({ ...IdParamsSchema.properties, name: parameter(WorkerNameSchema, 'Name of the worker.') })
 
 export const WorkersQuerySchema = Type.Object({
-  state: Type.Optional(StatesSchema),
+  state: Type.Optional(StateFilterSchema),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Workers per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
 }, strict)
 
+export const EndWorkerQuerySchema = Type.Object({
+  attempt: Type.Optional(parameter(AttemptSchema, 'Only if this start of the worker has its key. When another one has it, the answer is ' +
+    '409 `worker-replaced`, and nothing is ended. Default: whichever start it is.'))
+}, strict)
+
 export const ListQuerySchema = Type.Object({
-  state: Type.Optional(StatesSchema),
+  state: Type.Optional(StateFilterSchema),
   team: Type.Optional(parameter(JobSchema.properties.team, 'Only grants of this team.')),
   job: Type.Optional(parameter(JobSchema.properties.id, 'Only grants of the job with this id.')),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Grants per page.' })),

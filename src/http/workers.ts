@@ -4,7 +4,9 @@ import { endWorker, join, workerOf } from '../lifecycle/join.ts'
 import { JoinRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
 import { chooseFormat, deliveries, grantView, pageView, sender } from './delivery.ts'
-import { GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref } from './schemas.ts'
+import {
+  EndWorkerQuerySchema, GrantPageSchema, GrantSchema, IdParamsSchema, WorkerParamsSchema, WorkersQuerySchema, ref, statesOf
+} from './schemas.ts'
 import type { Service } from './service.ts'
 import { refuseFields } from './strict-input.ts'
 
@@ -32,7 +34,7 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
     const { state, limit = 50, after } = request.query
     const { id } = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
     const workers = await deps.ledger.list(
-      { parentId: id, ...(state && { states: [state] }) }, { limit: limit + 1, ...(after && { after }) })
+      { parentId: id, ...(state && { states: statesOf(state) }) }, { limit: limit + 1, ...(after && { after }) })
     return pageView(workers, limit)
   })
 
@@ -43,10 +45,15 @@ export const workerRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asy
 
   app.delete('/v1/grants/:id/workers/:name', {
     ...identity,
-    schema: { operationId: 'endWorker', params: WorkerParamsSchema, response: { 200: ref(GrantSchema), 202: ref(GrantSchema) } }
+    schema: {
+      operationId: 'endWorker',
+      params: WorkerParamsSchema,
+      querystring: EndWorkerQuerySchema,
+      response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
+    }
   }, async (request, reply) => {
     refuseFields(request.body)
-    const grant = await endWorker(deps, callerOf(request), request.params.id, request.params.name)
+    const grant = await endWorker(deps, callerOf(request), request.params.id, request.params.name, request.query.attempt)
     if (grant.state === 'revoking') reply.code(202).header('retry-after', '5')
     return reply.send(grantView(grant))
   })

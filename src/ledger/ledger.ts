@@ -10,11 +10,12 @@ export interface Ledger {
   /**
    * Writes the intent: a `pending` grant and its first event, in one transaction with the check of the limits.
    * When the owner already has a grant with the same idempotency key, that one is returned (`existing`) and nothing is written.
-   * `limits` are for outstanding grants (pending, active, revoking). When one is reached: `limited`, and nothing is written.
+   * `limits` are for outstanding grants (pending, active, revoking); `managed` for those of them that have a managed policy. When one
+   * is reached: `limited`, and nothing is written.
    * A worker's grant names its job's, and is written only while that is active, has the same policy and window as `job`, and has room. So
    * whatever changes or ends the job sees every worker that was written before, and none with what the job was is written after.
    */
-  begin(grant: NewGrant, event: NewEvent, limits: { perOwner: number, total: number }, job?: JobOfWorkers): Promise<BeginResult>
+  begin(grant: NewGrant, event: NewEvent, limits: OutstandingLimits, job?: JobOfWorkers): Promise<BeginResult>
 
   get(id: string): Promise<Grant | undefined>
 
@@ -67,14 +68,19 @@ export interface Ledger {
  */
 export const mostSkewMs = 2 * 60_000
 
+export interface OutstandingLimits { perOwner: number, total: number, managed?: number | undefined }
 export type NewGrant = Omit<Grant, 'version' | 'state' | 'updatedAt'>
 export type NewEvent = Omit<GrantEvent, 'grantId' | 'at'>
 export type BeginResult =
   | { outcome: 'created', grant: Grant }
   | { outcome: 'existing', grant: Grant }
-  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'workers', outstanding: number }
+  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'managed', outstanding: number }
+  | { outcome: 'limited', limit: 'workers', outstanding: number, ended: EndedWorkers }
   /** The job has ended or has another policy since it was read. */
   | { outcome: 'job-changed' }
+
+/** Of the workers that count: those that are being ended, and those whose session cannot be revoked, until the first of these ends. */
+export interface EndedWorkers { ending: number, irrevocable: number, sessionEndsAt: number | null }
 
 export type JobOfWorkers = Pick<Grant, 'id' | 'policyHash' | 'notBefore' | 'expiresAt' | 'maxWorkers'>
 
@@ -84,9 +90,10 @@ export type GrantChange = Partial<Omit<
 >>
 
 export interface GrantFilter {
-  /** Only grants of these teams; undefined: of all teams. */
+  /** Only grants of these teams; undefined: of all teams. By an index where `parentId` is null. */
   teams?: string[]
   states?: GrantState[]
+  /** By an index where `parentId` is null. */
   jobId?: string
   /** Only the workers of this grant; null: no workers; undefined: all. */
   parentId?: string | null

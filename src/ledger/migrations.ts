@@ -1,6 +1,6 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import { SchemaTooNewError } from './ledger.ts'
-import { allOwners, type Dialect, type Tables } from './rows.ts'
+import { allOwners, managedPolicies, type Dialect, type Tables } from './rows.ts'
 
 const migrationTable = 'ledger_migration'
 
@@ -14,7 +14,8 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     '0002_guards': guards(dialect),
     '0003_workers': workers(dialect),
     '0004_sessions_end': sessionsEnd(dialect),
-    '0005_dying_keys': dyingKeys
+    '0005_dying_keys': dyingKeys,
+    '0006_indexes_of_jobs': indexesOfJobs
   }
   const migrator = new Migrator({
     db,
@@ -53,7 +54,9 @@ export async function recount (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     await sql`
       insert into grant_counts (owner, outstanding)
       select owner, count(*) from grants where due_at is not null group by owner
-      union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null`.execute(tx)
+      union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null
+      union all select ${sql.lit(managedPolicies)}, count(*) from grants
+        where due_at is not null and attach = 'managed' and max_workers is null`.execute(tx)
   })
 }
 
@@ -134,6 +137,17 @@ const grants = (dialect: Dialect): Migration => ({
 /** A list as JSON text: it is read and written with its grant alone. */
 const dyingKeys: Migration = {
   async up (db) { await sql`alter table grants add column dying_keys text not null default '[]'`.execute(db) }
+}
+
+/** Lists of grants have no workers, and a job may have thousands of those: they must not be read to be passed over. */
+const indexesOfJobs: Migration = {
+  async up (db) {
+    for (const name of ['grants_by_team', 'grants_by_team_and_state', 'grants_by_job']) await db.schema.dropIndex(name).execute()
+    await sql`create index jobs_by_team on grants (team, id) where parent_id is null`.execute(db)
+    await sql`create index jobs_by_team_and_state on grants (team, state, id) where parent_id is null`.execute(db)
+    await sql`create index jobs_by_state on grants (state, id) where parent_id is null`.execute(db)
+    await sql`create index jobs_by_job_id on grants (job_id, id) where parent_id is null`.execute(db)
+  }
 }
 
 /** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */

@@ -77,6 +77,13 @@ interface CountTable {
 /** The owner in grant_counts whose row is the total of all owners. */
 export const allOwners = ''
 
+/** The owner in grant_counts whose row is the number of managed policies: no identity has a blank in its id. */
+export const managedPolicies = 'managed policies'
+
+/** Whether the grant has a managed policy of its own. A job of workers has no policy at the provider. */
+export const hasManagedPolicy = ({ attach, maxWorkers }: Pick<Grant, 'attach' | 'maxWorkers'>): boolean =>
+  attach === 'managed' && maxWorkers === null
+
 export type GrantRow = Selectable<GrantTable>
 
 const plainColumns = {
@@ -185,8 +192,8 @@ export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
   detail: JSON.parse(row.detail)
 })
 
-/** Outstanding grants of one owner, and of all owners. */
-export interface Counts { own: number, all: number }
+/** Outstanding grants of one owner, of all owners, and, if the grant has a managed policy, of those that have one. */
+export interface Counts { own: number, all: number, managed: number | null }
 
 /** A change of a grant as a statement, with the event that records it. */
 interface GrantWrite {
@@ -219,23 +226,26 @@ async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, coun
     policy_hash: event.policyHash,
     detail: JSON.stringify(event.detail)
   }).execute()
-  return { row, counts: countChange && await changeCounts(tx, row.owner, countChange) }
+  return { row, counts: countChange && await changeCounts(tx, row, countChange) }
 }
 
 /**
  * Changes the counts and returns them. Their rows stay locked until the transaction ends, so that no two transactions pass the
- * same limit. Both rows are always locked in this order, so that no two transactions wait for each other.
+ * same limit. The rows are always locked in this order, so that no two transactions wait for each other.
  */
-async function changeCounts (tx: Kysely<Tables>, owner: string, change: 1 | -1): Promise<Counts> {
+async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1): Promise<Counts> {
+  const { owner, attach } = grant
+  const withPolicy = hasManagedPolicy({ attach, maxWorkers: grant.max_workers })
+  const counted = [allOwners, owner, ...(withPolicy ? [managedPolicies] : [])]
   const rows = await tx.insertInto('grant_counts')
-    .values([{ owner: allOwners, outstanding: change }, { owner, outstanding: change }])
+    .values(counted.map((owner) => ({ owner, outstanding: change })))
     .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
       outstanding: eb('grant_counts.outstanding', '+', eb.ref('excluded.outstanding'))
     })))
     .returningAll()
     .execute()
   const countOf = (name: string) => rows.find((row) => row.owner === name)?.outstanding ?? Infinity
-  return { own: countOf(owner), all: countOf(allOwners) }
+  return { own: countOf(owner), all: countOf(allOwners), managed: withPolicy ? countOf(managedPolicies) : null }
 }
 
 /** PostgreSQL can do all of it in one statement, SQLite cannot. This saves one to three round trips to the server. */
@@ -244,9 +254,10 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
   const counted = sql`
     insert into grant_counts (owner, outstanding)
     select ${sql.lit(allOwners)}, ${change} from written union all select owner, ${change} from written
+    union all select ${sql.lit(managedPolicies)}, ${change} from written where attach = 'managed' and max_workers is null
     on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
     returning owner, outstanding`
-  const { rows: [row] } = await sql<GrantRow & { own: number | null, all: number | null }>`
+  const { rows: [row] } = await sql<GrantRow & { own: number | null, all: number | null, managed: number | null }>`
     with written as (${statement}),
     noted as (
       insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
@@ -257,8 +268,9 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
     counted as (${countChange ? counted : sql`select owner, null as outstanding from written`})
     select *,
       (select outstanding from counted where counted.owner = written.owner) as own,
-      (select outstanding from counted where counted.owner = ${sql.lit(allOwners)}) as all
+      (select outstanding from counted where counted.owner = ${sql.lit(allOwners)}) as all,
+      (select outstanding from counted where counted.owner = ${sql.lit(managedPolicies)}) as managed
     from written`.execute(tx)
   if (!row) return undefined
-  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity } }
+  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed } }
 }

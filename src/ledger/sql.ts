@@ -5,7 +5,10 @@ import {
   type BeginResult, type GrantChange, type JobOfWorkers, type Ledger, type NewEvent, type NewGrant
 } from './ledger.ts'
 import { checkLimit, pageOf } from './page.ts'
-import { allOwners, columnsOf, eventOf, grantOf, writeGrant, type Counts, type Dialect, type GrantRow, type Tables } from './rows.ts'
+import {
+  allOwners, columnsOf, eventOf, grantOf, hasManagedPolicy, managedPolicies, writeGrant, type Counts, type Dialect, type GrantRow,
+  type Tables
+} from './rows.ts'
 
 type Db = Kysely<Tables>
 type Limits = Parameters<Ledger['begin']>[2]
@@ -158,19 +161,21 @@ const probeOwner = 'readiness probe'
 
 /** The answer of begin() when it needs no write. */
 async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
-  const { existing, own, all } = await db.selectNoFrom((eb) => [
+  const { existing, own, all, policies } = await db.selectNoFrom((eb) => [
     eb.selectFrom('grants').select('id')
       .where('owner', '=', grant.owner)
       .where('idempotency_key', '=', grant.idempotencyKey)
       .as('existing'),
     outstandingOf(db, grant.owner).as('own'),
-    outstandingOf(db, allOwners).as('all')
+    outstandingOf(db, allOwners).as('all'),
+    outstandingOf(db, managedPolicies).as('policies')
   ]).executeTakeFirstOrThrow()
   if (existing !== null) {
     const stored = await get(db, existing)
     if (stored) return { outcome: 'existing', grant: stored }
   }
-  return limitReached({ own: (own ?? 0) + 1, all: (all ?? 0) + 1 }, limits)
+  const managed = hasManagedPolicy(grant) ? (policies ?? 0) + 1 : null
+  return limitReached({ own: (own ?? 0) + 1, all: (all ?? 0) + 1, managed }, limits)
 }
 
 /** As of the last commit, without a lock. */
@@ -185,7 +190,14 @@ async function refusedByJob (tx: Db, dialect: Dialect, job: JobOfWorkers): Promi
   if (!await (dialect === 'postgres' ? same.forUpdate() : same).executeTakeFirst()) return { outcome: 'job-changed' }
   const { live } = await tx.selectFrom('grants').select((eb) => eb.fn.countAll<number>().as('live'))
     .where('parent_id', '=', job.id).where('due_at', 'is not', null).executeTakeFirstOrThrow()
-  return Number(live) >= (job.maxWorkers ?? 0) ? { outcome: 'limited', limit: 'workers', outstanding: Number(live) } : undefined
+  if (Number(live) < (job.maxWorkers ?? 0)) return undefined
+  const revoking = await tx.selectFrom('grants').select(['attach', 'idempotency_key', 'due_at'])
+    .where('parent_id', '=', job.id).where('state', '=', 'revoking').execute()
+  // An end that the provider did not confirm frees the name as well, but is tried again in minutes.
+  const irrevocable = revoking.filter((row) => row.attach === 'session' && row.idempotency_key === null)
+  const sessionEndsAt = irrevocable.length === 0 ? null : Math.min(...irrevocable.map((row) => row.due_at ?? Infinity))
+  const ended = { ending: revoking.length - irrevocable.length, irrevocable: irrevocable.length, sessionEndsAt }
+  return { outcome: 'limited', limit: 'workers', outstanding: Number(live), ended }
 }
 
 async function begin (
@@ -221,6 +233,9 @@ async function grantWithKey (tx: Db, { owner, idempotencyKey }: NewGrant): Promi
 function limitReached (counts: Counts, limits: Limits): BeginResult | undefined {
   if (counts.own > limits.perOwner) return { outcome: 'limited', limit: 'perOwner', outstanding: counts.own - 1 }
   if (counts.all > limits.total) return { outcome: 'limited', limit: 'total', outstanding: counts.all - 1 }
+  if (counts.managed !== null && counts.managed > (limits.managed ?? Infinity)) {
+    return { outcome: 'limited', limit: 'managed', outstanding: counts.managed - 1 }
+  }
   return undefined
 }
 

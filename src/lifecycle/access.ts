@@ -5,14 +5,14 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { At } from '../guardrails/guardrails.ts'
 import type { RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
-import { attachmentFor, hasAction, unfit, type Dialect } from '../policy/dialect.ts'
+import { attachmentFor, hasAction, unfit } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
 import { measure, type Measure } from '../policy/measure.ts'
 import { normalise, type Warning } from '../policy/normalise.ts'
 import { prove, type Proof, type Proven } from '../policy/prove/prove.ts'
 import { render } from '../policy/render.ts'
 import { firstIssueOf } from '../policy/window.ts'
-import { ProblemError } from '../problems.ts'
+import { ProblemError, problems } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
 import type { Caller, Deployment, GrantDeps } from './deps.ts'
 
@@ -55,7 +55,7 @@ export const normaliseRequest = (
   deployment: Deployment, request: PolicyRequest | GrantRequest, now: number, issueAt: number | null = null
 ): NormalisedRequest => {
   const { waitUntilReady, profile, attach, workers } = request as GrantRequest
-  if (waitUntilReady && deployment.dialect.identityProbe === null) throw ProblemError.of([cannotWait(deployment.dialect)])
+  if (waitUntilReady) requireProbe(deployment)
   if (profile !== undefined && attach !== 'session') throw ProblemError.of([profileWithoutSession])
   if (workers) refuseOwnKey(request)
   const limits = limitsOf(deployment, workers !== undefined)
@@ -79,7 +79,7 @@ type WithSource = Pick<GrantRequest, 'source' | 'sourceIps' | 'vpc'>
  * the field that the caller sent.
  */
 export const observing = async <Request extends WithSource, T>(
-  { ip }: Pick<Caller, 'ip'>, request: Request, work: (request: Request) => Promise<T>
+  { ip, unobserved }: Pick<Caller, 'ip' | 'unobserved'>, request: Request, work: (request: Request) => Promise<T>
 ): Promise<T> => {
   const { source, ...rest } = request
   if (source === undefined) return work(request)
@@ -91,6 +91,9 @@ export const observing = async <Request extends WithSource, T>(
       detail: 'The request states a source and asks to observe one.',
       hint: 'Leave one of them out.'
     })))
+  }
+  if (unobserved !== undefined) {
+    throw ProblemError.of([{ code: 'source-unobserved', pointer: '/source', detail: unobserved, hint: problems['source-unobserved'][2] }])
   }
   try {
     // An IPv4 address of a socket that takes both families is ::ffff:203.0.113.42.
@@ -186,12 +189,16 @@ export const proveStored = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): P
 const unproven = ({ reason, counterexample }: Extract<Proof, { ok: false }>): ProblemError =>
   new ProblemError('policy-unproven', { cause: new Error(`${reason} ${JSON.stringify(counterexample ?? null)}`) })
 
-const cannotWait = ({ name }: Dialect) => ({
-  code: 'dialect-unfit',
-  pointer: '/waitUntilReady',
-  detail: `${name} has no call that tells whose a key is.`,
-  hint: 'Leave it out, and let the job try its first request again until it succeeds.'
-} as const)
+/** For waitUntilReady. @throws ProblemError `dialect-unfit` */
+export const requireProbe = ({ dialect: { name, identityProbe } }: Pick<Deployment, 'dialect'>): void => {
+  if (identityProbe !== null) return
+  throw ProblemError.of([{
+    code: 'dialect-unfit',
+    pointer: '/waitUntilReady',
+    detail: `${name} has no call that tells whose a key is.`,
+    hint: 'Leave it out, and let the job try its first request again until it succeeds.'
+  }])
+}
 
 /** It would have no effect, and guardrails that look at it would be misled. */
 const profileWithoutSession = {

@@ -5,7 +5,7 @@ import type { GuardrailDecision, Guardrails } from '../guardrails/guardrails.ts'
 import type { PrincipalProvisioner } from '../iam/provisioner.ts'
 import type { RoleProfile } from '../iam/role-profile.ts'
 import type { Identity } from '../identity/identity.ts'
-import type { Ledger } from '../ledger/ledger.ts'
+import type { Ledger, OutstandingLimits } from '../ledger/ledger.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
 
@@ -34,7 +34,7 @@ export interface GrantDeps {
   deployment: Deployment
   /** `pathBase` is null where the provider keeps no paths. */
   naming: { userPrefix: string, pathBase: string | null }
-  outstanding: { perOwner: number, total: number }
+  outstanding: OutstandingLimits
   log: Log
 }
 
@@ -71,4 +71,6 @@ export interface Caller extends Actor, Omit<Identity, 'expiresAt'> {
   requestId: string
   /** Address the request came from. */
   ip: string
+  /** Why `ip` is perhaps a proxy's address, so that no key may be bound to it; absent: it is the caller's own. */
+  unobserved?: string
 }

@@ -3,7 +3,7 @@ import { sessionEnd } from '../iam/role-profile.ts'
 import type { Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { claimLease, commit, deadline, event } from './lease.ts'
+import { claimLease, commit, deadline, event, release } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { targetOf } from './dying-keys.ts'
 import { reachWorkers } from './workers.ts'
@@ -12,13 +12,23 @@ import { reachWorkers } from './workers.ts'
  * Ends a grant, for complete and revoke. Expiry and a failed issue use the same two steps. First the intent is committed; then the
  * key is deleted, then the policy, then the user. It may be called again: a grant that has ended is returned as it is.
  *
+ * @param requireMeant throws when it is not this state of a live grant that the caller means to end; it holds until the end begins
  * @returns the ended grant; or a grant that is still `revoking`, since the provider did not do every call: the sweeper continues
  */
-export const end = async (deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked'): Promise<Grant> => {
+export const end = async (
+  deps: GrantDeps, actor: Caller, id: string, reason: 'completed' | 'revoked', requireMeant: (claimed: Grant) => void = () => {}
+): Promise<Grant> => {
   const grant = await authoriseOnGrant(deps, actor, id, 'revoke')
   if (grant.dueAt === null) return grant
+  if (grant.state !== 'revoking') requireMeant(grant)
   const claimed = await claimLease(deps, id)
   if (claimed.dueAt === null) return claimed
+  try {
+    if (claimed.state !== 'revoking') requireMeant(claimed)
+  } catch (problem) {
+    await release(deps, claimed)
+    throw problem
+  }
   return finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', reason))
 }
 
@@ -57,9 +67,9 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
 /** A job of workers has no principal: it has ended when all its workers have. Each of them is ended for itself, its key first. */
 const finishJob = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant> => {
   // One that is being ended already has its own backoff.
-  await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
+  const workers = await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
     async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
-  const left = await deps.ledger.workersOf(job.id)
+  const left = workers.filter(({ dueAt }) => dueAt !== null)
   if (left.length === 0) return closed(deps, actor, job)
   // Of a worker whose own name is free again, no key is left that could be deleted.
   const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)
@@ -81,8 +91,8 @@ const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left', detail: Record<string, string>,
-  change: GrantChange = {}
+  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left' | 'behind-job',
+  detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
   commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))

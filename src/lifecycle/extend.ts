@@ -62,7 +62,8 @@ const extendJob = async (deps: GrantDeps, actor: Actor, job: Grant, wanted: Want
  * again: until then a worker's key works in its earlier window.
  */
 export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
-  const left = await reachWorkers(deps, job, worker => hasWindowOf(job, worker), worker => extendWorker(deps, actor, job, worker))
+  const isReached = (worker: Grant) => hasWindowOf(job, worker)
+  const left = (await reachWorkers(deps, job, isReached, worker => extendWorker(deps, actor, job, worker))).filter(one => !isReached(one))
   if (left.length > 0) return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) })
   return commit(deps, job, { dueAt: job.expiresAt, attempts: 0, claimedUntil: null },
     event(actor, 'extended', { notAfter: job.spec.window.notAfter }, job.policyHash))

@@ -3,9 +3,9 @@ import type { Grant } from '../domain/grant.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { BeginResult, JobOfWorkers, NewGrant } from '../ledger/ledger.ts'
-import { canonicalJson } from '../policy/measure.ts'
+import { canonicalJson, measure } from '../policy/measure.ts'
 import { restate, type Change, type Warning } from '../policy/normalise.ts'
-import { parseInstant } from '../policy/window.ts'
+import { parseInstant, toIso } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
@@ -86,7 +86,7 @@ const begin = async (deps: GrantDeps, caller: Caller, intent: NewGrant, job?: Jo
     attach, idempotency: how, ...(worker !== null && { worker }), ...(attempt !== null && { attempt })
   }, intent.policyHash)
   const begun = await deps.ledger.begin(intent, what, deps.outstanding, job)
-  if (begun.outcome === 'limited') throw tooMany(begun)
+  if (begun.outcome === 'limited') throw tooMany(deps, begun, intent)
   if (begun.outcome === 'job-changed') throw jobChanged()
   if (begun.outcome === 'created') await auditedOrWithdrawn(deps, caller, begun.grant, what)
   return begun
@@ -96,13 +96,49 @@ export const jobChanged = (): ProblemError => new ProblemError('grant-state', {
   detail: 'The job was changed or ended at this moment.', hint: 'Send the request again after Retry-After.', retryAfterSeconds: 1
 })
 
-const tooMany = ({ limit, outstanding }: Extract<BeginResult, { outcome: 'limited' }>): ProblemError => limit === 'workers'
-  ? new ProblemError('workers-full', { detail: `The job has ${outstanding} workers, its limit.` })
-  : new ProblemError('too-many-grants', {
+const tooMany = (deps: GrantDeps, limited: Extract<BeginResult, { outcome: 'limited' }>, intent: NewGrant): ProblemError => {
+  const { limit, outstanding } = limited
+  if (limit === 'workers') return workersFull(limited)
+  if (limit === 'managed') return tooManyPolicies(deps, outstanding, intent)
+  return new ProblemError('too-many-grants', {
     detail: `${limit === 'perOwner' ? 'This identity' : 'The service'} has ${outstanding} outstanding grants, its limit.`,
     hint: 'Complete the grants of jobs that have ended.',
     retryAfterSeconds: 60
   })
+}
+
+const tooManyPolicies = ({ deployment: { dialect } }: GrantDeps, outstanding: number, { spec, policy }: NewGrant): ProblemError => {
+  const { characters } = measure(policy)
+  const { inline = 0 } = dialect.sizes
+  const why = ` \`auto\` chose it: the policy has ${characters} characters, and an inline one at most ${inline}.`
+  const instead = characters <= inline
+    ? 'Use attach `inline` or `auto`: this policy fits.'
+    : 'Ask for fewer or shorter entries, or fewer sources, so that the policy fits inline.'
+  return new ProblemError('too-many-managed-policies', {
+    detail: `The service has ${outstanding} outstanding grants with a managed policy, its limit.${spec.attach === 'auto' ? why : ''}`,
+    hint: `${instead} Or complete grants of jobs that have ended, and send the request again after Retry-After.`,
+    retryAfterSeconds: 60
+  })
+}
+
+/** A worker that has ended counts as long as a key of it may work. */
+const workersFull = ({ outstanding, ended }: Extract<BeginResult, { limit: 'workers' }>): ProblemError => {
+  const { ending, irrevocable, sessionEndsAt } = ended
+  const detail = [
+    `The job has ${outstanding} workers, its limit.`,
+    ...(ending > 0 ? [`${ending} of them ${ending === 1 ? 'is' : 'are'} being ended.`] : []),
+    ...(sessionEndsAt === null
+      ? []
+      : [`${irrevocable} of them ${irrevocable === 1 ? 'has' : 'have'} ended, with a role session that cannot be revoked: it counts ` +
+          `until it ends by itself, the first at ${toIso(sessionEndsAt)}.`])
+  ].join(' ')
+  const over = ending + irrevocable === outstanding
+  return new ProblemError('workers-full', {
+    detail,
+    ...(over && { hint: 'Send the request again when there is room, or ask for a new grant with a higher `workers.max`.' }),
+    ...(ending > 0 && { retryAfterSeconds: 5 })
+  })
+}
 
 /** A grant that cannot be audited must not exist. */
 const auditedOrWithdrawn = async (deps: GrantDeps, actor: Actor, grant: Grant, what: NewGrantEvent): Promise<void> => {

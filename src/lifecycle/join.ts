@@ -4,7 +4,7 @@ import { normaliseChange } from '../policy/normalise.ts'
 import { firstIssueOf, isSameWindow } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { JoinRequest } from '../request.ts'
-import { authorise, limitsOf, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
+import { authorise, limitsOf, observing, proveAccess, renderAccess, requireProbe, type ProvenAccess } from './access.ts'
 import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
@@ -21,6 +21,7 @@ export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given:
   observing(caller, given, async request => {
     const job = await jobOf(deps, caller, jobGrantId)
     requireOwnName(caller, request.name)
+    if (request.waitUntilReady) requireProbe(deps.deployment)
     requireOpen(deps, job)
     const access = await workerAccess(deps, caller, job, request)
     const { warnings } = access
@@ -54,7 +55,11 @@ const rejoin = async (
     canonicalJson(access.spec.source) === canonicalJson(worker.spec.source)
   if (same) return redeliver(deps, caller, worker, request, undefined)
   // The attachment stays the same: a policy that has become too long for it is refused.
-  const fitting = access.attachment === worker.attach ? access : await workerAccess(deps, caller, job, request, worker.attach)
+  const again = () => `The policy of a worker that has a key stays attached as ${worker.attach}. End the worker, and join again: the ` +
+    `policy of a new one is attached as ${access.attachment}, where it fits. Or send fewer source CIDRs.`
+  const fitting = access.attachment === worker.attach
+    ? access
+    : await withHint(again, () => workerAccess(deps, caller, job, request, worker.attach))
   return redeliver(deps, caller, worker, request, { ...fitting, spec: { ...fitting.spec, attach: worker.spec.attach } })
 }
 
@@ -77,6 +82,16 @@ const requireOpen = (deps: GrantDeps, { id, state, expiresAt }: Grant): void => 
   })
 }
 
+/** Of a policy that is too large: a worker can send no more than another source. */
+const withHint = async <T>(hint: (before: string) => string, work: () => T | Promise<T>): Promise<T> => {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof ProblemError) || error.code !== 'policy-too-large') throw error
+    throw ProblemError.of((error.init.findings ?? []).map(finding => ({ ...finding, hint: hint(finding.hint) })))
+  }
+}
+
 /** @param attach what the worker's policy is attached as already; absent: as the job asks */
 const workerAccess = async (
   deps: GrantDeps, caller: Caller, job: Grant, { name, sourceIps, vpc }: JoinRequest, attach = job.spec.attach
@@ -97,7 +112,8 @@ const workerAccess = async (
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
   const profileName = requireProfile(deps, job)?.name
-  const rendered = renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt })
+  const rendered = await withHint(before => `Send fewer source CIDRs. Or change the request of the job: ${before}`,
+    () => renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt }))
   await deps.turn(caller.id)
   // The guardrails see the attachment that the job asked for.
   const asked = { ...rendered, spec: { ...spec, attach: job.spec.attach } }
@@ -119,6 +135,16 @@ export const workerOf = async (
   return authoriseOnGrant(deps, caller, worker.id, action)
 }
 
-/** The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice. */
-export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: string, name: string): Promise<Grant> =>
-  end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed')
+/**
+ * The worker is gone, or must be: its key is deleted. The job and its other workers go on. May be called twice.
+ *
+ * @param attempt the start that is to end: a later one under this name goes on. Undefined: whichever it is
+ */
+export const endWorker = async (deps: GrantDeps, caller: Caller, jobGrantId: string, name: string, attempt?: string): Promise<Grant> =>
+  end(deps, caller, (await workerOf(deps, caller, jobGrantId, name, 'revoke')).id, 'completed', worker => {
+    if (attempt === undefined || worker.attempt === attempt) return
+    throw new ProblemError('worker-replaced', {
+      detail: `Attempt ${JSON.stringify(attempt)} of worker ${name} does not have its key: ` +
+        `${worker.attempt === null ? 'a start without an attempt' : `attempt ${JSON.stringify(worker.attempt)}`} has its key, and goes on.`
+    })
+  })

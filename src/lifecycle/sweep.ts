@@ -79,7 +79,7 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
 }
 
 const expire = async (deps: GrantDeps, grant: Grant): Promise<Grant> => await isBehind(deps, grant)
-  ? postponed(deps, sweeper, grant, 'workers-left', {})
+  ? postponed(deps, sweeper, grant, 'behind-job', {})
   : finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
 
 /** A worker whose job goes on: the job's longer window has not reached it yet. */

@@ -10,18 +10,19 @@ const concurrency = 16
  * that is not begun before the deadline is left. The job stays due then, and the sweeper calls this again.
  *
  * @param isReached whether nothing is left to do for a worker; never so of one that has not ended and that an operation holds
- * @returns the workers that are left
+ * @returns all workers that had not ended, as they are now. No worker joins a job that ends, and a worker that joins one that is changed
+ *   has the change.
  */
 export const reachWorkers = async (
   deps: GrantDeps, job: Grant, isReached: (worker: Grant) => boolean, reach: (claimed: Grant) => Promise<Grant>
 ): Promise<Grant[]> => {
   const until = deps.waitingNow() + deps.deadlineMs
-  const queue = (await deps.ledger.workersOf(job.id)).filter(worker => !isReached(worker))
-  const left: Grant[] = []
+  const workers = await deps.ledger.workersOf(job.id)
+  const queue = workers.entries()
   const next = async () => {
-    for (let worker = queue.shift(); worker !== undefined; worker = queue.shift()) {
-      const after = deps.waitingNow() < until ? await reached(worker) : worker
-      if (!isReached(after)) left.push(after)
+    // All of them take from one iterator, so each worker is taken once.
+    for (const [index, worker] of queue) {
+      if (!isReached(worker) && deps.waitingNow() < until) workers[index] = await reached(worker)
     }
   }
   const reached = async (worker: Grant): Promise<Grant> => {
@@ -36,5 +37,5 @@ export const reachWorkers = async (
     }
   }
   await Promise.all(Array.from({ length: concurrency }, next))
-  return left
+  return workers
 }

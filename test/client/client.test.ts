@@ -50,6 +50,7 @@ t.test('every operation has a method, and works against the service', async t =>
   t.match(joined, { grant: { worker: { name: 'w-0', grantId: job.id } }, credentials: { accessKeyId: /^AKIA/ } })
   t.match(await client.joinAs('env', job.id, { name: 'w-1', sourceIps }), { text: /^AWS_ACCESS_KEY_ID=/m })
   t.match((await client.workers(job.id, { state: 'active' })).grants.map(({ worker }) => worker?.name), ['w-1', 'w-0'])
+  t.match(await client.endWorker(job.id, 'w-0', { attempt: 'earlier+1' }).catch(error => error), { code: 'worker-replaced', status: 409 })
   t.match(await client.endWorker(job.id, 'w-0'), { id: joined.grant.id, state: 'revoked' })
   t.match(await client.worker(job.id, 'w-0'), { id: joined.grant.id, state: 'revoked' })
   await client.complete(job.id)

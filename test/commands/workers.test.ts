@@ -43,6 +43,7 @@ t.test('by hand: join, list, end', async t => {
     /^node-1 {2}active {4}\S+Z {2}- {2}vpc-0123456789abcdef0,10\.0\.12\.7\/32 {2}\w{26}$/, /^node-0 {2}active {4}\S+Z {2}- {2}203\.0\.113\.2\/32 {2}\w{26}$/
   ])
   t.match(JSON.parse((await cli('workers', ...named, '--json')).stdout), [{ worker: { name: 'node-1' } }, { worker: { name: 'node-0' } }])
+  t.match(await cli('end-worker', id, '--worker', 'node-0', '--attempt', 'x'), { code: 1, stdout: '', stderr: /worker-replaced/ })
   t.match(await cli('end-worker', id, '--worker', 'node-0'), { code: 0, stdout: 'node-0 revoked\n' })
   t.match(await cli('end-worker', ...named, '--worker', 'node-0'), { code: 0, stdout: 'node-0 revoked\n' }, 'twice')
   t.match(await cli('end-worker', id, '--worker', 'nobody'), { code: 1, stderr: /worker-unknown/ })
@@ -178,5 +179,5 @@ t.test('a worker that cannot be ended is said, and the command’s code stays', 
   await world.goAway()
   const ran = await started.done
   await world.comeBack()
-  t.match(ran, { code: 7, stderr: new RegExp(`NOT ended: worker pod\\..*job-access end-worker ${id} --worker pod`) })
+  t.match(ran, { code: 7, stderr: new RegExp(`NOT ended: worker pod\\..*job-access end-worker ${id} --worker pod --attempt `) })
 })

@@ -51,8 +51,15 @@ t.test('a job of workers, from issue to end', async t => {
     { status: 202, headers: { 'retry-after': '5' }, body: { notice: /Some workers still/ } }, 'one is busy')
   b.clock.advance(2_000)
 
-  t.match(await ask('DELETE', `${job}/workers/trainer-0`), { status: 200, body: { state: 'revoked' } })
+  t.match(await ask('DELETE', `${job}/workers/trainer-0?attempt=9`), { status: 409, body: { code: 'worker-replaced', detail: /attempt "0"/ } })
+  for (const query of ['attempt=', 'atempt=0', 'attempt=0&attempt=0', 'attempt=a%20b']) {
+    t.match(await ask('DELETE', `${job}/workers/trainer-0?${query}`), { status: 400, body: { code: 'request-invalid' } }, query)
+  }
+  t.match(await ask('DELETE', `${job}/workers/trainer-0`, { attempt: '0' }), { status: 400, body: { code: 'request-invalid', pointer: '/attempt' } })
+  t.match(await ask('DELETE', `${job}/workers/trainer-0?attempt=0`), { status: 200, body: { state: 'revoked' } })
   t.match(await ask('GET', `${job}/workers?state=active`), { body: { grants: [{ worker: { name: 'trainer-1' } }], next: null } })
+  t.equal((await ask('GET', `${job}/workers?state=live`)).body.grants.length, 1)
+  t.match(await ask('GET', '/v1/grants?state=live'), { body: { grants: [{ id: opened.body.grant.id }] } })
   t.match(await ask('POST', `${job}/complete`), { status: 200, body: { state: 'revoked' } })
   t.match(await ask('GET', `${job}/workers?state=active`), { body: { grants: [] } })
   t.equal(b.iam.state.userCount, 0)

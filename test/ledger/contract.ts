@@ -303,20 +303,25 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const all: Grant[] = []
     for (let index = 0; index < 90; index++) {
       const state = states[(index * 7) % states.length] as GrantState
-      all.unshift(await grantIn(ledger, state, { team: `team-${index % 4}`, jobId: `job-${index % 5}` }))
+      all.unshift(await grantIn(ledger, state, {
+        team: `team-${index % 4}`, jobId: `job-${index % 5}`, ...(index % 3 === 0 && index > 0 && { parentId: all.at(-1)?.id ?? null })
+      }))
     }
     const some = (values: readonly string[]) => fc.array(fc.constantFrom(...values, 'none-such'), { maxLength: 6 })
     const filters = fc.record({
       teams: some(['team-0', 'team-1', 'team-2', 'team-3']),
       states: fc.array(fc.constantFrom(...states), { maxLength: 7 }),
-      jobId: fc.constantFrom('job-0', 'job-1', 'none-such')
+      jobId: fc.constantFrom('job-0', 'job-1', 'none-such'),
+      parentId: fc.constantFrom(null, all.at(-1)?.id ?? '', 'none-such')
     }, { requiredKeys: [] }) as fc.Arbitrary<GrantFilter>
     await fc.assert(fc.asyncProperty(filters, fc.integer({ min: 1, max: 40 }), async (filter, limit) => {
       const expected = all.filter((grant) => fits(grant, filter))
       assert.deepEqual(await pages(ledger, filter, limit), expected)
     }), { numRuns: 60 })
     const manyTeams = Array.from({ length: 700 }, (_, index) => `team-${index}`)
-    for (const filter of [{ teams: manyTeams }, { teams: manyTeams, states: ['active', 'failed'] as GrantState[] }]) {
+    const twoStates = { states: ['active', 'failed'] as GrantState[] }
+    for (const given of [{}, twoStates, { parentId: null }, { parentId: null, ...twoStates }]) {
+      const filter = { teams: manyTeams, ...given }
       t.strictSame(await pages(ledger, filter, 13), all.filter((grant) => fits(grant, filter)))
     }
     for (const limit of [0, -1, 1.5, NaN]) await t.rejects(ledger.list({}, { limit }), RangeError)
@@ -347,6 +352,31 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal(results.filter(({ outcome }) => outcome === 'existing').length, 23)
     t.equal(new Set(results.map((result) => 'grant' in result && result.grant.id)).size, 1)
     t.equal((await replicas[0].list({}, { limit: 99 })).length, 1)
+  })
+
+  await test('the limit of managed policies: of grants that have one, and never exceeded, by joins neither', async (t) => {
+    const { open, query } = await fresh(t)
+    const replicas = await Promise.all([open(), open()])
+    const limits = { ...unlimited, managed: 7 }
+    const job = await grantIn(replicas[0], 'active', { maxWorkers: 50, attach: 'managed' })
+    const results = await Promise.all(Array.from({ length: 40 }, (_, index) => replica(replicas, index).begin(newGrant({
+      attach: index % 4 === 3 ? 'inline' : 'managed', ...(index % 2 === 0 && { parentId: job.id, worker: `w-${index}` })
+    }), event('pending'), limits, index % 2 === 0 ? job : undefined)))
+    const created = results.flatMap((result) => result.outcome === 'created' ? [result.grant] : [])
+    t.equal(created.filter(({ attach }) => attach === 'inline').length, 10, 'inline ones are not refused')
+    const managed = created.filter(({ attach }) => attach === 'managed')
+    t.equal(managed.length, 7)
+    const limited = results.filter((result) => result.outcome === 'limited')
+    t.equal(limited.length, 23)
+    for (const result of limited) t.strictSame(result, { outcome: 'limited', limit: 'managed', outstanding: 7 })
+    await countsAreRight(t, query)
+    await open()
+    await countsAreRight(t, query)
+    const again = () => replicas[1].begin(newGrant({ attach: 'managed' }), event('pending'), limits)
+    t.match(await again(), { outcome: 'limited' })
+    await moved(replicas[0], managed[0] as Grant, 'failed')
+    t.match(await again(), { outcome: 'created' }, 'who has ended makes room')
+    await countsAreRight(t, query)
   })
 
   await test('many concurrent begins reach the limit and never exceed it', async (t) => {
@@ -483,7 +513,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const ledger of replicas) await begun(ledger)
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
-    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys'])
+    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs'])
   })
 
   await test('a schema newer than the service is refused and stays unchanged', async (t) => {
@@ -561,7 +591,8 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
 
 const replica = (replicas: Ledger[], index: number): Ledger => replicas[index % replicas.length] as Ledger
 
-const fits = (grant: Grant, { teams, states, jobId }: GrantFilter): boolean =>
+const fits = (grant: Grant, { teams, states, jobId, parentId }: GrantFilter): boolean =>
+  (parentId === undefined || parentId === grant.parentId) &&
   (teams?.includes(grant.team) ?? true) && (states?.includes(grant.state) ?? true) && (jobId ?? grant.jobId) === grant.jobId
 
 async function pages (ledger: Ledger, filter: GrantFilter, limit: number): Promise<Grant[]> {
@@ -587,10 +618,14 @@ async function dump (query: Query): Promise<unknown> {
 }
 
 async function countsAreRight (t: Test, query: Query): Promise<void> {
-  const counted = await query("select owner, outstanding from grant_counts where outstanding <> 0 and owner <> '' order by owner")
+  const counted = await query("select owner, outstanding from grant_counts where outstanding <> 0 and owner not in ('', 'managed policies') order by owner")
   const real = await query(`select owner, count(*) as outstanding from grants
     where state in ('pending', 'active', 'revoking') group by owner order by owner`)
   t.strictSame(counted.map(plain), real.map(plain))
+  const policies = await query("select outstanding from grant_counts where owner = 'managed policies'")
+  const withPolicy = await query(`select id from grants
+    where state in ('pending', 'active', 'revoking') and attach = 'managed' and max_workers is null`)
+  t.equal(Number(policies[0]?.outstanding ?? 0), withPolicy.length)
   const total = await query("select outstanding from grant_counts where owner = ''")
   t.equal(Number(total[0]?.outstanding), real.reduce((sum, { outstanding }) => sum + Number(outstanding), 0))
 }

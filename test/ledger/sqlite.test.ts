@@ -225,10 +225,14 @@ await t.test('every statement uses an index', async (t) => {
   await ledger.known(['a', 'b'])
   await ledger.stats(1)
   await ledger.events(grant.id)
+  const jobs = { parentId: null }
+  const manyTeams = Array.from({ length: 200 }, (_, index) => `team-${index}`)
   const filters = [
-    {}, { teams: ['a'] }, { teams: ['a', 'b'] }, { states: ['active' as const] }, { states }, { jobId: 'j' },
-    { teams: ['a', 'b'], states: ['active' as const, 'failed' as const] }, { teams: ['a'], jobId: 'j' },
-    { teams: ['a'], states: ['active' as const], jobId: 'j' }
+    {}, { states: ['active' as const] }, { states }, { parentId: 'p' }, { parentId: 'p', worker: 'w', states: ['active' as const] },
+    jobs, { ...jobs, teams: ['a'] }, { ...jobs, teams: ['a', 'b'] }, { ...jobs, states: ['active' as const] }, { ...jobs, states },
+    { ...jobs, jobId: 'j' }, { ...jobs, teams: ['a', 'b'], states: ['active' as const, 'failed' as const] },
+    { ...jobs, teams: ['a'], jobId: 'j' }, { ...jobs, teams: ['a'], states: ['active' as const], jobId: 'j' },
+    { ...jobs, teams: manyTeams }, { ...jobs, teams: manyTeams, states: ['active' as const] }
   ]
   for (const filter of filters) {
     await ledger.list(filter, { limit: 9 })
@@ -239,10 +243,12 @@ await t.test('every statement uses an index', async (t) => {
     [/"principal_name" in/, 'grants_by_principal'],
     [/"due_at" <=/, 'grants_due'],
     [/min\("expires_at"\)/, 'grants_by_expiry'],
-    [/^select \* .*"job_id" =/, 'grants_by_job'],
-    [/"team" = \? and "state" = /, 'grants_by_team_and_state'],
-    [/where "team" = /, 'grants_by_team'],
-    [/where "state" = /, 'grants_by_state']
+    [/^select \* .*"job_id" =/, 'jobs_by_job_id'],
+    [/"team" = \? and "state" = /, 'jobs_by_team_and_state'],
+    [/where "team" = /, 'jobs_by_team'],
+    [/where "state" = \? and "parent_id" is null/, 'jobs_by_state'],
+    [/where "state" = /, 'grants_by_state'],
+    [/^select \* .*"parent_id" =/, 'grants_by_parent']
   ]
 
   const database = new DatabaseSync(path)

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { Grant } from '../../src/domain/grant.ts'
+import { dialects } from '../../src/iam/dialects/index.ts'
+import type { GrantDeps } from '../../src/lifecycle/deps.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue, type Issued } from '../../src/lifecycle/issue.ts'
@@ -289,6 +291,111 @@ t.test('as many as the job may have, and one who ends makes room', async t => {
   t.equal(await codeOf(endWorker(w.healthy.deps, owner, job.id, 'nobody')), 'worker-unknown')
 })
 
+t.test('an end that is meant for one attempt ends no other', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const { deps } = w.healthy
+  const first = await joinAs(w.healthy, job, 0, { attempt: '1' })
+  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '0')), { code: 'worker-replaced', message: /Attempt "0" of worker w-0 does not have its key: attempt "1" has its key/ })
+  // Between the look at the worker and its claim, another start joins.
+  let second: Issued | undefined
+  const late: GrantDeps = {
+    ...deps,
+    ledger: {
+      ...deps.ledger,
+      claim: async (...args) => {
+        second ??= await joinAs(w.healthy, job, 0, { attempt: '2' })
+        return deps.ledger.claim(...args)
+      }
+    }
+  }
+  t.match(await refusalOf(endWorker(late, owner, job.id, 'w-0', '1')), { code: 'worker-replaced', message: /attempt "2" has its key/ })
+  t.ok(second && await identityOf(w, second.credentials), 'the later start has its key')
+  t.notOk(await identityOf(w, first.credentials))
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '2'), { state: 'revoked' })
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '2'), { state: 'revoked' }, 'twice')
+  t.match(await endWorker(deps, owner, job.id, 'w-0', '1'), { state: 'revoked' }, 'nothing is left to end')
+  const third = await joinAs(w.healthy, job, 0)
+  t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '2')), { code: 'worker-replaced', message: /a start without an attempt has its key/ })
+  t.ok(await identityOf(w, third.credentials))
+  t.match(await endWorker(deps, owner, job.id, 'w-0'), { state: 'revoked' }, 'whichever it is')
+  t.same(await disorder(w), [])
+})
+
+t.test('a worker that has ended counts while its session cannot be revoked, and who is refused reads until when', async t => {
+  const w = await world(t, { profiles: { default: { ...role, revocable: false, maxSessionSeconds: 3_600 } } })
+  const job = await open(w, { attach: 'session', workers: { max: 2 } })
+  await joinAs(w.healthy, job, 0)
+  await joinAs(w.healthy, job, 1)
+  t.match(await refusalOf(joinAs(w.healthy, job, 2)), { code: 'workers-full', message: /2 workers, its limit\.$/, init: { hint: /End a worker/ } })
+  t.match(await endWorker(w.healthy.deps, owner, job.id, 'w-0'), { state: 'revoking' })
+  t.match(await refusalOf(joinAs(w.healthy, job, 2)), {
+    code: 'workers-full',
+    message: /its limit\. 1 of them has ended, with a role session that cannot be revoked: .* the first at 2025-07-16T01:30:00Z\./,
+    init: { hint: /End a worker/, retryAfterSeconds: undefined }
+  })
+  t.match(await endWorker(w.healthy.deps, owner, job.id, 'w-1'), { state: 'revoking' })
+  t.match(await refusalOf(joinAs(w.healthy, job, 0)), { message: / 2 of them have ended, /, init: { hint: /when there is room/ } }, 'its own name, too')
+  w.clock.advance(3_600_000)
+  await swept(w.healthy)
+  await whole(t, w, await joinAs(w.healthy, job, 2))
+})
+
+t.test('a worker that is being ended counts, and there is room soon', async t => {
+  const w = await world(t)
+  const job = await open(w, { workers: { max: 1 } })
+  await joinAs(w.healthy, job, 0)
+  w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'error', code: 'AccessDenied' })
+  t.match(await endWorker(w.healthy.deps, owner, job.id, 'w-0'), { state: 'revoking' })
+  t.match(await refusalOf(joinAs(w.healthy, job, 1)), { code: 'workers-full', message: / 1 of them is being ended\./, init: { retryAfterSeconds: 5 } })
+})
+
+t.test('what a worker can send when its policy is too large is said, and works', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const few = await joinAs(w.healthy, job, 0, { attempt: '0' })
+  t.equal(few.grant.attach, 'inline')
+  const many = { attempt: '1', sourceIps: Array.from({ length: 40 }, (_, n) => `198.51.${100 + n}.7`) }
+  t.match(await refusalOf(joinAs(w.healthy, job, 0, many)), {
+    code: 'policy-too-large', init: { hint: /^The policy of a worker that has a key stays attached as inline\. End the worker, and join again: .* as managed/ }
+  })
+  t.ok(await identityOf(w, few.credentials), 'its key works on')
+  await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+  t.match(await joinAs(w.healthy, job, 0, many), { grant: { attach: 'managed' } })
+  const inline = await open(w, { job: { id: 'inline', team: 'nlp' }, attach: 'inline' })
+  t.match(await refusalOf(joinAs(w.healthy, inline, 0, many)), {
+    code: 'policy-too-large', init: { hint: /^Send fewer source CIDRs\. Or change the request of the job: .*`managed`/ }
+  })
+})
+
+t.test('a worker whose window is over before its job’s longer one reaches it is not ended, and its history says so', async t => {
+  const w = await world(t)
+  const job = await open(w, { window: { durationSeconds: 600 } })
+  const { grant, credentials } = await joinAs(w.healthy, job, 0)
+  w.clock.advance(590_000)
+  await w.store.claim(grant.id, w.clock.now, w.clock.now + 20_000)
+  await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+  w.clock.advance(50_000)
+  await swept(w.healthy)
+  t.match((await w.store.events(grant.id)).at(-1), { action: 'behind-job' })
+  t.match((await w.store.events(job.id)).at(-1), { action: 'workers-left' })
+  w.clock.advance(50_000)
+  await swept(w.healthy)
+  w.clock.advance(50_000)
+  await swept(w.healthy)
+  t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000, claimedUntil: null })
+  t.ok(await identityOf(w, credentials))
+})
+
+t.test('where the provider cannot tell whose a key is, a worker cannot wait for it, and nothing is made', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const deps = { ...w.healthy.deps, deployment: { ...w.healthy.deps.deployment, dialect: dialects.ceph } }
+  t.match(await refusalOf(join(deps, owner, job.id, { name: 'w', sourceIps: ['203.0.113.1'], waitUntilReady: true })),
+    { code: 'dialect-unfit', init: { pointer: '/waitUntilReady' } })
+  t.same(await w.store.workersOf(job.id), [])
+})
+
 t.test('workers count against the ceilings of outstanding grants', async t => {
   const w = await world(t)
   const small = await w.replica({ outstanding: { perOwner: 3, total: 3 } })
@@ -296,6 +403,29 @@ t.test('workers count against the ceilings of outstanding grants', async t => {
   await joinAs(small, job, 0)
   await joinAs(small, job, 1)
   t.equal(await codeOf(joinAs(small, job, 2)), 'too-many-grants')
+})
+
+t.test('grants and workers with a managed policy have a ceiling of their own', async t => {
+  const w = await world(t)
+  const small = { ...w.healthy, deps: { ...w.healthy.deps, outstanding: { perOwner: 99, total: 99, managed: 1 } } }
+  const job = await open(w, { attach: 'managed' })
+  await joinAs(small, job, 0)
+  t.match(await refusalOf(joinAs(small, job, 1)), {
+    code: 'too-many-managed-policies',
+    status: 429,
+    message: /has 1 outstanding grants with a managed policy, its limit\.$/,
+    init: { hint: /^Use attach `inline` or `auto`: this policy fits\./, retryAfterSeconds: 60 }
+  })
+  const auto = await open(w, { job: { id: 'auto', team: 'nlp' } })
+  const many = { sourceIps: Array.from({ length: 40 }, (_, n) => `198.51.${100 + n}.7`) }
+  t.match(await refusalOf(joinAs(small, auto, 0, many)), {
+    code: 'too-many-managed-policies', message: /`auto` chose it: the policy has [0-9]+ characters, and an inline one at most 2048\./, init: { hint: /fits inline/ }
+  })
+  t.match(await joinAs(small, auto, 0), { grant: { attach: 'inline' } })
+  t.match(await refusalOf(issue(small.deps, owner, orderOf(jobRequest({ job: { id: 'single', team: 'nlp' }, attach: 'managed' })))),
+    { code: 'too-many-managed-policies' })
+  await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+  await whole(t, w, await joinAs(small, job, 1))
 })
 
 t.test('the window of the job reaches every worker', async t => {

@@ -2,11 +2,12 @@ import { once } from 'node:events'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { sql } from 'kysely'
+import { CompiledQuery, createQueryId, sql } from 'kysely'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
-import { LedgerUnavailableError, type Ledger } from '../../../src/ledger/ledger.ts'
+import { LedgerUnavailableError, type GrantFilter, type Ledger } from '../../../src/ledger/ledger.ts'
 import { openLedger } from '../../../src/ledger/open.ts'
+import { pageOf } from '../../../src/ledger/page.ts'
 import { openPostgres } from '../../../src/ledger/postgres.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 import { contract } from '../../ledger/contract.ts'
@@ -134,6 +135,47 @@ await t.test('claimDue returns grants in order, whatever the plan is', async (t)
   for (let at = 40; at > 0; at--) await begun(ledger, { dueAt: start + at })
   const claimed = await ledger.claimDue(start + 99, start + 100, 25)
   t.strictSame(claimed.map(({ dueAt }) => dueAt), Array.from({ length: 25 }, (_, index) => start + index + 1))
+})
+
+interface Plan { 'Relation Name'?: string, 'Actual Rows': number, 'Actual Loops': number, 'Rows Removed by Filter'?: number, Plans?: Plan[] }
+
+/** How many rows of tables a statement has read, those that it passed over, too. */
+const rowsRead = (plan: Plan): number =>
+  (plan['Relation Name'] === undefined ? 0 : (plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0)) * plan['Actual Loops']) +
+  (plan.Plans ?? []).reduce((sum, part) => sum + rowsRead(part), 0)
+
+await t.test('a page of jobs reads none of their workers', async (t) => {
+  const { url, open, query } = await fresh(t)
+  const ledger = await open()
+  for (let job = 0; job < 20; job++) {
+    const { id } = await begun(ledger, { jobId: 'j', maxWorkers: 512 })
+    const columns = Object.keys((await query('select * from grants limit 1'))[0] ?? {})
+    // Each before the next job, in the order of ids.
+    const values = columns.map((column) =>
+      ({ id: "id || '-' || lpad(n::text, 4, '0')", parent_id: 'id', worker: "'w-' || n", max_workers: 'null' })[column] ?? column)
+    await query(`insert into grants (${columns.join()}) select ${values.join()} from grants, generate_series(1, 512) n where id = '${id}'`)
+  }
+  await query('analyze grants')
+  const asked: Array<{ sql: string, parameters: readonly unknown[] }> = []
+  const { db } = await openPostgres(url, 1)
+  t.teardown(() => db.destroy())
+  const many = Array.from({ length: 200 }, (_, index) => index === 0 ? 'nlp' : `team-${index}`)
+  const filters: GrantFilter[] = [
+    {}, { teams: ['nlp'] }, { states: ['pending'] }, { teams: ['nlp', 'vision'], states: ['pending', 'active'] }, { jobId: 'j' }, { teams: many }
+  ]
+  for (const filter of filters) {
+    const spy = db.withPlugin({
+      transformQuery: ({ node }) => { asked.push(db.getExecutor().compileQuery(node, createQueryId())); return node },
+      transformResult: async ({ result }) => result
+    })
+    const page = await pageOf(spy, { ...filter, parentId: null }, { limit: 5 })
+    t.equal(page.length, 5, JSON.stringify(filter))
+    const { sql: text, parameters } = asked.at(-1) ?? { sql: '', parameters: [] }
+    const { rows: [explained] } = await db.executeQuery<{ 'QUERY PLAN': [{ Plan: Plan }] }>(
+      CompiledQuery.raw(`explain (analyze, format json) ${text}`, [...parameters]))
+    const plan = explained?.['QUERY PLAN'][0].Plan as Plan
+    t.ok(rowsRead(plan) <= 40, `${JSON.stringify(filter)}: ${rowsRead(plan)} rows\n${JSON.stringify(plan, null, 1)}`)
+  }
 })
 
 await t.test('the recount at start waits for a transaction that is counting', async (t) => {
