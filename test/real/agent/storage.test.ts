@@ -108,6 +108,7 @@ t.test('six kinds of clients: an overlapping rotation, a restart, a window that 
   for (const worker of workers) t.strictSame(refusedOf(worker), [], `${worker.name}: the key of the agent opens its folder`)
 
   await client.rotate(agent.grantId, 36)
+  await client.extend(agent.grantId, { window: { durationSeconds: 3600 } })
   const second = await until(key, ({ accessKeyId }) => accessKeyId !== first.accessKeyId, 25_000)
   const deadKey = await eventually(() => gateway.jobFrom(here, first).write(buckets.output, `${prefix}/dead`), 'unknown-key')
   t.equal(deadKey, 'unknown-key', 'the key before is dead')
@@ -118,7 +119,6 @@ t.test('six kinds of clients: an overlapping rotation, a restart, a window that 
   await service.stop()
   await turnsOfAll(5)
   await service.start()
-  await client.extend(agent.grantId, { window: { durationSeconds: 3600 } })
   await delay(firstEnd + 2_000 - Date.now())
   await turnsOfAll(5)
   t.strictSame(await key(), second, 'with the same key')
