@@ -4,9 +4,11 @@
 # attempt.
 #   job-access issue --request request.json --workers 4 --grant-file grant     once, before
 #   job-access complete --grant-file grant                                     once, after
-# GRANT is the id in that file; NODES, NODE_RANK, MASTER and ATTEMPT are what the starter knows.
+# GRANT is the id in that file; NODES, NODE_RANK, MASTER and ATTEMPT are what the starter knows. MASTER is the host of the node that the
+# others find, and HOST:PORT where 29400 is taken. NODE_RANK names the worker: torchrun itself numbers the nodes as they arrive.
 set -euo pipefail
 : "${GRANT:?}" "${NODES:?}" "${NODE_RANK:?}" "${MASTER:?}" "${ATTEMPT:?how often this node was started}"
+# Options with underscores, which every torchrun takes: those before 2.0 know no others.
 exec job-access exec --grant "$GRANT" --worker "node-$NODE_RANK" --attempt "$ATTEMPT" --source observed \
-  -- torchrun --nnodes "$NODES" --node-rank "$NODE_RANK" --nproc-per-node "${GPUS:-8}" --max-restarts 3 \
-  --rdzv-backend c10d --rdzv-endpoint "$MASTER:29400" train.py
+  -- torchrun --nnodes "$NODES" --nproc_per_node "${GPUS:-8}" --max_restarts 3 \
+  --rdzv_id "$GRANT" --rdzv_backend c10d --rdzv_endpoint "$MASTER" train.py

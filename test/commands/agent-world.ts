@@ -60,12 +60,17 @@ export interface RunningAgent {
 /** SDKs are told so short a time that they ask again in the test's time. */
 export const hurried = ['--valid-for', '2s', '--poll', '1s']
 
-export const startAgent = async (t: Test, world: Pick<AgentWorld, 'env'>, job: string, ...more: string[]): Promise<RunningAgent> => {
+export const startAgent = (t: Test, world: Pick<AgentWorld, 'env'>, job: string, ...more: string[]): Promise<RunningAgent> => {
+  const flags = jobFlags(job).filter(word => !more.includes('--not-after') || !['--duration', '1h'].includes(word))
+  return startAgentOf(t, world, [...flags, ...more])
+}
+
+/** @param flags with those of the request */
+export const startAgentOf = async (t: Test, { env }: Pick<AgentWorld, 'env'>, flags: string[]): Promise<RunningAgent> => {
   const home = mkdtempSync(join(tmpdir(), 'job-access-agent-'))
   t.teardown(() => rmSync(home, { recursive: true, force: true }))
   const tokenFile = join(home, 'token')
-  const flags = jobFlags(job).filter(word => !more.includes('--not-after') || !['--duration', '1h'].includes(word))
-  const started = startCli(t, ['agent', ...flags, ...hurried, '--token-file', tokenFile, ...more], world.env)
+  const started = startCli(t, ['agent', ...hurried, '--token-file', tokenFile, ...flags], env)
   await started.says('JOBACCESS_GRANT=')
   const variables = Object.fromEntries(started.said().trim().split('\n').map((line): [string, string] => {
     const at = line.indexOf('=')

@@ -28,3 +28,8 @@ command -v slurmctld slurmd munged > /dev/null || {
 command -v mpirun > /dev/null || {
   [ "$(id -u)" = 0 ] && apt-get install -y -q --no-install-recommends openmpi-bin > "$cache/mpi.log" 2>&1
 } || echo 'install.sh: no Open MPI (apt-get, as root)' >&2
+
+# 149 MB with all that it needs. PyPI's is built for CUDA, and has 540 MB. It brings torchrun.
+command -v torchrun > /dev/null || {
+  [ "$(id -u)" = 0 ] && apt-get install -y -q --no-install-recommends python3-torch > "$cache/torch.log" 2>&1
+} || echo 'install.sh: no torchrun (apt-get, as root)' >&2

@@ -4,14 +4,11 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
-import { createClient } from '../../src/client/index.ts'
-import { mintToken } from '../../src/identity/tokens.ts'
-import { startService } from '../commands/service.ts'
-import { sign, signingKey, startIssuer } from '../identity/issuer.ts'
 import { freePort } from '../servers/daemon.ts'
-import { check, cliFile, example, root, script, tool, workplace } from './example.ts'
+import { check, cliFile, example, script, tool, workplace } from './example.ts'
 import { until } from './slurm-cluster.ts'
 import { waitUntilStarted } from './kubernetes-manifest.ts'
+import { startForPods } from './pods.ts'
 
 const path = example('kubernetes', 'workers.yaml')
 const text = readFileSync(path, 'utf8')
@@ -45,48 +42,7 @@ t.test('what belongs together is the same; only launcher and agents have a token
 })
 
 t.test('its commands, against the service, with the tokens and the guardrails of the pages', async t => {
-  const key = await signingKey('cluster')
-  const issuer = await startIssuer(t, [key.jwk])
-  const watcher = mintToken('watcher')
-  const home = workplace(t)
-  const audience = 'https://job-access.example.com'
-  writeFileSync(join(home, 'identity.json'), JSON.stringify({
-    tokens: [{ id: 'watcher', sha256: watcher.sha256, teams: ['nlp'] }],
-    issuers: [{
-      name: 'cluster',
-      issuer: issuer.url,
-      audience,
-      team: { claim: '/kubernetes.io/namespace' },
-      attributes: { namespace: '/kubernetes.io/namespace', serviceAccount: '/kubernetes.io/serviceaccount/name', worker: '/kubernetes.io/pod/name' },
-      requiredClaims: { '/kubernetes.io/serviceaccount/name': ['launcher', 'worker'] }
-    }]
-  }))
-  const service = await startService(t, {
-    JOB_ACCESS_IDENTITY: join(home, 'identity.json'), JOB_ACCESS_GUARDRAILS: join(root, 'guardrails', 'example.cedar')
-  })
-  const client = createClient({ url: service.url, token: watcher.token })
-  /** A pod's place: its folders, and the token that the kubelet gives it. */
-  const podOf = async (name: string, serviceAccount: string) => {
-    const place = join(home, name)
-    for (const folder of ['access', 'grant', 'token', 'tmp', 'job']) mkdirSync(join(place, folder), { recursive: true })
-    const now = Math.floor(Date.now() / 1000)
-    const token = await sign(key, {
-      iss: issuer.url,
-      aud: audience,
-      sub: `system:serviceaccount:nlp:${serviceAccount}`,
-      iat: now,
-      exp: now + 600,
-      'kubernetes.io': { namespace: 'nlp', serviceaccount: { name: serviceAccount }, pod: { name, uid: `uid-of-${name}` } }
-    })
-    writeFileSync(join(place, 'token', 'token'), token)
-    writeFileSync(join(place, 'job', 'request.json'), JSON.stringify(request))
-    const here = (word: string) => word
-      .replaceAll('/app/dist/cli/main.js', cliFile)
-      .replaceAll('/var/run/secrets/job-access', join(place, 'token'))
-      .replaceAll(/(?<![\w/.-])\/(access|grant|tmp|job)\b/g, (_, folder: string) => join(place, folder))
-    return { place, here, env: { PATH: process.env.PATH ?? '', JOBACCESS_URL: service.url, JOBACCESS_TOKEN_FILE: join(place, 'token', 'token') } }
-  }
-
+  const { home, client, podOf } = await startForPods(t)
   // What the cluster does with the launcher's kubectl: the ConfigMap is the file of the pods, the Job has the conditions of `status`.
   const bin = join(home, 'bin')
   mkdirSync(bin)
@@ -100,7 +56,7 @@ case "$1" in
   get) cat ${status};;
 esac\n`, { mode: 0o755 })
   writeFileSync(join(bin, 'job-access'), `#!/bin/sh\nexec ${process.execPath} --disable-warning=ExperimentalWarning ${cliFile} "$@"\n`, { mode: 0o755 })
-  const launching = await podOf('wiki-finetune-launcher-x2v9q', 'launcher')
+  const launching = await podOf('wiki-finetune-launcher-x2v9q', 'launcher', request)
   const [shell = '', ...words]: string[] = [...launcher.command, ...launcher.args].map(launching.here)
   const startLauncher = () => {
     const child = spawn(shell, words.map(word => word.replace('sleep 10', 'sleep 0.2')), {
@@ -118,7 +74,7 @@ esac\n`, { mode: 0o755 })
 
   const startPod = async (index: number, suffix: string) => {
     const name = `wiki-finetune-${index}-${suffix}`
-    const { place, here, env } = await podOf(name, 'worker')
+    const { place, here, env } = await podOf(name, 'worker', request)
     writeFileSync(join(place, 'grant', 'grant'), readFileSync(published))
     const port = `${await freePort('127.0.0.1')}`
     const fields: Record<string, string> = { POD_NAME: name, POD_UID: `uid-of-${name}`, POD_IP: `10.0.12.${index + 1}` }

@@ -11,6 +11,8 @@ import type { Keys } from './job.ts'
 
 export interface Service {
   url: string
+  /** Of a caller who may act for every team. */
+  token: string
   call: <T = GrantView>(method: string, path: string, body?: unknown) => Promise<Answer<T>>
   /** Issues, and fails loudly when it does not. */
   issue: (request: object) => Promise<Delivery>
@@ -109,6 +111,7 @@ export const startService = async (
 
   return {
     url,
+    token,
     call,
     start,
     stop,

@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs the servers and tools that the tests start, on a new Debian 12 machine.
-#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool|aws|compat]...   (default: all)
+#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool|aws|minio|compat]...   (default: all)
 # Installed packages are not changed, and no daemon keeps running. Virtual environments and what Go builds are in
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
-all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool aws compat)
+all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool aws minio compat)
 
 say () { echo "install.sh: $*" >&2; }
 die () { say "$*"; exit 1; }
@@ -162,6 +162,14 @@ awscli==1.46.3'
 install_aws () {
   venv aws 10 "$aws" || return 0
   finished aws "$aws"
+}
+
+# A client that can read a credentials file anew for every request. Not of AWS.
+minio='minio==7.2.20'
+
+install_minio () {
+  venv minio 10 "$minio" || return 0
+  finished minio "$minio"
 }
 
 # The clients whose needs test/real/compat measures, with hashes, and Debian's AWS CLI 2, which no registry of Python has.
