@@ -1,5 +1,7 @@
 import t, { type Test } from 'tap'
+import type { Grant } from '../../src/domain/grant.ts'
 import { settleMs } from '../../src/iam/provisioner.ts'
+import { dying, stillDying, targetOf, withLate } from '../../src/lifecycle/dying-keys.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
 import type { Delivery } from '../../src/lifecycle/provision.ts'
@@ -237,4 +239,27 @@ t.test('an answer that is none of IAM’s does not say that nothing was made', a
     await w.pass(10_000)
     t.equal(w.iam.state.userCount, 0, 'and not that something is gone')
   }
+})
+
+t.test('which keys may still live, and when to look again', async t => {
+  const since = startOfTime
+  const looks = [[0, 5_000], [5_000, 10_000], [20_000, 40_000], [200_000, settleMs], [settleMs - 1, settleMs]] as const
+  for (const [passed, lookAfter] of looks) {
+    t.same(stillDying(dying(['A'], since), [], since + passed), [{ id: 'A', since, askAt: since + lookAfter }], `after ${passed} ms`)
+  }
+  t.same(stillDying(dying(['A', null], since), [], since + settleMs), [], 'five minutes are enough')
+  t.match(stillDying(dying(['A', 'B', null], since), ['A'], since), [{ id: 'B' }, { id: null }], 'a deletion says nothing of a call under way')
+  const before = dying(['A', null], since)
+  t.same(withLate(before, null, since + 1), dying(['A'], since).concat(dying([null], since + 1)), 'one call may be under way, not two')
+  t.same(withLate(before, 'B', since + 1), dying(['A'], since).concat(dying(['B', null], since + 1)))
+})
+
+t.test('a teardown looks for keys that the ledger does not know, where there may be any', async t => {
+  const grant = { attach: 'inline', accessKeyId: 'A', previousKeyId: null, dyingKeys: [], mintedAt: 0 } as unknown as Grant
+  for (const [what, change, others] of [
+    ['its key is known', {}, false],
+    ['a known one is to die', { dyingKeys: dying(['B'], 0) }, false],
+    ['a call may still make one', { dyingKeys: dying(['B', null], 0) }, true],
+    ['its key is not known', { accessKeyId: null }, true]
+  ] as const) t.equal(targetOf({ ...grant, ...change }).others, others, what)
 })
