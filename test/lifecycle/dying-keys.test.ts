@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import type { Grant } from '../../src/domain/grant.ts'
-import { settleMs } from '../../src/iam/provisioner.ts'
+import { settleMs, type PrincipalProvisioner } from '../../src/iam/provisioner.ts'
 import { dying, stillDying, targetOf, withLate } from '../../src/lifecycle/dying-keys.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
@@ -206,6 +206,43 @@ t.test('reconcile leaves a grant alone that an operation holds', async t => {
   t.match(await reconciled(w.healthy), { findings: [], failed: 0 })
   t.match(await w.store.get(grant.id), { version: claimed?.version })
   t.equal(w.iam.state.keyCount, 2)
+})
+
+t.test('reconcile leaves the keys of a grant alone whose end began meanwhile', async t => {
+  const w = await world(t)
+  const { grant } = await ask(w.healthy)
+  await w.ask.createAccessKey(grant.principal.name, Infinity)
+  const r = await w.replica()
+  r.intercept = async (call, effect) => {
+    if (call === 'claim') {
+      w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+      await end(w.healthy.deps, owner, grant.id, 'completed')
+      w.iam.faults.clear()
+    }
+    return effect()
+  }
+  t.match(await reconciled(r), { findings: { length: 0 }, failed: 0 })
+  t.match(await w.store.get(grant.id), { state: 'revoking', attempts: 1, claimedUntil: null })
+})
+
+t.test('reconcile keeps both keys of an overlap, at a provider where a user may have three', async t => {
+  const w = await world(t)
+  const first = await ask(w.healthy)
+  const second = await rotate(w.healthy.deps, owner, first.grant.id, 600)
+  const known = [second, first].map(({ credentials }) => credentials?.accessKeyId)
+  const { provisioners } = w.healthy.deps
+  const kept: string[][] = []
+  const three: PrincipalProvisioner = {
+    ...provisioners.inline,
+    keys: async () => [...known, 'AKIAUNKNOWN'] as string[],
+    async pruneKeys (_ref, { keep, known }) {
+      kept.push(keep)
+      return known
+    }
+  }
+  const deps = { ...w.healthy.deps, provisioners: { ...provisioners, inline: three, managed: three } }
+  t.match(await reconciled({ ...w.healthy, deps }), { findings: [{ kind: 'key', accessKeyId: 'AKIAUNKNOWN', done: true }] })
+  t.same(kept, [known])
 })
 
 t.test('reconcile removes at once what a late call made for a grant that has ended', async t => {
