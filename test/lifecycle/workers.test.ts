@@ -703,3 +703,12 @@ t.test('of a name with several grants the one that lives is meant, whatever the 
   const { grant } = await joinAs(behind, job, 0)
   t.match(await workerOf(w.healthy.deps, owner, job.id, 'w-0', 'view'), { id: grant.id, state: 'active' }, 'a clock was behind')
 })
+
+t.test('the guardrails hear how many workers a job may have when it is changed, too', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const guardrails = inForce(`@id("all") permit (principal, action, resource);
+    @id("few") forbid (principal, action == JobAccess::Action::"extend", resource) when { context has workers && context.workers > 4 };`)
+  const change = { window: { durationSeconds: 20_000 } }
+  t.equal(await codeOf(extend({ ...w.healthy.deps, guardrails }, owner, job.id, change)), 'forbidden')
+})
