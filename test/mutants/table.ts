@@ -21,6 +21,11 @@ const of = (file: string, tests: string[], rows: Row[]): Mutant[] =>
 
 export const mutants: Mutant[] = [
   // lifecycle
+  ...of('lifecycle/issue.ts', ['lifecycle/issue'], [
+    ['an operation in between is not noticed', 'claimed.version !== grant.version + 1', 'claimed.version < grant.version + 1'],
+    ['a grant that changed in between stays claimed', 'await release(deps, claimed)\n    throw busy(1)', 'throw busy(1)'],
+    ['a retry of the same attempt is refused', 'if (request.attempt === attempt) return\n', '']
+  ]),
   ...of('lifecycle/redeliver.ts', ['lifecycle/issue', 'lifecycle/dying-keys', 'lifecycle/workers', 'lifecycle/session'], [
     ['what an operation that died left is forgotten', 'dueAt: dueAfter(grant, { ...rekeying, dyingKeys })', 'dueAt: dueAfter({ ...grant, dueAt: null }, { ...rekeying, dyingKeys })'],
     ['a stored policy that is wrong leaves what an earlier try made', 'await abandon(deps, actor, grant, cause, !resumed)', 'await abandon(deps, actor, grant, cause, true)'],
@@ -50,14 +55,15 @@ export const mutants: Mutant[] = [
     ['a worker that another operation holds counts as reached', '(claimedUntil === null && isSameWindow(spec.window, window))', 'isSameWindow(spec.window, window)'],
     ['a worker whose issue died stays claimed', '    await release(deps, worker)\n    return worker', '    return worker'],
     ['a worker’s session may outlive the window that the ledger says', '    if (worker.attach === \'session\') refuseLess(worker, wanted)\n', ''],
-    ['a start may be moved away from under a session', 'after.start > before.start && lastEnd > before.start', 'after.start > before.start && lastEnd > after.start']
+    ['a start may be moved away from under a session', 'after.start > before.start && lastEnd > before.start', 'after.start > before.start && lastEnd > after.start'],
+    ['the guardrails do not hear of the workers', ', ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }', ' }'],
+    ['the change of a session’s window is not noted until its end', 'dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil', 'claimedUntil']
   ]),
   ...of('lifecycle/join.ts', ['lifecycle/workers', 'http/workers'], [
     ['the newest worker of a name is taken for the one that lives', 'await newest([\'pending\', \'active\', \'revoking\']) ?? await newest()', 'await newest()']
   ]),
   ...of('lifecycle/workers.ts', ['lifecycle/workers'], [
-    ['a worker that was reached meanwhile stays claimed', '      if (claimed.dueAt !== null) await release(deps, claimed)\n', ''],
-    ['workers are begun after the deadline', 'deps.waitingNow() < until ?', 'until > 0 ?']
+    ['a worker that was reached meanwhile stays claimed', '      if (claimed.dueAt !== null) await release(deps, claimed)\n', '']
   ]),
   ...of('lifecycle/lease.ts', ['lifecycle/lease', 'lifecycle/end', 'lifecycle/extend', 'lifecycle/rotate', 'lifecycle/issue'], [
     ['what cannot be changed stays claimed', '  await release(deps, grant)\n  throw inactive(grant)', '  throw inactive(grant)']
@@ -178,10 +184,17 @@ export const mutants: Mutant[] = [
     ['a session that outlives its window is called one that ends before it', 'end <= grant.notBefore ? \'starts\' : \'ends\'', 'end < grant.notBefore ? \'starts\' : \'ends\''],
     ['a job that ends has no notice', 'grant.maxWorkers !== null && grant.state === \'revoking\') return', 'grant.maxWorkers === 0 && grant.state === \'revoking\') return']
   ]),
+  ...of('http/strict-input.ts', ['http/errors'], [
+    ['one known parameter of a media type hides another', 'if (!parameters.every(parameter =>', 'if (parameters.length > 0 && !parameters.some(parameter =>'],
+    ['a coded body is read as it is', '(request.headers[\'content-encoding\'] ?? \'identity\').trim().toLowerCase() !== \'identity\'', 'request.headers[\'content-encoding\'] === \'gzip\''],
+    ['a chunked body of a GET is ignored', 'headers[\'transfer-encoding\'] !== undefined || ', ''],
+    ['a byte order mark is skipped', 'fatal: true, ignoreBOM: true', 'fatal: true, ignoreBOM: false'],
+    ['an end takes a list', 'typeof body === \'object\' && !Array.isArray(body) ?', 'typeof body === \'object\' ?'],
+    ['a HEAD may have a body', '[\'GET\', \'HEAD\'].includes(request.method)', '[\'GET\'].includes(request.method)']
+  ]),
 
   // ledger
   ...of('ledger/sql.ts', ['ledger/sqlite'], [
-    ['one worker too many', 'Number(live) >= (job.maxWorkers ?? 0)', 'Number(live) > (job.maxWorkers ?? 0)'],
     ['a worker joins a job that was changed', '.where(\'not_before\', \'=\', job.notBefore).where(\'expires_at\', \'=\', job.expiresAt)', ''],
     ['workers that have ended take room', '.where(\'parent_id\', \'=\', job.id).where(\'due_at\', \'is not\', null).executeTakeFirstOrThrow()', '.where(\'parent_id\', \'=\', job.id).executeTakeFirstOrThrow()'],
     ['ended workers are worked on', '.where(\'parent_id\', \'=\', jobId)\n        .where(\'due_at\', \'is not\', null)', '.where(\'parent_id\', \'=\', jobId)'],
