@@ -5,7 +5,8 @@ import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import t, { type Test } from 'tap'
 import { compose, type Composed, type Overrides } from '../src/compose.ts'
 import { readConfig } from '../src/config.ts'
-import { createIam } from '../src/iam/client.ts'
+import { createIam, type Iam } from '../src/iam/client.ts'
+import { createPacer } from '../src/iam/pace.ts'
 import { issue } from '../src/lifecycle/issue.ts'
 import { reconcile } from '../src/lifecycle/reconcile.ts'
 import { openLedger } from '../src/ledger/open.ts'
@@ -148,4 +149,76 @@ t.test('what was opened before a failure is closed', async t => {
   const ledger = join(path, 'ledger.sqlite')
   await t.rejects(compose(readConfig({ JOB_ACCESS_LEDGER: ledger, JOB_ACCESS_AUDIT: join(path, 'missing.json') }), { log: silent }), { name: 'ConfigError' })
   t.notOk(readdirSync(path).some(name => name.endsWith('-wal')), 'SQLite removes its journal when it is closed')
+})
+
+const ref = { name: 'ja-job', path: '/job-access/', policyArn: null, roleArn: null }
+
+t.test('the calls of users and sessions are in their turn', async t => {
+  const pacer = createPacer()
+  const order: string[] = []
+  const take = (name: string) => async () => {
+    const answered = await pacer.take(Infinity)
+    order.push(name)
+    answered?.(false)
+  }
+  const iam = { listAccessKeys: take('later'), deleteAccessKey: take('at once'), callerIdentity: take('later') } as unknown as Iam
+  const { deps: { provisioners: { inline, session } } } = await composed(t, {}, { iam })
+  const full = await Promise.all(Array.from({ length: 8 }, () => pacer.take(Infinity)))
+  const asked = [
+    session.ready(ref, {} as never, Infinity), inline.keys(ref, Infinity), inline.deleteKey(ref, 'AKIA1', [], Infinity)
+  ]
+  for (const answered of full) answered?.(false)
+  await Promise.all(asked)
+  t.same(order, ['at once', 'later', 'later'])
+})
+
+t.test('tags for bucket policies are those of the configuration', async t => {
+  for (const [env, tags] of [[{}, {}], [{ JOB_ACCESS_ABAC_TAGS: 'team' }, { team: 'nlp' }]] as const) {
+    const { server, iam } = await provider(t)
+    const { deps } = await composed(t, env, { iam })
+    await issue(deps, callerNamed('token:nlp', ['nlp']), { request: guideJob({ window: { durationSeconds: 3600 } }) })
+    const [user] = server.state.users
+    t.same(Object.fromEntries(Object.entries(user?.tags ?? {}).filter(([name]) => ['team', 'job'].includes(name))), tags)
+  }
+})
+
+t.test('guardrails are those of the configuration', async t => {
+  const file = join(folder(t), 'own.cedar')
+  writeFileSync(file, '@id("own") permit (principal, action, resource);')
+  t.match((await composed(t, { JOB_ACCESS_GUARDRAILS: file })).guardrails.current.policies, [{ id: 'own' }])
+})
+
+t.test('names of sessions begin as the configuration says', async t => {
+  const name = (prefix: string) => `${prefix}-job-20250716t003000z-01k00000000000000000000000`
+  const iam = { listRolePolicies: async () => [name('ja'), name('jobs')] } as unknown as Iam
+  const profile = { name: 'default', roleArn: 'arn:aws:iam::000000000000:role/jobs', maxSessionSeconds: 3600, chained: false, revocable: true }
+  const { deps } = await composed(t, { JOB_ACCESS_USER_PREFIX: 'jobs' }, { iam, deployment: { profiles: { default: profile } } })
+  const listed: string[] = []
+  for await (const { ref } of deps.provisioners.session.list(() => Infinity)) listed.push(ref.name)
+  t.same(listed, [name('jobs')])
+})
+
+t.test('the provider is asked at the endpoint of the configuration, and its credentials are meant', async t => {
+  const { server } = await provider(t)
+  const { accessKeyId, secretAccessKey } = server.admin
+  t.intercept(process, 'env', { value: { ...process.env, AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey } })
+  const { service } = await composed(t, { JOB_ACCESS_PROVIDER: 'localstack', AWS_ENDPOINT_URL: server.url, JOB_ACCESS_LEDGER: ':memory:' },
+    { audit: { record: async () => {} } as never })
+  await service.readiness.iam?.()
+  t.same(actions(server), ['ListUsers'])
+  t.equal(service.notice, null)
+  t.match((await composed(t, {})).service.notice, /embedded IAM/)
+})
+
+t.test('a part that does not close leaves no other open', async t => {
+  const ledger = join(folder(t), 'ledger.sqlite')
+  const errors: string[] = []
+  const log = { ...silent, error: (_fields: object, message: string) => { errors.push(message) } }
+  const { close, deps, embedded } = await compose(readConfig({ JOB_ACCESS_LEDGER: ledger }), { log })
+  const stop = embedded?.stop
+  if (embedded) embedded.stop = async () => { throw new Error('it hangs') }
+  await close()
+  await stop?.()
+  t.same(errors, ['closing failed'])
+  await t.rejects(deps.ledger.ping(), 'the ledger is closed')
 })

@@ -54,6 +54,9 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
   ['two ledgers', { DATABASE_URL: 'postgres://a/b', JOB_ACCESS_LEDGER: 'x' }, /^JOB_ACCESS_LEDGER: /],
   ['contradicting limits', { JOB_ACCESS_MAX_GRANTS: '5' }, /^JOB_ACCESS_MAX_GRANTS_PER_IDENTITY/],
   ['a life that is shorter than a window', { JOB_ACCESS_MAX_LIFETIME_SECONDS: '604799' }, /^JOB_ACCESS_MAX_LIFETIME_SECONDS: is lower than JOB_ACCESS_MAX_WINDOW_SECONDS/],
+  ['tags for bucket policies at a provider that keeps none', { ...good, JOB_ACCESS_PROVIDER: 'ceph', JOB_ACCESS_ABAC_TAGS: 'team' },
+    /^JOB_ACCESS_ABAC_TAGS: ceph keeps no tags of users/],
+  ['AWS without a boundary, another exposure allowed', { JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_ALLOW: 'open-guardrails' }, /^JOB_ACCESS_BOUNDARY_ARN: is required/],
   ['an unknown exposure', { JOB_ACCESS_ALLOW: 'everything' }, /^JOB_ACCESS_ALLOW\/0: /]
 ]
 
@@ -132,4 +135,38 @@ t.test('a config file is read and checked, and every fault is reported with file
   t.strictSame(faults('text.json'), ['  /text.json: is not JSON'])
   t.strictSame(faults('none.json'), ['  /none.json: cannot be read'])
   for (const name of ['bad.json', 'text.json']) t.notMatch(String(errorOf(name).stack), 'hunter2')
+})
+
+t.test('each ceiling has its own variable', async t => {
+  t.match(readConfig({
+    JOB_ACCESS_MIN_PREFIX_V4: '20',
+    JOB_ACCESS_MIN_PREFIX_V6: '40',
+    JOB_ACCESS_ALLOW_ANY_SOURCE: 'true',
+    JOB_ACCESS_MAX_START_AHEAD_SECONDS: '100',
+    JOB_ACCESS_MAX_WINDOW_SECONDS: '1000'
+  }).limits, {
+    minPrefixV4: 20,
+    minPrefixV6: 40,
+    allowAnySource: true,
+    allowPrivateSourceIps: false,
+    maxStartAheadSeconds: 100,
+    maxWindowSeconds: 1000,
+    maxLifetimeSeconds: 1100
+  })
+  t.match(readConfig({ JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: 'true' }).limits, { allowAnySource: false, allowPrivateSourceIps: true })
+})
+
+t.test('limits may be equal', async t => {
+  t.same(faultsOf({ JOB_ACCESS_MAX_WINDOW_SECONDS: '3600', JOB_ACCESS_MAX_LIFETIME_SECONDS: '3600' }), [], 'a life of one window')
+  t.same(faultsOf({ JOB_ACCESS_MAX_GRANTS: '9', JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: '9' }), [], 'one identity has all grants')
+})
+
+t.test('which endpoint, which ledger, and what is exposed', async t => {
+  const [iam, both] = ['http://127.0.0.1:1', 'http://127.0.0.1:2']
+  t.equal(readConfig({ AWS_ENDPOINT_URL_IAM: iam, AWS_ENDPOINT_URL: both }).iamEndpoint, iam, 'the one for IAM comes first')
+  t.equal(readConfig({ AWS_ENDPOINT_URL: both }).iamEndpoint, both)
+  t.equal(readConfig({ DATABASE_URL: 'postgres://a/b' }).ledgerUrl, 'postgres://a/b')
+  t.equal(readConfig({ JOB_ACCESS_LEDGER: 'x.sqlite' }).ledgerUrl, 'x.sqlite')
+  for (const HOST of ['127.0.0.1', '::1', 'localhost']) t.equal(readConfig({ HOST }).exposed, false, HOST)
+  t.equal(readConfig({ JOB_ACCESS_AUDIT: 'a.json' }).audited, true, 'the embedded IAM is audited where that is configured')
 })

@@ -55,6 +55,8 @@ export const useJson = (app: FastifyInstance): void => {
     } catch {
       return done(new ProblemError('request-malformed', { detail: 'The body is not UTF-8.' }))
     }
+    // The parser would skip it.
+    if (body.startsWith('\ufeff')) return done(new ProblemError('request-malformed', { detail: 'The body begins with a byte order mark.' }))
     return parse(request, body, (error, value: unknown) => {
       if (!error && hasDuplicateKeys(body, value)) {
         done(new ProblemError('request-malformed', { detail: 'An object of the body has two fields of one name.' }))

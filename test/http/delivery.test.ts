@@ -2,11 +2,12 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { parse } from 'yaml'
-import { chooseFormat, deliver, mediaTypes } from '../../src/http/delivery.ts'
+import { changedView, chooseFormat, deliver, grantView, mediaTypes, pageView, sender, sessionWarnings } from '../../src/http/delivery.ts'
+import { issue } from '../../src/lifecycle/issue.ts'
 import type { Grant } from '../../src/domain/grant.ts'
-import { appOf, bearer, bench, guideJob } from '../harness.ts'
+import { appOf, bearer, bench, callerNamed, guideJob, startOfTime } from '../harness.ts'
 
 t.test('the field wins over Accept; JSON is the default', async t => {
   const cases: Array<[Parameters<typeof chooseFormat>[0], string | undefined, string]> = [
@@ -87,4 +88,99 @@ t.test('a Kubernetes Secret', async t => {
 t.test('a shared-credentials profile', async t => {
   t.match(deliver('aws-profile', credentials, grant, {}, null),
     /\[default\]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = abc\/def\+ghi=\naws_session_token = tok\/en==\n$/)
+})
+
+t.test('a Secret’s name is one word, also where the job’s name is cut at a hyphen', async t => {
+  const cut = { ...grant, jobId: `${'a'.repeat(24)}-b` }
+  t.equal(parse(deliver('kubernetes-secret', credentials, cut, target, null)).metadata.name, `job-access-${'a'.repeat(24)}-${grant.id}`)
+})
+
+t.test('no value breaks a file: an endpoint and a session token are looked at, too', async t => {
+  for (const format of ['env', 'kubernetes-secret'] as const) {
+    t.throws(() => deliver(format, credentials, grant, { endpoint: 'https://s3.example.org/a b' }, null), { name: 'ProblemError' }, format)
+    t.throws(() => deliver(format, { ...credentials, sessionToken: 'a\nb' }, grant, {}, null), { name: 'ProblemError' }, format)
+  }
+})
+
+const hour = 3_600_000
+const session = async (t: Test, change: Partial<Grant> = {}): Promise<Grant> => {
+  const b = await bench(t)
+  const { grant } = await issue(b.deps, callerNamed('token:nlp', ['nlp']), { request: guideJob() })
+  return { ...grant, attach: 'session', deliveredAt: startOfTime, sessionsEndAt: startOfTime + hour, ...change }
+}
+
+t.test('credentials of a session end with the session or with the window, whichever is sooner', async t => {
+  const grant = await session(t)
+  const expiration = (expiresAt: number | null) =>
+    JSON.parse(deliver('credential-process', { ...credentials, expiresAt }, grant, {}, null)).Expiration
+  t.equal(expiration(startOfTime + hour), '2025-07-16T01:30:00Z')
+  t.equal(expiration(grant.expiresAt + hour), expiration(grant.expiresAt), 'the policy ends it')
+  t.equal(expiration(null), expiration(grant.expiresAt))
+})
+
+t.test('what a session warns of', async t => {
+  const grant = await session(t)
+  const warned = (end: number, previousUntil: number, change: Partial<Grant> = {}) =>
+    sessionWarnings({ grant: { ...grant, ...change }, credentials: { ...credentials, expiresAt: end }, previousUntil }, startOfTime)
+  const codes = (...given: Parameters<typeof warned>) => warned(...given).map(({ code }) => code)
+  t.same(codes(grant.expiresAt, 0), [], 'it lasts as long as the window')
+  t.same(codes(grant.expiresAt - 1, 0), ['session-ends-first'])
+  t.same(codes(grant.expiresAt, startOfTime), [], 'the one before is over')
+  t.same(codes(grant.expiresAt, startOfTime + 1), ['session-lives-on'])
+  t.same(codes(grant.expiresAt - 1, startOfTime + 1, { attach: 'inline' }), [])
+  const end = startOfTime + hour
+  t.match(warned(end, 0, { notBefore: end }), [{ detail: /before the window starts/ }])
+  t.match(warned(end, 0, { notBefore: end - 1 }), [{ detail: /before the window ends/ }])
+})
+
+t.test('what a grant’s view says of its keys and sessions', async t => {
+  const grant = await session(t)
+  const end = '2025-07-16T01:30:00.000Z'
+  t.match(grantView(grant), { sessionsEndAt: end, previousKey: null, notice: null })
+  t.equal(grantView({ ...grant, attach: 'inline' }).sessionsEndAt, null, 'a user has no session')
+  t.equal(grantView({ ...grant, sessionsEndAt: null, deliveredAt: null }).sessionsEndAt, null, 'none yet')
+  t.equal(grantView({ ...grant, state: 'revoking', dueAt: startOfTime + 5_000 }).notice, null, 'it is being revoked')
+  t.match(grantView({ ...grant, state: 'revoking', dueAt: startOfTime + hour }).notice, /cannot be revoked: its keys work until 2025-07-16T01:30:00Z/)
+  t.same(grantView({ ...grant, previousKeyId: null, previousKeyDiesAt: startOfTime }).previousKey, null)
+  t.match(changedView(grant, startOfTime).notice, /next session has the new window/)
+  t.equal(changedView(grant, startOfTime + hour).notice, null, 'no session lives')
+})
+
+t.test('a job of workers tells whether all of them were reached', async t => {
+  const job = await session(t, { attach: 'inline', maxWorkers: 8, state: 'active' })
+  t.equal(grantView({ ...job, dueAt: job.expiresAt }).notice, null)
+  t.match(grantView({ ...job, dueAt: job.expiresAt - 1 }).notice, /window before this one/)
+  t.match(grantView({ ...job, state: 'revoking' }).notice, /not ended yet/)
+})
+
+t.test('a page has a next one only where there is more', async t => {
+  const one = await session(t)
+  t.match(pageView([one, one], 2), { grants: { length: 2 }, next: null })
+  t.match(pageView([one, one, one], 2), { grants: { length: 2 }, next: one.id })
+  t.match(pageView([], 2), { grants: { length: 0 }, next: null })
+})
+
+t.test('an answer says whether the grant is new and its key ready, in every format', async t => {
+  const grant = await session(t)
+  const answer = async (delivery: { created?: boolean, ready?: boolean }, format: 'env' | 'json' = 'env') => {
+    const said: unknown[] = []
+    const reply = {
+      code (status: number) {
+        said.push(status)
+        return reply
+      },
+      header (name: string, value: string) {
+        if (name === 'job-access-ready') said.push(value)
+        return reply
+      },
+      type: () => reply,
+      send: () => reply
+    }
+    const send = sender({ notice: null, s3: {}, deps: { now: () => startOfTime } })
+    await send(reply as never, format, { grant, credentials, ...delivery })
+    return said
+  }
+  t.same(await answer({ created: true, ready: true }), [201, 'true'])
+  t.same(await answer({ created: false, ready: false }), [200, 'false'])
+  t.same(await answer({}), [200])
 })

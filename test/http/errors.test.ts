@@ -2,6 +2,7 @@ import type { RouteOptions } from 'fastify'
 import t from 'tap'
 import { AuditUnavailable } from '../../src/audit/log.ts'
 import { buildApp } from '../../src/http/app.ts'
+import { StaleGrantError } from '../../src/ledger/ledger.ts'
 import { problems } from '../../src/problems.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
@@ -42,8 +43,12 @@ const cases: Case[] = [
   ['another charset', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json; charset=utf-16' } }, 415, 'media-type-unsupported'],
   ['the charset of JSON', { payload: JSON.stringify(guideJob({ sourceIps: ['10.0.0.1'] })), headers: { 'content-type': 'application/json; charset="UTF-8"' } }, 422, 'ip-private'],
   ['a parameter of the media type', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json; version=2' } }, 415, 'media-type-unsupported'],
+  ['a parameter of the media type beside the charset', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json; charset=utf-8; version=2' } }, 415, 'media-type-unsupported'],
+  ['a byte order mark', { payload: `\ufeff${JSON.stringify(guideJob())}`, headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
+  ['a coding that nobody knows', { payload: JSON.stringify(guideJob()), headers: { 'content-type': 'application/json', 'content-encoding': 'x-own' } }, 415, 'media-type-unsupported'],
   ['bytes that are no UTF-8', { payload: Buffer.from('{"job":"\xff"}', 'latin1'), headers: { 'content-type': 'application/json' } }, 400, 'request-malformed'],
   ['a body to a GET', { method: 'GET', payload: { team: 'nlp' } }, 400, 'request-invalid', ''],
+  ['a body in chunks to a GET', { method: 'GET', headers: { 'transfer-encoding': 'chunked' } }, 400, 'request-invalid', ''],
   ['a number in a URL that is not written in digits', { method: 'GET', url: '/v1/grants?limit=0x10' }, 400, 'request-invalid', '/limit'],
   ['a number in a URL with an exponent', { method: 'GET', url: '/v1/grants?limit=1e1' }, 400, 'request-invalid', '/limit'],
   ['a number in a URL with a blank', { method: 'GET', url: '/v1/grants?limit=%2010' }, 400, 'request-invalid', '/limit'],
@@ -167,4 +172,25 @@ t.test('no route ignores a query parameter', async t => {
     t.equal(answer.statusCode, 400, `${method} ${url}`)
     t.match(answer.json(), { code: 'request-invalid' }, url)
   }
+})
+
+t.test('a HEAD takes no body either', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const head = (payload?: object) => app.inject({ method: 'HEAD', url: '/v1/grants', headers: bearer(b.tokens.nlp), ...(payload && { payload }) })
+  t.equal((await head()).statusCode, 200)
+  t.equal((await head({ team: 'nlp' })).statusCode, 400)
+})
+
+t.test('what another operation does at the same time is said as a conflict, with the time to wait', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const issued = await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })
+  const { ledger } = b.deps
+  b.deps.ledger = { ...ledger, update: async () => { throw new StaleGrantError('taken over') } }
+  const answer = await app.inject({ method: 'DELETE', url: `/v1/grants/${issued.json().grant.id}`, headers })
+  b.deps.ledger = ledger
+  t.match(answer.json(), { code: 'grant-state', detail: /changed at the same time/ })
+  t.equal(answer.headers['retry-after'], '1')
 })

@@ -124,3 +124,72 @@ t.test('without throttling nothing is paced, and after throttling the rate comes
   await clock.run(Promise.all(Array.from({ length: 200 }, () => issue('nlp', Infinity))))
   t.ok(clock.now() - throttledAt < 125_000, `${clock.now() - throttledAt} ms`)
 })
+
+/** A pacer that is full: the order in which those who wait are served when its calls come back. */
+const served = async (ask: (principals: PrincipalProvisioner) => void) => {
+  const clock = virtual()
+  const pacer = createPacer(clock)
+  const order: string[] = []
+  const take = (name: string) => async () => {
+    const answered = await pacer.take(Infinity)
+    order.push(name)
+    answered?.(false)
+    return undefined as never
+  }
+  const methods = ['create', 'mintKey', 'deleteKey', 'pruneKeys', 'teardown', 'discard', 'keys', 'policyEnd', 'ready', 'replacePolicy'] as const
+  const principals = inTurn(Object.fromEntries(methods.map(name => [name, take(name)])) as unknown as PrincipalProvisioner)
+  const under = []
+  for (let i = 0; i < 300; i++) {
+    const permit = await Promise.race([pacer.take(1), setImmediate(undefined)])
+    if (!permit) break
+    under.push(permit)
+  }
+  ask(principals)
+  for (const answered of under) answered(false)
+  for (let i = 0; i < 50; i++) await setImmediate()
+  return order
+}
+
+const planOf = (team: string) => ({ tags: { 'job-access:team': team } }) as unknown as PrincipalPlan
+
+t.test('deletions come first, then issues and changes, then what has time', async t => {
+  const order = await served(principals => {
+    const ref = {} as never
+    void principals.ready(ref, ref, 0)
+    void principals.policyEnd(ref, 0)
+    void principals.keys(ref, 0)
+    void principals.discard(ref, 0)
+    void principals.replacePolicy(ref, 'inline', ref, 0)
+    void principals.mintKey(planOf('nlp'), [], 0)
+    void principals.create(planOf('nlp'), 0)
+    void principals.pruneKeys(ref, ref, 0)
+    void principals.deleteKey(ref, '', [], 0)
+    void principals.teardown(ref, 0)
+  })
+  t.same([order.slice(0, 3).sort(), order.slice(3, 6).sort(), order.slice(6).sort()], [
+    ['deleteKey', 'pruneKeys', 'teardown'], ['create', 'mintKey', 'replacePolicy'], ['discard', 'keys', 'policyEnd', 'ready']
+  ])
+})
+
+t.test('a rotation counts for its team', async t => {
+  const order = await served(principals => {
+    void principals.create({ tags: {} } as unknown as PrincipalPlan, 0)
+    void principals.mintKey(planOf('nlp'), [], 0)
+  })
+  t.same(order, ['mintKey', 'create'], 'its team was not served yet')
+})
+
+t.test('what was not asked for in a pause is not asked for at once after it', async t => {
+  const clock = virtual()
+  const pacer = createPacer(clock)
+  await clock.run(pacer.take(Infinity).then(answered => answered?.(true)))
+  await clock.run(clock.pause(20_000))
+  const until = clock.now() + 1_000
+  const granted = Promise.all(Array.from({ length: 30 }, async () => {
+    const answered = await pacer.take(until)
+    answered?.(false)
+    return answered !== undefined
+  }))
+  await clock.run(granted)
+  t.ok((await granted).filter(Boolean).length <= 3, 'throttled at one call a second')
+})

@@ -212,3 +212,59 @@ t.test('ping asks for one small answer', async t => {
   await server.stop()
   t.match(await byName.ping(soon()).catch((error: unknown) => error), { kind: 'unavailable' })
 })
+
+t.test('both policies of a grant are removed, also when the list has two pages', async t => {
+  const { iam, server, byName } = await bench(t, onNames, iam => ({
+    ...iam,
+    async listPolicies (path, marker, until) {
+      const [first, ...others] = (await iam.listPolicies(path, undefined, until)).policies
+      return marker ? { policies: others } : { policies: first ? [first] : [], marker: 'more' }
+    }
+  }))
+  const { ref, credentials } = await byName.create(planOf(), soon())
+  await iam.createPolicy({ name: otherNameOf(name), document: JSON.stringify(policyFor(longer)) }, soon())
+  const keyIds = [credentials?.accessKeyId ?? '']
+  const target = { ref: { ...ref, policyArn: null }, attachment: 'managed' as const, keyIds, others: false, mintedAt: now }
+  t.equal(await byName.teardown(target, soon()), 'gone')
+  t.same(server.state.policies, [])
+})
+
+t.test('a key that the provider does not list yet dies by its id', async t => {
+  const { server, byName } = await bench(t, onNames, iam => ({ ...iam, listAccessKeys: async () => [] }))
+  const { ref, credentials } = await byName.create(planOf({ attachment: 'inline' }), soon())
+  const target = { ref, attachment: 'inline' as const, keyIds: [credentials?.accessKeyId ?? ''], others: true, mintedAt: now }
+  t.equal(await byName.teardown(target, soon()), 'gone')
+  t.same([server.state.keyCount, server.state.userCount], [0, 0])
+})
+
+t.test('where IAM denies to show a user, the list says whether there is one', async t => {
+  const { byName } = await bench(t, onNames, iam => ({
+    ...iam, getUser: () => Promise.reject(new IamError('denied', 'GetUser', 'AccessDenied', undefined))
+  }))
+  const { ref } = await byName.create(planOf(), soon())
+  t.equal(await byName.exists(ref, soon()), true)
+  t.equal(await byName.exists({ ...ref, name: 'nobody' }, soon()), false)
+})
+
+t.test('the end that another policy on the user states does not count', async t => {
+  const { iam, byName } = await bench(t)
+  const { ref } = await byName.create(planOf(), soon())
+  const other = await iam.createPolicy({ name: 'of-somebody-else', document: JSON.stringify(policyFor(longer)) }, soon())
+  await iam.attachUserPolicy(name, other, soon())
+  t.equal(await byName.policyEnd(ref, soon()), expiresAt)
+})
+
+t.test('a creation that fails ends when its key is made, so that the key can be found', async t => {
+  const made: string[] = []
+  const { byName } = await bench(t, onNames, iam => ({
+    ...iam,
+    createPolicy: () => Promise.reject(new IamError('malformed', 'CreatePolicy', 'MalformedPolicyDocument', undefined)),
+    async createAccessKey (...given) {
+      const key = await iam.createAccessKey(...given)
+      made.push(key.accessKeyId)
+      return key
+    }
+  }))
+  await t.rejects(byName.create(planOf(), soon()), { name: 'IamError', operation: 'CreatePolicy' })
+  t.equal(made.length, 1)
+})

@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import t from 'tap'
 import { loadIdentity } from '../../src/identity/authenticator.ts'
 import type { TokenEntry } from '../../src/identity/config.ts'
-import { mintToken } from '../../src/identity/tokens.ts'
+import { mintToken, staticTokens } from '../../src/identity/tokens.ts'
 import type { ProblemError } from '../../src/problems.ts'
 
 const noon = Date.parse('2026-07-01T12:00:00Z')
@@ -52,6 +52,11 @@ t.test('a token expires to the millisecond, in any time zone', async t => {
   now = noon
   await t.rejects(authenticate(`Bearer ${token}`), { code: 'unauthenticated', status: 401 })
   t.same(refusals, [['token-expired', { token: 'a' }]])
+})
+
+t.test('a token whose end cannot be read is refused, though the check of the configuration lets none through', async t => {
+  const { token, entry: configured } = entry('a', { expiresAt: 'never' })
+  t.throws(() => staticTokens([configured], () => new Date(noon))(token), { name: 'TokenRefusedError', reason: 'token-expired' })
 })
 
 t.test('every refusal has the same text for the caller', async t => {

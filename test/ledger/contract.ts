@@ -425,9 +425,14 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const ledger = await ledgerOf(t)
     const job = await grantIn(ledger, 'active', { maxWorkers: 5 })
     const join = () => ledger.begin(newGrant({ parentId: job.id, worker: 'w' }), event('pending'), unlimited, job)
-    const changed = await ledger.update(job, { policyHash: 'c'.repeat(64) }, event('extended'), start)
-    t.same(await join(), { outcome: 'job-changed' })
-    const back = await ledger.update(changed, { policyHash: job.policyHash }, event('extended'), start)
+    let back = job
+    // In layout `guide` the policy of what is only read says nothing of the window.
+    for (const change of [{ policyHash: 'c'.repeat(64) }, { notBefore: job.notBefore + 1 }, { expiresAt: job.expiresAt + 1 }]) {
+      const changed = await ledger.update(back, change, event('extended'), start)
+      t.same(await join(), { outcome: 'job-changed' }, JSON.stringify(change))
+      const { policyHash, notBefore, expiresAt } = job
+      back = await ledger.update(changed, { policyHash, notBefore, expiresAt }, event('extended'), start)
+    }
     t.match(await join(), { outcome: 'created' })
     await ledger.update(back, { state: 'revoking', ending: 'revoked' }, event('revoking'), start)
     t.same(await join(), { outcome: 'job-changed' })

@@ -1,5 +1,7 @@
 import t, { type Test } from 'tap'
-import { settleMs } from '../../src/iam/provisioner.ts'
+import type { Grant } from '../../src/domain/grant.ts'
+import { settleMs, type PrincipalProvisioner } from '../../src/iam/provisioner.ts'
+import { dying, stillDying, targetOf, withLate } from '../../src/lifecycle/dying-keys.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
 import type { Delivery } from '../../src/lifecycle/provision.ts'
@@ -206,6 +208,43 @@ t.test('reconcile leaves a grant alone that an operation holds', async t => {
   t.equal(w.iam.state.keyCount, 2)
 })
 
+t.test('reconcile leaves the keys of a grant alone whose end began meanwhile', async t => {
+  const w = await world(t)
+  const { grant } = await ask(w.healthy)
+  await w.ask.createAccessKey(grant.principal.name, Infinity)
+  const r = await w.replica()
+  r.intercept = async (call, effect) => {
+    if (call === 'claim') {
+      w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+      await end(w.healthy.deps, owner, grant.id, 'completed')
+      w.iam.faults.clear()
+    }
+    return effect()
+  }
+  t.match(await reconciled(r), { findings: { length: 0 }, failed: 0 })
+  t.match(await w.store.get(grant.id), { state: 'revoking', attempts: 1, claimedUntil: null })
+})
+
+t.test('reconcile keeps both keys of an overlap, at a provider where a user may have three', async t => {
+  const w = await world(t)
+  const first = await ask(w.healthy)
+  const second = await rotate(w.healthy.deps, owner, first.grant.id, 600)
+  const known = [second, first].map(({ credentials }) => credentials?.accessKeyId)
+  const { provisioners } = w.healthy.deps
+  const kept: string[][] = []
+  const three: PrincipalProvisioner = {
+    ...provisioners.inline,
+    keys: async () => [...known, 'AKIAUNKNOWN'] as string[],
+    async pruneKeys (_ref, { keep, known }) {
+      kept.push(keep)
+      return known
+    }
+  }
+  const deps = { ...w.healthy.deps, provisioners: { ...provisioners, inline: three, managed: three } }
+  t.match(await reconciled({ ...w.healthy, deps }), { findings: [{ kind: 'key', accessKeyId: 'AKIAUNKNOWN', done: true }] })
+  t.same(kept, [known])
+})
+
 t.test('reconcile removes at once what a late call made for a grant that has ended', async t => {
   const w = await world(t)
   const { grant } = await ask(w.healthy)
@@ -237,4 +276,27 @@ t.test('an answer that is none of IAM’s does not say that nothing was made', a
     await w.pass(10_000)
     t.equal(w.iam.state.userCount, 0, 'and not that something is gone')
   }
+})
+
+t.test('which keys may still live, and when to look again', async t => {
+  const since = startOfTime
+  const looks = [[0, 5_000], [5_000, 10_000], [20_000, 40_000], [200_000, settleMs], [settleMs - 1, settleMs]] as const
+  for (const [passed, lookAfter] of looks) {
+    t.same(stillDying(dying(['A'], since), [], since + passed), [{ id: 'A', since, askAt: since + lookAfter }], `after ${passed} ms`)
+  }
+  t.same(stillDying(dying(['A', null], since), [], since + settleMs), [], 'five minutes are enough')
+  t.match(stillDying(dying(['A', 'B', null], since), ['A'], since), [{ id: 'B' }, { id: null }], 'a deletion says nothing of a call under way')
+  const before = dying(['A', null], since)
+  t.same(withLate(before, null, since + 1), dying(['A'], since).concat(dying([null], since + 1)), 'one call may be under way, not two')
+  t.same(withLate(before, 'B', since + 1), dying(['A'], since).concat(dying(['B', null], since + 1)))
+})
+
+t.test('a teardown looks for keys that the ledger does not know, where there may be any', async t => {
+  const grant = { attach: 'inline', accessKeyId: 'A', previousKeyId: null, dyingKeys: [], mintedAt: 0 } as unknown as Grant
+  for (const [what, change, others] of [
+    ['its key is known', {}, false],
+    ['a known one is to die', { dyingKeys: dying(['B'], 0) }, false],
+    ['a call may still make one', { dyingKeys: dying(['B', null], 0) }, true],
+    ['its key is not known', { accessKeyId: null }, true]
+  ] as const) t.equal(targetOf({ ...grant, ...change }).others, others, what)
 })

@@ -234,3 +234,23 @@ t.test('under rights bound to a path all of it works the same', async t => {
   t.same(await disorder(w), [], 'a user that was never made')
   t.same(await swept(w.healthy), { handled: 0, failed: 0 })
 })
+
+t.test('an end that another one overtakes is answered with what that one did', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const r = await w.replica()
+  r.intercept = async (call, effect) => {
+    if (call === 'claim') await end(w.healthy.deps, owner, grant.id, 'completed')
+    return effect()
+  }
+  t.match(await end(r.deps, owner, grant.id, 'revoked'), { state: 'revoked', dueAt: null })
+  t.equal((await w.store.events(grant.id)).filter(({ action }) => action === 'revoked').length, 1)
+})
+
+t.test('a grant that has ended has no key that is to die', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  w.iam.faults.on({ action: 'DeleteAccessKey', times: 1 }, { kind: 'error', code: 'NoSuchEntity' })
+  t.match((await rotate(w.healthy.deps, owner, grant.id, 0)).grant.dyingKeys, [{}], 'it is not certainly dead')
+  t.match(await end(w.healthy.deps, owner, grant.id, 'completed'), { state: 'revoked', dyingKeys: { length: 0 } })
+})

@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { Grant } from '../../src/domain/grant.ts'
 import { settleMs } from '../../src/iam/provisioner.ts'
 import { LedgerUnavailableError } from '../../src/ledger/ledger.ts'
 import { end } from '../../src/lifecycle/end.ts'
@@ -10,7 +11,7 @@ import { ProblemError } from '../../src/problems.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, noSecret, whole } from './order.ts'
 import {
-  actions, arnOf, at, identityOf, orderOf, jobRequest, leaseMs, owner, refusalOf, role, rows, startOfTime, swept,
+  actions, arnOf, at, identityOf, orderOf, jobRequest, leaseMs, never, owner, refusalOf, role, rows, startOfTime, swept,
   world, type Replica, type World
 } from './world.ts'
 
@@ -565,3 +566,52 @@ t.test('readiness is told, never thrown: the grant stands', async t => {
 })
 
 const codeOf = (error: unknown): string => error instanceof ProblemError ? error.code : String(error)
+
+t.test('another start leaves to be repaired what an extension that died left', async t => {
+  const w = await world(t)
+  const { grant } = await ask(w.healthy, { attempt: '1' })
+  const r = await w.replica()
+  r.intercept = async (call, effect) => {
+    const answer = await effect()
+    if (call !== 'update extending') return answer
+    r.die()
+    return never()
+  }
+  await Promise.race([extend(r.deps, owner, grant.id, { sourceIps: ['203.0.113.77'] }), r.died])
+  w.clock.advance(leaseMs + 1)
+  const again = await ask(w.healthy, { attempt: '2', sourceIps: ['203.0.113.77'] })
+  t.ok(again.grant.dueAt !== null && again.grant.dueAt <= w.clock.now, 'the user may have another policy than the ledger')
+  await w.pass(1)
+  t.same(await disorder(w), [])
+  await whole(t, w, again)
+})
+
+t.test('a stored policy that is not proven: what an earlier try made is removed', async t => {
+  const w = await world(t)
+  const r = await w.replica()
+  r.intercept = (call, effect) => {
+    if (call !== 'update active') return effect()
+    r.die()
+    return never()
+  }
+  await Promise.race([ask(r, {}, 'k'), r.died])
+  t.equal(w.iam.state.userCount, 1)
+  w.clock.advance(leaseMs + 1)
+  const [grant] = await w.store.list({}, { limit: 1 })
+  const policy = { ...grant?.policy, Statement: [{ Sid: 'All', Effect: 'Allow', Action: ['s3:*'], Resource: ['*'] }] } as Grant['policy']
+  if (grant) await w.store.update(grant, { policy }, { actor: 'test', requestId: null, action: 'minting', policyHash: null, detail: {} }, w.clock.now)
+  t.match(await refusalOf(ask(w.healthy, {}, 'k')), { code: 'policy-unproven' })
+  t.equal(w.iam.state.userCount, 0)
+  t.same(await disorder(w), [])
+})
+
+t.test('another start with another window that fails: the ledger has the window before', async t => {
+  const w = await world(t)
+  const { grant } = await ask(w.healthy, { attempt: '1' })
+  w.iam.faults.on({ action: 'CreateAccessKey' }, { kind: 'error', code: 'AccessDenied' })
+  t.match(await refusalOf(ask(w.healthy, { attempt: '2', window: { durationSeconds: 20_000 } })), { code: 'iam-refused' })
+  t.match(await w.store.get(grant.id), { expiresAt: grant.expiresAt, policyHash: grant.policyHash, attempt: '1' })
+  w.iam.faults.clear()
+  await w.pass(1)
+  t.same(await disorder(w), [])
+})

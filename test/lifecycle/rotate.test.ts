@@ -108,3 +108,25 @@ t.test('a session is replaced by a new one', async t => {
   t.ok(await identityOf(w, first.credentials), 'the old one cannot be ended alone')
   t.equal(w.iam.calls.findLast(({ action }) => action === 'AssumeRole')?.params.DurationSeconds, '10740')
 })
+
+t.test('a rotation without overlap holds the grant until the old key is gone', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const r = await w.replica()
+  let other: unknown
+  r.intercept = async (call, effect) => {
+    if (call === 'record rotated') other = await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0))
+    return effect()
+  }
+  const rotated = await rotate(r.deps, owner, grant.id, 0)
+  t.match(other, { code: 'grant-state' })
+  await whole(t, w, rotated)
+})
+
+t.test('a rotation that failed does not say that no key was delivered', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  w.iam.faults.on({ action: 'CreateAccessKey' }, { kind: 'error', code: 'AccessDenied' })
+  t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { code: 'iam-refused' })
+  t.match(await w.store.get(grant.id), { deliveredAt: grant.deliveredAt, accessKeyId: grant.accessKeyId })
+})

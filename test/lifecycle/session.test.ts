@@ -273,3 +273,12 @@ t.test('who holds a session is known to STS until it ends', async t => {
   w.clock.advance(1)
   t.equal(await identityOf(w, first.credentials), undefined)
 })
+
+t.test('the start is not moved past a session that works in the earlier window', async t => {
+  const w = await world(t, { profiles: { default: { ...role, maxSessionSeconds: 7_200 } } })
+  const from = (ms: number) => ({ notBefore: at(startOfTime + ms), notAfter: at(startOfTime + day) })
+  const { grant } = await give(w, { window: from(hour) })
+  t.match(grant, { sessionsEndAt: startOfTime + 2 * hour })
+  t.match(await refusalOf(extend(w.healthy.deps, owner, grant.id, { window: from(3 * hour) })), { code: 'session-unfit' })
+  t.match(await w.store.get(grant.id), { notBefore: grant.notBefore, claimedUntil: null })
+})

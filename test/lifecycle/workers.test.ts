@@ -14,8 +14,8 @@ import type { GrantRequest, JoinRequest } from '../../src/request.ts'
 import { inForce } from '../harness.ts'
 import { disorder, noSecret, whole } from './order.ts'
 import {
-  actions, at, identityOf, jobRequest, leaseMs, orderOf, owner, reconciled, refusalOf, role, rows, startOfTime, swept, world, type Replica,
-  type World
+  actions, at, deadlineMs, identityOf, jobRequest, leaseMs, never, orderOf, owner, reconciled, refusalOf, role, rows, startOfTime, swept,
+  world, type Replica, type World
 } from './world.ts'
 
 const { sourceIps: _, ...sourceless } = jobRequest()
@@ -597,4 +597,118 @@ t.test('the launcher may issue, the pods may only join, each as itself', async t
   t.equal(await codeOf(end(deps, pod('w-0'), job.id, 'completed')), 'forbidden')
   await whole(t, w, mine)
   t.equal(await codeOf(join(deps, { ...pod('w-0'), teams: ['vision'] }, job.id, asked('w-0'))), 'grant-unknown')
+})
+
+t.test('the end of a job, asked for again, reaches a worker whose next try is due', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  await joinAs(w.healthy, job, 0)
+  w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+  t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoking' })
+  w.iam.faults.clear()
+  t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoking' }, 'its next try is not due')
+  w.clock.advance(60_000)
+  t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoked' })
+})
+
+t.test('the name of a job is not free while the key of one of its workers may live', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const [gone, living] = [await joinAs(w.healthy, job, 0), await joinAs(w.healthy, job, 1)]
+  const user = ({ grant }: Issued) => ({ UserName: grant.principal.name })
+  w.iam.faults.on({ action: 'DeleteUser', params: user(gone) }, { kind: 'error', code: 'NoSuchEntity' })
+  w.iam.faults.on({ action: 'DeleteAccessKey', params: user(living) }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+  t.match(await end(w.healthy.deps, owner, job.id, 'completed'), { state: 'revoking', idempotencyKey: job.idempotencyKey })
+  t.match(await w.store.get(gone.grant.id), { idempotencyKey: null }, 'of this one no key is left')
+})
+
+t.test('a worker that somebody else is ending is given back', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const { grant } = await joinAs(w.healthy, job, 0)
+  const r = await w.replica()
+  let claims = 0
+  r.intercept = async (call, effect) => {
+    if (call === 'claim' && ++claims === 2) {
+      w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+      await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+      w.iam.faults.clear()
+    }
+    return effect()
+  }
+  t.match(await end(r.deps, owner, job.id, 'completed'), { state: 'revoking' })
+  t.match(await w.store.get(grant.id), { state: 'revoking', claimedUntil: null })
+})
+
+t.test('workers that are not begun before the deadline are left to the sweeper', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  for (const n of [0, 1, 2, 3]) await joinAs(w.healthy, job, n)
+  const r = await w.replica()
+  let claims = 0
+  r.intercept = async (call, effect) => {
+    if (call === 'claim' && ++claims === 2) w.clock.advance(deadlineMs)
+    return effect()
+  }
+  t.match(await end(r.deps, owner, job.id, 'completed'), { state: 'revoking' })
+  t.equal((await w.store.workersOf(job.id)).length, 3, 'one was begun in time')
+  await w.pass(60_000)
+  t.same(await w.store.workersOf(job.id), [])
+})
+
+t.test('a worker that an operation holds is not reached, whatever its window says', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const { grant } = await joinAs(w.healthy, job, 0)
+  const held = await w.store.claim(grant.id, w.clock.now, w.clock.now + leaseMs)
+  const changed = await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+  const event = { actor: 'test', requestId: null, action: 'extending', policyHash: null, detail: {} } as const
+  await w.store.update(held ?? grant, { spec: { ...grant.spec, window: changed.spec.window } }, event, w.clock.now)
+  await w.pass(10_000)
+  t.match((await w.store.events(job.id)).at(-1), { action: 'workers-left' }, 'that operation may still put it back')
+  await w.pass(leaseMs)
+  t.match(await w.store.get(job.id), { dueAt: changed.expiresAt })
+  t.same(await disorder(w), [])
+})
+
+t.test('a worker whose issue died is given back by a change of its job', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const r = await w.replica()
+  r.intercept = (call, effect) => {
+    if (call !== 'update active') return effect()
+    r.die()
+    return never()
+  }
+  await Promise.race([joinAs(r, job, 0), r.died])
+  w.clock.advance(leaseMs + 1)
+  await extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 20_000 } })
+  t.match(await w.store.workersOf(job.id), [{ state: 'pending', claimedUntil: null }])
+})
+
+t.test('a job is not given less than a session of one of its workers still allows', async t => {
+  const w = await world(t, { profiles: { default: role } })
+  const job = await open(w, { attach: 'session' })
+  await joinAs(w.healthy, job, 0)
+  t.equal(await codeOf(extend(w.healthy.deps, owner, job.id, { window: { durationSeconds: 600 } })), 'session-unfit')
+  t.match(await w.store.get(job.id), { expiresAt: job.expiresAt, claimedUntil: null })
+})
+
+t.test('of a name with several grants the one that lives is meant, whatever the ids say', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  await joinAs(w.healthy, job, 0)
+  await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+  const behind = { ...w.healthy, deps: { ...w.healthy.deps, newId: () => `01j${'0'.repeat(23)}` } }
+  const { grant } = await joinAs(behind, job, 0)
+  t.match(await workerOf(w.healthy.deps, owner, job.id, 'w-0', 'view'), { id: grant.id, state: 'active' }, 'a clock was behind')
+})
+
+t.test('the guardrails hear how many workers a job may have when it is changed, too', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const guardrails = inForce(`@id("all") permit (principal, action, resource);
+    @id("few") forbid (principal, action == JobAccess::Action::"extend", resource) when { context has workers && context.workers > 4 };`)
+  const change = { window: { durationSeconds: 20_000 } }
+  t.equal(await codeOf(extend({ ...w.healthy.deps, guardrails }, owner, job.id, change)), 'forbidden')
 })
