@@ -552,9 +552,9 @@ t.test('everything that the API takes of an entry, behind a fold', async t => {
   await others.getByRole('button', { name: 'Add a bucket' }).click()
   await others.getByLabel('Access').selectOption('read-write')
   await others.getByLabel('Prefix').fill('metrics-')
-  await others.getByLabel('Is').selectOption('keyPrefix')
+  await others.getByLabel('Is', { exact: true }).selectOption('keyPrefix')
   const asked = page.waitForRequest(request => request.url().endsWith('/v1/policies') && (request.postData() ?? '').includes('acmeco-metrics'))
-  await others.getByLabel('Bucket').fill('acmeco-metrics')
+  await others.getByRole('textbox', { name: 'Bucket' }).fill('acmeco-metrics')
   t.match((await asked).postDataJSON(), {
     datasets: [{ bucket: 'acmeco-wikipedia', prefix: 'wiki/', versions: true, tags: true, attributes: true, restore: true, listNames: true, clients: ['s3fs', 'boto3'] }],
     output: { bucket: 'acmeco-models', prefix: 'runs/7/', level: 'write', delete: true, tags: true, uploads: true, bareName: true, acl: 'private', list: true },
