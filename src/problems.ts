@@ -22,7 +22,7 @@ export const problems = {
   'access-missing': [422, 'The request names no bucket.', 'Name at least one dataset, base model, output or access entry.'],
   'bucket-invalid': [422, 'This is not a bucket name by S3’s rules.', 'Give only the name of the bucket: no ARN, no wildcard, no variable.'],
   'bucket-refused': [422, 'This service does not grant access to that bucket.', 'Ask for a bucket that this service may grant, or ask its operator to allow this one.'],
-  'prefix-invalid': [422, 'The prefix has a character or a form that is not allowed.', 'Use letters, digits and `/ ! - _ . \' ( ) = + @ , :`; no wildcard, no variable, no `..`.'],
+  'prefix-invalid': [422, 'The prefix has a character or a form that is not allowed.', 'Do what the hint says: it names the character, where it stands, and what to ask for instead.'],
   'place-ambiguous': [422, 'prefix, key and keyPrefix exclude each other.', 'Give one of them in an entry, or none for the whole bucket.'],
   'access-duplicate': [422, 'The request names the same bucket and prefix twice.', 'Name them once, with the level that covers both.'],
   'sid-duplicate': [422, 'Two statements would have the same Sid.', 'Give another sid, or none. Only entries with equal rights share one.'],

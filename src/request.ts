@@ -27,10 +27,10 @@ const LabelsSchema = Type.Unsafe<Record<string, string>>({
 
 export const JobSchema = Type.Object({
   id: Type.String({
-    description: 'The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.',
+    description: 'The orchestrator’s id of the job, as it is: `job[3]`, `1234_[1-10]`, `sky-jobs#17`. Printable ASCII, a letter or a ' +
+      'digit first. With the team it names the grant in IAM tags and user name.',
     minLength: 1,
     maxLength: 128,
-    pattern: '^[A-Za-z0-9][A-Za-z0-9._:/@=+-]*$',
     examples: ['wiki-finetune-42']
   }),
   team: Type.String({
@@ -46,8 +46,8 @@ export const JobSchema = Type.Object({
 // Plain strings, so that normalise() can answer with the S3 rule that was broken instead of a regular expression.
 const bucket = Type.String({ description: 'Bucket name, by S3’s naming rules.', maxLength: 255, examples: ['acmeco-base-models'] })
 const prefix = Type.String({
-  description: 'Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. ' +
-    'Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.',
+  description: 'Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\\` and ' +
+    'those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.',
   minLength: 1,
   maxLength: 512,
   examples: ['runs/42/']

@@ -67,7 +67,8 @@ ${Object.entries<Client>(clients).map(([name, client]) =>
 
 - s3:ListAllMyBuckets: the names of all buckets of the account. Name the bucket in the client's configuration.
 - s3:CreateBucket: a bucket belongs to its owner, not to a job. Clients that make sure that their bucket exists have a switch against it.
-- HeadBucket under a prefix: to IAM it is s3:ListBucket without a \`prefix\`, so it would show every name in the bucket.
+- HeadBucket under a prefix, unless the entry has \`"listNames": true\`: to IAM it is s3:ListBucket without a \`prefix\`, which shows every
+  name in the bucket.
 
 Operations of clients that \`clients\` opens to none of them, and the client's own switch:
 
@@ -77,8 +78,9 @@ ${Object.values<Client>(clients).flatMap(client => (client.never ?? []).map(({ w
 ## When a window ends
 
 An upload in parts that is not complete when the window ends can neither be completed nor aborted by the job. Its parts cost storage and
-are in no listing of objects. Give the output an \`outputGraceSeconds\`, in which the job can still complete or abort. Give its bucket a
-lifecycle rule with \`AbortIncompleteMultipartUpload\`, whose \`DaysAfterInitiation\` is longer than your longest window.
+are in no listing of objects. Give the output an \`outputGraceSeconds\`: until it is over the job can still complete or abort, and with
+\`"uploads": true\` also find what it has left. Give its bucket a lifecycle rule with \`AbortIncompleteMultipartUpload\`, whose
+\`DaysAfterInitiation\` is longer than your longest window.
 
 ## What was measured
 
@@ -92,8 +94,14 @@ ${measuredOf({ ...measured[name], ...(name === 'awscli' && prefixed(measured.aws
 `).join('')}
 ### Not measured
 
-Canned ACLs, tagged uploads, versions by id, the uploads in progress that Hadoop's S3A lists, and mosaicml-streaming. Where a key is missing
-and the job may not list its name, S3 answers 403, and VersityGW answers 404.
+- Canned ACLs, as rclone's \`x-amz-acl: private\`. AWS asks for s3:PutObjectAcl then. VersityGW, SeaweedFS and Ceph were tried: they take an
+  upload with any canned ACL from who may only write, so no operation fails there without \`"acl": "private"\`.
+- Tagged uploads and versions by id: use \`tags\` and \`versions\`.
+- Hadoop's S3A, as of Spark: its AWS SDK is one jar of several hundred megabytes. Its committers list the uploads in progress: use
+  \`uploads\`.
+- mosaicml-streaming, and the connector for PyTorch beyond its client of S3: both want PyTorch, which is too large for the suite.
+
+Where a key is missing and the job may not list its name, S3 answers 403, and VersityGW answers 404.
 `
 
 const prefixed = (measured: Record<string, string>, text: string): Record<string, string> =>

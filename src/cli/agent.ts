@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { agentFlags, agentSettings, openAgent, overlapSecondsOf, type LocalAgent } from './local-agent.ts'
 import type { RunGrant } from './run-grant.ts'
+import { parseRequestArgs } from './request.ts'
 import { scrubToken } from './scrub-token.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
 import { relaySignals } from './signals.ts'
@@ -26,7 +26,7 @@ const flags = {
 export const agent: Command = async (args, { env, ...streams }) => {
   const io = { ...streams, env: { ...env } }
   scrubToken(io)
-  const { values } = parseArgs({ args, options: flags })
+  const { values } = parseRequestArgs({ args, options: flags })
   const settings = await agentSettings(values)
   if (values['token-file'] === undefined) {
     throw new UsageError('agent wants --token-file FILE: the job’s processes read from it the token that they send to the agent.')

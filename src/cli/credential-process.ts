@@ -4,11 +4,10 @@ import { open, readFile, rm, stat } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { NoAnswerError, ProblemError, type Client, type DeliveryText } from '../client/index.ts'
 import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { toldExpiration, verdictOn } from './held-key.ts'
-import { grantFlags, grantRequest } from './request.ts'
+import { grantFlags, grantRequest, parseRequestArgs } from './request.ts'
 import { secretFile } from './secret-file.ts'
 import { clientOf, deadlineMs } from './settings.ts'
 
@@ -28,7 +27,7 @@ const lookingMs = 5_000
  * Idempotency-Key is theirs alone, so that their calls are retries, and no key of another machine or user ends.
  */
 export const credentialProcess: Command = async (args, io) => {
-  const { values } = parseArgs({ args, options: flags })
+  const { values } = parseRequestArgs({ args, options: flags })
   if (values.cache !== undefined && values['no-cache']) throw new UsageError('--cache and --no-cache exclude each other.')
   const request = { ...await grantRequest(values, io), waitUntilReady: true }
   const given = values['idempotency-key'] ?? null

@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { devNull, homedir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { UsageError, note, type Command, type Io } from './command.ts'
 import { agentFlags, agentSettings, startAgent, type LocalAgent } from './local-agent.ts'
+import { parseRequestArgs } from './request.ts'
 import { scrubToken } from './scrub-token.ts'
 import { variables } from './settings.ts'
 import { codeOfSignal, relaySignals, type Relay } from './signals.ts'
@@ -23,7 +23,7 @@ export const exec: Command = async (args, { env, ...streams }) => {
   const cut = args.indexOf('--')
   const [file, ...rest] = cut < 0 ? [] : args.slice(cut + 1)
   if (file === undefined) throw new UsageError('exec wants a command: job-access exec [flags] -- python train.py')
-  const { values } = parseArgs({ args: args.slice(0, cut), options: flags })
+  const { values } = parseRequestArgs({ args: args.slice(0, cut), options: flags })
   const settings = await agentSettings(values)
   if (values['grant-file'] !== undefined && values.worker === undefined) {
     throw new UsageError('--grant-file is the job of a worker: give --worker NAME and --attempt START, too.')

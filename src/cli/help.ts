@@ -21,6 +21,9 @@ request: --request FILE|- (JSON) and flags, which replace the file’s fields:
   --job ID --team TEAM --label NAME=VALUE…
   --dataset BUCKET[/PREFIX]… --base-model BUCKET[/PREFIX]… --output BUCKET[/PREFIX] --output-level write|read-write
   --dataset-key BUCKET/KEY… --base-model-key BUCKET/KEY… one object; 'BUCKET/BEGINNING*': the keys that begin so
+  --access BUCKET[/PREFIX]… --with level=read|write|read-write: any other bucket
+  --with OPTION,… of the entry before it: versions tags attributes restore uploads listNames bareName delete list=false acl=private key
+        (the place is one object) clients=s3fs kmsKeyArns=ARN sid=NAME; several lists: clients=s3fs,clients=pyarrow
   --client NAME… what the job reads and writes with: pyarrow, s3fs, … (docs/clients.md)
   --duration 3h | --not-after INSTANT, --not-before INSTANT, --grace 10m
   --source-ip CIDR…, or --vpc ID… --vpc-arn ARN… --vpc-endpoint ID… --vpc-source-ip CIDR…; both: either may be used

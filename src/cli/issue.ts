@@ -1,7 +1,6 @@
-import { parseArgs } from 'node:util'
 import { mediaTypes, type Delivery, type DeliveryText, type IssueOptions, type TextFormat } from '../client/index.ts'
 import { UsageError, exit, note, noteUnready, type Command, type Io } from './command.ts'
-import { grantFlags, grantRequest } from './request.ts'
+import { grantFlags, grantRequest, parseRequestArgs } from './request.ts'
 import { secretFile, type SecretFile } from './secret-file.ts'
 import { clientOf } from './settings.ts'
 
@@ -18,7 +17,7 @@ const flags = {
 
 /** The job is the key unless one is given: a step that an orchestrator runs again says with --attempt which start it is. */
 export const issue: Command = async (args, io) => {
-  const { values } = parseArgs({ args, options: flags })
+  const { values } = parseRequestArgs({ args, options: flags })
   const request = {
     ...await grantRequest(values, io),
     ...(values.workers !== undefined && { workers: { max: countOf(values.workers) } }),

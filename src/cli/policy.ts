@@ -1,12 +1,11 @@
-import { parseArgs } from 'node:util'
 import type { Question } from '../client/index.ts'
 import { UsageError, exit, note, print, type Command } from './command.ts'
-import { policyFlags, policyRequest } from './request.ts'
+import { parseRequestArgs, policyFlags, policyRequest } from './request.ts'
 import { clientOf } from './settings.ts'
 
 /** The policy alone goes to stdout, so that it can be piped; what it means goes beside it. */
 export const policy: Command = async (args, io) => {
-  const { values } = parseArgs({
+  const { values } = parseRequestArgs({
     args, options: { ...policyFlags, preflight: { type: 'boolean' }, explain: { type: 'boolean' }, full: { type: 'boolean' } }
   })
   const rendered = await clientOf(io).policy(await policyRequest(values, io), { preflight: values.preflight ?? false })
@@ -35,7 +34,7 @@ const questionFlags = {
 
 /** Exit 0: allowed; 1: denied. Of a grant, or of a request that was not issued. */
 export const check: Command = async (args, io) => {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseRequestArgs({
     args, allowPositionals: true, options: { ...policyFlags, ...questionFlags, json: { type: 'boolean' } }
   })
   const [id, ...more] = positionals

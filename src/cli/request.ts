@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { parseArgs, type ParseArgsConfig } from 'node:util'
 import type { GrantRequest, PolicyRequest } from '../client/index.ts'
 import { UsageError, type Io } from './command.ts'
 
@@ -41,6 +42,8 @@ export const policyFlags = {
   'base-model-key': texts,
   output: text,
   'output-level': text,
+  access: texts,
+  with: texts,
   client: texts,
   layout: text,
   attach: text,
@@ -51,6 +54,30 @@ export const grantFlags = {
   ...policyFlags, source: text, profile: text, 'issue-at': text, attempt: text, replace: { type: 'boolean' }
 } as const
 
+const entryFlags = ['dataset', 'dataset-key', 'base-model', 'base-model-key', 'output', 'access'] as const
+type EntryFlag = typeof entryFlags[number]
+
+/** parseArgs; each `--with` then also says whose it is: the entry before it. `versions` becomes `dataset 0 versions`. */
+export const parseRequestArgs = <T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> => {
+  const parsed = parseArgs(config)
+  const seen = new Map<string, number>()
+  const owned: string[] = []
+  let last: string | undefined
+  for (const token of parseArgs({ ...config, tokens: true }).tokens ?? []) {
+    if (token.kind !== 'option') continue
+    if (entryFlags.some(flag => flag === token.name)) {
+      last = token.name
+      seen.set(last, (seen.get(last) ?? -1) + 1)
+    } else if (token.name === 'with') {
+      if (last === undefined) throw new UsageError(`--with ${token.value ?? ''}: give it after the entry that it is for, as --dataset.`)
+      // The last --output counts, as of every flag that is given once.
+      owned.push(`${last} ${last === 'output' ? 0 : seen.get(last)} ${token.value ?? ''}`)
+    }
+  }
+  if (owned.length > 0) (parsed.values as { with?: string[] }).with = owned
+  return parsed
+}
+
 export type Values<F> = {
   [name in keyof F]?: F[name] extends { multiple: true } ? string[] : F[name] extends { type: 'boolean' } ? boolean : string
 }
@@ -58,7 +85,7 @@ export type Values<F> = {
 export const policyRequest = async (values: Values<typeof policyFlags>, io: Io): Promise<PolicyRequest> => {
   const given = values.request === undefined ? {} : await fromFile(values.request, io)
   const job = { ...given.job, ...defined({ id: values.job, team: values.team, labels: labelsOf(values.label) }) }
-  const output = values.output === undefined ? given.output : placeOf(values.output, '--output')
+  const output = values.output === undefined ? given.output : withOptions(values, 'output', 0, placeOf(values.output, '--output'))
   const change = changeOf(values)
   return {
     ...given,
@@ -66,6 +93,7 @@ export const policyRequest = async (values: Values<typeof policyFlags>, io: Io):
     ...defined({
       datasets: placesOf(values, 'dataset'),
       baseModels: placesOf(values, 'base-model'),
+      access: values.access?.map((place, index) => withOptions(values, 'access', index, placeOf(place, '--access'))),
       output: values['output-level'] === undefined ? output : { ...output, level: values['output-level'] },
       clients: values.client,
       layout: values.layout,
@@ -123,11 +151,11 @@ export const secondsOf = (value: string | undefined, flag: string): number | und
 interface Place { bucket: string, prefix?: string, key?: string, keyPrefix?: string }
 
 const placesOf = (values: Values<typeof policyFlags>, name: 'dataset' | 'base-model'): Place[] | undefined => {
-  const places = values[name]?.map(place => placeOf(place, `--${name}`)) ?? []
-  const keys = values[`${name}-key`]?.map(place => {
+  const places = values[name]?.map((place, index) => withOptions(values, name, index, placeOf(place, `--${name}`))) ?? []
+  const keys = values[`${name}-key`]?.map((place, index) => {
     const { bucket, prefix, keyPrefix } = placeOf(place, `--${name}-key`)
     if (prefix === undefined || keyPrefix !== undefined) throw new UsageError(`--${name}-key ${place}: give bucket/key.`)
-    return { bucket, key: prefix }
+    return withOptions(values, `${name}-key`, index, { bucket, key: prefix })
   }) ?? []
   return places.length + keys.length > 0 ? [...places, ...keys] : undefined
 }
@@ -142,6 +170,25 @@ const placeOf = (value: string, flag: string): Place => {
   if (slash === undefined) return { bucket }
   if (prefix === '') throw new UsageError(`${flag} ${value}: the prefix is empty; for the whole bucket give ${bucket}.`)
   return prefix.endsWith('*') && prefix !== '*' ? { bucket, keyPrefix: prefix.slice(0, -1) } : { bucket, prefix }
+}
+
+/** The fields of an entry that are lists: each `--with` adds to them, and an empty value is an empty list. */
+const lists = ['clients', 'kmsKeyArns']
+
+/** The place, with what its `--with versions,list=false,clients=s3fs` say; the names are those of the API, which refuses others. */
+const withOptions = (values: Values<typeof policyFlags>, flag: EntryFlag, index: number, place: Place): Place => {
+  const entry: Record<string, unknown> = { ...place }
+  const owned = (values.with ?? []).filter(text => text.startsWith(`${flag} ${index} `)).map(text => text.slice(`${flag} ${index} `.length))
+  for (const option of owned.flatMap(text => text.split(','))) {
+    const [, name = '', value] = /^([^=]+)(?:=(.*))?$/s.exec(option) ?? []
+    if (name === '') throw new UsageError(`--with ${option}: give options such as versions, list=false or clients=s3fs.`)
+    if (lists.includes(name)) entry[name] = [...entry[name] as string[] | undefined ?? [], ...(value ? [value] : [])]
+    else if (name === 'key' && value === undefined && place.prefix !== undefined) {
+      delete entry.prefix
+      entry.key = place.prefix
+    } else entry[name] = value === undefined || value === 'true' ? true : value === 'false' ? false : value
+  }
+  return entry as unknown as Place
 }
 
 /** The two ends of a window exclude each other, so the one that was typed replaces the other one of the file. */

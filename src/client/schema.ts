@@ -548,7 +548,7 @@ export type RenderPolicyData = {
     body: {
         job: {
             /**
-             * The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.
+             * The orchestrator’s id of the job, as it is: `job[3]`, `1234_[1-10]`, `sky-jobs#17`. Printable ASCII, a letter or a digit first. With the team it names the grant in IAM tags and user name.
              */
             id: string;
             /**
@@ -571,7 +571,7 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -632,7 +632,7 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -690,7 +690,7 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -767,7 +767,7 @@ export type RenderPolicyData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -962,7 +962,7 @@ export type CheckPolicyData = {
         request: {
             job: {
                 /**
-                 * The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.
+                 * The orchestrator’s id of the job, as it is: `job[3]`, `1234_[1-10]`, `sky-jobs#17`. Printable ASCII, a letter or a digit first. With the team it names the grant in IAM tags and user name.
                  */
                 id: string;
                 /**
@@ -985,7 +985,7 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
@@ -1046,7 +1046,7 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
@@ -1104,7 +1104,7 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
@@ -1181,7 +1181,7 @@ export type CheckPolicyData = {
                  */
                 bucket: string;
                 /**
-                 * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+                 * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
                  */
                 prefix?: string;
                 /**
@@ -1434,7 +1434,7 @@ export type IssueGrantData = {
     body: {
         job: {
             /**
-             * The orchestrator’s id of the job. With the team it names the grant in IAM tags and user name.
+             * The orchestrator’s id of the job, as it is: `job[3]`, `1234_[1-10]`, `sky-jobs#17`. Printable ASCII, a letter or a digit first. With the team it names the grant in IAM tags and user name.
              */
             id: string;
             /**
@@ -1457,7 +1457,7 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -1518,7 +1518,7 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -1576,7 +1576,7 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**
@@ -1653,7 +1653,7 @@ export type IssueGrantData = {
              */
             bucket: string;
             /**
-             * Only keys below this directory; `runs/42` means `runs/42/`. No `*`, `?`, `$`, `{`, `}`. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
+             * Only keys below this directory; `runs/42` means `runs/42/`. Any characters up to U+00FF but `*`, `?`, `$`, `\` and those that cannot be seen; up to 512 bytes. Of `prefix`, `key` and `keyPrefix` give one, or none for the whole bucket.
              */
             prefix?: string;
             /**

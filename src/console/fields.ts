@@ -25,8 +25,10 @@ export const showAtFields = (fields: Fields, findings: Finding[], shown: (field:
     const said = shown(control) ? messages.get(control) : undefined
     const place = document.getElementById(control.dataset.error ?? '')
     if (place && place.textContent !== (said ?? []).join(' ')) place.textContent = (said ?? []).join(' ')
-    if (said) control.setAttribute('aria-invalid', 'true')
-    else control.removeAttribute('aria-invalid')
+    if (said) {
+      control.setAttribute('aria-invalid', 'true')
+      control.closest('details')?.setAttribute('open', '')
+    } else control.removeAttribute('aria-invalid')
   }
 }
 

@@ -10,8 +10,9 @@ interface Part { node: HTMLElement, read: (at: At) => Draft, fill: (request: Gra
 interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields }, fill: (request: GrantRequest) => void }
 
 export const issueForm = (): Form => {
-  const parts = [jobPart(), readsPart('Datasets', 'dataset', 'datasets'), readsPart('Base models', 'base model', 'baseModels'),
-    outputPart(), clientsPart(), windowPart(), sourcesPart(), layoutPart()]
+  const parts = [jobPart(), entriesPart('Datasets, read only', 'dataset', 'datasets', 1),
+    entriesPart('Base models, read only', 'base model', 'baseModels', 1), outputPart(),
+    entriesPart('Other buckets', 'bucket', 'access', 0), clientsPart(), windowPart(), sourcesPart(), layoutPart()]
   return {
     node: el('div', {}, ...parts.map(({ node }) => node)),
     read: () => {
@@ -36,6 +37,8 @@ type Control = HTMLInputElement | HTMLSelectElement
 
 const typed = (input: Control) => input.value.trim()
 
+const setValue = (control: Control | undefined, value: string) => { if (control) control.value = value }
+
 const jobPart = (): Part => {
   const [id, team] = [text(), text()]
   const labels = rows('label', () => {
@@ -48,7 +51,7 @@ const jobPart = (): Part => {
       at('/job/id', id)
       at('/job/team', team)
       at('/job', id)
-      const named = labels.used()
+      const named = labels.used().map(({ controls }) => controls)
       for (const [name] of named) if (name) at(`/job/labels/${typed(name).replaceAll('~', '~0').replaceAll('/', '~1')}`, name)
       const pairs = named.map(([name, value]) => [name ? typed(name) : '', value ? typed(value) : ''])
       return { job: given({ id: typed(id), team: typed(team), labels: pairs.length > 0 ? Object.fromEntries(pairs) : undefined }) }
@@ -56,77 +59,137 @@ const jobPart = (): Part => {
     fill: ({ job }) => {
       id.value = job.id
       team.value = job.team
-      labels.fill(Object.entries(job.labels ?? {}))
+      labels.fill(Object.entries(job.labels ?? {}), ({ controls: [name, value] }, label) => {
+        setValue(name, label[0])
+        setValue(value, label[1])
+      })
     }
   }
 }
 
-const readsPart = (title: string, one: string, name: 'datasets' | 'baseModels'): Part => {
-  const reads = rows(one, () => {
-    const [bucket, prefix, kind] = [text(), text(), kindSelect()]
-    return { cells: [field('Bucket', bucket), field('Prefix', prefix), field('Is', kind)], controls: [bucket, prefix, kind] }
-  }, 1)
+/** The fields of one entry: what is typed in nearly every request, and a fold with the rest of what the API takes. */
+interface EntryFields extends Row {
+  read: (at: At, pointer: string) => Draft
+  fill: (entry: Partial<AccessEntry>) => void
+}
+
+type AccessEntry = NonNullable<GrantRequest['access']>[number]
+type Kind = 'prefix' | 'key' | 'keyPrefix'
+type Access = 'reads' | 'output' | 'any'
+
+const choose = (...choices: ReadonlyArray<readonly [value: string, words: string]>) =>
+  el('select', {}, ...choices.map(([value, words]) => el('option', { value }, words)))
+
+const kindSelect = () => choose(['prefix', 'a directory'], ['key', 'one object'], ['keyPrefix', 'the beginning of keys'])
+
+/** What is typed as prefix, and which field of the request it is. */
+const placeIn = (entry: { [kind in Kind]?: string | undefined }): [string, Kind] => {
+  if (entry.key !== undefined) return [entry.key, 'key']
+  return entry.keyPrefix === undefined ? [entry.prefix ?? '', 'prefix'] : [entry.keyPrefix, 'keyPrefix']
+}
+
+const levels = {
+  reads: [],
+  output: [['write', 'write'], ['read-write', 'read and write']],
+  any: [['read', 'read'], ['write', 'write'], ['read-write', 'read and write']]
+} as const satisfies Record<Access, unknown>
+
+type Switch = 'delete' | 'versions' | 'tags' | 'attributes' | 'restore' | 'uploads' | 'listNames' | 'bareName'
+
+const switches: ReadonlyArray<[name: Switch, words: string, writes: boolean]> = [
+  ['delete', 'Delete', true],
+  ['versions', 'Read earlier versions', false],
+  ['tags', 'Use tags', false],
+  ['attributes', 'Checksums and parts', false],
+  ['restore', 'Restore archived objects', false],
+  ['uploads', 'List uploads in progress', true],
+  ['listNames', 'List all keys, not only these', false],
+  ['bareName', 'Also without the last slash', false]
+]
+
+const words = (input: Control) => typed(input).split(/[\s,]+/).filter(word => word !== '')
+
+const entryFields = (access: Access): EntryFields => {
+  const [bucket, prefix, kind] = [text(), text(), kindSelect()]
+  const level = choose(...levels[access])
+  const offered = switches.filter(([, , writes]) => access !== 'reads' || !writes)
+    .map(([name, said]) => ({ name, said, box: el('input', { type: 'checkbox', id: newId(name) }) }))
+  const list = choose(['', 'where it reads'], ['true', 'yes'], ['false', 'no'])
+  const acl = choose(['', 'none'], ['private', 'private'], ['bucket-owner-read', 'bucket-owner-read'],
+    ['bucket-owner-full-control', 'bucket-owner-full-control'], ['true', 'any'])
+  const [clients, keys, sid] = [text(), text(), text()]
+  const fold = el('details', { class: 'options' }, el('summary', {}, 'Options'),
+    el('div', { class: 'switches' }, ...offered.map(({ said, box }) =>
+      el('p', { class: 'check' }, box, el('label', { for: box.id }, said)))),
+    el('div', { class: 'row' }, field('List keys', list), ...(access === 'reads' ? [] : [field('Set the ACL', acl)]),
+      field('Clients here', clients), field('KMS key ARNs', keys), field('Statement id', sid)))
   return {
-    node: group(`${title}, read only`, reads.node),
-    read: at => {
-      const used = reads.used()
-      const list = used.map(([bucket, prefix, kind], index) => {
-        if (!bucket || !prefix || !kind) return {}
-        at(`/${name}/${index}`, bucket)
-        at(`/${name}/${index}/bucket`, bucket)
-        at(`/${name}/${index}/${kind.value}`, prefix)
-        return given({ bucket: typed(bucket), [kind.value]: typed(prefix) })
-      })
-      return list.length > 0 ? { [name]: list } : {}
+    cells: [field('Bucket', bucket), field('Prefix', prefix), field('Is', kind), ...(access === 'reads' ? [] : [field('Access', level)])],
+    below: fold,
+    controls: [bucket, prefix, clients, keys, sid, ...offered.map(({ box }) => box)],
+    read: (at, pointer) => {
+      const names: [string, Control][] = [['', bucket], ['/bucket', bucket], [`/${kind.value}`, prefix], ['/level', level], ['/list', list],
+        ['/acl', acl], ['/clients', clients], ['/kmsKeyArns', keys], ['/sid', sid]]
+      for (const [name, control] of names) at(pointer + name, control)
+      for (const { name, box } of offered) at(`${pointer}/${name}`, box)
+      return {
+        ...given({
+          bucket: typed(bucket),
+          [kind.value]: typed(prefix),
+          level: access === 'reads' ? '' : level.value,
+          sid: typed(sid),
+          list: list.value === '' ? '' : list.value === 'true',
+          acl: acl.value === 'true' ? true : acl.value,
+          clients: words(clients).length > 0 ? words(clients) : '',
+          kmsKeyArns: words(keys).length > 0 ? words(keys) : ''
+        }),
+        ...Object.fromEntries(offered.filter(({ box }) => box.checked).map(({ name }) => [name, true]))
+      }
     },
-    fill: request => reads.fill((request[name] ?? []).map(entry => [entry.bucket, ...placeIn(entry)]))
+    fill: entry => {
+      bucket.value = entry.bucket ?? ''
+      const [place, itsKind] = placeIn(entry)
+      prefix.value = place
+      kind.value = itsKind
+      if (access !== 'reads') level.value = entry.level ?? levels[access][0][0]
+      for (const { name, box } of offered) box.checked = entry[name] === true
+      list.value = String(entry.list ?? '')
+      acl.value = String(entry.acl || '')
+      clients.value = (entry.clients ?? []).join(', ')
+      keys.value = (entry.kmsKeyArns ?? []).join(', ')
+      sid.value = entry.sid ?? ''
+      fold.open = [list, acl, clients, keys].some(control => control.value !== '') || offered.some(({ box }) => box.checked)
+    }
   }
 }
 
-type Kind = 'prefix' | 'key' | 'keyPrefix'
-
-const kindSelect = () => el('select', {},
-  el('option', { value: 'prefix' }, 'a directory'),
-  el('option', { value: 'key' }, 'one object'),
-  el('option', { value: 'keyPrefix' }, 'the beginning of keys'))
-
-/** What is typed as prefix, and which field of the request it is. */
-const placeIn = (entry: { [kind in Kind]?: string } | undefined): [string, Kind] => {
-  if (entry?.key !== undefined) return [entry.key, 'key']
-  return entry?.keyPrefix === undefined ? [entry?.prefix ?? '', 'prefix'] : [entry.keyPrefix, 'keyPrefix']
+const entriesPart = (title: string, one: string, name: 'datasets' | 'baseModels' | 'access', least: number): Part => {
+  const entries = rows(one, () => entryFields(name === 'access' ? 'any' : 'reads'), least)
+  return {
+    node: group(title, entries.node),
+    read: at => {
+      const list = entries.used().map((entry, index) => entry.read(at, `/${name}/${index}`))
+      return list.length > 0 ? { [name]: list } : {}
+    },
+    fill: request => entries.fill(request[name] ?? [], (fields, entry) => { fields.fill(entry) })
+  }
 }
 
 const outputPart = (): Part => {
-  const [bucket, prefix, kind] = [text(), text(), kindSelect()]
-  const level = el('select', {}, el('option', { value: 'write' }, 'write'), el('option', { value: 'read-write' }, 'read and write'))
-  const remove = el('input', { type: 'checkbox', id: newId('delete') })
+  const output = entryFields('output')
   return {
-    node: group('Output',
-      el('div', { class: 'row' }, field('Bucket', bucket), field('Prefix', prefix), field('Is', kind), field('Access', level)),
-      el('p', { class: 'check' }, remove, el('label', { for: remove.id }, 'The job may delete objects there'))),
+    node: group('Output', el('div', { class: 'row' }, ...output.cells), ...(output.below ? [output.below] : [])),
     read: at => {
-      at('/output', bucket)
-      at('/output/bucket', bucket)
-      at(`/output/${kind.value}`, prefix)
-      at('/output/level', level)
-      if (typed(bucket) === '' && typed(prefix) === '' && !remove.checked) return {}
-      const may = { level: level.value, delete: remove.checked ? true : undefined }
-      return { output: given({ bucket: typed(bucket), [kind.value]: typed(prefix), ...may }) }
+      const entry = output.read(at, '/output')
+      return isUsed(output) ? { output: entry } : {}
     },
-    fill: ({ output }) => {
-      bucket.value = output?.bucket ?? ''
-      const [place, itsKind] = placeIn(output)
-      prefix.value = place
-      kind.value = itsKind
-      level.value = output?.level ?? 'write'
-      remove.checked = output?.delete ?? false
-    }
+    fill: request => { output.fill(request.output ?? {}) }
   }
 }
 
 const clientsPart = (): Part => {
   const names = text()
-  const given = () => typed(names).split(/[\s,]+/).filter(name => name !== '')
+  const given = () => words(names)
   return {
     node: group('Clients',
       field('Names, such as pyarrow, s3fs', names, 'What the job reads and writes with. docs/clients.md says what each of them needs.')),
@@ -207,9 +270,9 @@ const sourcesPart = (): Part => {
         return { workers: given({ max: max.value === '' ? undefined : Number(max.value) }) }
       }
       const used = sources.used()
-      const [first] = sources.all()
-      if (first?.[0]) at('/sourceIps', first[0])
-      const list = used.map(([address], index) => {
+      const first = sources.all()[0]?.controls[0]
+      if (first) at('/sourceIps', first)
+      const list = used.map(({ controls: [address] }, index) => {
         if (address) at(`/sourceIps/${index}`, address)
         return address ? typed(address) : ''
       })
@@ -219,7 +282,7 @@ const sourcesPart = (): Part => {
       many.checked = request.workers !== undefined
       max.value = String(request.workers?.max ?? 8)
       show()
-      sources.fill((request.sourceIps ?? []).map(address => [address]))
+      sources.fill(request.sourceIps ?? [], ({ controls }, address) => { setValue(controls[0], address) })
     }
   }
 }
@@ -250,19 +313,24 @@ const layoutPart = (): Part => {
   }
 }
 
+interface Row { cells: Node[], controls: Control[], below?: Node }
+
+const isUsed = ({ controls }: Row): boolean => controls.some(control =>
+  control instanceof HTMLInputElement && (control.type === 'checkbox' ? control.checked : typed(control) !== ''))
+
 /**
  * Rows that can be added and removed. A row in which nothing is typed is no part of the request.
  *
  * @param one what a row is
  * @param least how many stand there from the start
  */
-const rows = (one: string, make: () => { cells: Node[], controls: Control[] }, least: number) => {
-  const present = new Map<HTMLElement, Control[]>()
+const rows = <R extends Row>(one: string, make: () => R, least: number) => {
+  const present = new Map<HTMLElement, R>()
   const list = el('div', { class: 'rows' })
   const changed = () => { list.dispatchEvent(new Event('input', { bubbles: true })) }
   const add = () => {
-    const { cells, controls } = make()
-    const row = el('div', { class: 'row', role: 'group' }, ...cells, el('button', {
+    const made = make()
+    const row = el('div', { class: 'row', role: 'group' }, ...made.cells, el('button', {
       type: 'button',
       class: 'quiet remove',
       onclick: () => {
@@ -272,11 +340,11 @@ const rows = (one: string, make: () => { cells: Node[], controls: Control[] }, l
         changed()
         more.focus()
       }
-    }, '×'))
-    present.set(row, controls)
+    }, '×'), made.below)
+    present.set(row, made)
     list.append(row)
     renumber()
-    return controls
+    return made
   }
   const renumber = () => {
     [...present.keys()].forEach((row, index) => {
@@ -284,18 +352,18 @@ const rows = (one: string, make: () => { cells: Node[], controls: Control[] }, l
       row.querySelector('.remove')?.setAttribute('aria-label', `Remove ${one} ${index + 1}`)
     })
   }
-  const more = el('button', { type: 'button', class: 'quiet', onclick: () => { add()[0]?.focus() } },
+  const more = el('button', { type: 'button', class: 'quiet', onclick: () => { add().controls[0]?.focus() } },
     `Add ${/^[aeiou]/.test(one) ? 'an' : 'a'} ${one}`)
   for (let i = 0; i < least; i++) add()
   const all = () => [...present.values()]
   return {
     node: el('div', {}, list, more),
     all,
-    used: () => all().filter(controls => controls.some(control => control instanceof HTMLInputElement && control.value.trim() !== '')),
-    fill: (values: string[][]) => {
+    used: () => all().filter(isUsed),
+    fill: <V>(values: readonly V[], fillOne: (row: R, value: V) => void) => {
       list.replaceChildren()
       present.clear()
-      for (const value of values) add().forEach((control, index) => { control.value = value[index] ?? '' })
+      for (const value of values) fillOne(add(), value)
       while (present.size < least) add()
     }
   }

@@ -259,7 +259,7 @@ export const EndWorkerQuerySchema = Type.Object({
 export const ListQuerySchema = Type.Object({
   state: Type.Optional(StateFilterSchema),
   team: Type.Optional(parameter(JobSchema.properties.team, 'Only grants of this team.')),
-  job: Type.Optional(parameter(JobSchema.properties.id, 'Only grants of the job with this id.')),
+  job: Type.Optional(Type.String({ ...parameter(JobSchema.properties.id, 'Only grants of the job with this id.'), pattern: '^[ -~]+$' })),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Grants per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
 }, strict)

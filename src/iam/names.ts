@@ -42,3 +42,11 @@ export const expiryOfName = (prefix: string, name: string): number | undefined =
 }
 
 const compact = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '').toLowerCase()
+
+/**
+ * A job id as the value of a tag, which has only letters, digits, spaces and _ . : / = + - @ (IAM API, Tag). An id of these is its own
+ * tag. Another one begins with `=`, as no id does, and has `=5B` for `[`, so that different ids stay different.
+ */
+export const jobTag = (id: string): string => /[^A-Za-z0-9._:/@=+-]/.test(id)
+  ? `=${id.replace(/[^A-Za-z0-9._:/@+-]/g, character => `=${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`)}`
+  : id

@@ -1,5 +1,6 @@
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
+import { jobTag } from '../iam/names.ts'
 import { IamError, isIamError } from '../iam/errors.ts'
 import type { Credentials, Made, PrincipalPlan } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
@@ -130,7 +131,7 @@ export const planOf = (grant: Grant, policy: Proven<PolicyDocument>, withKey = t
     tags: {
       ...Object.fromEntries(Object.entries(job.labels).map(([name, value]) => [labelTagPrefix + name, value])),
       'job-access:grant': grant.id,
-      'job-access:job': job.id,
+      'job-access:job': jobTag(job.id),
       'job-access:team': job.team,
       ...(grant.worker !== null && { 'job-access:worker': grant.worker }),
       'job-access:expires': new Date(grant.expiresAt).toISOString()

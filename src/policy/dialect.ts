@@ -1,6 +1,7 @@
 import type { AccessSpec, Entry, PolicyAttachment } from '../domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
+import { showCharacter } from './entries.ts'
 import { chooseAttachment, tooLarge, type Measure, type Sizes } from './measure.ts'
 import { groupsOf, sidsOf } from './render.ts'
 
@@ -29,6 +30,8 @@ export interface Dialect {
   conditionKeys: 'any' | ReadonlySet<string>
   /** Whether it reads this source CIDR as something else. */
   misreads?: (cidr: string) => boolean
+  /** Characters of a key or prefix that it reads as something else in a policy, or was never seen to take. */
+  unfitInKeys?: RegExp
   denies: boolean
   notResource: boolean
   /** The call that tells a new key whose it is, for `waitUntilReady`: GetCallerIdentity, or GetUser of itself. */
@@ -93,6 +96,7 @@ export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<Acce
   const entriesOf = (sid: string) => groups.find(group => sidsOf(group, alternatives).includes(sid)) ?? []
   const found = policy.Statement.flatMap(statement =>
     unfitIn(statement, dialect).flatMap(what => refusals(dialect, statement, what, entriesOf)))
+  found.push(...(spec?.entries ?? []).flatMap(entry => unfitKey(entry, dialect)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
 
@@ -116,6 +120,21 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
         .filter(cidr => dialect.misreads?.(cidr))
         .map(cidr => ({ what: `has the source ${cidr}`, name: 'source' })))
   ]
+}
+
+const unfitKey = (entry: Entry, { name, unfitInKeys }: Dialect): Finding[] => {
+  const characters = [...entry.prefix]
+  const at = characters.findIndex(character => unfitInKeys?.test(character))
+  if (at < 0) return []
+  const field = entry.exact ? 'key' : entry.prefix.endsWith('/') ? 'prefix' : 'keyPrefix'
+  // The name of a directory, which was added for clients, has the pointer of these.
+  const pointer = entry.pointer.endsWith('/clients') ? entry.pointer : `${entry.pointer}/${field}`
+  return [{
+    code: 'dialect-unfit',
+    pointer,
+    detail: `It has ${showCharacter(characters[at] ?? '')} at character ${at + 1}, which ${name} misreads or is not known to take.`,
+    hint: 'Ask for the directory above, or give the objects a name without it.'
+  }]
 }
 
 /** One finding for each entry that the statement is for. */

@@ -105,7 +105,7 @@ const widen = (one: Requested, clients: readonly ClientName[] | undefined, repor
 export const widenings = (request: PolicyRequest): { pointer: string, need: Need | 'read', clients: string[], why: string }[] =>
   collect(request).flatMap(one => {
     const { pointer, level } = one
-    const place = `${one.request.bucket}/${nameOfDirectory(one.request.prefix ?? '')}`
+    const place = quoted(`${one.request.bucket}/${nameOfDirectory(one.request.prefix ?? '')}`)
     const added = [...needsIn(one, request.clients)]
       .filter(([need]) => need !== 'list' || one.request.list !== true)
       .map(([need, clients]) => ({
@@ -231,9 +231,12 @@ const normaliseEntry = (
 /** `listNames` of a whole bucket is `list`. */
 export const options = ['versions', 'tags', 'uploads', 'attributes', 'restore', 'listNames', 'bareName'] as const satisfies Option[]
 
+/** A name within a sentence. No name has these quotes, which are beyond U+00FF, so a name cannot end the sentence and go on. */
+export const quoted = (name: string): string => /^[A-Za-z0-9/!_.'()=+@,:*-]*$/.test(name) ? name : `“${name}”`
+
 /** The place of an entry for people: `bucket/runs/42/`, `bucket/shards/train-*`, `bucket/model.safetensors`. */
 export const placeOf = ({ bucket, prefix, exact }: Pick<Entry, 'bucket' | 'prefix' | 'exact'>): string =>
-  `${bucket}/${prefix}${exact || prefix === '' || prefix.endsWith('/') ? '' : '*'}`
+  quoted(`${bucket}/${prefix}${exact || prefix === '' || prefix.endsWith('/') ? '' : '*'}`)
 
 type Field = 'prefix' | 'key' | 'keyPrefix'
 
@@ -334,7 +337,7 @@ const pointerOfSid = ({ pointer }: Entry, named: ReadonlySet<string>): string =>
 // --- buckets and prefixes ---
 
 /*
- * Names that become part of a Resource: buckets follow S3's rules, prefixes a list of allowed characters.
+ * Names that become part of a Resource: buckets follow S3's rules, keys and prefixes have the characters that IAM policies can carry.
  * Neither may have a character that means something to IAM in a Resource or in StringLike (`*`, `?`, `${`).
  */
 
@@ -344,7 +347,6 @@ interface BucketRule { broken: (name: string) => boolean, detail: string, hint: 
 
 // Source: Amazon S3 User Guide, "General purpose bucket naming rules".
 const reservedPrefixes = ['xn--', 'sthree-', 'amzn-s3-demo-']
-const reservedSuffixes = ['-s3alias', '--ol-s3', '.mrap', '--x-s3', '--table-s3']
 
 const bucketRules: readonly BucketRule[] = [
   {
@@ -376,30 +378,73 @@ const bucketRules: readonly BucketRule[] = [
     broken: (name: string) => name.startsWith(prefix),
     detail: `A bucket name does not begin with ${prefix}, which S3 reserves.`,
     hint: 'Use a general purpose bucket.'
-  })),
-  ...reservedSuffixes.map(suffix => ({
-    broken: (name: string) => name.endsWith(suffix),
-    detail: `A bucket name does not end with ${suffix}, which S3 reserves for other resources.`,
-    hint: 'Use a general purpose bucket; access points, directory and table buckets have other ARNs.'
   }))
 ]
 
-/** Every rule of S3 that the name breaks. Empty: it is a bucket name. */
-export const bucketFaults = (name: string): Fault[] =>
-  bucketRules.filter(rule => rule.broken(name)).map(({ detail, hint }) => ({ detail, hint }))
+const behind = 'Give the name of the bucket behind it, and let the job’s client name that bucket: IAM checks a request through an access ' +
+  'point against the access point’s ARN, and this service writes policies about buckets.'
+const rest = 'Give the bucket’s name alone, and what follows it as `prefix` or `key`.'
+const directory = 'Use a general purpose bucket: a directory bucket is opened as a whole, by s3express:CreateSession.'
+const table = 'Use a general purpose bucket: tables have actions of their own, s3tables:*, which this service does not grant.'
+const outposts = 'Use a general purpose bucket: S3 on Outposts has actions of its own, s3-outposts:*, which this service does not grant.'
+const transformed = 'Give the bucket behind it if the job may read objects as they are: what a function makes of them is opened by ' +
+  's3-object-lambda:GetObject, which this service does not grant.'
 
-/** Longest prefix, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */
+/**
+ * What people give instead of a bucket's name, by its form.
+ * Sources: Service Authorization Reference, "Amazon S3", resource types; S3 User Guide, "General purpose bucket naming rules" (reserved
+ * suffixes) and "Access point aliases".
+ */
+const otherThings: ReadonlyArray<[form: RegExp, what: string, hint: string]> = [
+  [/^s3[an]?:\/\//i, 'a URL', rest],
+  [/^https?:\/\//i, 'an address of the web', 'Give the bucket’s name alone, not the address of its server.'],
+  [/^arn:[^:]*:s3:::[^/:]+$/, 'the ARN of a bucket', 'Give its name alone: what follows `:::`.'],
+  [/^arn:[^:]*:s3:::/, 'the ARN of objects', `${rest} The name stands between \`:::\` and the first slash.`],
+  [/^arn:[^:]*:s3::\d*:accesspoint[/:]|\.mrap$/, 'a Multi-Region Access Point', behind],
+  [/^arn:[^:]*:s3:[^:]*:[^:]*:accesspoint[/:]/, 'the ARN of an access point', behind],
+  [/-s3alias$/, 'the alias of an access point', behind],
+  [/^arn:[^:]*:s3-object-lambda:|--ol-s3$/, 'an S3 Object Lambda Access Point', transformed],
+  [/^arn:[^:]*:s3-outposts:|--op-s3$/, 'a bucket or an access point on S3 on Outposts', outposts],
+  [/^arn:[^:]*:s3express:.*:accesspoint\/|--xa-s3$/, 'an access point of a directory bucket', directory],
+  [/^arn:[^:]*:s3express:|--x-s3$/, 'a directory bucket', directory],
+  [/^arn:[^:]*:s3tables:|--table-s3$/, 'a table bucket', table],
+  [/^arn:/, 'an ARN, and not one of a bucket', 'Give the name of a general purpose bucket.']
+]
+
+/** Every rule of S3 that the name breaks, or what the name is instead. Empty: it is a bucket name. */
+export const bucketFaults = (name: string): Fault[] => {
+  const [, what, hint] = otherThings.find(([form]) => form.test(name)) ?? []
+  if (what !== undefined && hint !== undefined) return [{ detail: `This is ${what}, not the name of a general purpose bucket.`, hint }]
+  return bucketRules.filter(rule => rule.broken(name)).map(({ detail, hint }) => ({ detail, hint }))
+}
+
+/** Longest prefix in bytes, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */
 export const maxPrefixLength = 512
 
-/** A key of S3 has up to 1,024 bytes. */
+/** A key of S3 has up to 1,024 bytes of UTF-8 (S3 User Guide, "Naming Amazon S3 objects"). */
 const maxKeyLength = 1024
 
-const notAllowed = /[^A-Za-z0-9/!_.'()=+@,:-]/gu
+/**
+ * What a name may not have, though S3 takes most of it. IAM's `${*}` would carry a wildcard as it is, but other providers read it as a
+ * wildcard between braces. The first that fits counts.
+ */
+const unfitCharacters: ReadonlyArray<[characters: RegExp, why: string]> = [
+  [/[*?]/, 'a wildcard to IAM'],
+  [/\$/, 'the start of a variable to IAM'],
+  // SeaweedFS 4.48 takes it for the start of an escape, in a Resource.
+  [/\\/, 'an escape to some providers'],
+  [/\p{Cc}/u, 'a control character'],
+  [/[\u00a0\u00ad]/, 'cannot be seen'],
+  [/[\ud800-\udfff]/u, 'half a character, which has no UTF-8'],
+  // IAM and STS quotas, "IAM and STS character limits": a policy has U+0020 to U+00FF.
+  [/[\u{100}-\u{10ffff}]/u, 'beyond U+00FF, where the characters of IAM policies end']
+]
 
 type PrefixResult = { ok: true, prefix: string } | { ok: false, faults: Fault[] }
 
 /**
- * Reads a key prefix and ends it with a slash: without the slash, `runs/42` would also open `runs/420/`.
+ * Reads a key prefix and ends it with a slash: without the slash, `runs/42` would also open `runs/420/`. Nothing else is changed: to S3
+ * an accented letter and its decomposed form (Unicode NFC and NFD) are different keys.
  *
  * @returns the canonical prefix, or every fault
  */
@@ -412,12 +457,13 @@ const readPlace = (field: Field, text: string): PrefixResult => {
   const noun = nounOf[field]
   const longest = field === 'key' ? maxKeyLength : maxPrefixLength
   const faults: Fault[] = []
-  const refused = [...new Set(text.match(notAllowed))]
+  const unfit = unfitIn(text)
   if (text === '') faults.push({ detail: `The ${noun} is empty.`, hint: `Leave \`${field}\` out for the whole bucket.` })
-  if (refused.length > 0) {
+  if (unfit.length > 0) faults.push({ detail: `The ${noun} has ${unfit.join(', ')}.`, hint: wayAround(text) })
+  if (text.startsWith(' ') || text.endsWith(' ')) {
     faults.push({
-      detail: `The ${noun} has ${refused.map(show).join(', ')}.`,
-      hint: 'Letters, digits and / ! - _ . \' ( ) = + @ , : are allowed; wildcards and variables of IAM are not.'
+      detail: `The ${noun} begins or ends with a space.`,
+      hint: 'Remove it. If the keys are named so, ask for the directory above: forms and shells lose such spaces.'
     })
   }
   if (text.startsWith('/')) {
@@ -431,15 +477,50 @@ const readPlace = (field: Field, text: string): PrefixResult => {
       detail: `The ${noun} has a segment \`.\` or \`..\`.`, hint: 'Leave it out: S3 takes it literally, but clients resolve it.'
     })
   }
-  if (prefix.length > longest) {
+  const bytes = Buffer.byteLength(prefix)
+  if (bytes > longest) {
     const counted = field === 'prefix' ? ' with its last slash' : ''
-    faults.push({ detail: `The ${noun} has ${prefix.length} characters${counted}.`, hint: `At most ${longest} are allowed.` })
+    faults.push({ detail: `The ${noun} has ${bytes} bytes${counted}.`, hint: `At most ${longest} are allowed.` })
   }
   return faults.length > 0 ? { ok: false, faults } : { ok: true, prefix }
 }
 
+const whyUnfit = (character: string): string | undefined => unfitCharacters.find(([characters]) => characters.test(character))?.[1]
+
+/** Each unfit character once, with its first position and the reason; no more than eight of them. */
+const unfitIn = (text: string): string[] => {
+  const found = new Map<string, string>()
+  for (const [index, character] of [...text].entries()) {
+    const why = found.has(character) ? undefined : whyUnfit(character)
+    if (why !== undefined) found.set(character, `${showCharacter(character)} at character ${index + 1} (${why})`)
+  }
+  const all = [...found.values()]
+  return all.length > 8 ? [...all.slice(0, 8), `${all.length - 8} more`] : all
+}
+
+/** What to ask for instead, without the text of the request: a finding may end up where that does not belong. */
+const wayAround = (text: string): string => {
+  const characters = [...text]
+  const first = characters.findIndex(character => whyUnfit(character) !== undefined)
+  const before = characters.slice(0, first)
+  const folder = before.lastIndexOf('/') + 1
+  const star = characters[first] === '*' && /^\*+\/?$/.test(characters.slice(first).join(''))
+  // S3 keeps the forms apart, so the other one is not used in silence.
+  const composed = text.normalize('NFC')
+  const note = composed !== text && unfitIn(composed).length === 0
+    ? ' Its composed form (Unicode NFC) could be granted, but is another key to S3: give that form only if the objects have it.'
+    : ''
+  if (folder > 0 && (!star || folder === first)) {
+    return `Give the first ${folder} characters as \`prefix\`: the directory, with all that is in it.${star ? '' : orRename}${note}`
+  }
+  if (first > 0) return `Give the first ${first} characters as \`keyPrefix\`: all keys that begin so.${star ? '' : orRename}${note}`
+  return `Give the objects a name without it.${note}`
+}
+
+const orRename = ' Or give the objects a name without it.'
+
 // Printable ASCII as it is, everything else by its code point: a finding may end up on a terminal.
-const show = (character: string): string => /^[!-~]$/.test(character)
+export const showCharacter = (character: string): string => /^[!-~]$/.test(character)
   ? `\`${character}\``
   : `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}`
 

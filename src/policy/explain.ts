@@ -1,4 +1,5 @@
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
+import { quoted } from './entries.ts'
 
 /** One statement in plain English, for a reader who does not know IAM. */
 interface StatementExplanation { sid: string, effect: 'Allow' | 'Deny', text: string }
@@ -83,8 +84,8 @@ const places = (arns: readonly string[]): string[] => {
     const keys = name.slice(slash + 1)
     const bucket = `the bucket ${name.slice(0, slash)}`
     if (keys === '*') return [bucket]
-    if (!keys.endsWith('*')) return [`${bucket} at the key ${keys}`]
-    return [`${bucket} under ${keys.endsWith('/*') ? '' : 'the keys that begin with '}${withoutStar(keys)}`]
+    if (!keys.endsWith('*')) return [`${bucket} at the key ${quoted(keys)}`]
+    return [`${bucket} under ${keys.endsWith('/*') ? '' : 'the keys that begin with '}${quoted(withoutStar(keys))}`]
   })
 }
 
@@ -108,8 +109,8 @@ const allowPhrases: Record<string, Phrase> = {
   'StringEquals kms:ViaService': values => `only through S3 (${either(values)})`,
   'StringLike s3:x-amz-acl': values => `only to the canned ACL ${either(values)}`,
   'StringLike s3:prefix': values => {
-    const begin = values.filter(value => value.endsWith('*')).map(withoutStar)
-    const exact = values.filter(value => !value.endsWith('*'))
+    const begin = values.filter(value => value.endsWith('*')).map(withoutStar).map(quoted)
+    const exact = values.filter(value => !value.endsWith('*')).map(quoted)
     return 'only ' + [
       ...(begin.length > 0 ? [`names that begin with ${either(begin)}`] : []),
       ...(exact.length > 0 ? [`by the prefix ${either(exact)} itself`] : [])

@@ -15,7 +15,10 @@ export type Sizes = Partial<Record<PolicyAttachment, number>>
 export const awsSizes = { inline: 2048, managed: 6144, session: 2048 } as const satisfies Sizes
 
 export interface Measure {
-  /** Characters without white space, as IAM counts them. */
+  /**
+   * Bytes of the policy as JSON without white space around its values. IAM counts characters, and no white space: never more. VersityGW
+   * counts bytes, and white space.
+   */
   characters: number
   /** Lower-case hexadecimal sha256 of the canonical JSON. */
   sha256: string
@@ -61,7 +64,7 @@ const sortKeys = <T>(object: Record<string, T>, each: (value: T) => T = value =>
   return copy
 }
 
-const charactersOf = (json: string): number => json.replace(/\s/g, '').length
+const charactersOf = (json: string): number => Buffer.byteLength(json)
 
 /** How a policy of that size is attached: `auto` tries inline, then managed. Undefined: it is too long for what was requested. */
 export const chooseAttachment = (attach: AttachmentChoice, characters: number, sizes: Sizes = awsSizes): PolicyAttachment | undefined =>

@@ -2,7 +2,7 @@ import type { AccessSpec, Entry, Source } from '../domain/access-spec.ts'
 import { pointerTo, type Finding } from '../problems.ts'
 import type { PolicyRequest, VpcRequest, WindowRequest } from '../request.ts'
 import { writes } from './actions.ts'
-import { misleadingPrefixes, normaliseEntries, options, placeOf, widenings } from './entries.ts'
+import { misleadingPrefixes, normaliseEntries, options, placeOf, quoted, showCharacter, widenings } from './entries.ts'
 import type { Limits } from './limits.ts'
 import { normaliseSource } from './source.ts'
 import { normaliseWindow, type WindowClock } from './window.ts'
@@ -26,6 +26,7 @@ export const normalise = (
   const report = (finding: Finding): void => { findings.push(finding) }
   const layout = request.layout ?? 'everywhere'
   const entries = normaliseEntries(request, layout, limits, report)
+  checkJobId(request.job.id, report)
   const labels = normaliseLabels(request.job.labels ?? {}, report)
   const window = normaliseWindow(request.window, { layout, writes: entries.writes }, limits, { now, firstIssuedAt: now, ...clock }, report)
   const source = normaliseSource(request, limits, report)
@@ -137,6 +138,29 @@ const restateSource = (source: Source): Pick<PolicyRequest, 'sourceIps' | 'vpc'>
   }
 }
 
+// --- job id ---
+
+/** Of the characters that a tag lacks, each takes three there (jobTag), and a value has 256: 1 + 128 + 2 * 63 fit. */
+const maxEncoded = 63
+
+/** The id goes into tags, names and comments of files, which printable ASCII cannot break; no policy has it. */
+const checkJobId = (id: string, report: (finding: Finding) => void): void => {
+  const refuse = (detail: string, hint: string) => report({ code: 'request-invalid', pointer: '/job/id', detail, hint })
+  const characters = [...id]
+  const unfit = characters.findIndex(character => !/^[ -~]$/.test(character))
+  if (unfit >= 0) {
+    refuse(`The job id has ${showCharacter(characters[unfit] ?? '')} at character ${unfit + 1}, which is not printable ASCII.`,
+      'Write `-` or `_` instead, here and wherever the job is named again.')
+  }
+  if (/^[^A-Za-z0-9]/.test(id)) {
+    refuse('The job id does not begin with a letter or a digit.', 'Put a word before it: `job-` and the id.')
+  }
+  if (id.endsWith(' ')) refuse('The job id ends with a space.', 'Remove it.')
+  if (id.replace(/[A-Za-z0-9._:/@+-]/g, '').length > maxEncoded) {
+    refuse(`The job id has more than ${maxEncoded} characters that tags of IAM lack.`, 'Shorten it, or write `-` instead of some of them.')
+  }
+}
+
 // --- labels ---
 
 /** How the names begin of the tags that the service itself puts on an IAM user. A label that looks like one would only mislead. */
@@ -201,9 +225,9 @@ const longSeconds = 12 * 3600
 
 const misleading = (request: PolicyRequest): Warning[] => misleadingPrefixes(request).map(({ pointer, prefix, instead }) => ({
   code: 'prefix-like-key',
-  detail: `${pointer}: the prefix ${prefix} opens the keys below ${prefix}/ alone. ${instead === 'key'
-    ? `For the object ${prefix} itself, send it as \`key\`.`
-    : `For keys that begin with ${prefix}, send it as \`keyPrefix\`.`} For the directory, end it with a slash.`
+  detail: `${pointer}: the prefix ${quoted(prefix)} opens the keys below ${quoted(`${prefix}/`)} alone. ${instead === 'key'
+    ? `For the object ${quoted(prefix)} itself, send it as \`key\`.`
+    : `For keys that begin with ${quoted(prefix)}, send it as \`keyPrefix\`.`} For the directory, end it with a slash.`
 }))
 
 const forClients = (request: PolicyRequest): Warning[] => widenings(request).map(({ pointer, need, clients, why }) => need === 'read'
@@ -236,11 +260,11 @@ const warningsOf = (spec: AccessSpec, startDefaulted: boolean): Warning[] => {
     warn(entry.restore === true, 'restore-granted', `${sid}: the job may restore archived objects of ${place}, which costs.`)
     warn(entry.listNames === true, 'names-listed', `${sid}: the job may list every name of ${bucket}, not only those of ${place}.`)
     warn(entry.bareName === true && entry.list && !entry.listNames, 'siblings-listed',
-      `${sid}: the job may list names of ${bucket} beside ${place} that begin with ${entry.prefix.slice(0, -1)}.`)
+      `${sid}: the job may list names of ${bucket} beside ${place} that begin with ${quoted(entry.prefix.slice(0, -1))}.`)
     warn(entry.uploads === true && entry.prefix !== '', 'uploads-listed',
       `${sid}: the job may list the names of all uploads in progress in ${bucket}: IAM cannot bind that to ${place}.`)
     warn(entry.exact === true && entry.list && !entry.listNames, 'key-lists-siblings',
-      `${entry.sid}: listing with the prefix ${entry.prefix} shows every name of ${entry.bucket} that begins with it.`)
+      `${entry.sid}: listing with the prefix ${quoted(entry.prefix)} shows every name of ${entry.bucket} that begins with it.`)
     warn(entry.acl && !guide, 'acl-granted', `${entry.sid}: s3:PutObjectAcl on ${place} can publish objects of a bucket with ACLs enabled.`)
     warn(entry.delete, 'delete-granted', `${entry.sid}: the job may delete objects in ${place}.`)
     warn(writes(entry) && entry.prefix === '', 'write-whole-bucket',

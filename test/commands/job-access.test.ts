@@ -117,6 +117,24 @@ t.test('a request from a file, from stdin, and changed by flags', async t => {
   t.match(await cli('check', '--request', file, ...question, '--json'), { code: 0, stdout: /"allowed": true/ })
 })
 
+t.test('every option of an entry, by --with after it', async t => {
+  const full = async (...flags: string[]) => {
+    const { policy } = JSON.parse((await cli('policy', '--job', 'j', '--team', 'nlp', '--duration', '1h', '--source-ip', '203.0.113.42', '--full', ...flags)).stdout)
+    return policy.Statement.map(({ Sid, Action }: { Sid: string, Action: string[] }) => [Sid, ...Action].join(' ').replaceAll('s3:', ''))
+  }
+  t.strictSame(await full('--dataset', 'acme-a/x/', '--with', 'versions,tags,attributes,restore,listNames,sid=Wiki', '--dataset-key', 'acme-b/y', '--dataset', 'acme-c/z/', '--with', 'list=false', '--with', 'bareName'), [
+    'Wiki GetObject GetObjectVersion GetObjectTagging GetObjectVersionTagging GetObjectAttributes GetObjectVersionAttributes RestoreObject GetBucketLocation GetBucketVersioning',
+    'WikiNames ListBucket ListBucketVersions', 'Dataset2 GetObject GetBucketLocation', 'Dataset3 GetObject GetBucketLocation'
+  ])
+  t.strictSame(await full('--output', 'acme-a/model.bin', '--with', 'key,delete,acl=private', '--access', 'acme-b/x/', '--with', 'level=write,uploads,clients=s3fs,clients=dvc'), [
+    'Output PutObject AbortMultipartUpload ListMultipartUploadParts DeleteObject GetBucketLocation', 'OutputAcl PutObjectAcl',
+    'Access1 PutObject AbortMultipartUpload ListMultipartUploadParts GetBucketLocation', 'Access1List ListBucket', 'Access1Names ListBucketMultipartUploads'
+  ])
+  const request = ['policy', '--job', 'j', '--team', 'nlp', '--duration', '1h', '--source-ip', '203.0.113.42']
+  t.match(await cli(...request, '--dataset', 'acme-a/x', '--with', 'verisons'), { code: 1, stderr: /at \/datasets\/0\/verisons: Unknown field/ }, 'the service knows the names')
+  t.match(await cli(...request, '--dataset', 'acme-a/x', '--with', 'kmsKeyArns=x'), { code: 1, stderr: /at \/datasets\/0\/kmsKeyArns\/0/ })
+})
+
 t.test('VPC flags', async t => {
   const flags = ['--job', 'vpc', '--team', 'nlp', '--dataset', 'acmeco-datasets', '--duration', '3600']
   const vpc = ['--vpc', 'vpc-0123456789abcdef0', '--vpc-endpoint', 'vpce-0123456789abcdef0', '--vpc-source-ip', '10.0.12.0/24']
@@ -143,6 +161,8 @@ t.test('what is wrong with the command line is said before the service is asked'
     [['issue', '--dataset', 'bucket/'], /the prefix is empty/],
     [['issue', '--dataset-key', 'bucket'], /--dataset-key bucket: give bucket\/key/],
     [['issue', '--dataset-key', 'bucket/train-*'], /give bucket\/key/],
+    [['issue', '--with', 'versions', '--dataset', 'x'], /--with versions: give it after the entry/],
+    [['issue', '--dataset', 'x', '--with', '=x'], /--with =x: give options/],
     [['issue', '--dataset', '/x'], /give bucket or bucket\/prefix/],
     [['issue', '--label', 'x'], /NAME=VALUE/],
     [['issue', '--request', file], /not a JSON object/],

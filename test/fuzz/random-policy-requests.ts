@@ -13,10 +13,10 @@ export interface Asked { request: PolicyRequest, limits: Limits, now: Date }
 
 const hostile = [
   '*', '?', '$', '{', '}', '${*}', '${aws:username}', '..', '/', '//', '\\', '"', '\u0000', '\n', 'é', '…', '🦊', ' ', '%2e', 'arn:aws:s3:::x', ':', ',', "'", '+', '#',
-  '\u202e', '&', ';', '=', '@', '~'
+  '\u202e', '\u00a0', '\ud800', 'e\u0301', '&', ';', '=', '@', '~'
 ]
 const lower = 'abcdefghijklmnopqrstuvwxyz0123456789'
-const keyText = `${lower}ABCXYZ._-!()'=@:+, `
+const keyText = `${lower}ABCXYZ._-!()'=@:+, []{}%~#|^;<>&"` + '\u0060éßÿ¡'
 
 const text = (draw: Draw, alphabet: string, length: number): string =>
   Array.from({ length }, () => alphabet.charAt(draw.below(alphabet.length))).join('')

@@ -24,7 +24,7 @@ const from = (characters: string, minLength: number, maxLength: number) =>
 const alphanumeric = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'
 const jobId = fc.oneof(
   fc.constantFrom(...odd).filter(text => /^[A-Za-z0-9][A-Za-z0-9._:/@=+-]*$/.test(text)),
-  fc.tuple(from(alphanumeric, 1, 1), from('eE01._:/@=+-xb', 0, 20)).map(parts => parts.join(''))
+  fc.tuple(from(alphanumeric, 1, 1), from('eE01._:/@=+-xb []#%"\'$~\\', 0, 20)).map(parts => parts.join(''))
 )
 const secret = fc.oneof(fc.constantFrom(...odd).filter(text => /^[A-Za-z0-9/+=._-]+$/.test(text)), from(`${alphanumeric}/+=._-`, 1, 60))
 const deliveries = fc.record({

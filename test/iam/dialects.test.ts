@@ -157,7 +157,7 @@ t.test('every request: a provider gets only what it accepts, and everything that
         if (dialect.actions !== 'any' && !actions.every(action => (dialect.actions as ReadonlySet<string>).has(action))) return false
       }
       return here.policy.Statement.length === usual.policy.Statement.length && unfit(here.policy, dialect).length === 0
-    }), { numRuns: 400, seed: 4 })
+    }), { numRuns: 800, seed: 4 })
     t.ok(count.rendered > 20, `${dialect.name}: ${count.rendered} rendered, ${count.refused} refused`)
   }
 })
@@ -207,6 +207,20 @@ t.test('a condition can be unfit because of its operator or its key', async t =>
   t.strictSame(fits({ StringNotLike: { 's3:prefix': 'a/*' } }), ['aws', 'localstack'], 'the operator')
   t.strictSame(fits({ IpAddress: { 'aws:SourceIp': ['203.0.113.42/32', '::/64'] } }), every.filter(name => name !== 'ceph'), 'a block that Ceph misreads')
   t.strictSame(fits({ NotIpAddress: { 'aws:SourceIp': '0.0.0.0/16' } }), every.filter(name => name !== 'ceph'))
+})
+
+t.test('a key with a character that the provider misreads is refused at its field', async t => {
+  const table: Array<[name: keyof typeof dialects, entry: object, refused: string | undefined]> = [
+    ['ceph', { prefix: 'a+b' }, '/access/0/prefix'], ['ceph', { key: 'a/2026-11-25T00:00' }, '/access/0/key'], ['ceph', { keyPrefix: 'a%' }, '/access/0/keyPrefix'],
+    ['ceph', { prefix: 'a[1] é~#' }, undefined], ['tigris', { prefix: 'a+b' }, undefined], ['tigris', { prefix: 'a b' }, '/access/0/prefix'],
+    ['aws', { prefix: 'a+b %é[1]' }, undefined], ['versitygw', { prefix: 'a+b %é[1]' }, undefined], ['seaweedfs', { prefix: 'a+b %é[1]' }, undefined]
+  ]
+  for (const [name, entry, pointer] of table) {
+    const asking = () => asked(rulesOf(dialects[name]), { ...job, datasets: undefined, output: undefined, baseModels: undefined, access: [{ bucket: 'acme', level: 'read', list: false, ...entry }] } as never)
+    const refusal = attempt(asking)
+    if (pointer === undefined) t.match(refusal, { attachment: /./ }, `${name} ${JSON.stringify(entry)}`)
+    else t.match(refusal, { code: 'dialect-unfit', init: { pointer, detail: /at character \d+/ } }, `${name} ${JSON.stringify(entry)}`)
+  }
 })
 
 t.test('sizes are the provider’s', async t => {

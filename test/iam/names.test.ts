@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { expiryOfName, expiryOfPath, principalName, principalPath } from '../../src/iam/names.ts'
+import { expiryOfName, expiryOfPath, jobTag, principalName, principalPath } from '../../src/iam/names.ts'
 
 const id = '01k00000000000000000000000'
 const end = Date.parse('2025-07-16T04:00:00Z')
@@ -38,4 +38,15 @@ t.test('a path tells the end, and nothing else passes for ours', async t => {
     t.equal(expiryOfPath('/job-access/', path), undefined, path)
   }
   for (const name of ['admin', 'ja-x', `jax-20250716t040000z-${id}`, `ja-20250716t040000z-${id}x`]) t.equal(expiryOfName('ja', name), undefined, name)
+})
+
+t.test('a job id as a tag: within the characters of tags, the same as before where it can be, and never that of another job', async t => {
+  for (const id of ['wiki-finetune-42', 'a/b@c=d+e:f', 'a=5B']) t.equal(jobTag(id), id)
+  t.equal(jobTag('job[3]'), '=job=5B3=5D')
+  t.equal(jobTag('a=b c'), '=a=3Db=20c')
+  const id = fc.tuple(fc.constantFrom('a', '0', 'Z'), fc.string({ unit: fc.constantFrom(...'aB5DE0=[]# %_-*?$'), maxLength: 12 })).map(parts => parts.join(''))
+  fc.assert(fc.property(id, id, (one, other) => {
+    const tag = jobTag(one)
+    return /^[A-Za-z0-9 _.:/=+@-]{0,256}$/.test(tag) && (tag === jobTag(other)) === (one === other)
+  }), { numRuns: 5000 })
 })

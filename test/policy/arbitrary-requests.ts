@@ -10,7 +10,10 @@ export const now = new Date('2025-07-16T00:30:00Z')
 export const openLimits: Limits = { ...defaultLimits, allowAnySource: true }
 
 const bucket = fc.constantFrom('acme-data', 'acme-data-2', 'acme.models', 'acme-output', 'acme-o', 'acme', 'a-c-m-e', '0acme')
-const prefix = fc.constantFrom('runs', 'runs/42/', 'runs/42/logs', 'runs/420', 'wiki/2025-07-01/')
+const prefix = fc.oneof(
+  { weight: 5, arbitrary: fc.constantFrom('runs', 'runs/42/', 'runs/42/logs', 'runs/420', 'wiki/2025-07-01/') },
+  { weight: 1, arbitrary: fc.constantFrom('runs/4[2]/', 'date=2026-11-25 00%3A00/', '{"ü~#|', 'ü/ÿ') }
+)
 const key = fc.tuple(fc.constantFrom('eu-west-1', 'us-east-1'), fc.constantFrom('a', 'b', 'c'))
   .map(([region, digit]) => `arn:aws:kms:${region}:111122223333:key/mrk-${digit.repeat(32)}`)
 // Two of them often meet: entries with equal rights share a sid.

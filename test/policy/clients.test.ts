@@ -3,6 +3,7 @@ import { loadGuardrails } from '../../src/guardrails/guardrails.ts'
 import { clientNames, needsOf } from '../../src/policy/clients.ts'
 import { defaultLimits } from '../../src/policy/limits.ts'
 import { normalise, restate } from '../../src/policy/normalise.ts'
+import { check } from '../../src/policy/prove/check.ts'
 import { render } from '../../src/policy/render.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 import { at, nlp } from '../guardrails/sample.ts'
@@ -66,6 +67,21 @@ t.test('guardrails are asked about what is added, and say where it comes from', 
   const request = { datasets: [wiki] }
   t.equal(guardrails.decide(nlp, specOf(request).spec, 'issue', at).allowed, true)
   t.match(guardrails.decide(nlp, specOf({ ...request, clients: ['s3fs'] }).spec, 'issue', at), { allowed: false, findings: [{ pointer: '/clients' }] })
+})
+
+t.test('an upload can be completed or aborted until the grace is over, and its place is not read any more', async t => {
+  for (const layout of ['everywhere', 'guarded'] as const) {
+    const window = { ...base.window, outputGraceSeconds: 600 }
+    const policy = render(specOf({ layout, window, output: { ...runs, uploads: true }, datasets: [wiki] }).spec)
+    const allowed = (action: string, at: string, place: object = { bucket: 'acme-output', key: 'runs/42/model' }) =>
+      check(policy, { action, bucket: '', ...place, at: new Date(at), sourceIp: '203.0.113.42' }).allowed
+    const grace = '2025-07-16T04:09:59Z'
+    for (const action of ['AbortMultipartUpload', 'CompleteMultipartUpload', 'ListParts']) {
+      t.strictSame([allowed(action, grace), allowed(action, '2025-07-16T04:10:00Z')], [true, false], `${layout}: ${action}`)
+    }
+    t.equal(allowed('ListMultipartUploads', grace, { bucket: 'acme-output' }), true, layout)
+    t.equal(allowed('GetObject', grace, { bucket: 'acme-datasets', key: 'wiki/a' }), false, layout)
+  }
 })
 
 t.test('no client gets a right to write', async t => {

@@ -401,6 +401,20 @@ t.test('every finding of the table is reached by a case', async t => {
   t.strictSame(codes.filter(code => !reached.has(code)), [])
 })
 
+t.test('job ids as orchestrators write them', async t => {
+  const faultsOf = (id: string) => {
+    const normalised = normalise({ ...base, job: { id, team: 'nlp' }, datasets: [{ bucket: 'acme-a' }] }, defaultLimits, now)
+    return normalised.ok ? [] : normalised.findings
+  }
+  const good = ['job[3]', '1234_[1-10]', 'sky-jobs#17', 'scheduled__2026-11-25T00:00:00+00:00', 'a%2F*?${x}\\"~', 'two words', '#'.repeat(63).padStart(128, 'a')]
+  for (const id of good) t.strictSame(faultsOf(id), [], id)
+  const bad: Array<[string, RegExp]> = [
+    ['größe', /^The job id has U\+00F6 at character 3, which/], ['a\n', /U\+000A at character 2/], ['a\u0000', /U\+0000/], ['a\ud800', /U\+D800/],
+    ['[3]', /does not begin/], [' a', /does not begin/], ['a ', /ends with a space/], [`a${'#'.repeat(64)}`, /more than 63 characters/]
+  ]
+  for (const [id, detail] of bad) t.match(faultsOf(id), [{ code: 'request-invalid', pointer: '/job/id', detail, hint: /\w/ }], JSON.stringify(id))
+})
+
 t.test('no finding repeats the request’s text, except for single refused characters', async t => {
   const poison = 'SECRET'
   const normalised = normalise({

@@ -68,3 +68,30 @@ const unlessBound: Line[] = [
   ['reads an output of somebody else', 'allowed', job => job.read(buckets.output, 'runs/420/of-the-admin')],
   ['lists the output', 'allowed', job => job.list(buckets.output)]
 ]
+
+/**
+ * Directories as orchestrators and Spark name them, each with names that a server would confuse with it if it read a character of the
+ * policy as a part of a pattern or of a URL, or converted a letter.
+ */
+export const oddNames: Array<[directory: string, beside: string[]]> = [
+  ['runs/job[1-3]', ['runs/job2', 'runs/job1', 'runs/job']],
+  ['runs/a{b,c}', ['runs/ab', 'runs/ac']],
+  ['runs/(a|b)', ['runs/a', 'runs/b']],
+  ['date=2026-11-25 00%3A00', ['date=2026-11-25 00:00', 'date=2026-11-25+00%3A00', 'date=2026-11-25 00%253A00']],
+  ['sky-jobs#17', ['sky-jobs', 'sky-jobs#1']],
+  ['~tmp&"<`', ['%7Etmp&"<`', '~tmp&amp;"<`']],
+  ['größe', ['große', 'gr\u006f\u0308ße', 'gr%C3%B6ße', 'GRÖSSE']],
+  ['a+b', ['a b', 'a%2Bb']]
+]
+
+/** What a job with one of these directories may do, and may not do beside it. */
+export const oddMatrix = ([directory, beside]: typeof oddNames[number]): Line[] => [
+  ['writes', 'allowed', job => job.write(buckets.output, `${directory}/o`)],
+  ['reads', 'allowed', job => job.read(buckets.output, `${directory}/o`)],
+  ['uploads in parts', 'allowed', job => job.upload(buckets.output, `${directory}/parts`)],
+  ['lists', 'allowed', job => job.list(buckets.output, `${directory}/`)],
+  ...beside.flatMap((other): Line[] => [
+    [`writes to ${other}`, 'denied', job => job.write(buckets.output, `${other}/o`)],
+    [`lists ${other}`, 'denied', job => job.list(buckets.output, `${other}/`)]
+  ])
+]

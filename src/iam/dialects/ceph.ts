@@ -24,6 +24,8 @@ export const ceph: Dialect = {
   conditionKeys: new Set(usualConditionKeys),
   // It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16.
   misreads: cidr => /^(0\.|::(?!1\/128$))/.test(cidr),
+  // It decodes a policy as a part of a URL once more: `a+b` would open `a b`. A `:` after the ARN's own it refuses.
+  unfitInKeys: /[%+:]/,
   denies: true,
   notResource: true,
   identityProbe: null,

@@ -24,6 +24,8 @@ export const tigris: Dialect = {
     'DateLessThanEquals'
   ]),
   conditionKeys: new Set(['aws:CurrentTime', 'aws:SourceIp']),
+  // Nothing is documented about other characters.
+  unfitInKeys: /[^A-Za-z0-9/!_.'()=+@,:-]/,
   denies: true,
   // Not in its grammar.
   notResource: false,

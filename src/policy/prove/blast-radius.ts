@@ -219,6 +219,9 @@ const periodOf = (open: NonNullable<Open>, at: string): string => {
   return open.from === at ? `now and ${end}` : `from ${open.from} ${end}`
 }
 
+/** No name has these quotes, so it cannot be taken for a part of the sentence. */
+const inQuotes = (name: string): string => /[^A-Za-z0-9/!_.'()=+@,:*-]/.test(name) ? `“${name}”` : name
+
 /** One phrase per period: what is allowed in it, area by area. */
 const deeds = (areas: Area[], place: Place, at: string): string[] => {
   const byPeriod = new Map<string, Map<string, Right[]>>()
@@ -227,7 +230,7 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
       const open = area[place][right]
       if (open === null) continue
       const period = periodOf(open, at)
-      const name = `${area.bucket}/${area.prefix}${area.exact || /(^|\/)$/.test(area.prefix) ? '' : '*'}`
+      const name = inQuotes(`${area.bucket}/${area.prefix}${area.exact || /(^|\/)$/.test(area.prefix) ? '' : '*'}`)
       const areasOfPeriod = byPeriod.get(period) ?? new Map<string, Right[]>()
       areasOfPeriod.set(name, [...areasOfPeriod.get(name) ?? [], right])
       byPeriod.set(period, areasOfPeriod)
@@ -271,7 +274,7 @@ const inWords = ({ at, source, areas, keys, neighbours, actionsDenied, actionsAl
     ...(leaks.length === 0
       ? neighbours.length === 0
         ? []
-        : [`Never: any other bucket or prefix, such as ${neighbours[0]?.arn.replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, '')}.`]
+        : [`Never: any other bucket or prefix, such as ${inQuotes((neighbours[0]?.arn ?? '').replace(/^arn:[^:]+:s3:::/, '').replace(/a$/, ''))}.`]
       : [`Beside what is listed: ${listed(leaks.map(({ arn }) => arn))}.`]),
     `Never: any of ${actionsDenied} other actions of S3, KMS, IAM and STS, such as ${listed(neverOf(areas))}.`
   ]

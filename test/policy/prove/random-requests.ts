@@ -17,7 +17,7 @@ const bucketActions = /Bucket/
 
 const nearText = (draw: Draw, text: string): string => draw.of([
   text, text, text, `${text}a`, `${text}/`, text.slice(0, -1), `${text.slice(0, -1)}x`, `${text.slice(0, -1)}x/`, `a${text}`, text.toUpperCase(),
-  text.slice(0, draw.below(text.length + 1)), `${text}${String.fromCodePoint(32 + draw.below(2000))}`
+  text.slice(0, draw.below(text.length + 1)), text.normalize('NFD'), encodeURIComponent(text), text.replaceAll('+', ' '), `${text}${String.fromCodePoint(32 + draw.below(2000))}`
 ])
 
 const address = (draw: Draw, cidrs: string[]): string => {

@@ -423,7 +423,7 @@ t.test('the list: filters, which are in its address, pages, and where now is', a
   await page.getByLabel('Team').press('Enter')
   await page.getByRole('alert').waitFor()
   t.match(await saidAt(page.getByLabel('Team')), /pattern.*See the field in \/docs\./)
-  await page.getByLabel('Job').fill('?')
+  await page.getByLabel('Job').fill('größe')
   await page.getByLabel('Job').press('Enter')
   await page.locator('#job[aria-invalid]').waitFor()
   for (const name of ['Team', 'Job']) t.match(await saidAt(page.getByLabel(name)), /pattern.*See the field in \/docs\./, 'each says what is wrong with it')
@@ -531,4 +531,41 @@ t.test('the page’s CSP stops markup from strings and other origins, and this s
   t.equal(await page.evaluate(() => fetch('http://127.0.0.1:9/').then(() => 'sent', error => (error as Error).name)), 'TypeError')
   t.ok(complaints.some(text => text.includes('TrustedHTML')), 'markup')
   t.ok(complaints.some(text => /127\.0\.0\.1:9.*connect-src 'self'/.test(text)), 'another origin')
+})
+
+t.test('everything that the API takes of an entry, behind a fold', async t => {
+  const service = await serveConsole(t)
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [400, 422] })
+  await page.getByRole('link', { name: 'New grant' }).first().click()
+  await fillForm(page, 'options')
+  const [dataset, output] = ['Datasets, read only', 'Output'].map(name => page.getByRole('group', { name })) as [Locator, Locator]
+  t.notOk(await dataset.getByLabel('Read earlier versions').isVisible(), 'shut until it is wanted')
+  for (const part of [dataset, output]) await part.getByText('Options', { exact: true }).click()
+  for (const name of ['Read earlier versions', 'Use tags', 'Checksums and parts', 'Restore archived objects', 'List all keys, not only these']) await dataset.getByLabel(name).check()
+  t.equal(await dataset.getByLabel('Delete').count(), 0, 'what is only read is not deleted')
+  await dataset.getByLabel('Prefix').fill('wiki/')
+  await dataset.getByLabel('Clients here').fill('s3fs, boto3')
+  for (const name of ['Delete', 'Use tags', 'List uploads in progress', 'Also without the last slash']) await output.getByLabel(name).check()
+  await output.getByLabel('Set the ACL').selectOption('private')
+  await output.getByLabel('List keys').selectOption('yes')
+  const others = page.getByRole('group', { name: 'Other buckets' })
+  await others.getByRole('button', { name: 'Add a bucket' }).click()
+  await others.getByLabel('Access').selectOption('read-write')
+  await others.getByLabel('Prefix').fill('metrics-')
+  await others.getByLabel('Is', { exact: true }).selectOption('keyPrefix')
+  const asked = page.waitForRequest(request => request.url().endsWith('/v1/policies') && (request.postData() ?? '').includes('acmeco-metrics'))
+  await others.getByRole('textbox', { name: 'Bucket' }).fill('acmeco-metrics')
+  t.match((await asked).postDataJSON(), {
+    datasets: [{ bucket: 'acmeco-wikipedia', prefix: 'wiki/', versions: true, tags: true, attributes: true, restore: true, listNames: true, clients: ['s3fs', 'boto3'] }],
+    output: { bucket: 'acmeco-models', prefix: 'runs/7/', level: 'write', delete: true, tags: true, uploads: true, bareName: true, acl: 'private', list: true },
+    access: [{ bucket: 'acmeco-metrics', keyPrefix: 'metrics-', level: 'read-write' }]
+  })
+  await page.getByText(/^Rendered/).waitFor()
+
+  await output.getByLabel('Read earlier versions').check()
+  await output.getByText('Options', { exact: true }).click()
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  await page.getByText('Not yet: 1 thing to correct.').waitFor()
+  t.ok(await output.getByLabel('Read earlier versions').isVisible(), 'what is wrong behind the fold opens it')
+  t.equal(await output.getByLabel('Read earlier versions').getAttribute('aria-invalid'), 'true')
 })

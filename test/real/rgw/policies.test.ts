@@ -10,7 +10,7 @@ import { render } from '../../../src/policy/render.ts'
 import type { PolicyRequest } from '../../../src/request.ts'
 import { startRgw } from '../../servers/rgw.ts'
 import { eventually, jobOf, s3, second, type Outcome } from '../job.ts'
-import { buckets, fill, matrix, trainingJob } from '../store.ts'
+import { buckets, fill, matrix, oddMatrix, oddNames, trainingJob } from '../store.ts'
 import type { Deployment } from '../../../src/lifecycle/deps.ts'
 import { accessOf } from '../../harness.ts'
 
@@ -167,4 +167,23 @@ t.test('the guide’s layout, KMS keys and VPCs are refused before the server wo
   const { sourceIps: _, ...anywhere } = request
   t.throws(() => accessOf(rules, { ...anywhere, datasets, vpc: { vpcIds: ['vpc-01234567'] } }, Date.now()),
     { code: 'dialect-unfit', init: { findings: [{ pointer: '/vpc' }] } })
+})
+
+t.test('names of orchestrators: taken as they are, or refused where the server reads the policy as another one', async t => {
+  const request = ([prefix]: typeof oddNames[number]): PolicyRequest => ({
+    job: { id: 'odd', team: 'nlp' }, access: [{ bucket: buckets.output, prefix, level: 'read-write' }], window: open(), sourceIps: ['127.0.0.1']
+  })
+  for (const odd of oddNames.filter(([directory]) => !/[%+:]/.test(directory))) {
+    const { over4 } = await hired(request(odd))
+    for (const [what, wanted, ask] of oddMatrix(odd)) t.equal(await ask(over4), wanted, `${odd[0]}: ${what}: ${wanted}`)
+  }
+  const plus = request(['a+b', []])
+  t.throws(() => accessOf(rules, plus, Date.now()), { code: 'dialect-unfit', init: { findings: [{ pointer: '/access/0/prefix', detail: /`\+` at character 2/ }] } })
+  const keys = await rgw.createUser('decoded')
+  const normalised = normalise(plus, rules.limits, new Date())
+  if (!normalised.ok) return t.fail('has findings')
+  await iam.putUserPolicy('decoded', inlinePolicyName, JSON.stringify(render(normalised.spec)), soon())
+  const client = s3(rgw.endpoint, keys)
+  t.teardown(() => client.destroy())
+  t.equal(await jobOf(client).write(buckets.output, 'a b/o'), 'allowed', 'it would open another name')
 })

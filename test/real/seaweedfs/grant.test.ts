@@ -3,7 +3,7 @@ import t from 'tap'
 import { startSeaweedfs } from '../../servers/seaweedfs.ts'
 import { eventually, jobOf, s3, second, type Keys } from '../job.ts'
 import { startService } from '../service.ts'
-import { buckets, fill, matrix, trainingJob } from '../store.ts'
+import { buckets, fill, matrix, oddMatrix, oddNames, trainingJob } from '../store.ts'
 
 // The service, an IAM and an S3 that nobody here wrote: from POST /v1/grants to a denied PutObject.
 
@@ -116,4 +116,16 @@ t.test('what SeaweedFS cannot express is refused, and nothing is made', async t 
     t.match(await service.call('POST', '/v1/grants', request), { status: 422, body: { code: 'dialect-unfit', pointer } }, what)
   }
   t.equal((await users()).length, before)
+})
+
+t.test('names of orchestrators and of Spark, taken as they are', async t => {
+  const access = oddNames.map(([prefix]) => ({ bucket: buckets.output, prefix, level: 'read-write' }))
+  const { grant, credentials } = await service.issue({ job: { id: 'job[3] #17%', team: 'nlp' }, access, ...from('127.0.0.1') })
+  const job = jobWith(credentials)
+  t.equal(await eventually(() => job.write(buckets.output, 'a+b/o'), 'allowed'), 'allowed', 'the key works')
+  for (const odd of oddNames) {
+    for (const [what, wanted, ask] of oddMatrix(odd)) t.equal(await ask(job), wanted, `${odd[0]}: ${what}: ${wanted}`)
+  }
+  t.match(await service.call('GET', `/v1/grants?job=${encodeURIComponent('job[3] #17%')}`), { body: { grants: [{ id: grant.id }] } })
+  await service.call('DELETE', `/v1/grants/${grant.id}`)
 })

@@ -5,7 +5,7 @@ import {
 import * as sdk from '@aws-sdk/client-s3'
 import t from 'tap'
 import { jobOf, outcome, s3, second, type Outcome } from '../job.ts'
-import { buckets, matrix, trainingJob } from '../store.ts'
+import { buckets, matrix, oddMatrix, oddNames, trainingJob } from '../store.ts'
 import { elsewhere, here, openTo, startGateway } from './gateway.ts'
 
 // JOB_ACCESS_PROVIDER=aws on an IAM and an S3 that nobody here wrote: from POST /v1/grants to a denied PutObject.
@@ -219,5 +219,18 @@ await t.test('a key can do nothing at the IAM', async t => {
     }))]
   ]
   for (const [what, call] of calls) t.equal(await outcome(call), 'denied', what)
+  await service.call('DELETE', `/v1/grants/${grant.id}`)
+})
+
+t.test('names of orchestrators and of Spark, taken as they are', async t => {
+  const access = oddNames.map(([prefix]) => ({ bucket: buckets.output, prefix, level: 'read-write' }))
+  const { grant, credentials } = await service.issue({ job: { id: 'job[3] #17%', team: 'nlp' }, access, ...openTo(here) })
+  const job = jobFrom(here, credentials)
+  const { Tags = [] } = await iam.send(new ListUserTagsCommand({ UserName: grant.user.name }))
+  t.equal(Tags.find(({ Key }) => Key === 'job-access:job')?.Value, '=job=5B3=5D=20=2317=25')
+  for (const odd of oddNames) {
+    for (const [what, wanted, ask] of oddMatrix(odd)) t.equal(await ask(job), wanted, `${odd[0]}: ${what}: ${wanted}`)
+  }
+  t.match(await service.call('GET', `/v1/grants?job=${encodeURIComponent('job[3] #17%')}`), { body: { grants: [{ id: grant.id }] } })
   await service.call('DELETE', `/v1/grants/${grant.id}`)
 })
