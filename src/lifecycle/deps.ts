@@ -8,6 +8,7 @@ import type { Identity } from '../identity/identity.ts'
 import type { Ledger, OutstandingLimits } from '../ledger/ledger.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
+import type { Clocks } from './clock.ts'
 
 /**
  * Everything that the operations on a grant work with. It is passed in, so that a test states the clock, the ids, IAM and the
@@ -16,6 +17,8 @@ import type { Limits } from '../policy/limits.ts'
 export interface GrantDeps {
   /** The clock of windows and leases. */
   now: () => number
+  /** Whether that clock is right: nothing is issued and swept else. */
+  clock: Pick<Clocks, 'wrong'>
   /** The clock by which waiting is measured: the real one, also where a test moves `now`. */
   waitingNow: () => number
   /** How long the IAM calls of one operation may take. */

@@ -14,6 +14,7 @@ import { ProblemError, type Finding } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
 import { accessOf, assertLease, claimLive, commit, dueAfter, event, release, requireActive, wantedOf, type Wanted } from './lease.ts'
+import { requireClock } from './clock.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { postponed } from './end.ts'
@@ -28,6 +29,7 @@ import { reachWorkers } from './workers.ts'
  * @throws ProblemError
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
+  requireClock(deps)
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)

@@ -32,12 +32,13 @@ export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortS
   const report = { handled: 0, failed: 0 }
   // Claim no more grants than can be started in the first third of the lease.
   const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
-  while (!stop.aborted) {
+  // A wrong clock would end grants that go on. See clock.ts.
+  while (!stop.aborted && !deps.clock.wrong()) {
     const now = deps.now()
     const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch)
     await paced(due, options, async grant => {
       // The lease lapses, and another replica continues.
-      if (stop.aborted || !hasTime(deps, grant)) return
+      if (stop.aborted || deps.clock.wrong() || !hasTime(deps, grant)) return
       report.handled++
       try {
         await handle(deps, grant)
