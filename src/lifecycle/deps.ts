@@ -9,6 +9,7 @@ import type { Ledger, OutstandingLimits } from '../ledger/ledger.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
 import type { Clocks } from './clock.ts'
+import type { Turn } from './turns.ts'
 
 /**
  * Everything that the operations on a grant work with. It is passed in, so that a test states the clock, the ids, IAM and the
@@ -27,8 +28,8 @@ export interface GrantDeps {
   leaseMs: number
   /** A ULID. */
   newId: () => string
-  /** Resolves when this identity may compute something expensive: see turns.ts. */
-  turn: (id: string) => Promise<void>
+  /** Comes before everything that computes for long: see turns.ts. */
+  turn: Turn
   ledger: Ledger
   provisioners: Record<PolicyAttachment, PrincipalProvisioner>
   /** The guardrails in force now; a reload replaces them. */

@@ -33,7 +33,7 @@ export const extend = async (deps: GrantDeps, caller: Caller, id: string, change
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
-  await deps.turn(caller.id)
+  await deps.turn(caller.id, { holds: true })
   const access = await accessOrRelease(deps, caller, grant, change)
   const wanted = wantedOf(access)
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
@@ -86,7 +86,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
   const wanted = wantedOf({ spec, policy, measure: measure(policy) })
   const done = event(actor, 'extended', { notAfter: spec.window.notAfter, previousHash: worker.policyHash }, wanted.policyHash)
   const started = { ...done, action: 'extending' } as const
-  return replacePolicy(deps, actor, worker, { wanted, policy: proveStored({ spec, policy }), started, done })
+  return replacePolicy(deps, actor, worker, { wanted, policy: await proveStored(deps, actor, { spec, policy }), started, done })
 }
 
 /** The worker's access in the job's window. */
@@ -125,7 +125,7 @@ const accessOrRelease = async (
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
-    if (grant.maxWorkers !== null) await refuseForWorkers(deps, grant, access.spec)
+    if (grant.maxWorkers !== null) await refuseForWorkers(deps, caller, grant, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -184,9 +184,10 @@ const unfitFor = ({ maxWorkers, parentId }: Grant, change: Change): Finding[] =>
 }
 
 /** What cannot be brought to some worker is said before anything changes. A longer statement may not fit where the shorter one did. */
-const refuseForWorkers = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
+const refuseForWorkers = async (deps: GrantDeps, caller: Caller, job: Grant, spec: AccessSpec): Promise<void> => {
   for (const worker of await deps.ledger.workersOf(job.id)) {
     const wanted = { ...inWindowOf(spec, worker.spec), attach: worker.attach }
+    await deps.turn(caller.id, { holds: true })
     const { finding } = attachmentFor(wanted, measure(render(wanted)), deps.deployment.dialect)
     if (finding) throw ProblemError.of([{ ...finding, detail: `Of worker ${worker.worker}: ${finding.detail}` }])
     if (worker.attach === 'session') refuseLess(worker, wanted)

@@ -36,7 +36,7 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   let dyingKeys: DyingKey[]
   let rotated: Grant
   try {
-    const policy = proveStored(rotating)
+    const policy = await proveStored(deps, actor, rotating)
     const until = assertLease(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
     const isDead = !previousKeyId || await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)

@@ -2,7 +2,7 @@ import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
-import { commit, deadline, dueOf, event } from './lease.ts'
+import { assertLease, commit, deadline, dueOf, event } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, idsOf, stillDying } from './dying-keys.ts'
 import { finish, postponed, startEnding } from './end.ts'
@@ -105,16 +105,15 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const overlapOver = previousKeyId !== null && grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
   const toDie = overlapOver && !isDying(previousKeyId) ? [...grant.dyingKeys, ...dying([previousKeyId], now)] : grant.dyingKeys
   try {
-    const until = deadline(deps)
     const keep = [accessKeyId, overlapOver || isDying(previousKeyId) ? null : previousKeyId].filter(id => id !== null)
-    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, until)
+    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, deadline(deps))
     const dyingKeys = stillDying(toDie, pruned, now)
     const previous = previousOf(grant, toDie, dyingKeys)
     const repaired = { ...grant, ...previous, dyingKeys }
-    const policy = proveStored(grant)
+    const policy = await proveStored(deps, sweeper, grant)
     const principal = grant.attach === 'session'
       ? grant.principal
-      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
+      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, assertLease(deps, grant))
     return await commit(deps, grant, { ...previous, dyingKeys, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
       event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {
