@@ -233,8 +233,8 @@ export const answers = (): Record<OperationId, Answers> => {
     revokeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },
     getHealth: { 200: answer({ status: 'ok' }) },
     getReadiness: {
-      200: answer({ status: 'ready', checks: { iam: 'ok', ledger: 'ok' } }),
-      503: answer({ status: 'not-ready', checks: { iam: 'failed', ledger: 'ok' } })
+      200: answer({ status: 'ready', checks: { iam: 'ok', ledger: 'ok', clock: 'ok' } }),
+      503: answer({ status: 'not-ready', checks: { iam: 'failed', ledger: 'ok', clock: 'ok' } })
     }
   }
 }

@@ -12,7 +12,7 @@ interface Operation {
 /** Rendering checks the whole request, so each of these findings may be the answer. */
 const findings = (Object.keys(problems) as ProblemCode[]).filter(code => problems[code][0] === 422 && code !== 'question-invalid')
 /** Of every operation that gives access, or more of it: the policy is proven, made at the provider, and audited. */
-const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable'] as const
+const ofAccess = ['policy-unproven', 'iam-refused', 'iam-unavailable', 'audit-unavailable', 'clock-wrong'] as const
 const ofQuestion = ['question-invalid', 'time-invalid'] as const
 const ofDelivery = ['not-acceptable', 'grant-state', 'policy-too-large', ...ofAccess] as const
 const ofRepeat = ['key-delivered', 'too-many-grants', 'too-many-managed-policies', 'idempotency-busy', 'ledger-unavailable'] as const
@@ -168,9 +168,9 @@ export const operations = {
   },
   getReadiness: {
     tag: 'service',
-    summary: 'IAM and the ledger answer',
-    description: 'For readiness probes: one read-only IAM call, within two seconds, and one query of the ledger. 503 names the ' +
-      'check that failed; the log has the reason.'
+    summary: 'A grant could be issued',
+    description: 'For readiness probes: one read-only IAM call, within two seconds, one write to the ledger, the audit, and whether the clock ' +
+      'agrees with the provider’s. 503 names the check that failed; the log has the reason.'
   }
 } as const satisfies Record<string, Operation>
 

@@ -14,7 +14,8 @@ import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
 import { withAbacTags } from './iam/abac-tags.ts'
-import { createIam, type Iam } from './iam/client.ts'
+import { createIam, type DatedAnswer, type Iam, type IamClientOptions } from './iam/client.ts'
+import { statusOf } from './iam/errors.ts'
 import { dialects } from './iam/dialects/index.ts'
 import { createPacer, inTurn } from './iam/pace.ts'
 import { checkRoleBoundaries } from './iam/role-boundary.ts'
@@ -26,9 +27,10 @@ import { withoutSts } from './iam/without-sts.ts'
 import { loadIdentity } from './identity/authenticator.ts'
 import { IdentityConfigSchema, type IdentityConfig } from './identity/config.ts'
 import type { Authenticator } from './identity/identity.ts'
-import { mintToken } from './identity/tokens.ts'
+import { mintToken } from './identity/authenticator.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
+import { watchClocks, type Clocks, type Reference } from './lifecycle/clock.ts'
 import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
 import { fairTurns } from './lifecycle/turns.ts'
 import { systemClock, type Clock } from './iam/retry.ts'
@@ -39,6 +41,7 @@ export interface Composed {
   service: Service
   deps: GrantDeps
   guardrails: GuardrailsInForce
+  clocks: Clocks
   /** The IAM of this process; null: a provider outside. */
   embedded: EmbeddedIam | null
   iam: Iam
@@ -58,6 +61,8 @@ export interface ComposeOptions {
 export interface Overrides {
   /** The clock of windows and leases, epoch ms. */
   now?: () => number
+  /** This machine's clock as it is compared with others. Default: the real one. */
+  wall?: () => number
   /** The clock by which waiting is measured, and the pause between two tries. */
   clock?: Clock
   newId?: () => string
@@ -88,7 +93,28 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
   }
 
   const wire = async (): Promise<Composed> => {
-    const { now = Date.now, clock = systemClock } = overrides
+    const { wall = Date.now, clock = systemClock } = overrides
+    const heard: Record<Reference, DatedAnswer[]> = { provider: [], ledger: [] }
+    const clocks = watchClocks({
+      ours: overrides.now ?? Date.now,
+      wall,
+      monotonic: performance.now.bind(performance),
+      mostMs: config.JOB_ACCESS_MAX_CLOCK_SKEW_SECONDS * 1000,
+      heard,
+      ask: { provider: () => answerOf(pingIam()), ledger: () => heardFrom(stored, heard.ledger) },
+      changed (wrong) {
+        if (wrong) log.error({ ...wrong }, 'this machine’s clock is wrong: nothing is issued, changed or swept')
+        else log.info({}, 'this machine’s clock is right again')
+        recorded.noted({
+          actor: systemActor('service'),
+          requestId: null,
+          action: wrong ? 'clock.wrong' : 'clock.right',
+          outcome: wrong ? 'failed' : 'done',
+          ...(wrong && { detail: { reference: wrong.reference, aheadSeconds: Math.round(wrong.aheadMs / 1000) } })
+        })
+      }
+    })
+    const { now } = clocks
     const guardrails = overrides.guardrails ?? await openGuardrails(config.JOB_ACCESS_GUARDRAILS ?? openSet)
     const deployment = { ...deploymentOf(config), ...overrides.deployment }
     const { dialect } = deployment
@@ -104,17 +130,20 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
       ? opened(await startEmbeddedIam(), iam => iam.stop())
       : null)
-    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics), client => client.close())
+    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics, heard.provider), client => client.close())
 
     const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
     await refuseUnboundedRoles(config, deployment, iam, log)
     const users = wrapped(usersOrKeys(config, deployment, iam, now, clock))
     const sessions = wrapped(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
+    const pingIam = atMostEvery(1_000, now, () => users.ping(clock.now() + 2_000))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }
+    metrics?.watchClocks(clocks)
     const deps: GrantDeps = {
       now,
+      clock: clocks,
       waitingNow: clock.now,
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
@@ -144,6 +173,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
     return {
       deps,
       guardrails,
+      clocks,
       embedded,
       iam,
       generatedToken,
@@ -158,8 +188,9 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
         notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
         // Whoever reaches the port may ask whether the service is ready: IAM's rate is the account's, and the disk is everybody's.
         readiness: mapValues({
-          iam: () => users.ping(Date.now() + 2_000),
+          iam: pingIam,
           ledger: () => deps.ledger.ping(),
+          clock: () => clocks.check(),
           ...(audit && { audit: () => audit.check() })
         }, check => atMostEvery(1_000, now, check)),
         ratePerMinute: config.JOB_ACCESS_RATE_PER_MINUTE,
@@ -188,6 +219,17 @@ const deploymentOf = (config: Config): Deployment => ({
   profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
 })
 
+/** A refusal is an answer, too: it has a date. */
+const answerOf = (ping: Promise<void>): Promise<void> => ping.catch(error => {
+  if (statusOf(error) === undefined) throw error
+})
+
+const heardFrom = async (ledger: Pick<Ledger, 'time'>, heard: Pick<DatedAnswer[], 'push'>): Promise<void> => {
+  const askedAt = performance.now()
+  const theirs = await ledger.time()
+  if (theirs !== null) heard.push({ theirs, precisionMs: 1, askedAt, heardAt: performance.now() })
+}
+
 /** A role that the service may change and assume, without the boundary, is a way to every right in the account. */
 const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log): Promise<void> => {
   const boundaryArn = config.JOB_ACCESS_BOUNDARY_ARN
@@ -200,7 +242,11 @@ const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, ia
   for (const fields of unread) log.warn(fields, 'the boundary of a session role could not be read: check it by hand')
 }
 
-const iamOf = (config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined): Iam => createIam({
+const iamOf = (
+  config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined,
+  heard: NonNullable<IamClientOptions['heard']>
+): Iam => createIam({
+  heard,
   region: config.AWS_REGION,
   pacers: { iam: createPacer(), sts: createPacer() },
   ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),

@@ -112,6 +112,10 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_INSTANCE: text('Name of this replica in the audit. Default: the host name.', { pattern: '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' }),
 
   JOB_ACCESS_IAM_DEADLINE_MS: integer('Time limit for all IAM calls of one operation.', 15_000, 1_000, 60_000),
+  JOB_ACCESS_MAX_CLOCK_SKEW_SECONDS: integer(
+    'How far this machine’s clock may be from the provider’s. Beyond that this replica sweeps and issues nothing, and is not ready; ' +
+    '0: the clocks are not compared.', 30, 0, 60
+  ),
   JOB_ACCESS_SWEEP_SECONDS: integer('Seconds between two sweeps; 0: this replica does not sweep.', 5, 0, 3_600),
   JOB_ACCESS_SWEEP_PER_SECOND: integer('Highest number of grants per second that a sweep starts to work on.', 10, 1, 1_000),
   JOB_ACCESS_RECONCILE_SECONDS: integer(

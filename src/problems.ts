@@ -71,6 +71,7 @@ export const problems = {
   'iam-unavailable': [503, 'The IAM service did not answer in time.', 'Send the same request again after Retry-After.'],
   'ledger-unavailable': [503, 'The ledger did not answer.', 'Send the same request again after Retry-After.'],
   'audit-unavailable': [503, 'The audit log cannot be written, so no access is given.', 'Send the same request again after Retry-After. The operator finds help in docs/operating.md#jobaccessauditbroken.'],
+  'clock-wrong': [503, 'The clock of the service disagrees with the provider’s.', 'Send the request again after Retry-After; another replica may have the right time. Grants can be ended meanwhile. The operator finds help in docs/operating.md#jobaccessclockwrong.'],
   'shutting-down': [503, 'The service is shutting down.', 'Send the request again; another replica answers it.'],
   internal: [500, 'The service failed unexpectedly.', 'Report it with the requestId.']
 } as const satisfies Record<string, readonly [number, string, string]>

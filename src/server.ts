@@ -6,6 +6,7 @@ import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
 import { readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
+import { WrongClockError } from './lifecycle/clock.ts'
 import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
@@ -27,6 +28,8 @@ const main = async (config: Config): Promise<void> => {
     : undefined
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { deps, guardrails, service } = composed
+  // So that the first requests are not answered by a wrong clock. What it finds is logged; without an answer the service starts as well.
+  await composed.clocks.check().catch(() => {})
   const app = await buildApp(service, { logger: log, newRequestId: randomUUID, ...(metrics && { metrics }) })
   const listen = async () => {
     const exposition = metrics &&
@@ -42,10 +45,16 @@ const main = async (config: Config): Promise<void> => {
   })
   if (composed.generatedToken) process.stdout.write(welcome(address, composed.generatedToken, config.JOB_ACCESS_PROVIDER))
 
+  /** An alert of its own says it. Rejects where nobody tells the time. */
+  const isWrong = () => composed.clocks.check().then(() => false, error => {
+    if (error instanceof WrongClockError) return true
+    throw error
+  })
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
   const clocks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
       ? [periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
+          if (await isWrong()) return
           const report = await sweep(deps, { ...paces, batch: 50 }, stop)
           metrics?.swept(report)
         }, err => {
@@ -55,6 +64,7 @@ const main = async (config: Config): Promise<void> => {
       : []),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
       ? [periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
+          if (await isWrong()) return
           const report = await reconcile(deps, {
             ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
           })

@@ -28,6 +28,7 @@ module "policies" {
   user_prefix   = var.user_prefix
   boundary_arn  = local.boundary_arn
   buckets       = var.buckets
+  kms_keys      = var.kms_keys
   session_roles = var.session_roles
 }
 

@@ -11,9 +11,10 @@ export const templates = (): Record<string, string> => {
     userPrefix: placeholder('user_prefix'),
     boundaryArn: placeholder('boundary_arn'),
     roles: [{ roleArn: 'replaced', revocable: true }],
-    buckets: []
+    buckets: [],
+    kmsKeys: []
   })
-  const boundary = boundaryPolicy({ partition: 'aws', buckets: ['replaced'] })
+  const boundary = boundaryPolicy({ partition: 'aws', buckets: ['replaced'], kmsKeys: ['replaced'] })
   const text = (document: unknown) => `${JSON.stringify(document, null, 2)}\n`
   return {
     'service.json.tftpl': text(service),

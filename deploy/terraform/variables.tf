@@ -22,6 +22,12 @@ variable "buckets" {
   default     = []
 }
 
+variable "kms_keys" {
+  description = "ARNs of the KMS keys whose use jobs may get, as in JOB_ACCESS_ALLOWED_KMS_KEYS. Empty: any key."
+  type        = list(string)
+  default     = []
+}
+
 variable "session_roles" {
   description = "Roles of JOB_ACCESS_PROFILES, if any. The permissions boundary of a revocable one must be boundary_arn."
   type        = list(object({ arn = string, revocable = bool }))

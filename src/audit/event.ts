@@ -7,7 +7,7 @@ export const auditActions = [
   'grant.read', 'policy.render', 'policy.unproven',
   'reconcile.remove', 'sweep.fail',
   'auth.refuse', 'auth.unavailable', 'guardrail.deny', 'ceiling.deny',
-  'config.reload', 'service.start', 'service.stop',
+  'config.reload', 'service.start', 'service.stop', 'clock.wrong', 'clock.right',
   // what the audit log records about itself
   'audit.open', 'audit.recover', 'audit.close'
 ] as const

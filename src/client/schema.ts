@@ -456,7 +456,7 @@ export type Problem = {
     /**
      * Stable; see docs/errors.md.
      */
-    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'too-many-managed-policies' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'worker-replaced' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'shutting-down' | 'internal';
+    code: 'request-invalid' | 'request-malformed' | 'request-too-large' | 'media-type-unsupported' | 'not-acceptable' | 'route-unknown' | 'method-not-allowed' | 'unauthenticated' | 'forbidden' | 'rate-limited' | 'too-many-grants' | 'too-many-managed-policies' | 'access-missing' | 'bucket-invalid' | 'bucket-refused' | 'prefix-invalid' | 'place-ambiguous' | 'access-duplicate' | 'sid-duplicate' | 'client-unfit' | 'option-without-write' | 'option-without-read' | 'option-unfit' | 'kms-key-invalid' | 'kms-key-refused' | 'label-invalid' | 'time-invalid' | 'window-invalid' | 'window-over' | 'window-too-long' | 'lifetime-too-long' | 'window-too-far' | 'source-missing' | 'source-ambiguous' | 'source-unobserved' | 'ip-invalid' | 'ip-host-bits' | 'ip-everyone' | 'ip-too-wide' | 'ip-private' | 'vpc-incomplete' | 'vpc-arn-invalid' | 'workers-unfit' | 'layout-unfit' | 'policy-too-large' | 'dialect-unfit' | 'session-unfit' | 'question-invalid' | 'grant-unknown' | 'worker-unknown' | 'worker-replaced' | 'workers-full' | 'key-delivered' | 'grant-state' | 'idempotency-conflict' | 'idempotency-busy' | 'identity-unavailable' | 'policy-unproven' | 'iam-refused' | 'iam-unavailable' | 'ledger-unavailable' | 'audit-unavailable' | 'clock-wrong' | 'shutting-down' | 'internal';
     detail: string;
     /**
      * What to do about it.
@@ -1865,7 +1865,7 @@ export type IssueGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `clock-wrong`, `shutting-down`
      */
     503: Problem;
 };
@@ -2108,7 +2108,7 @@ export type ChangeGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `clock-wrong`, `shutting-down`
      */
     503: Problem;
 };
@@ -2427,7 +2427,7 @@ export type RotateGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `clock-wrong`, `shutting-down`
      */
     503: Problem;
 };
@@ -2510,7 +2510,7 @@ export type FetchCredentialsErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `clock-wrong`, `shutting-down`
      */
     503: Problem;
 };
@@ -2769,7 +2769,7 @@ export type JoinGrantErrors = {
      */
     502: Problem;
     /**
-     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `shutting-down`
+     * `identity-unavailable`, `iam-unavailable`, `ledger-unavailable`, `audit-unavailable`, `clock-wrong`, `shutting-down`
      */
     503: Problem;
 };

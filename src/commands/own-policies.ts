@@ -5,7 +5,8 @@ import { UsageError, operatorCommand } from './command.ts'
 
 const usage = (self: string) => `${self} service|boundary --account ACCOUNT
 Prints the IAM policy of the service, or the permissions boundary of the users that it makes. It depends on the service's
-configuration: JOB_ACCESS_PARTITION, _PATH, _USER_PREFIX, _BOUNDARY_ARN, _PROFILES and _ALLOWED_BUCKETS.
+configuration: JOB_ACCESS_PARTITION, _PATH, _USER_PREFIX, _BOUNDARY_ARN, _PROFILES, _ALLOWED_BUCKETS
+and _ALLOWED_KMS_KEYS.
 
   --account  the AWS account, 12 digits`
 
@@ -31,7 +32,8 @@ await operatorCommand(usage, args => {
     userPrefix: config.JOB_ACCESS_USER_PREFIX,
     boundaryArn: config.JOB_ACCESS_BOUNDARY_ARN ?? `arn:${config.JOB_ACCESS_PARTITION}:iam::${account}:policy/job-access-boundary`,
     roles: config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(config.JOB_ACCESS_PROFILES)) : [],
-    buckets: config.JOB_ACCESS_ALLOWED_BUCKETS
+    buckets: config.JOB_ACCESS_ALLOWED_BUCKETS,
+    kmsKeys: config.JOB_ACCESS_ALLOWED_KMS_KEYS
   }
   const policy = which === 'service' ? servicePolicy(options) : boundaryOf(options)
   process.stdout.write(`${JSON.stringify(policy, null, 2)}\n`)

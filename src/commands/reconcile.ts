@@ -21,6 +21,7 @@ await operatorCommand(usage, async args => {
   const config = readConfig(process.env)
   const composed = await compose(besideService(config, dryRun), { log: pino(logOptions('warn'), pino.destination(2)) })
   try {
+    await composed.clocks.check()
     const report = await reconcile(composed.deps, {
       dryRun,
       graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,

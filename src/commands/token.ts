@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { identityFaults, type TokenEntry } from '../identity/config.ts'
-import { mintToken } from '../identity/tokens.ts'
+import { mintToken } from '../identity/authenticator.ts'
 import { UsageError, argument, operatorCommand } from './command.ts'
 
 const usage = (self: string) => `${self} --id ID --team TEAM… [--expires INSTANT] [--attribute NAME=VALUE]…

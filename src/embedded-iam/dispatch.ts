@@ -44,15 +44,18 @@ export interface Reply { status: number, code: string | null, type: string, body
 /**
  * Authenticates, authorizes and does one call, in one turn of the event loop: calls never interleave.
  * @param pathBound whether a missing user is answered as AWS answers a caller whose rights are bound to a path
+ * @param clock by which signatures are judged
  */
-export function serve (account: Account, { service, call, req, body }: Received, pathBound: boolean): Reply {
+export function serve (
+  account: Account, { service, call, req, body }: Received, { pathBound, clock }: { pathBound: boolean, clock: Date }
+): Reply {
   const requestId = randomUUID()
   try {
     if (req.method !== 'POST' || req.url !== '/') throw new Refusal('InvalidAction', 'Only POST / is served.')
     if (body.length > maxBody) throw new Refusal('RequestEntityTooLarge', 'The request is too large.')
     const claim = claimOf(req.headers)
     if (!service) throw new Refusal('InvalidAction', `Could not find operation ${call.action}.`)
-    const caller = authenticate(account, claim, req.headers, body, service.name, new Date())
+    const caller = authenticate(account, claim, req.headers, body, service.name, clock)
     const action = service.actions.get(call.action)
     if (!action) throw new Refusal('InvalidAction', `Could not find operation ${call.action} for version ${service.version}.`)
     authorize(caller, service, call.action)

@@ -20,6 +20,8 @@ export interface EmbeddedIamOptions extends AccountOptions {
   missingUser?: 'NoSuchEntity' | 'AccessDenied'
   /** The account that is served; default: a new one with `adminKeys`. */
   account?: () => Account
+  /** The clock of signatures and of the Date header. Default: the machine's, since clients sign with that, whatever `now` says. */
+  wire?: () => Date
   /** Handles every request in place of the server; `serve` does what the server would. Null: no answer. */
   intercept?: (received: Received, serve: () => Reply) => Promise<Reply | null>
 }
@@ -41,6 +43,7 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
   if (host !== '127.0.0.1') throw new TypeError('The embedded IAM listens on 127.0.0.1 only.')
   const admin = options.adminKeys ?? freshAdmin()
   const fresh = openAccount(options, admin)
+  const wire = options.wire ?? (() => new Date())
   const account = options.account ?? (() => fresh)
 
   const server = createServer((req, res) => {
@@ -55,11 +58,12 @@ export async function startEmbeddedIam (options: EmbeddedIamOptions = {}): Promi
   async function handle (req: IncomingMessage, res: ServerResponse): Promise<void> {
     const body = await read(req)
     const received = receive(req, body)
-    const serveIt = () => serve(account(), received, options.missingUser === 'AccessDenied')
+    const serveIt = () => serve(account(), received, { pathBound: options.missingUser === 'AccessDenied', clock: wire() })
     const reply = options.intercept ? await options.intercept(received, serveIt) : serveIt()
     if (!reply) return
     res.writeHead(reply.status, {
       'content-type': reply.type,
+      date: wire().toUTCString(),
       'content-length': Buffer.byteLength(reply.body),
       'x-amzn-requestid': reply.requestId
     })

@@ -247,7 +247,8 @@ export const sender = ({ notice, s3, deps }: { notice: string | null, s3: S3Targ
   reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean, ready?: boolean, warnings?: Warning[] }
 ) => {
   const { grant, credentials, ready, warnings = [] } = delivery
-  const extra = { warnings: [...warnings, ...sessionWarnings(delivery, deps.now())], ...(ready !== undefined && { ready }) }
+  const ofSession = delivery.grant.attach === 'session' ? sessionWarnings(delivery, deps.now()) : []
+  const extra = { warnings: [...warnings, ...ofSession], ...(ready !== undefined && { ready }) }
   reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
   if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, notice, extra))
   if (ready !== undefined) reply.header('job-access-ready', String(ready))

@@ -7,7 +7,7 @@ import type { ProblemCode } from '../problems.ts'
 
 /** Failures of the service or of what it depends on. A refusal comes before anything was done. */
 const failures = [
-  'iam-unavailable', 'iam-refused', 'ledger-unavailable', 'audit-unavailable', 'policy-unproven', 'internal'
+  'iam-unavailable', 'iam-refused', 'ledger-unavailable', 'audit-unavailable', 'policy-unproven', 'clock-wrong', 'internal'
 ] as const
 type Failure = typeof failures[number]
 

@@ -1,5 +1,6 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
+import { buffer } from 'node:stream/consumers'
 import type { Pacer } from './pace.ts'
 import { retry, systemClock } from './retry.ts'
 import { IamError, isIamError, isNamed, kindOf } from './errors.ts'
@@ -79,8 +80,20 @@ export interface IamClientOptions {
   sleep?: (ms: number) => Promise<void>
   /** Of the calls to IAM, and of those to STS, which have a limit of their own. Default: none. */
   pacers?: { iam: Pacer, sts: Pacer }
+  /** Gets the Date of each answer of IAM's or STS's own: see lifecycle/clock.ts. */
+  heard?: { push: (answer: DatedAnswer) => unknown }
   /** Called after every attempt, for metrics. */
   onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number }) => void
+}
+
+/** What the clock of another machine said, and when we asked and heard it, in ms of performance.now(). */
+export interface DatedAnswer {
+  /** Epoch ms. */
+  theirs: number
+  /** What they leave out of it, ms. */
+  precisionMs: number
+  askedAt: number
+  heardAt: number
 }
 
 const baseBackoffMs = 50
@@ -98,8 +111,12 @@ export const createIam = (options: IamClientOptions): Iam => {
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
-  const iam = new sdk.IAMClient(iamConfig)
-  const stsClient = new sts.STSClient(stsConfig)
+  const listening = <Client extends { middlewareStack: { use: (pluggable: any) => void } }>(client: Client): Client => {
+    client.middlewareStack.use(answersOf(options.heard))
+    return client
+  }
+  const iam = listening(new sdk.IAMClient(iamConfig))
+  const stsClient = listening(new sts.STSClient(stsConfig))
 
   const attempt = async <T>(
     operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
@@ -141,7 +158,9 @@ export const createIam = (options: IamClientOptions): Iam => {
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
       lost ||= isIamError(error, 'unavailable')
-      const again = isIamError(error, 'throttled', 'conflict') || (idempotent && isIamError(error, 'unavailable'))
+      // By the Date of a refusal the SDK corrects the time of later signatures (its systemClockOffset), so that calls go on, ends too.
+      const again = isIamError(error, 'throttled', 'conflict') || (isIamError(error, 'skewed') && failures <= 2) ||
+        (idempotent && isIamError(error, 'unavailable'))
       // Full jitter: AWS Architecture Blog, "Exponential Backoff And Jitter".
       return again ? random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** (failures - 1)) : undefined
     }
@@ -150,7 +169,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       return await retry(once, { until, clock: { now, pause: sleep }, waitAfter })
     } catch (error) {
       // The answer to an earlier try was lost, so that this error does not prove that nothing was done.
-      throw lost && isIamError(error) ? new IamError(error.kind, operation, error.providerCode, error, false) : error
+      throw lost && isIamError(error) ? new IamError(error.kind, operation, error.providerCode, error, false, error.aheadMs) : error
     }
   }
 
@@ -166,7 +185,8 @@ export const createIam = (options: IamClientOptions): Iam => {
     marker: string | undefined, until: number
   ): Promise<{ items: Item[], marker?: string }> => {
     const answer = await ask(Command, { ...input, ...(marker && { Marker: marker }) }, until)
-    return { items: itemsOf(answer) ?? [], ...(answer.IsTruncated && answer.Marker && { marker: answer.Marker }) }
+    // A list that says that it goes on, and not where, is no whole list.
+    return { items: itemsOf(answer) ?? [], ...(answer.IsTruncated && { marker: present(answer.Marker) }) }
   }
 
   const all = async <Input extends { Marker?: string | undefined }, Output extends Page, Item>(
@@ -201,7 +221,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     putUserPolicy: (UserName, PolicyName, PolicyDocument, until) =>
       run(sdk.PutUserPolicyCommand, { UserName, PolicyName, PolicyDocument }, until),
     getUserPolicy: async (UserName, PolicyName, until) =>
-      documentOf((await ask(sdk.GetUserPolicyCommand, { UserName, PolicyName }, until)).PolicyDocument),
+      documentOf(present((await ask(sdk.GetUserPolicyCommand, { UserName, PolicyName }, until)).PolicyDocument)),
     listUserPolicies: (UserName, until) => all(sdk.ListUserPoliciesCommand, { UserName }, answer => answer.PolicyNames, until),
     deleteUserPolicy: (UserName, PolicyName, until) => run(sdk.DeleteUserPolicyCommand, { UserName, PolicyName }, until),
 
@@ -228,7 +248,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     async getPolicyDocument (PolicyArn, until) {
       const { Policy } = await ask(sdk.GetPolicyCommand, { PolicyArn }, until)
       const VersionId = present(Policy?.DefaultVersionId)
-      return documentOf((await ask(sdk.GetPolicyVersionCommand, { PolicyArn, VersionId }, until)).PolicyVersion?.Document)
+      return documentOf(present((await ask(sdk.GetPolicyVersionCommand, { PolicyArn, VersionId }, until)).PolicyVersion?.Document))
     },
     async listPolicies (pathPrefix, marker, until) {
       // SeaweedFS refuses any PathPrefix, even `/`, which means no prefix to AWS.
@@ -251,8 +271,11 @@ export const createIam = (options: IamClientOptions): Iam => {
     listRolePolicies: (RoleName, until) => all(sdk.ListRolePoliciesCommand, { RoleName }, answer => answer.PolicyNames, until),
     deleteRolePolicy: (RoleName, PolicyName, until) => run(sdk.DeleteRolePolicyCommand, { RoleName, PolicyName }, until),
 
-    roleBoundary: async (RoleName, until) =>
-      (await ask(sdk.GetRoleCommand, { RoleName }, until)).Role?.PermissionsBoundary?.PermissionsBoundaryArn ?? null,
+    async roleBoundary (RoleName, until) {
+      const { Role } = await ask(sdk.GetRoleCommand, { RoleName }, until)
+      present(Role?.RoleName)
+      return Role?.PermissionsBoundary?.PermissionsBoundaryArn ?? null
+    },
 
     async assumeRole (session, until) {
       const { Credentials: keys } = await send(stsClient, sts.AssumeRoleCommand, {
@@ -268,11 +291,11 @@ export const createIam = (options: IamClientOptions): Iam => {
         accessKeyId: present(keys?.AccessKeyId),
         secretAccessKey: present(keys?.SecretAccessKey),
         sessionToken: present(keys?.SessionToken),
-        expiresAt: keys?.Expiration?.getTime() ?? 0
+        expiresAt: present(keys?.Expiration).getTime()
       }
     },
     async callerIdentity (key, until) {
-      const client = key ? new sts.STSClient({ ...stsConfig, credentials: bare(key) }) : stsClient
+      const client = key ? listening(new sts.STSClient({ ...stsConfig, credentials: bare(key) })) : stsClient
       try {
         return present((await send(client, sts.GetCallerIdentityCommand, {}, until)).Arn)
       } finally {
@@ -280,7 +303,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       }
     },
     async ownUser (key, until) {
-      const client = new sdk.IAMClient({ ...iamConfig, credentials: bare(key) })
+      const client = listening(new sdk.IAMClient({ ...iamConfig, credentials: bare(key) }))
       try {
         return present((await send(client, sdk.GetUserCommand, {}, until)).User?.Arn)
       } finally {
@@ -294,40 +317,107 @@ export const createIam = (options: IamClientOptions): Iam => {
   }
 }
 
+/**
+ * Holds every answer with status 200 to the form that IAM and STS document (IAM API Reference, e.g. "DeleteAccessKey", "Examples"): the SDK
+ * takes nothing at all, a proxy's page and another call's answer for success, and an answer without a list for an empty list.
+ * Tells the Date of the answers that IAM itself gave.
+ */
+const answersOf = (heard: IamClientOptions['heard']): Parameters<sdk.IAMClient['middlewareStack']['use']>[0] => ({
+  applyToStack (stack) {
+    stack.add((next, { commandName = '' }) => async args => {
+      const result = await next(args)
+      const response = result.response as HttpAnswer
+      if (response.statusCode >= 300) return result
+      const bytes = await buffer(response.body)
+      if (!isAnswerTo(commandName.replace(/Command$/, ''), bytes.toString())) {
+        const $metadata = { httpStatusCode: response.statusCode }
+        throw Object.assign(new Error('The answer is none of IAM’s.'), { name: 'NotAnAnswer', $metadata })
+      }
+      response.body = new Uint8Array(bytes)
+      return result
+    }, { step: 'deserialize', priority: 'low' })
+    if (!heard) return
+    stack.add(next => async args => {
+      const askedAt = performance.now()
+      const hear = ({ headers: { date, age } = {} }: Partial<HttpAnswer> = {}) => {
+        const theirs = Date.parse(date ?? '')
+        // What a cache kept has the Date of then (RFC 9111 section 5.1).
+        if (!Number.isNaN(theirs) && age === undefined) heard.push({ theirs, precisionMs: 1000, askedAt, heardAt: performance.now() })
+      }
+      try {
+        const result = await next(args)
+        hear(result.response as HttpAnswer)
+        return result
+      } catch (error) {
+        if (isOwnError(error)) hear((error as SdkError).$response)
+        throw error
+      }
+    }, { step: 'deserialize', priority: 'high' })
+  }
+})
+
+interface HttpAnswer { statusCode: number, headers: Record<string, string>, body: any }
+
+/** The calls whose answers are read. */
+const withResult = /^(List|Get|AssumeRole$|CreateAccessKey$|CreatePolicy$)/
+
+const isAnswerTo = (operation: string, text: string): boolean => {
+  // Ceph answers to DeleteUserPolicy and DeleteRolePolicy in the plural.
+  const inner = within(`(?:${operation}|${operation.replace(/Policy$/, 'Policies')})Response`, text.trim().replace(/^<\?xml[^>]*>\s*/, ''), '$')
+  return inner !== undefined && (!withResult.test(operation) || /^\s*<\w/.test(within(`${operation}Result`, inner) ?? ''))
+}
+
+/** What the element holds with which a text begins. */
+const within = (element: string, text: string, end = ''): string | undefined => {
+  const [found, inner = ''] = new RegExp(`^\\s*<${element}(?:\\s[^>]*)?(?:/>|>(.*)</${element}>)${end}`, 's').exec(text) ?? []
+  return found === undefined ? undefined : inner
+}
+
 interface SdkError {
   /** The name of the error in IAM's own answer. */
   Code?: unknown
   $metadata?: { httpStatusCode?: number }
   /** The SDK hangs the answer on its errors. */
-  $response?: { headers?: Record<string, string> }
+  $response?: Partial<HttpAnswer>
 }
 
 const translate = (operation: string, cause: unknown): IamError => {
-  const { Code, $metadata, $response } = (cause ?? {}) as SdkError
+  const { $metadata, $response } = (cause ?? {}) as SdkError
   const status = $metadata?.httpStatusCode
   // A bug of ours is not the provider's failure: it must not be retried.
   if (status === undefined && (cause instanceof TypeError || cause instanceof RangeError)) {
     return new IamError('other', operation, cause.name, cause)
   }
   const name = cause instanceof Error ? cause.name : 'Unknown'
-  const named = isNamed(name) || typeof Code === 'string'
+  const named = isOwnError(cause)
   // An answer that cannot be read, or a web page: whoever wrote it, it does not say what IAM did.
   const parsed = cause instanceof sdk.IAMServiceException || cause instanceof sts.STSServiceException
   const unread = status !== undefined && !named && (!parsed || /html/i.test($response?.headers?.['content-type'] ?? ''))
-  return new IamError(unread ? 'unavailable' : kindOf(name, status), operation, name, cause, named)
+  const kind = unread ? 'unavailable' : isSkew(cause) ? 'skewed' : kindOf(name, status)
+  const theirs = Date.parse($response?.headers?.date ?? '')
+  return new IamError(kind, operation, name, cause, named, kind === 'skewed' && theirs ? Date.now() - theirs : undefined)
 }
+
+/** AWS gives a time that is too far off the name of a wrong secret: "Signature expired: …", "Signature not yet current: …". */
+const isSkew = (cause: unknown): boolean =>
+  cause instanceof Error && cause.name === 'SignatureDoesNotMatch' && /^Signature (expired|not yet current)/.test(cause.message)
+
+/** IAM itself named it. */
+const isOwnError = (error: unknown): boolean =>
+  (error instanceof Error && isNamed(error.name)) || typeof (error as SdkError | undefined)?.Code === 'string'
 
 /** The key alone: the SDK would also read other fields of the caller's object. */
 const bare = ({ accessKeyId, secretAccessKey, sessionToken }: Key): Key =>
   ({ accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) })
 
-const present = (value: string | undefined): string => {
-  if (!value) throw new IamError('other', 'answer', 'Incomplete', undefined)
+/** An answer that lacks what it must have does not say what IAM did. */
+const present = <T extends string | Date>(value: T | undefined): T => {
+  if (!value) throw new IamError('unavailable', 'answer', 'Incomplete', undefined)
   return value
 }
 
 /** AWS percent-encodes the documents that it returns (RFC 3986, API_GetPolicyVersion). LocalStack and SeaweedFS do so only for some. */
-const documentOf = (text = ''): string => text.startsWith('{') ? text : decodeURIComponent(text)
+const documentOf = (text: string): string => text.startsWith('{') ? text : decodeURIComponent(text)
 
 const listed = (user: sdk.User | undefined): ListedUser =>
   ({ name: present(user?.UserName), path: user?.Path ?? '/', createdAt: user?.CreateDate?.getTime() ?? 0 })

@@ -10,6 +10,7 @@ export type IamErrorKind =
   | 'denied' // also: a missing entity, when our own rights are bound to a path
   | 'malformed'
   | 'credentials' // the key that signed the call is unknown, wrong or expired
+  | 'skewed' // not done: our clock and the provider's are too far apart for its check of signatures
   | 'unsupported' // the provider has no such call
   | 'other'
 
@@ -20,13 +21,16 @@ export class IamError extends Error {
   readonly providerCode: string
   /** The call changed nothing: it was refused, and so was every try of it before. */
   readonly definite: boolean
+  /** With kind `skewed`: how far our clock is ahead of the answer's Date, ms; undefined: it had none. */
+  readonly aheadMs: number | undefined
 
-  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown, definite = true) {
-    super(`${operation}: ${kind} (${providerCode})`, { cause })
+  constructor (kind: IamErrorKind, operation: string, providerCode: string, cause: unknown, definite = true, aheadMs?: number) {
+    super(`${operation}: ${kind} (${providerCode}${aheadMs === undefined ? '' : `, our clock is ahead by ${aheadMs} ms`})`, { cause })
     this.kind = kind
     this.operation = operation
     this.providerCode = providerCode
     this.definite = definite && kind !== 'unavailable'
+    this.aheadMs = aheadMs
   }
 }
 
@@ -75,6 +79,9 @@ const byName: Record<string, IamErrorKind> = {
   InvalidClientTokenId: 'credentials',
   SignatureDoesNotMatch: 'credentials',
   InvalidAccessKeyId: 'credentials',
+  RequestTimeTooSkewed: 'skewed',
+  RequestExpired: 'skewed',
+  RequestInTheFuture: 'skewed',
   ExpiredToken: 'credentials',
   ExpiredTokenException: 'credentials',
   CredentialsProviderError: 'credentials',

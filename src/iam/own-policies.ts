@@ -20,6 +20,8 @@ export interface OwnPolicyOptions {
   roles: Array<{ roleArn: string, revocable: boolean }>
   /** JOB_ACCESS_ALLOWED_BUCKETS; empty: any bucket. */
   buckets: string[]
+  /** JOB_ACCESS_ALLOWED_KMS_KEYS; empty: any key. */
+  kmsKeys: string[]
 }
 
 /**
@@ -61,7 +63,9 @@ export const servicePolicy = ({ partition, accountId, pathBase, userPrefix, boun
  * a deleted key still works for some seconds, and must not be able to make itself another.
  * @throws RangeError for a pattern that an ARN cannot express
  */
-export const boundaryPolicy = ({ partition, buckets }: Pick<OwnPolicyOptions, 'partition' | 'buckets'>): PolicyDocument => {
+export const boundaryPolicy = (
+  { partition, buckets, kmsKeys }: Pick<OwnPolicyOptions, 'partition' | 'buckets' | 'kmsKeys'>
+): PolicyDocument => {
   const of = (...kinds: string[]) => [...new Set(actionTable.filter(row => kinds.includes(row.kind)).map(row => row.action))].sort()
   const names = buckets.length > 0 ? buckets : ['*']
   const wider = names.find(name => !/^[^*]*\*?$/.test(name))
@@ -75,7 +79,9 @@ export const boundaryPolicy = ({ partition, buckets }: Pick<OwnPolicyOptions, 'p
     Statement: [
       allow('JobsUseObjectStorage', of('bucket', 'object'),
         names.flatMap(name => [`arn:${partition}:s3:::${name}`, `arn:${partition}:s3:::${name}/*`])),
-      allow('JobsUseKeysThroughObjectStorage', of('key'), ['*'], { StringLike: { 'kms:ViaService': `s3.*.${suffix}` } })
+      allow('JobsUseKeysThroughObjectStorage', of('key'), kmsKeys.length > 0 ? kmsKeys : ['*'], {
+        StringLike: { 'kms:ViaService': `s3.*.${suffix}` }
+      })
     ]
   }
 }

@@ -74,7 +74,7 @@ export const createOneKey = async <T>(
 }
 
 /** A provider that cannot be asked leaves it open whether it knows the key. */
-const unknownYet: IamErrorKind[] = ['credentials', 'denied', 'unavailable', 'throttled', 'conflict']
+const unknownYet: IamErrorKind[] = ['credentials', 'skewed', 'denied', 'unavailable', 'throttled', 'conflict']
 
 /** True as soon as `probe` succeeds; false when it has not by the deadline. */
 export const poll = async (probe: () => Promise<unknown>, until: number, clock = systemClock): Promise<boolean> => {

@@ -57,6 +57,8 @@ export interface Ledger {
    */
   stats(now: number): Promise<{ byState: Record<GrantState, number>, oldestOverdueExpiry: number | null, oldestDue: number | null }>
 
+  /** The database's clock, epoch ms; null: it has none of its own. */
+  time(): Promise<number | null>
   /** Writes something and removes it again: rejects when a grant could not be stored. */
   ping(): Promise<void>
   close(): Promise<void>

@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient, type PostgresQueryResult } from 'kysely'
+import { Kysely, PostgresDialect, sql, type PostgresPool, type PostgresPoolClient, type PostgresQueryResult } from 'kysely'
 import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient, type PoolConfig } from 'pg'
 import { LedgerUrlError } from './ledger.ts'
 import { migrate, recount } from './migrations.ts'
@@ -36,6 +36,10 @@ export async function openPostgres (url: string, poolSize: number): Promise<Stor
     db,
     statement: (work) => work(db),
     write: (work) => db.transaction().execute(work),
+    async time () {
+      const { rows } = await sql<{ now: number }>`select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`.execute(db)
+      return rows[0]?.now ?? NaN
+    },
     close: () => db.destroy()
   }
 }

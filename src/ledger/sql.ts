@@ -30,6 +30,8 @@ export interface Store {
   write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
   /** The same for `work` with at most one writing statement: PostgreSQL then needs no transaction around it, which saves round trips. */
   statement<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  /** The clock of a database on another machine, epoch ms. */
+  time?(): Promise<number>
   /** Throws when what is written would be lost with this process. */
   requireKept?(): void
   close(): Promise<void>
@@ -140,6 +142,8 @@ export function sqlLedger (store: Store): Ledger {
       for (const row of counted) byState[row.state] = row.grants
       return { byState, oldestOverdueExpiry: overdue?.expiry ?? null, oldestDue: waiting?.due ?? null }
     }),
+
+    time: () => read(async () => await store.time?.() ?? null),
 
     ping: () => withLedgerErrors(async () => {
       store.requireKept?.()

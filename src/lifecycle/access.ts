@@ -14,7 +14,7 @@ import { render } from '../policy/render.ts'
 import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError, problems } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
-import type { Caller, Deployment, GrantDeps } from './deps.ts'
+import type { Actor, Caller, Deployment, GrantDeps } from './deps.ts'
 
 /**
  * The stages of a request before the ledger and IAM: normalise, render, authorise, prove. What renders too large is refused at once, for
@@ -179,7 +179,10 @@ export const proveAccess = (rendered: Rendered<Authorised>): ProvenAccess => {
 }
 
 /** The policy of a grant that an earlier operation stored. It is proven anew, since a ledger can be changed. @throws ProblemError */
-export const proveStored = ({ policy, spec }: Pick<Grant, 'policy' | 'spec'>): Proven<PolicyDocument> => {
+export const proveStored = async (
+  deps: Pick<GrantDeps, 'turn'>, { id }: Actor, { policy, spec }: Pick<Grant, 'policy' | 'spec'>
+): Promise<Proven<PolicyDocument>> => {
+  await deps.turn(id, { holds: true })
   const proof = prove(policy, spec)
   if (!proof.ok) throw unproven(proof)
   return proof.proven

@@ -8,6 +8,8 @@ import type { Identity } from '../identity/identity.ts'
 import type { Ledger, OutstandingLimits } from '../ledger/ledger.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
+import type { Clocks } from './clock.ts'
+import type { Turn } from './turns.ts'
 
 /**
  * Everything that the operations on a grant work with. It is passed in, so that a test states the clock, the ids, IAM and the
@@ -16,6 +18,8 @@ import type { Limits } from '../policy/limits.ts'
 export interface GrantDeps {
   /** The clock of windows and leases. */
   now: () => number
+  /** Whether that clock is right: nothing is issued and swept else. */
+  clock: Pick<Clocks, 'wrong'>
   /** The clock by which waiting is measured: the real one, also where a test moves `now`. */
   waitingNow: () => number
   /** How long the IAM calls of one operation may take. */
@@ -24,8 +28,8 @@ export interface GrantDeps {
   leaseMs: number
   /** A ULID. */
   newId: () => string
-  /** Resolves when this identity may compute something expensive: see turns.ts. */
-  turn: (id: string) => Promise<void>
+  /** Comes before everything that computes for long: see turns.ts. */
+  turn: Turn
   ledger: Ledger
   provisioners: Record<PolicyAttachment, PrincipalProvisioner>
   /** The guardrails in force now; a reload replaces them. */

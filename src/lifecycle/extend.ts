@@ -14,6 +14,7 @@ import { ProblemError, type Finding } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
 import { accessOf, assertLease, claimLive, commit, dueAfter, event, release, requireActive, wantedOf, type Wanted } from './lease.ts'
+import { requireClock } from './clock.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { postponed } from './end.ts'
@@ -28,10 +29,11 @@ import { reachWorkers } from './workers.ts'
  * @throws ProblemError
  */
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
+  requireClock(deps)
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
   const scheduled = isScheduled(grant)
   if (!scheduled) await requireActive(deps, grant)
-  await deps.turn(caller.id)
+  await deps.turn(caller.id, { holds: true })
   const access = await accessOrRelease(deps, caller, grant, change)
   const wanted = wantedOf(access)
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
@@ -84,7 +86,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
   const wanted = wantedOf({ spec, policy, measure: measure(policy) })
   const done = event(actor, 'extended', { notAfter: spec.window.notAfter, previousHash: worker.policyHash }, wanted.policyHash)
   const started = { ...done, action: 'extending' } as const
-  return replacePolicy(deps, actor, worker, { wanted, policy: proveStored({ spec, policy }), started, done })
+  return replacePolicy(deps, actor, worker, { wanted, policy: await proveStored(deps, actor, { spec, policy }), started, done })
 }
 
 /** The worker's access in the job's window. */
@@ -123,7 +125,7 @@ const accessOrRelease = async (
   try {
     const access = changedAccess(deps, caller, grant, change)
     if (isScheduled(grant)) refuseEndBefore(grant.issueAt, access.spec)
-    if (grant.maxWorkers !== null) await refuseForWorkers(deps, grant, access.spec)
+    if (grant.maxWorkers !== null) await refuseForWorkers(deps, caller, grant, access.spec)
     return access
   } catch (problem) {
     await release(deps, grant)
@@ -182,9 +184,10 @@ const unfitFor = ({ maxWorkers, parentId }: Grant, change: Change): Finding[] =>
 }
 
 /** What cannot be brought to some worker is said before anything changes. A longer statement may not fit where the shorter one did. */
-const refuseForWorkers = async (deps: GrantDeps, job: Grant, spec: AccessSpec): Promise<void> => {
+const refuseForWorkers = async (deps: GrantDeps, caller: Caller, job: Grant, spec: AccessSpec): Promise<void> => {
   for (const worker of await deps.ledger.workersOf(job.id)) {
     const wanted = { ...inWindowOf(spec, worker.spec), attach: worker.attach }
+    await deps.turn(caller.id, { holds: true })
     const { finding } = attachmentFor(wanted, measure(render(wanted)), deps.deployment.dialect)
     if (finding) throw ProblemError.of([{ ...finding, detail: `Of worker ${worker.worker}: ${finding.detail}` }])
     if (worker.attach === 'session') refuseLess(worker, wanted)

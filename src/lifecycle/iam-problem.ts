@@ -1,10 +1,20 @@
 import type { IamError } from '../iam/errors.ts'
+import { saying } from './clock.ts'
 import { ProblemError } from '../problems.ts'
 
 /** What a caller is told of a failed IAM call. */
 export const iamProblem = (cause: IamError): ProblemError => {
   if (['throttled', 'conflict', 'unavailable'].includes(cause.kind)) {
     return new ProblemError('iam-unavailable', { detail: `${cause.operation} did not succeed in time.`, retryAfterSeconds: 5, cause })
+  }
+  if (cause.kind === 'skewed') {
+    return new ProblemError('clock-wrong', {
+      detail: `${cause.operation} was refused (${cause.providerCode}) for the time of its signature. ` + (cause.aheadMs === undefined
+        ? 'The clocks of service and provider disagree.'
+        : saying({ reference: 'provider', aheadMs: cause.aheadMs })),
+      retryAfterSeconds: 30,
+      cause
+    })
   }
   if (cause.providerCode.startsWith('PackedPolicyTooLarge')) {
     // It is not documented how STS packs policy and tags: only its answer tells that they do not fit.

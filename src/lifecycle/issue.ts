@@ -10,6 +10,7 @@ import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
 import { claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
+import { requireClock } from './clock.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { changedAccess, extend } from './extend.ts'
@@ -41,6 +42,7 @@ export const issue = (deps: GrantDeps, caller: Caller, order: Order): Promise<Is
 
 const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promise<Issued> => {
   const { request, idempotencyKey } = order
+  requireClock(deps)
   const issueAt = issueAtOf(request)
   const normalised = normaliseRequest(deps.deployment, request, deps.now(), issueAt)
   const rendered = renderAccess(deps.deployment, normalised)

@@ -6,6 +6,7 @@ import { ProblemError } from '../problems.ts'
 import type { JoinRequest } from '../request.ts'
 import { authorise, limitsOf, observing, proveAccess, renderAccess, requireProbe, type ProvenAccess } from './access.ts'
 import { authoriseOnGrant, grantOfTeam, requireOwnName } from './authorise.ts'
+import { requireClock } from './clock.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
 import { requireProfile } from './extend.ts'
@@ -19,6 +20,7 @@ import { activate, provision } from './provision.ts'
  */
 export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given: JoinRequest): Promise<Issued> =>
   observing(caller, given, async request => {
+    requireClock(deps)
     const job = await jobOf(deps, caller, jobGrantId)
     requireOwnName(caller, request.name)
     if (request.waitUntilReady) requireProbe(deps.deployment)

@@ -5,6 +5,7 @@ import { IamError, isIamError } from '../iam/errors.ts'
 import type { Credentials, Made, PrincipalPlan } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 import { assertLease, commit, dueOf, event, rereadAfterFailedCommit } from './lease.ts'
+import { requireClock } from './clock.ts'
 import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, idsOf, stillDying } from './dying-keys.ts'
@@ -30,7 +31,10 @@ export const provision = async (
     const until = assertLease(deps, grant)
     if (resumed) await pruneAllKeys(deps, grant, until)
     asked = true
-    return await deps.provisioners[grant.attach].create(planOf(grant, policy, withKey), until)
+    const made = await deps.provisioners[grant.attach].create(planOf(grant, policy, withKey), until)
+    // The answers just heard may be the first that say it, and the window is of that clock.
+    requireClock(deps)
+    return made
   } catch (cause) {
     await abandon(deps, actor, { ...grant, accessKeyId: null }, cause, !asked || (!resumed && nothingMade(cause)))
     throw isIamError(cause) ? iamProblem(cause) : cause

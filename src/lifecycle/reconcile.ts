@@ -3,6 +3,7 @@ import { settleMs } from '../iam/provisioner.ts'
 import { grantIdOf } from '../iam/names.ts'
 import { ignoring } from '../iam/retry.ts'
 import type { Grant, PrincipalRef } from '../domain/grant.ts'
+import { requireClock } from './clock.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, keyIdsOf } from './dying-keys.ts'
 import { finish, startEnding } from './end.ts'
@@ -35,6 +36,7 @@ const actor: Actor = { id: 'reconcile', requestId: null }
  * at once. A grant whose principal is gone is closed, and a key that its grant does not know is deleted.
  */
 export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Promise<ReconcileReport> => {
+  requireClock(deps)
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
   const startedAt = deps.now()
   const seen = new Set<string>()
@@ -60,6 +62,7 @@ const removeStrays = async (
       return
     }
     try {
+      requireClock(deps)
       if (!await hasEnded(deps, ref)) {
         const overBy = (end: number) => deps.now() - end - options.graceMs
         if (overBy(expiresAt) < 0) return

@@ -52,7 +52,7 @@ const provisionStored = async (
 
 const provenOrAbandoned = async (deps: GrantDeps, actor: Actor, grant: Grant, resumed: boolean) => {
   try {
-    return proveStored(grant)
+    return await proveStored(deps, actor, grant)
   } catch (cause) {
     await abandon(deps, actor, grant, cause, !resumed)
     throw cause
@@ -81,7 +81,7 @@ export const rekey = async (
   let { principal } = rekeying
   let credentials: Credentials | null = null
   try {
-    const policy = access?.policy ?? proveStored(rekeying)
+    const policy = access?.policy ?? await proveStored(deps, actor, rekeying)
     const until = assertLease(deps, rekeying)
     // A principal that somebody deleted is made again, since the grant has not ended. The age of the grant starts anew with it.
     const mintedAt = deps.now()

@@ -6,6 +6,7 @@ import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
 import { authoriseOnGrant } from './authorise.ts'
 import { assertLease, claimActive, claimLive, commit, deadline, dueAfter, dueOf, event, release } from './lease.ts'
+import { requireClock } from './clock.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { dying, withLate } from './dying-keys.ts'
@@ -18,6 +19,7 @@ import { rekey, resume } from './redeliver.ts'
  * a key from an earlier rotation whose overlap still runs is deleted first.
  */
 export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlapSeconds: number): Promise<Delivery> => {
+  requireClock(deps)
   const grant = await claimActive(deps, await holderOfKey(deps, await authoriseOnGrant(deps, actor, id, 'rotate')))
   if (grant.attach === 'session') {
     // A session has no key to replace: the rotation is a new session. The old one works until its end, or until the grant is revoked.
@@ -34,7 +36,7 @@ export const rotate = async (deps: GrantDeps, actor: Caller, id: string, overlap
   let dyingKeys: DyingKey[]
   let rotated: Grant
   try {
-    const policy = proveStored(rotating)
+    const policy = await proveStored(deps, actor, rotating)
     const until = assertLease(deps, rotating)
     const keep = accessKeyId ? [accessKeyId] : []
     const isDead = !previousKeyId || await provisioner.deleteKey(rotating.principal, previousKeyId, keep, until)
@@ -121,6 +123,7 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
 
 /** The credentials of a scheduled grant, once. */
 export const fetchCredentials = async (deps: GrantDeps, actor: Caller, id: string): Promise<Delivery> => {
+  requireClock(deps)
   const grant = await holderOfKey(deps, await authoriseOnGrant(deps, actor, id, 'collect'))
   if (grant.state === 'pending' && grant.issueAt !== null && deps.now() < grant.issueAt) {
     throw new ProblemError('grant-state', {

@@ -2,7 +2,7 @@ import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
-import { commit, deadline, dueOf, event } from './lease.ts'
+import { assertLease, commit, deadline, dueOf, event } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, idsOf, stillDying } from './dying-keys.ts'
 import { finish, postponed, startEnding } from './end.ts'
@@ -32,12 +32,13 @@ export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortS
   const report = { handled: 0, failed: 0 }
   // Claim no more grants than can be started in the first third of the lease.
   const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
-  while (!stop.aborted) {
+  // A wrong clock would end grants that go on. See clock.ts.
+  while (!stop.aborted && !deps.clock.wrong()) {
     const now = deps.now()
     const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch)
     await paced(due, options, async grant => {
       // The lease lapses, and another replica continues.
-      if (stop.aborted || !hasTime(deps, grant)) return
+      if (stop.aborted || deps.clock.wrong() || !hasTime(deps, grant)) return
       report.handled++
       try {
         await handle(deps, grant)
@@ -104,16 +105,15 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const overlapOver = previousKeyId !== null && grant.previousKeyDiesAt !== null && now >= grant.previousKeyDiesAt
   const toDie = overlapOver && !isDying(previousKeyId) ? [...grant.dyingKeys, ...dying([previousKeyId], now)] : grant.dyingKeys
   try {
-    const until = deadline(deps)
     const keep = [accessKeyId, overlapOver || isDying(previousKeyId) ? null : previousKeyId].filter(id => id !== null)
-    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, until)
+    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, deadline(deps))
     const dyingKeys = stillDying(toDie, pruned, now)
     const previous = previousOf(grant, toDie, dyingKeys)
     const repaired = { ...grant, ...previous, dyingKeys }
-    const policy = proveStored(grant)
+    const policy = await proveStored(deps, sweeper, grant)
     const principal = grant.attach === 'session'
       ? grant.principal
-      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, until)
+      : await provisioner.replacePolicy(grant.principal, grant.attach, policy, assertLease(deps, grant))
     return await commit(deps, grant, { ...previous, dyingKeys, principal, dueAt: dueOf(repaired), claimedUntil: null, attempts: 0 },
       event(sweeper, 'repaired', { deletedKeys: pruned.join(' ') }))
   } catch (error) {

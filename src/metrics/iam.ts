@@ -8,7 +8,7 @@ export interface IamMetrics {
 
 /** The calls without which no job gets its key; a refusal of one of them must show as a step from 0. */
 const issuing = ['CreateUser', 'PutUserPolicy', 'CreatePolicy', 'AttachUserPolicy', 'CreateAccessKey', 'AssumeRole']
-const alarming = ['denied', 'credentials', 'limit', 'throttled', 'unavailable']
+const alarming = ['denied', 'credentials', 'skewed', 'limit', 'throttled', 'unavailable']
 
 export const iamMetrics = (registry: Registry): IamMetrics => {
   const registers = [registry]

@@ -89,6 +89,7 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
       known: time('known', ledger.known),
       events: time('events', ledger.events),
       stats: time('stats', ledger.stats),
+      time: time('time', ledger.time),
       ping: time('ping', ledger.ping),
       close: ledger.close
     })

@@ -1,4 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Clocks } from '../lifecycle/clock.ts'
 import type { Log } from '../lifecycle/deps.ts'
 import type { ReconcileReport } from '../lifecycle/reconcile.ts'
 import type { SweepReport } from '../lifecycle/sweep.ts'
@@ -8,6 +9,8 @@ export interface TendingMetrics {
   /** A sweep has ended; undefined: it failed as a whole. */
   swept: (report: SweepReport | undefined) => void
   reconciled: (report: ReconcileReport | undefined) => void
+  /** Read at each scrape. */
+  watchClocks: (clocks: Pick<Clocks, 'wrong' | 'ahead'>) => void
   /** The same log of the lifecycle; it counts the one failure that must never happen, whichever operation meets it. */
   watchLog: (log: Log) => Log
 }
@@ -61,6 +64,17 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
       foreign.set(count('foreign'))
       failed.set(report.failed)
       reconciledAt.set(now() / 1000)
+    },
+    watchClocks (clocks) {
+      const watched = (name: string, help: string, labelNames: string[], collect: (this: Gauge) => void) =>
+        new Gauge({ name, help, labelNames, registers, collect })
+      watched('job_access_clock_wrong', '1 if this machine’s clock disagrees with the provider’s: it sweeps and issues nothing.', [],
+        function () { this.set(clocks.wrong() ? 1 : 0) })
+      watched('job_access_clock_ahead_seconds',
+        'How far this machine’s clock is ahead of the provider’s, or of the ledger’s database; less than 0: behind.', ['reference'],
+        function () {
+          for (const [reference, ms] of Object.entries(clocks.ahead())) this.set({ reference }, ms / 1000)
+        })
     },
     watchLog (log) {
       const watched = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {

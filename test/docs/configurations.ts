@@ -39,7 +39,8 @@ const own = {
   userPrefix: 'ja',
   boundaryArn: 'arn:aws:iam::111122223333:policy/job-access-boundary',
   roles: [],
-  buckets: []
+  buckets: [],
+  kmsKeys: []
 }
 
 const yaml = (text: string): unknown[] => {

@@ -7,7 +7,7 @@ import { parse } from 'yaml'
 import { createClient } from '../../src/client/index.ts'
 import { startService } from '../commands/service.ts'
 import { sign, signingKey, startIssuer } from '../identity/issuer.ts'
-import { mintToken } from '../../src/identity/tokens.ts'
+import { mintToken } from '../../src/identity/authenticator.ts'
 import { check, example, script, tool, workplace, type Script } from './example.ts'
 
 const file = example('github-actions', 'train.yml')

@@ -13,9 +13,16 @@ const account = '111122223333'
 const boundaryArn = `arn:aws:iam::${account}:policy/job-access-boundary`
 const roleArn = `arn:aws:iam::${account}:role/training`
 const service = servicePolicy({
-  partition: 'aws', accountId: account, pathBase: '/job-access/', userPrefix: 'ja', boundaryArn, roles: [{ roleArn, revocable: true }], buckets: []
+  partition: 'aws',
+  accountId: account,
+  pathBase: '/job-access/',
+  userPrefix: 'ja',
+  boundaryArn,
+  roles: [{ roleArn, revocable: true }],
+  buckets: [],
+  kmsKeys: []
 })
-const boundary = boundaryPolicy({ partition: 'aws', buckets: [] })
+const boundary = boundaryPolicy({ partition: 'aws', buckets: [], kmsKeys: [] })
 
 const user = `arn:aws:iam::${account}:user/job-access/1752638400/ja-x`
 const policy = `arn:aws:iam::${account}:policy/job-access/1752638400/ja-x`
@@ -149,9 +156,9 @@ t.test('where IAM knows the boundary as a condition, the policy has it', async t
 t.test('a pattern of the boundary means buckets alone', async t => {
   const key = 'arn:aws:s3:::payroll/2026/q1-data/x'
   for (const pattern of ['*-data', 'acmeco-*-data', 'a*b', '**']) {
-    t.throws(() => boundaryPolicy({ partition: 'aws', buckets: ['acmeco', pattern] }), /also spans the slash/, pattern)
+    t.throws(() => boundaryPolicy({ partition: 'aws', buckets: ['acmeco', pattern], kmsKeys: [] }), /also spans the slash/, pattern)
   }
-  const narrow = boundaryPolicy({ partition: 'aws', buckets: ['acmeco-*', 'models'] })
+  const narrow = boundaryPolicy({ partition: 'aws', buckets: ['acmeco-*', 'models'], kmsKeys: [] })
   t.equal(simulated(narrow, 's3:GetObject', 'arn:aws:s3:::acmeco-data/x'), 'Allowed')
   for (const resource of [key, 'arn:aws:s3:::other/acmeco-x/k', 'arn:aws:s3:::acmeco/-x/k', 'arn:aws:s3:::models2/k']) {
     t.not(simulated(narrow, 's3:GetObject', resource), 'Allowed', resource)
@@ -194,11 +201,17 @@ t.test('the boundary lets jobs use storage, and neither IAM nor STS', async t =>
   const key = `arn:aws:kms:eu-west-1:${account}:key/1234abcd-12ab-34cd-56ef-1234567890ab`
   t.ok(within('kms:Decrypt', key, { 'kms:ViaService': 's3.eu-west-1.amazonaws.com' }))
   t.notOk(within('kms:Decrypt', key), 'not directly')
+  const ofKeys = boundaryPolicy({ partition: 'aws', buckets: [], kmsKeys: [`arn:aws:kms:eu-west-1:${account}:key/*`] })
+  const uses = (resource: string) =>
+    evaluate(ofKeys, { action: 'kms:Decrypt', resource, context: { 'kms:ViaService': 's3.eu-west-1.amazonaws.com' } }).allowed
+  t.ok(uses(key), 'of the allowed keys alone')
+  t.notOk(uses(key.replace(account, '999999999999')))
+  t.notOk(uses(key.replace('eu-west-1', 'eu-west-2')))
   for (const action of ['iam:CreateAccessKey', 'iam:GetUser', 'sts:AssumeRole', 's3:PutBucketPolicy', 's3:DeleteBucket', 's3:PutObjectRetention', 'kms:CreateGrant']) {
     t.notOk(within(action, '*'), action)
     t.notOk(within(action, 'arn:aws:s3:::any'), action)
   }
-  const narrow = boundaryPolicy({ partition: 'aws-cn', buckets: ['acmeco-*'] })
+  const narrow = boundaryPolicy({ partition: 'aws-cn', buckets: ['acmeco-*'], kmsKeys: [] })
   t.ok(evaluate(narrow, { action: 's3:GetObject', resource: 'arn:aws-cn:s3:::acmeco-data/k', context: {} }).allowed)
   t.notOk(evaluate(narrow, { action: 's3:GetObject', resource: 'arn:aws-cn:s3:::other/k', context: {} }).allowed)
 })

@@ -3,9 +3,8 @@ import { execFile } from 'node:child_process'
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import t from 'tap'
-import { loadIdentity } from '../../src/identity/authenticator.ts'
+import { loadIdentity, mintToken, staticTokens } from '../../src/identity/authenticator.ts'
 import type { TokenEntry } from '../../src/identity/config.ts'
-import { mintToken, staticTokens } from '../../src/identity/tokens.ts'
 import type { ProblemError } from '../../src/problems.ts'
 
 const noon = Date.parse('2026-07-01T12:00:00Z')

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import type { Call } from '../embedded-iam/levers/faults.ts'
 import type { AdminKeys } from '../../src/embedded-iam/server.ts'
 import type { PolicyView, UserView } from '../embedded-iam/levers/view.ts'
-import { mintToken } from '../../src/identity/tokens.ts'
+import { mintToken } from '../../src/identity/authenticator.ts'
 import { freePort, serverEnv } from '../servers/daemon.ts'
 
 /** The service and the embedded IAM as processes of their own, so that one may be killed and the other lives. */

@@ -588,6 +588,12 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     ]) await t.rejects(async () => { await attempt() }, LedgerUnavailableError)
   })
 
+  await test('the database’s clock, where it may be on another machine', async (t) => {
+    const ledger = await ledgerOf(t)
+    const theirs = await ledger.time()
+    t.ok(theirs === null || Math.abs(theirs - Date.now()) < 10_000, `${theirs}`)
+  })
+
   await test('ping', async (t) => {
     const ledger = await ledgerOf(t)
     t.equal(await ledger.ping(), undefined)

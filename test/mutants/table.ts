@@ -130,7 +130,7 @@ export const mutants: Mutant[] = [
     ['one of several required claims is enough', 'if (!given.some(element => accepted.includes(element)))', 'if (!given.some(element => accepted.includes(element)) && Object.keys(required).length < 2)'],
     ['a required attribute may be null', 'if (required.includes(name)) throw', 'if (value === undefined && required.includes(name)) throw']
   ]),
-  ...of('identity/tokens.ts', ['identity/tokens'], [
+  ...of('identity/authenticator.ts', ['identity/tokens'], [
     ['an instant that cannot be read means never', '!(now().getTime() < expiresAt)', 'now().getTime() >= expiresAt']
   ]),
 

@@ -3,7 +3,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { GrantView } from '../../src/http/schemas.ts'
-import { mintToken } from '../../src/identity/tokens.ts'
+import { mintToken } from '../../src/identity/authenticator.ts'
 import { freePort, here, run, serverEnv, startDaemon, temporaryDir, type Daemon } from '../servers/daemon.ts'
 import type { Keys } from './job.ts'
 

@@ -53,6 +53,12 @@ variable "buckets" {
   }
 }
 
+variable "kms_keys" {
+  description = "ARNs of KMS keys, as in JOB_ACCESS_ALLOWED_KMS_KEYS. Empty: any."
+  type        = list(string)
+  default     = []
+}
+
 variable "session_roles" {
   description = "Roles of JOB_ACCESS_PROFILES, in their order."
   type        = list(object({ arn = string, revocable = bool }))
@@ -65,9 +71,10 @@ locals {
 
   # Statements whose resources are lists of the configuration. A statement with an empty list is left out.
   lists = {
-    IssueSessions    = [for role in var.session_roles : role.arn]
-    RevokeSessions   = [for role in var.session_roles : role.arn if role.revocable]
-    ReadSessionRoles = [for role in var.session_roles : role.arn if role.revocable]
+    IssueSessions                   = [for role in var.session_roles : role.arn]
+    RevokeSessions                  = [for role in var.session_roles : role.arn if role.revocable]
+    ReadSessionRoles                = [for role in var.session_roles : role.arn if role.revocable]
+    JobsUseKeysThroughObjectStorage = length(var.kms_keys) > 0 ? var.kms_keys : ["*"]
     JobsUseObjectStorage = flatten([
       for name in length(var.buckets) > 0 ? var.buckets : ["*"] :
       ["arn:${var.partition}:s3:::${name}", "arn:${var.partition}:s3:::${name}/*"]

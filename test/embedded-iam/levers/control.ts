@@ -8,6 +8,7 @@ interface Controlled {
   state: State
   calls: readonly Call[]
   faults: Faults
+  wire: { aheadMs: number }
   reset: () => void
 }
 
@@ -30,10 +31,11 @@ export function isControl (req: IncomingMessage): boolean {
 
 /**
  * Remote control for tests whose embedded IAM is another process:
- * `POST faults` {match, effect}, `GET faults`, `DELETE faults`, `GET state`, `GET calls`, `POST reset`.
+ * `POST faults` {match, effect}, `GET faults`, `DELETE faults`, `GET state`, `GET calls`, `POST clock` (ms ahead of
+ * the machine's), `POST reset`.
  */
 export function answerControl ({ req, body }: Received, controlled: Controlled): Reply {
-  const { state, calls, faults, reset } = controlled
+  const { state, calls, faults, wire, reset } = controlled
   // No web page in the developer's browser may use it, not even by rebinding a name to 127.0.0.1.
   const host = /^(?:127\.0\.0\.1|localhost)(?::\d+)?$/.test(req.headers.host ?? '')
   if (!host || req.headers.origin !== undefined) return json(403, { error: 'Not from a browser.' })
@@ -54,6 +56,9 @@ export function answerControl ({ req, body }: Received, controlled: Controlled):
       } catch (error) {
         return json(400, { error: error instanceof Error ? error.message : 'Not a fault.' })
       }
+    case 'POST clock':
+      wire.aheadMs = Number(body.toString())
+      return json(Number.isInteger(wire.aheadMs) ? 200 : 400, {})
     case 'POST reset':
       reset()
       return json(200, {})

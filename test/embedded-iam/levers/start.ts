@@ -25,6 +25,8 @@ export interface TestIam extends EmbeddedIam {
   /** In the order of arrival. */
   calls: readonly Call[]
   faults: Faults
+  /** Its clock of signatures and of the Date header is ahead of the machine's by this, in ms. */
+  wire: { aheadMs: number }
   /** Back to an empty account without calls and faults; the admin keys stay. */
   reset: () => void
 }
@@ -34,6 +36,7 @@ export async function startTestIam (options: TestIamOptions = {}): Promise<TestI
   const { latencyMs = 0, faults = createFaults(), control = false, keepCalls = 10_000, ...served } = options
   const admin = options.adminKeys ?? freshAdmin()
   const calls: Call[] = []
+  const wire = { aheadMs: 0 }
   const stopped = new AbortController()
   const wait = async (ms: number): Promise<void> => { await sleep(ms, undefined, { signal: stopped.signal }) }
   let account = openAccount(options, admin)
@@ -42,10 +45,11 @@ export async function startTestIam (options: TestIamOptions = {}): Promise<TestI
     account = openAccount(options, admin)
     calls.length = 0
     faults.clear()
+    wire.aheadMs = 0
   }
 
   async function intercept (received: Received, serve: () => Reply): Promise<Reply | null> {
-    if (control && isControl(received.req)) return answerControl(received, { state, calls, faults, reset })
+    if (control && isControl(received.req)) return answerControl(received, { state, calls, faults, wire, reset })
     const { service, req } = received
     const call: Call = { ...received.call, accessKeyId: claimedKeyId(req.headers.authorization), status: null, code: null }
     calls.push(call)
@@ -69,12 +73,15 @@ export async function startTestIam (options: TestIamOptions = {}): Promise<TestI
     return reply
   }
 
-  const iam = await startEmbeddedIam({ ...served, adminKeys: admin, account: () => account, intercept })
+  const iam = await startEmbeddedIam({
+    wire: () => new Date(Date.now() + wire.aheadMs), ...served, adminKeys: admin, account: () => account, intercept
+  })
   return {
     ...iam,
     state,
     calls,
     faults,
+    wire,
     reset,
     stop: async () => {
       stopped.abort()

@@ -11,7 +11,7 @@ const account = '111122223333'
 const boundaryArn = `arn:aws:iam::${account}:policy/job-access-boundary`
 
 const deployments: Record<string, OwnPolicyOptions> = {
-  default: { partition: 'aws', accountId: account, pathBase: '/job-access/', userPrefix: 'ja', boundaryArn, roles: [], buckets: [] },
+  default: { partition: 'aws', accountId: account, pathBase: '/job-access/', userPrefix: 'ja', boundaryArn, roles: [], buckets: [], kmsKeys: [] },
   'with sessions and buckets, in China': {
     partition: 'aws-cn',
     accountId: account,
@@ -19,7 +19,8 @@ const deployments: Record<string, OwnPolicyOptions> = {
     userPrefix: 'ml',
     boundaryArn: `arn:aws-cn:iam::${account}:policy/b`,
     roles: [{ roleArn: `arn:aws-cn:iam::${account}:role/one`, revocable: true }, { roleArn: `arn:aws-cn:iam::${account}:role/two`, revocable: false }],
-    buckets: ['acmeco-*', 'models']
+    buckets: ['acmeco-*', 'models'],
+    kmsKeys: []
   },
   'with sessions that cannot be revoked': {
     partition: 'aws-us-gov',
@@ -28,7 +29,8 @@ const deployments: Record<string, OwnPolicyOptions> = {
     userPrefix: 'ja',
     boundaryArn,
     roles: [{ roleArn: `arn:aws-us-gov:iam::${account}:role/one`, revocable: false }],
-    buckets: ['one']
+    buckets: ['one'],
+    kmsKeys: [`arn:aws-us-gov:kms:us-gov-west-1:${account}:key/*`]
   }
 }
 
@@ -45,6 +47,7 @@ t.test('what Terraform installs is what the service says it needs', async t => {
       user_prefix: options.userPrefix,
       boundary_arn: options.boundaryArn,
       buckets: JSON.stringify(options.buckets),
+      kms_keys: JSON.stringify(options.kmsKeys),
       session_roles: JSON.stringify(options.roles.map(({ roleArn, revocable }) => ({ arn: roleArn, revocable })))
     }
     const env = Object.fromEntries(Object.entries(variables).map(([key, value]) => [`TF_VAR_${key}`, value]))
