@@ -20,6 +20,10 @@ export const render = (spec: AccessSpec): PolicyDocument => ({
     : layouts[spec.layout](spec)
 })
 
+/** What a worker has that shares the policy of its job: that one as it is, perhaps of an earlier release, and the own part of `policy`. */
+export const together = (ofJob: PolicyDocument, policy: PolicyDocument): PolicyDocument =>
+  ({ ...ofJob, Statement: [...ofJob.Statement, ...ownPart(policy).Statement] })
+
 /**
  * The part of a worker's policy that is its own, where the rest is the policy of its job: all Denies about the source, and they alone.
  * IAM decides over all policies of a user together, so the two parts mean what the whole means.
