@@ -211,7 +211,8 @@ export const LayoutSchema = oneOf(['everywhere', 'guarded', 'guide'], {
 })
 
 const AttachSchema = oneOf(['auto', 'inline', 'managed', 'session'], {
-  description: '`inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. ' +
+  description: '`inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144; where the provider can change one, the ' +
+    'workers of a job share it. `auto`: inline, else managed. ' +
     '`session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.',
   default: 'auto'
 })

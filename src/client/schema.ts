@@ -134,6 +134,10 @@ export type Grant = {
          * The role, with attach `session`.
          */
         roleArn: string | null;
+        /**
+         * The managed policy that holds. With attach `inline` it is the one that the workers of a job share, and the inline policy takes away what does not come from this worker’s source; `policy` is both together.
+         */
+        policyArn: string | null;
     };
     /**
      * Id of the key that was delivered last. The service does not keep its secret.
@@ -890,7 +894,7 @@ export type RenderPolicyData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144; where the provider can change one, the workers of a job share it. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
     };
@@ -1304,7 +1308,7 @@ export type CheckPolicyData = {
              */
             layout?: 'everywhere' | 'guarded' | 'guide';
             /**
-             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
+             * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144; where the provider can change one, the workers of a job share it. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
              */
             attach?: 'auto' | 'inline' | 'managed' | 'session';
         };
@@ -1776,7 +1780,7 @@ export type IssueGrantData = {
          */
         layout?: 'everywhere' | 'guarded' | 'guide';
         /**
-         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
+         * `inline`: 2,048 characters on the user. `managed`: a managed policy, 6,144; where the provider can change one, the workers of a job share it. `auto`: inline, else managed. `session`: no user, a role session with this policy; where the window is longer, POST /v1/grants/:id/rotate gives the next one.
          */
         attach?: 'auto' | 'inline' | 'managed' | 'session';
         /**

@@ -88,6 +88,7 @@ const facts = (grant: Grant) => {
     ['Asked for by', grant.owner, 'mono'],
     ['Grant', grant.id, 'mono'],
     [user.roleArn === null ? 'IAM user' : 'Role', user.roleArn ?? (grant.workers ? null : `${user.path}${user.name}`), 'mono'],
+    ['Managed policy', user.policyArn, 'mono'],
     ['Access key', grant.accessKeyId, 'mono'],
     ['Previous key', previousKey && `${previousKey.accessKeyId}, dies ${utc(previousKey.diesAt)} UTC`, 'mono'],
     ['Sessions end', grant.sessionsEndAt && `${utc(grant.sessionsEndAt)} UTC`, 'num'],

@@ -14,6 +14,11 @@ export interface AccessSpec {
   profile?: string
   /** The provider has no s3:GetBucketLocation, so that no entry gets it. */
   noBucketLocation?: true
+  /**
+   * The job's workers share one managed policy, which allows; what takes other sources away is each worker's own. Of the job's grant and of
+   * those of its workers.
+   */
+  shared?: true
 }
 
 declare const authorised: unique symbol

@@ -128,7 +128,7 @@ export const grantView = (grant: Grant): GrantView => ({
   state: grant.state,
   job: grant.spec.job,
   owner: grant.owner,
-  user: { name: grant.principal.name, path: grant.principal.path, roleArn: grant.principal.roleArn },
+  user: userOf(grant.principal),
   accessKeyId: grant.accessKeyId,
   previousKey: grant.previousKeyId && grant.previousKeyDiesAt !== null
     ? { accessKeyId: grant.previousKeyId, diesAt: iso(grant.previousKeyDiesAt) }
@@ -149,6 +149,8 @@ export const grantView = (grant: Grant): GrantView => ({
   sessionsEndAt: grant.attach === 'session' && sessionEnd(grant) > 0 ? iso(sessionEnd(grant)) : null,
   notice: noticeOf(grant)
 })
+
+const userOf = ({ name, path, roleArn, policyArn }: Grant['principal']): GrantView['user'] => ({ name, path, roleArn, policyArn })
 
 const sourceOf = (spec: Grant['spec']): GrantView['source'] => {
   const { sourceIps, vpc } = restate(spec)

@@ -81,7 +81,11 @@ export const GrantSchema = Type.Object({
   user: Type.Object({
     name: Type.String({ description: 'Name of the IAM user; of the policy where the provider has no users; of the role session.' }),
     path: Type.String({ description: 'Its IAM path, whose last part is the end of the window in epoch seconds.' }),
-    roleArn: nullable(Type.String(), { description: 'The role, with attach `session`.' })
+    roleArn: nullable(Type.String(), { description: 'The role, with attach `session`.' }),
+    policyArn: nullable(Type.String(), {
+      description: 'The managed policy that holds. With attach `inline` it is the one that the workers of a job share, and the ' +
+        'inline policy takes away what does not come from this worker’s source; `policy` is both together.'
+    })
   }, { description: 'The user, policy or session of the grant at the provider.' }),
   accessKeyId: nullable(Type.String(), { description: 'Id of the key that was delivered last. The service does not keep its secret.' }),
   previousKey: nullable(Type.Object({ accessKeyId: Type.String(), diesAt: instant('When it is deleted.') }), {

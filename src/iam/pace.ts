@@ -149,6 +149,9 @@ export const inTurn = (provisioner: PrincipalProvisioner): PrincipalProvisioner 
     discard: last(provisioner.discard),
     keys: last(provisioner.keys),
     policyEnd: last(provisioner.policyEnd),
-    ready: last(provisioner.ready)
+    ready: last(provisioner.ready),
+    ...(provisioner.shared && {
+      shared: { ...provisioner.shared, remove: last(provisioner.shared.remove), end: last(provisioner.shared.end) }
+    })
   }
 }

@@ -43,6 +43,25 @@ export interface PrincipalProvisioner {
   policyEnd(ref: PrincipalRef, until: number): Promise<number | undefined>
   /** Cheap: the provider answers and takes our credentials. */
   ping(until: number): Promise<void>
+  /** Absent: the provider cannot change a managed policy where it is. */
+  shared?: SharedPolicies
+}
+
+/**
+ * The managed policies of jobs whose workers share one. A worker's ref names it from the beginning (`policyArn`, with attachment inline):
+ * then the worker gets its own part of the policy inline, and the rest by the attachment of the job's.
+ */
+export interface SharedPolicies {
+  /** May be called again for the same ref. Returns the ref with the ARN. */
+  create(ref: PrincipalRef, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
+  /** Gives it another text, for all workers at once. */
+  replace(ref: PrincipalRef, policy: Proven<PolicyDocument>, until: number): Promise<void>
+  /** With all its versions. It must not be attached any more. `mintedAt`: epoch ms of the last attempt to make it. */
+  remove(ref: PrincipalRef, mintedAt: number, until: number): Promise<'gone' | 'unsure'>
+  /** Every managed policy under our path, also those of single grants, with the end that its path states. */
+  list(until: () => number): AsyncIterable<Pick<Listed, 'ref' | 'expiresAt'>>
+  /** The end of the window that the policy itself states. */
+  end(ref: PrincipalRef, until: number): Promise<number | undefined>
 }
 
 export interface PrincipalPlan {

@@ -3,10 +3,11 @@ import type { PrincipalRef } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from '../policy/dialect.ts'
+import { ownPart } from '../policy/render.ts'
 import { both, didDelete, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
-import { inlinePolicyName, settleMs, type Minted, type PrincipalProvisioner } from './provisioner.ts'
+import { inlinePolicyName, settleMs, type Minted, type PrincipalProvisioner, type SharedPolicies } from './provisioner.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { grantNameOf, otherNameOf, swapPolicy, type NamedPolicy } from './policy-swap.ts'
 
@@ -63,13 +64,16 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
   }
 
   const put = async (ref: PrincipalRef, attachment: PolicyAttachment, policy: PolicyDocument, until: number): Promise<string | null> => {
-    const document = JSON.stringify(policy)
+    const attach = (arn: string) => retryUntilVisible(() => iam.attachUserPolicy(ref.name, arn, until), until, clock)
     if (attachment === 'inline') {
-      await retryUntilVisible(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, clock)
-      return null
+      const document = inlineOf(ref, policy)
+      const inline = retryUntilVisible(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, clock)
+      const shared = sharedArn(ref)
+      await both(inline, shared === null ? null : attach(shared))
+      return shared
     }
-    const arn = await managed(ref, document, until)
-    await retryUntilVisible(() => iam.attachUserPolicy(ref.name, arn, until), until, clock)
+    const arn = await managed(ref, JSON.stringify(policy), until)
+    await attach(arn)
     return arn
   }
 
@@ -118,6 +122,8 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
 
   /** Without a known ARN there may still be a policy: after a crash, or when its answer was lost. */
   const policiesOf = async (ref: PrincipalRef, until: number): Promise<string[]> => {
+    // The policy of its job is not its own: others may have it.
+    if (sharedArn(ref) !== null) return []
     if (!ref.policyArn) return (await findPolicies(ref, until)).map(policy => policy.arn)
     return policyVersions ? [ref.policyArn] : [ref.policyArn, otherNameOf(ref.policyArn)]
   }
@@ -134,13 +140,12 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
   const strip = async (ref: PrincipalRef, until: number) => {
     await prune(ref, everyKey, until)
     const [inline, attached] = await Promise.all([iam.listUserPolicies(ref.name, until), attachedTo(ref, until)])
-    await Promise.all([
-      ...inline.map(name => ignoring('gone', iam.deleteUserPolicy(ref.name, name, until))),
-      // A policy with the grant's name is ours: it is deleted. Any other policy is only detached.
-      ...attached.map(arn => isPolicyOf(ref, arn)
-        ? removePolicy(ref.name, arn, until)
-        : ignoring('gone', iam.detachUserPolicy(ref.name, arn, until)))
-    ])
+    // A policy with the grant's name is ours: it is deleted. Any other policy is only detached.
+    await Promise.all(attached.map(arn => isPolicyOf(ref, arn)
+      ? removePolicy(ref.name, arn, until)
+      : ignoring('gone', iam.detachUserPolicy(ref.name, arn, until))))
+    // After them: the inline policy of a worker takes away from what its job's policy allows.
+    await Promise.all(inline.map(name => ignoring('gone', iam.deleteUserPolicy(ref.name, name, until))))
   }
 
   const listedAt = async (ref: PrincipalRef, until: number): Promise<boolean> => {
@@ -161,18 +166,20 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         tags: tagged ? tags : {},
         ...(permissionsBoundary && { permissionsBoundary })
       }, until))
-      // At the same time, since a key without a policy allows nothing. Both must have ended before a failure is torn down.
+      // At the same time, since nobody has the key before all of them have succeeded. All must have ended before a failure is torn down.
       const [policyArn, minted] = await both(put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null)
       return { ref: { ...ref, policyArn }, credentials: minted?.credentials ?? null, lost: minted?.lost ?? false }
     },
 
     async replacePolicy (ref, attachment, policy, until) {
-      const document = JSON.stringify(policy)
       if (attachment === 'inline') {
-        await iam.putUserPolicy(ref.name, inlinePolicyName, document, until)
+        await iam.putUserPolicy(ref.name, inlinePolicyName, inlineOf(ref, policy), until)
+        // Not at the same time: here somebody may have the key. An operation that died may not have come to attach it.
+        const shared = sharedArn(ref)
+        if (shared !== null) await iam.attachUserPolicy(ref.name, shared, until)
         return ref
       }
-      return { ...ref, policyArn: await change(ref, document, until) }
+      return { ...ref, policyArn: await change(ref, JSON.stringify(policy), until) }
     },
 
     mintKey: ({ ref }, keep, until) => mint(ref, keep, until),
@@ -194,7 +201,12 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         // A key that is not known yet hinders the deletion of its user.
         else await Promise.all(keyIds.map(id => didDelete(iam.deleteAccessKey(ref.name, id, until))))
         if (attachment === 'managed') for (const arn of await policiesOf(ref, until)) await removePolicy(ref.name, arn, until)
-        else await ignoring('gone', iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
+        else {
+          // First what allows, then what takes away from it.
+          const shared = sharedArn(ref)
+          if (shared !== null) await ignoring('gone', iam.detachUserPolicy(ref.name, shared, until))
+          await ignoring('gone', iam.deleteUserPolicy(ref.name, inlinePolicyName, until))
+        }
         await deleteUser(ref, until)
         return 'gone'
       } catch (error) {
@@ -245,8 +257,10 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
 
     async policyEnd (ref, until) {
       const inline = await ignoring('gone', iam.getUserPolicy(ref.name, inlinePolicyName, until))
-      if (inline !== undefined) return policyEnd(inline)
-      const own = (await attachedTo(ref, until)).filter(arn => isPolicyOf(ref, arn))
+      const stated = inline === undefined ? undefined : policyEnd(inline)
+      if (stated !== undefined) return stated
+      // The inline policy of a worker states no end: the policy of its job does, which is made as ours are, whatever its name.
+      const own = (await attachedTo(ref, until)).filter(arn => isPolicyOf(ref, arn) || isUnderPath(arn))
       const ends = await Promise.all(own.map(async arn => policyEnd(await iam.getPolicyDocument(arn, until))))
       return latest(ends)
     },
@@ -255,7 +269,37 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
       // Neither exists, so that the answer is short.
       if (options.pathBase !== undefined) await iam.listUsers(`${options.pathBase}0/`, undefined, until)
       else await ignoring('gone', iam.getUser(`${options.prefix}-ping`, until))
+    },
+
+    ...(options.pathBase !== undefined && managedPolicies && policyVersions && { shared: sharedUnder(options.pathBase) })
+  }
+
+  function sharedUnder (pathBase: string): SharedPolicies {
+    return {
+      create: async (ref, policy, until) => ({ ...ref, policyArn: await managed(ref, JSON.stringify(policy), until) }),
+      async replace (ref, policy, until) { await change(ref, JSON.stringify(policy), until) },
+      async remove (ref, mintedAt, until) {
+        const old = now() - mintedAt >= settleMs
+        let deleted = false
+        for (const arn of await policiesOf(ref, until)) deleted = await didDelete(deleteManaged(arn, until)) || deleted
+        return deleted || old ? 'gone' : 'unsure'
+      },
+      async * list (until) {
+        let marker: string | undefined
+        do {
+          const page = await iam.listPolicies(pathBase, marker, until())
+          for (const { arn, name, path } of page.policies) {
+            yield { ref: { name, path, policyArn: arn, roleArn: null }, expiresAt: expiryOfPath(pathBase, path) }
+          }
+          marker = page.marker
+        } while (marker)
+      },
+      end: async ({ policyArn }, until) => policyArn === null ? undefined : policyEnd(await iam.getPolicyDocument(policyArn, until))
     }
+  }
+
+  function isUnderPath (arn: string): boolean {
+    return options.pathBase !== undefined && arn.includes(`:policy${options.pathBase}`)
   }
 
   async function deleteUser (ref: PrincipalRef, until: number) {
@@ -268,6 +312,14 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     return 'gone'
   }
 }
+
+/** What of a policy is inline in the user of `ref`. */
+const inlineOf = (ref: PrincipalRef, policy: PolicyDocument): string =>
+  JSON.stringify(sharedArn(ref) === null ? policy : ownPart(policy))
+
+/** The managed policy of its job, of a worker that shares it. */
+const sharedArn = (ref: PrincipalRef): string | null =>
+  ref.policyArn !== null && !isPolicyOf(ref, ref.policyArn) ? ref.policyArn : null
 
 const everyKey = { keep: [], known: [] }
 

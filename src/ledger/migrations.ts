@@ -56,7 +56,7 @@ export async function recount (db: Kysely<Tables>, dialect: Dialect): Promise<vo
       select owner, count(*) from grants where due_at is not null group by owner
       union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null
       union all select ${sql.lit(managedPolicies)}, count(*) from grants
-        where due_at is not null and attach = 'managed' and max_workers is null`.execute(tx)
+        where due_at is not null and attach = 'managed' and (max_workers is null or minted_at is not null)`.execute(tx)
   })
 }
 

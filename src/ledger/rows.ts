@@ -80,9 +80,9 @@ export const allOwners = ''
 /** The owner in grant_counts whose row is the number of managed policies: no identity has a blank in its id. */
 export const managedPolicies = 'managed policies'
 
-/** Whether the grant has a managed policy of its own. A job of workers has no policy at the provider. */
-export const hasManagedPolicy = ({ attach, maxWorkers }: Pick<Grant, 'attach' | 'maxWorkers'>): boolean =>
-  attach === 'managed' && maxWorkers === null
+/** Whether the grant has a managed policy of its own. A job of workers has one at the provider only where they share it. */
+export const hasManagedPolicy = ({ attach, maxWorkers, mintedAt }: Pick<Grant, 'attach' | 'maxWorkers' | 'mintedAt'>): boolean =>
+  attach === 'managed' && (maxWorkers === null || mintedAt !== null)
 
 export type GrantRow = Selectable<GrantTable>
 
@@ -235,7 +235,7 @@ async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, coun
  */
 async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1): Promise<Counts> {
   const { owner, attach } = grant
-  const withPolicy = hasManagedPolicy({ attach, maxWorkers: grant.max_workers })
+  const withPolicy = hasManagedPolicy({ attach, maxWorkers: grant.max_workers, mintedAt: grant.minted_at })
   const counted = [allOwners, owner, ...(withPolicy ? [managedPolicies] : [])]
   const rows = await tx.insertInto('grant_counts')
     .values(counted.map((owner) => ({ owner, outstanding: change })))
@@ -254,7 +254,8 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
   const counted = sql`
     insert into grant_counts (owner, outstanding)
     select ${sql.lit(allOwners)}, ${change} from written union all select owner, ${change} from written
-    union all select ${sql.lit(managedPolicies)}, ${change} from written where attach = 'managed' and max_workers is null
+    union all select ${sql.lit(managedPolicies)}, ${change} from written where attach = 'managed'
+      and (max_workers is null or minted_at is not null)
     on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
     returning owner, outstanding`
   const { rows: [row] } = await sql<GrantRow & { own: number | null, all: number | null, managed: number | null }>`

@@ -5,7 +5,7 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { At } from '../guardrails/guardrails.ts'
 import type { RoleProfile } from '../iam/role-profile.ts'
 import { getBucketLocation } from '../policy/actions.ts'
-import { attachmentFor, hasAction, unfit } from '../policy/dialect.ts'
+import { attachmentFor, canShare, hasAction, unfit } from '../policy/dialect.ts'
 import type { Limits } from '../policy/limits.ts'
 import { measure, type Measure } from '../policy/measure.ts'
 import { normalise, type Warning } from '../policy/normalise.ts'
@@ -63,8 +63,10 @@ export const normaliseRequest = (
   const normalised = normalise(request, limits, new Date(now), { firstIssuedAt })
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
+  // Not in layout `guide`, whose words are about one grant. And not with `auto`: to share is slower to end and is not one policy.
+  const shared = workers && attach === 'managed' && spec.layout !== 'guide' && canShare(deployment.dialect)
   return {
-    spec,
+    spec: shared ? { ...spec, shared } : spec,
     warnings: workers ? warnings.filter(({ code }) => code !== 'source-any') : warnings,
     profileName: attach === 'session' ? profile ?? 'default' : undefined,
     firstIssuedAt,

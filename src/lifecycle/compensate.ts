@@ -4,6 +4,7 @@ import type { GrantChange } from '../ledger/ledger.ts'
 import { assertLease, commit, deadline, event, rereadAfterFailedCommit } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { idsOf, stillDying, targetOf, withLate } from './dying-keys.ts'
+import { sharedOf } from './shared.ts'
 
 /** Undoes the part of a failed operation that was done. Nothing here rejects: the caller gets the error of the operation itself. */
 
@@ -46,12 +47,14 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
     if (stored?.state === 'pending') return
     // A call whose answer was lost may still take effect. So the sweeper compares the provider with the ledger.
     if (stored?.state === 'active') {
-      const dyingKeys = grant.attach === 'session' ? [] : withLate(stored.dyingKeys, dead ? null : made, deps.now())
+      const hasKeys = grant.attach !== 'session' && grant.maxWorkers === null
+      const dyingKeys = hasKeys ? withLate(stored.dyingKeys, dead ? null : made, deps.now()) : []
       await commit(deps, stored, { dueAt: deps.now(), dyingKeys }, event(actor, 'overtaken'))
       return
     }
     // The grant has ended. Its teardown may have come before the calls of this operation. What comes later still, reconciliation removes.
-    if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
+    if (grant.maxWorkers !== null) await sharedOf(deps).remove(grant.principal, grant.mintedAt ?? grant.createdAt, deadline(deps))
+    else if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'what an overtaken operation made was not removed; left to the sweeper')
   }

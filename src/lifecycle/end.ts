@@ -6,6 +6,7 @@ import { authoriseOnGrant } from './authorise.ts'
 import { claimLease, commit, deadline, event, release } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { targetOf } from './dying-keys.ts'
+import { sharedOf } from './shared.ts'
 import { reachWorkers } from './workers.ts'
 
 /**
@@ -45,12 +46,16 @@ export const startEnding = async (deps: GrantDeps, actor: Actor, grant: Grant, e
 /** Deletes what a `revoking` grant has at the provider. When the provider fails it does not reject: the sweeper tries again later. */
 export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
   if (grant.state !== 'revoking' || !grant.ending) return grant
-  if (grant.maxWorkers !== null) return finishJob(deps, actor, grant, grant.ending)
+  const waiting = grant.maxWorkers === null ? undefined : await endWorkers(deps, actor, grant, grant.ending)
+  if (waiting) return waiting
   const endsAt = grant.attach === 'session' ? sessionEnd(grant) : Infinity
-  // The provider never made anything, or every session has ended by itself.
+  // The provider never made anything, as for a job whose workers share no policy, or every session has ended by itself.
   if (grant.mintedAt === null || deps.now() >= endsAt) return closed(deps, actor, grant)
   try {
-    const result = await deps.provisioners[grant.attach].teardown(targetOf(grant), deadline(deps))
+    // No user has the policy of a job any more.
+    const result = grant.maxWorkers === null
+      ? await deps.provisioners[grant.attach].teardown(targetOf(grant), deadline(deps))
+      : await sharedOf(deps).remove(grant.principal, grant.mintedAt, deadline(deps))
     switch (result) {
       case 'gone': return await closed(deps, actor, grant)
       case 'unsure': return await postponed(deps, actor, grant, 'unsure', {}, freed(grant))
@@ -60,17 +65,21 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
   } catch (error) {
     if (!isIamError(error)) throw error
     deps.log.warn({ grantId: grant.id, attempts: grant.attempts + 1, err: error }, 'teardown failed; trying again later')
-    return postponed(deps, actor, grant, 'attempt-failed', { operation: error.operation, kind: error.kind, code: error.providerCode })
+    return postponed(deps, actor, grant, 'attempt-failed', { operation: error.operation, kind: error.kind, code: error.providerCode },
+      grant.maxWorkers === null ? {} : freed(grant))
   }
 }
 
-/** A job of workers has no principal: it has ended when all its workers have. Each of them is ended for itself, its key first. */
-const finishJob = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant> => {
+/**
+ * A job of workers has no principal. Each of its workers is ended for itself, its key first.
+ * @returns undefined when all have ended
+ */
+const endWorkers = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant | undefined> => {
   // One that is being ended already has its own backoff.
   const workers = await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
     async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
   const left = workers.filter(({ dueAt }) => dueAt !== null)
-  if (left.length === 0) return closed(deps, actor, job)
+  if (left.length === 0) return undefined
   // Of a worker whose own name is free again, no key is left that could be deleted.
   const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)
   return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) }, keysAreGone ? freed(job) : {})

@@ -4,21 +4,23 @@ import type { Grant } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { isIamError } from '../iam/errors.ts'
 import { profileOfGrant, sessionEnd, type RoleProfile } from '../iam/role-profile.ts'
+import { StaleGrantError } from '../ledger/ledger.ts'
 import { attachmentFor } from '../policy/dialect.ts'
 import { measure } from '../policy/measure.ts'
 import { normaliseChange, type Change } from '../policy/normalise.ts'
 import type { Proven } from '../policy/prove/prove.ts'
-import { render } from '../policy/render.ts'
+import { render, together } from '../policy/render.ts'
 import { firstIssueOf, isSameWindow, toIso } from '../policy/window.ts'
 import { ProblemError, type Finding } from '../problems.ts'
 import { authorise, limitsOf, proveAccess, proveStored, renderAccess, type NormalisedRequest, type ProvenAccess } from './access.ts'
 import { grantOfTeam } from './authorise.ts'
 import { accessOf, assertLease, claimLive, commit, dueAfter, event, release, requireActive, wantedOf, type Wanted } from './lease.ts'
 import { requireClock } from './clock.ts'
-import { compensate } from './compensate.ts'
+import { compensate, removeOvertaken } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { postponed } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
+import { sharedOf } from './shared.ts'
 import { reachWorkers } from './workers.ts'
 
 /**
@@ -64,6 +66,29 @@ const extendJob = async (deps: GrantDeps, actor: Actor, job: Grant, wanted: Want
  * again: until then a worker's key works in its earlier window.
  */
 export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
+  if (!job.spec.shared) return extendRows(deps, actor, job)
+  try {
+    return await extendShared(deps, actor, job)
+  } catch (cause) {
+    // A call of this operation may have come after one of the operation that holds the job now, with an older text.
+    if (cause instanceof StaleGrantError) await removeOvertaken(deps, actor, job, null)
+    throw cause
+  }
+}
+
+/** One policy is changed for all workers, however many there are; then the ledger says so of each of them. */
+const extendShared = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
+  try {
+    await sharedOf(deps).replace(job.principal, await proveStored(deps, actor, job), assertLease(deps, job))
+  } catch (error) {
+    if (!isIamError(error)) throw error
+    deps.log.warn({ grantId: job.id, attempts: job.attempts + 1, err: error }, 'the policy of a job was not changed; trying again later')
+    return postponed(deps, actor, job, 'attempt-failed', { operation: error.operation, kind: error.kind, code: error.providerCode })
+  }
+  return extendRows(deps, actor, job)
+}
+
+const extendRows = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
   const isReached = (worker: Grant) => hasWindowOf(job, worker)
   const left = (await reachWorkers(deps, job, isReached, worker => extendWorker(deps, actor, job, worker))).filter(one => !isReached(one))
   if (left.length > 0) return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) })
@@ -82,7 +107,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
     return worker
   }
   const spec = inWindowOf(job.spec, worker.spec)
-  const policy = render(spec)
+  const policy = spec.shared ? together(job.policy, render(spec)) : render(spec)
   const wanted = wantedOf({ spec, policy, measure: measure(policy) })
   const done = event(actor, 'extended', { notAfter: spec.window.notAfter, previousHash: worker.policyHash }, wanted.policyHash)
   const started = { ...done, action: 'extending' } as const
@@ -97,7 +122,8 @@ interface Replacement { wanted: Wanted, policy: Proven<PolicyDocument>, started:
 /** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
 const replacePolicy = async (deps: GrantDeps, actor: Actor, grant: Grant, { done, ...replacement }: Replacement): Promise<Grant> => {
   const { wanted } = replacement
-  if (grant.attach === 'session') {
+  // The provider need not be asked: the next session gets the policy, or the worker has it already from its job.
+  if (grant.attach === 'session' || grant.spec.shared) {
     return commit(deps, grant, { ...wanted, dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil: null }, done)
   }
   const extending = await replaced(deps, actor, grant, replacement)
@@ -154,7 +180,8 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
   const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
   const normalised = normaliseChange(current, change, limitsOf(deps.deployment, ofWorkers), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  const { spec, warnings } = normalised
+  const { warnings } = normalised
+  const spec = grant.spec.shared ? { ...normalised.spec, shared: grant.spec.shared } : normalised.spec
   return { spec, warnings, profileName: profile?.name, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
 }
 

@@ -1,22 +1,27 @@
 import type { NewGrantEvent } from '../domain/events.ts'
 import type { Grant } from '../domain/grant.ts'
+import type { PolicyDocument } from '../domain/policy-document.ts'
+import { IamError, isIamError } from '../iam/errors.ts'
 import { principalName, principalPath } from '../iam/names.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { BeginResult, JobOfWorkers, NewGrant } from '../ledger/ledger.ts'
 import { canonicalJson, measure } from '../policy/measure.ts'
 import { restate, type Change, type Warning } from '../policy/normalise.ts'
+import type { Proven } from '../policy/prove/prove.ts'
 import { parseInstant, toIso } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { GrantRequest } from '../request.ts'
-import { authorise, normaliseRequest, observing, proveAccess, renderAccess, type ProvenAccess } from './access.ts'
-import { claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
+import { authorise, normaliseRequest, observing, proveAccess, proveStored, renderAccess, type ProvenAccess } from './access.ts'
+import { assertLease, claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
 import { requireClock } from './clock.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { changedAccess, extend } from './extend.ts'
-import { activate, provision, type Delivery } from './provision.ts'
+import { iamProblem } from './iam-problem.ts'
+import { abandon, activate, provision, type Delivery } from './provision.ts'
 import { ended, resume, type Restart } from './redeliver.ts'
 import { beforeSession } from './session.ts'
+import { sharedOf } from './shared.ts'
 
 export interface Order {
   request: GrantRequest
@@ -63,8 +68,9 @@ const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promi
   if (reserved.outcome === 'existing') return { ...await repeat(deps, caller, order, access, reserved.grant), warnings }
   const { grant } = reserved
   if (grant.issueAt !== null) return { grant, credentials: null, created: true, warnings }
-  if (grant.maxWorkers !== null) return { grant: await open(deps, caller, grant), credentials: null, created: true, warnings }
-
+  if (grant.maxWorkers !== null) {
+    return { grant: await open(deps, caller, grant, access.policy), credentials: null, created: true, warnings }
+  }
   const provisioned = await provision(deps, caller, grant, access.policy)
   const active = await activate(deps, caller, grant, provisioned)
   return deliver(deps, request, { grant: active, credentials: provisioned.credentials, created: true, warnings })
@@ -158,8 +164,9 @@ const withdraw = async (deps: GrantDeps, actor: Actor, grant: Grant, reason: str
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it pending'))
 }
 
-/** A job of workers has no principal: it is active as soon as the ledger says so. */
-const open = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {
+/** A job of workers has no principal: it is active as soon as the ledger says so. What its workers share is made before that. */
+const open = async (deps: GrantDeps, actor: Actor, grant: Grant, policy?: Proven<PolicyDocument>): Promise<Grant> => {
+  if (grant.spec.shared) return openShared(deps, actor, grant, policy)
   try {
     return await commit(deps, grant, { state: 'active', dueAt: grant.expiresAt, claimedUntil: null },
       event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
@@ -168,6 +175,26 @@ const open = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant>
     await undoOpen(deps, actor, grant).catch(error =>
       deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it'))
     throw cause
+  }
+}
+
+/** The same, with the one managed policy of its workers. It allows nobody anything before a worker joins. */
+const openShared = async (deps: GrantDeps, actor: Actor, grant: Grant, policy?: Proven<PolicyDocument>): Promise<Grant> => {
+  let opening = grant
+  try {
+    // The operation before this one died, and may have made it. The age of what there may be starts anew.
+    if (!policy) {
+      const change = { mintedAt: deps.now(), dueAt: deps.now() + deps.leaseMs }
+      opening = await commit(deps, grant, change, event(actor, 'minting', {}, grant.policyHash))
+    }
+    const principal = await sharedOf(deps).create(grant.principal, policy ?? await proveStored(deps, actor, grant), assertLease(deps, opening))
+    opening = { ...opening, principal }
+    return await commit(deps, opening, { state: 'active', principal, dueAt: grant.expiresAt, claimedUntil: null },
+      event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
+  } catch (cause) {
+    const unmade = cause instanceof IamError && cause.definite && cause.operation === 'CreatePolicy'
+    await abandon(deps, actor, opening, cause, policy !== undefined && unmade)
+    throw isIamError(cause) ? iamProblem(cause) : cause
   }
 }
 
@@ -200,7 +227,10 @@ const repeat = async (
   if (deps.now() >= grant.expiresAt) throw ended(grant)
   const change = changeBy(request, access, grant, deps.now())
   if (grant.maxWorkers !== null && grant.state === 'pending') {
-    return { grant: await open(deps, caller, await claimForRetry(deps, grant.id)), credentials: null, created: false }
+    const claimed = await claimForRetry(deps, grant.id)
+    if (claimed.state === 'pending') return { grant: await open(deps, caller, claimed), credentials: null, created: false }
+    await release(deps, claimed)
+    throw busy(1)
   }
   if (grant.maxWorkers !== null || isWaiting(deps, grant)) {
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }
@@ -373,7 +403,7 @@ interface Asked {
   attempt: string | undefined
   issueAt?: number | undefined
   /** The job that this worker joins. */
-  joins?: { jobGrantId: string, worker: string }
+  joins?: { jobGrantId: string, worker: string, policyArn: string | null }
 }
 
 export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, attempt, issueAt, joins }: Asked): NewGrant => {
@@ -400,7 +430,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     principal: {
       name: principalName(deps.naming.userPrefix, spec.job.id, expiresAt, id),
       path: deps.naming.pathBase === null ? '/' : principalPath(deps.naming.pathBase, expiresAt),
-      policyArn: null,
+      policyArn: joins?.policyArn ?? null,
       roleArn: profile?.roleArn ?? null
     },
     accessKeyId: null,
@@ -408,7 +438,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     previousKeyDiesAt: null,
     dyingKeys: [],
     issueAt: later ? issueAt : null,
-    mintedAt: later || workers !== null ? null : now,
+    mintedAt: later || (workers !== null && !spec.shared) ? null : now,
     deliveredAt: null,
     sessionsEndAt: null,
     notBefore: Date.parse(spec.window.notBefore),

@@ -1,6 +1,7 @@
 import type { Grant, GrantState } from '../domain/grant.ts'
-import { canonicalJson } from '../policy/measure.ts'
+import { canonicalJson, measure } from '../policy/measure.ts'
 import { normaliseChange } from '../policy/normalise.ts'
+import { together } from '../policy/render.ts'
 import { firstIssueOf, isSameWindow } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import type { JoinRequest } from '../request.ts'
@@ -31,7 +32,7 @@ export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given:
       owner: job.owner,
       key: `worker:${job.id}/${request.name}`,
       attempt: request.attempt,
-      joins: { jobGrantId: job.id, worker: request.name }
+      joins: { jobGrantId: job.id, worker: request.name, policyArn: job.principal.policyArn }
     })
     const reserved = await reserve(deps, caller, intent, job)
     if (reserved.outcome === 'existing') return { ...await rejoin(deps, caller, job, reserved.grant, request, access), warnings }
@@ -112,10 +113,13 @@ const workerAccess = async (
     { spec: { ...job.spec, attach }, firstIssuedAt, active: true }, source, limitsOf(deps.deployment), new Date(deps.now())
   )
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  const { spec, warnings } = normalised
+  const { warnings } = normalised
+  const spec = job.spec.shared ? { ...normalised.spec, shared: job.spec.shared } : normalised.spec
   const profileName = requireProfile(deps, job)?.name
-  const rendered = await withHint(before => `Send fewer source CIDRs. Or change the request of the job: ${before}`,
+  const own = await withHint(before => `Send fewer source CIDRs. Or change the request of the job: ${before}`,
     () => renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt }))
+  const policy = spec.shared ? together(job.policy, own.policy) : own.policy
+  const rendered = { ...own, policy, measure: spec.shared ? measure(policy) : own.measure }
   await deps.turn(caller.id)
   // The guardrails see the attachment that the job asked for.
   const asked = { ...rendered, spec: { ...spec, attach: job.spec.attach } }

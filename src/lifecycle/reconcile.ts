@@ -47,6 +47,7 @@ export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Pro
       await removeStrays(deps, provisioner, page, options, report)
     }
   }
+  await removeStrayPolicies(deps, seen, options, report)
   await compareGrants(deps, { startedAt, seen }, options, report)
   return { ...report, seen: seen.size }
 }
@@ -63,13 +64,7 @@ const removeStrays = async (
     }
     try {
       requireClock(deps)
-      if (!await hasEnded(deps, ref)) {
-        const overBy = (end: number) => deps.now() - end - options.graceMs
-        if (overBy(expiresAt) < 0) return
-        // The policy of an extended grant states its true end. After the loss of the database its job must not lose its key.
-        const stated = await provisioner.policyEnd(ref, deadline(deps))
-        if (stated !== undefined && overBy(stated) < 0) return
-      }
+      if (!await isOver(deps, ref, expiresAt, () => provisioner.policyEnd(ref, deadline(deps)), options)) return
       if (!options.dryRun) await provisioner.discard(ref, deadline(deps))
       report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
       deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal that belongs to no grant of the ledger')
@@ -78,6 +73,44 @@ const removeStrays = async (
       deps.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
     }
   })
+}
+
+/** Managed policies that no user of their name has: those that workers shared. They come after the users that may have them. */
+const removeStrayPolicies = async (
+  deps: GrantDeps, seen: Set<string>, options: ReconcileOptions, report: ReconcileReport
+) => {
+  const { shared } = deps.provisioners.managed
+  if (!shared) return
+  for await (const page of pages(shared.list(() => deadline(deps)))) {
+    const ofNoUser = page.filter(({ ref, expiresAt }) => expiresAt !== undefined && !seen.has(ref.name))
+    const known = await deps.ledger.known(ofNoUser.map(({ ref }) => ref.name))
+    await paced(ofNoUser.filter(({ ref }) => !known.has(ref.name)), options, async ({ ref, expiresAt = 0 }) => {
+      try {
+        requireClock(deps)
+        if (!await isOver(deps, ref, expiresAt, () => shared.end(ref, deadline(deps)), options)) return
+        if (!options.dryRun) await shared.remove(ref, 0, deadline(deps))
+        report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
+        deps.log.warn({ policy: ref.name, dryRun: options.dryRun }, 'policy that belongs to no grant of the ledger')
+      } catch (error) {
+        report.failed++
+        deps.log.error({ policy: ref.name, err: error }, 'a stray policy could not be removed')
+      }
+    })
+  }
+}
+
+/**
+ * Whether what no outstanding grant has may be removed. The policy of an extended grant states its true end: after the loss of the database
+ * its job must not lose its key.
+ */
+const isOver = async (
+  deps: GrantDeps, ref: PrincipalRef, expiresAt: number, statedEnd: () => Promise<number | undefined>, { graceMs }: ReconcileOptions
+): Promise<boolean> => {
+  if (await hasEnded(deps, ref)) return true
+  const over = (end: number) => deps.now() - end >= graceMs
+  if (!over(expiresAt)) return false
+  const stated = await statedEnd()
+  return stated === undefined || over(stated)
 }
 
 /**
@@ -97,7 +130,7 @@ const compareGrants = async (
   do {
     const page: Grant[] = await deps.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
     after = page.length === 200 ? page.at(-1)?.id : undefined
-    const old = page.filter(grant => grant.attach !== 'session' && !seen.has(grant.principal.name) &&
+    const old = page.filter(grant => grant.attach !== 'session' && grant.maxWorkers === null && !seen.has(grant.principal.name) &&
       grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)
     await paced(old, options, async grant => {
       try {

@@ -2,8 +2,8 @@ import type { AccessSpec, Entry, PolicyAttachment } from '../domain/access-spec.
 import type { PolicyDocument, Statement } from '../domain/policy-document.ts'
 import type { Finding } from '../problems.ts'
 import { showCharacter } from './entries.ts'
-import { chooseAttachment, tooLarge, type Measure, type Sizes } from './measure.ts'
-import { groupsOf, sidsOf } from './render.ts'
+import { chooseAttachment, measure, tooLarge, type Measure, type Sizes } from './measure.ts'
+import { groupsOf, ownPart, render, sidsOf } from './render.ts'
 
 /** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
@@ -72,11 +72,16 @@ export const attachmentsOf = ({ sizes }: Dialect): PolicyAttachment[] =>
 
 export const hasAction = ({ actions }: Dialect, action: string): boolean => actions === 'any' || actions.has(action)
 
+/** Whether the workers of a job can share a managed policy: a change must reach all of them at once, and a Deny must win. */
+export const canShare = ({ managedPolicies, policyVersions, denies, sizes }: Dialect): boolean =>
+  managedPolicies && policyVersions && denies && sizes.managed !== undefined
+
 /** The attachment that the provider has and the policy fits into, as far as the request leaves it open; else the finding. */
 export const attachmentFor = (
   spec: AccessSpec, { characters }: Pick<Measure, 'characters'>, dialect: Dialect
 ): { attachment: PolicyAttachment, finding?: never } | { attachment?: never, finding: Finding } => {
   const { attach } = spec
+  if (spec.shared && spec.source.kind !== 'any') return ownAttachment(spec, dialect)
   const attachments = attachmentsOf(dialect)
   if (attach !== 'auto' && !attachments.includes(attach)) {
     const hint = `Use one of: auto, ${attachments.join(', ')}.`
@@ -84,6 +89,21 @@ export const attachmentFor = (
   }
   const attachment = chooseAttachment(attach, characters, dialect.sizes)
   return attachment ? { attachment } : { finding: tooLarge(spec, attach, dialect.sizes, policy => unfit(policy, dialect).length === 0) }
+}
+
+/** Of a worker that shares the policy of its job: only its own part is attached to it alone. */
+const ownAttachment = (spec: AccessSpec, { sizes }: Dialect): ReturnType<typeof attachmentFor> => {
+  const { characters } = measure(ownPart(render(spec)))
+  const most = sizes.inline ?? -1
+  if (characters <= most) return { attachment: 'inline' }
+  return {
+    finding: {
+      code: 'policy-too-large',
+      pointer: '',
+      detail: `The worker’s own policy, about its source, has ${characters} characters; an inline policy has at most ${most}.`,
+      hint: 'Ask for fewer source CIDRs, or issue the job with attach `auto`: then no policy is shared.'
+    }
+  }
 }
 
 /**

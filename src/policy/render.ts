@@ -14,8 +14,22 @@ import type { ConditionBlock, OneOrMany, PolicyDocument, Statement } from '../do
  */
 export const render = (spec: AccessSpec): PolicyDocument => ({
   Version: '2012-10-17',
-  Statement: layouts[spec.layout](spec)
+  Statement: spec.shared
+    // The first part is the same for all workers of a job. So the source is never in an Allow of it, whatever the layout.
+    ? [...layouts[spec.layout]({ ...spec, source: { kind: 'any' } }), ...otherSources(spec.source)]
+    : layouts[spec.layout](spec)
 })
+
+/** What a worker has that shares the policy of its job: that one as it is, perhaps of an earlier release, and the own part of `policy`. */
+export const together = (ofJob: PolicyDocument, policy: PolicyDocument): PolicyDocument =>
+  ({ ...ofJob, Statement: [...ofJob.Statement, ...ownPart(policy).Statement] })
+
+/**
+ * The part of a worker's policy that is its own, where the rest is the policy of its job: all Denies about the source, and they alone.
+ * IAM decides over all policies of a user together, so the two parts mean what the whole means.
+ */
+export const ownPart = ({ Version, Statement }: PolicyDocument): PolicyDocument =>
+  ({ Version, Statement: Statement.filter(({ Effect, Sid }) => Effect === 'Deny' && sourceSids.has(Sid)) })
 
 /** All keys of one condition must match, so each alternative of the source has Allows of its own. */
 const everywhere = (spec: AccessSpec): Statement[] => groupsOf(spec.entries).flatMap(group => [
@@ -68,6 +82,9 @@ export const denySids = {
   otherVpcArns: 'DenyOtherVpcArns',
   otherVpcEndpoints: 'DenyOtherVpcEndpoints'
 } as const
+
+const sourceSids = new Set<string | undefined>(
+  [denySids.otherSources, denySids.otherVpcs, denySids.otherVpcArns, denySids.otherVpcEndpoints])
 
 const suffixes = { list: 'List', names: 'Names', acl: 'Acl', keys: 'Keys', vpc: 'Vpc' } as const
 

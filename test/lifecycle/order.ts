@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import type { Grant } from '../../src/domain/grant.ts'
+import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import type { Delivery } from '../../src/lifecycle/provision.ts'
 import { canonicalJson } from '../../src/policy/measure.ts'
 import { arnOf, identityOf, rows, type World } from './world.ts'
@@ -33,17 +34,28 @@ const faultsOf = ({ iam, clock }: World, grant: Grant): string[] => {
   const asScheduled = state === 'pending' && grant.issueAt !== null && grant.issueAt > clock.now
   if ((state === 'pending' && !asScheduled) || state === 'revoking') fault(`is still ${state}`)
   if (state !== 'active') return faults
-  if (attach === 'session' || grant.maxWorkers !== null) return faults
+  if (grant.maxWorkers !== null) {
+    const shared = iam.state.policies.find(({ name }) => name === principal.name)
+    if (grant.spec.shared && !shared) fault('is active and its workers have no policy to share')
+    if (shared && canonicalJson(documentOf(shared)) !== canonicalJson(grant.policy)) fault('shares another policy than the ledger says')
+    return faults
+  }
+  if (attach === 'session') return faults
   if (!user) return [...faults, `${id} is active and has no user`]
   const known = [grant.accessKeyId, grant.previousKeyId].filter(key => key !== null)
   const held = user.keys.map(key => key.id)
   for (const key of held) if (!known.includes(key)) fault(`has key ${key}, which the ledger does not know`)
-  const attached = iam.state.policies.find(({ attachedTo }) => attachedTo.includes(principal.name))
-  const policy = attach === 'inline' ? user.inline['job-access'] : attached?.versions[attached.defaultVersion]
-  if (!policy) fault('is active and its user has no policy')
-  else if (canonicalJson(JSON.parse(policy)) !== canonicalJson(grant.policy)) fault('has another policy than the ledger says')
+  // IAM decides over all policies of a user together.
+  const attached = iam.state.policies.filter(({ attachedTo }) => attachedTo.includes(principal.name)).map(documentOf)
+  const inline = Object.values(user.inline).map(text => JSON.parse(text) as PolicyDocument)
+  const Statement = [...attached, ...inline].flatMap(({ Statement }) => Statement)
+  if (Statement.length === 0) fault('is active and its user has no policy')
+  else if (canonicalJson({ ...grant.policy, Statement }) !== canonicalJson(grant.policy)) fault('has another policy than the ledger says')
   return faults
 }
+
+const documentOf = ({ versions, defaultVersion }: World['iam']['state']['policies'][number]): PolicyDocument =>
+  JSON.parse(versions[defaultVersion] ?? '')
 
 /** A whole grant: its key works, its policy is in force, the ledger knows both. */
 export const whole = async (t: Test, w: World, { grant, credentials }: Delivery): Promise<void> => {
@@ -77,4 +89,23 @@ export const watchUsers = ({ iam }: World): { most: () => number, rearm: () => v
   const rearm = () => { iam.faults.on({}, { kind: 'run', after: look }) }
   rearm()
   return { most: () => most, rearm }
+}
+
+/**
+ * Watches after every call that nobody holds a key that its job's policy allows something, and that no policy of its own binds to its
+ * source. A key is held once the ledger names it. `rearm` after every clearing of the faults.
+ */
+export const watchSources = (w: World): { unbound: () => string[], rearm: () => void } => {
+  const unbound = new Set<string>()
+  const look = async () => {
+    const { users, policies } = w.iam.state
+    const open = users.filter(({ name, inline }) => Object.keys(inline).length === 0 && policies.some(({ attachedTo, name: policy }) =>
+      attachedTo.includes(name) && policy !== name))
+    if (open.length === 0) return
+    const held = new Set((await rows(w)).flatMap(({ accessKeyId, previousKeyId }) => [accessKeyId, previousKeyId]))
+    for (const { id } of open.flatMap(({ keys }) => keys)) if (held.has(id)) unbound.add(id)
+  }
+  const rearm = () => { w.iam.faults.on({}, { kind: 'run', after: look }) }
+  rearm()
+  return { unbound: () => [...unbound], rearm }
 }

@@ -408,7 +408,8 @@ t.test('workers count against the ceilings of outstanding grants', async t => {
 t.test('grants and workers with a managed policy have a ceiling of their own', async t => {
   const w = await world(t)
   const small = { ...w.healthy, deps: { ...w.healthy.deps, outstanding: { perOwner: 99, total: 99, managed: 1 } } }
-  const job = await open(w, { attach: 'managed' })
+  // In layout guide each worker has a policy of its own; elsewhere they share the one of their job.
+  const job = await open(w, { attach: 'managed', layout: 'guide' })
   await joinAs(small, job, 0)
   t.match(await refusalOf(joinAs(small, job, 1)), {
     code: 'too-many-managed-policies',
@@ -424,7 +425,13 @@ t.test('grants and workers with a managed policy have a ceiling of their own', a
   t.match(await joinAs(small, auto, 0), { grant: { attach: 'inline' } })
   t.match(await refusalOf(issue(small.deps, owner, orderOf(jobRequest({ job: { id: 'single', team: 'nlp' }, attach: 'managed' })))),
     { code: 'too-many-managed-policies' })
+  const shared = (id: string) => issue(small.deps, owner, orderOf({ ...sourceless, job: { id, team: 'nlp' }, attach: 'managed', workers: { max: 8 } }))
+  t.equal(await codeOf(shared('a')), 'too-many-managed-policies')
   await endWorker(w.healthy.deps, owner, job.id, 'w-0')
+  const { grant: first } = await shared('a')
+  for (const n of [0, 1, 2]) await whole(t, w, await joinAs(small, first, n))
+  t.equal(await codeOf(shared('b')), 'too-many-managed-policies', 'a job counts once, whatever the number of its workers')
+  await end(small.deps, owner, first.id, 'completed')
   await whole(t, w, await joinAs(small, job, 1))
 })
 

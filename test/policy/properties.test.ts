@@ -5,7 +5,8 @@ import type { AccessSpec } from '../../src/domain/access-spec.ts'
 import type { PolicyDocument, Statement } from '../../src/domain/policy-document.ts'
 import { explainPolicy } from '../../src/policy/explain.ts'
 import { canonicalJson, canonicalPolicy, measure } from '../../src/policy/measure.ts'
-import { render } from '../../src/policy/render.ts'
+import { prove } from '../../src/policy/prove/prove.ts'
+import { ownPart, render } from '../../src/policy/render.ts'
 import type { PolicyRequest } from '../../src/request.ts'
 import { access, acceptable, layouts, now, openLimits, request } from './arbitrary-requests.ts'
 
@@ -262,3 +263,20 @@ const set = (target: object, path: string[], value: string): void => {
   if (rest.length === 0) record[key] = value
   else set(record[key] as object, rest, value)
 }
+
+t.test('a worker that shares the policy of its job has the job’s access from its own source alone', async t => {
+  const shareable = acceptable.filter(({ spec }) => spec.layout !== 'guide' && spec.source.kind !== 'any')
+  fc.assert(fc.property(shareable, ({ spec }) => {
+    const policy = render({ ...spec, shared: true })
+    const proof = prove(policy, spec)
+    must(proof.ok, () => `${text(proof)} of ${text(spec)}`)
+    const own = ownPart(policy)
+    const job = render({ ...spec, source: { kind: 'any' } })
+    must(own.Statement.length > 0 && own.Statement.every(({ Effect }) => Effect === 'Deny'), () => 'what is its own only takes away')
+    must(text([...job.Statement, ...own.Statement]) === text(policy.Statement), () => 'the rest is the policy of the job, whatever the source')
+    // So a change of the window is a change of the job's policy alone.
+    const longer = { ...spec.window, outputNotAfter: '2030-01-01T00:00:00Z' }
+    must(text(ownPart(render({ ...spec, shared: true, window: longer }))) === text(own), () => 'nothing of its own is about the window')
+    must(!prove(job, spec).ok, () => 'without its own part it is another access')
+  }), runs)
+})

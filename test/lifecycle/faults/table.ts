@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import type { Grant } from '../../../src/domain/grant.ts'
 import type { Delivery } from '../../../src/lifecycle/provision.ts'
-import { disorder, noSecret, watchUsers, whole } from '../order.ts'
+import { disorder, noSecret, watchSources, watchUsers, whole } from '../order.ts'
 import { leaseMs, reconciled, role, swept, world, type Replica, type World } from '../world.ts'
 import { waysAt, type Point, type Way } from './ways.ts'
 
@@ -76,6 +76,7 @@ const pointsOf = async (t: Test, operation: Operation): Promise<Point[]> => {
 const runCase = async (t: Test, operation: Operation, point: Point, way: Way, withRival: boolean): Promise<void> => {
   const w = await world(t, { profiles: { default: role } })
   const watch = watchUsers(w)
+  const sources = watchSources(w)
   const before = await operation.arrange(w)
   const replica = await w.replica(way.attemptMs === undefined ? {} : { attemptMs: way.attemptMs })
   let elsewhere: Seen['last'] = null
@@ -94,6 +95,7 @@ const runCase = async (t: Test, operation: Operation, point: Point, way: Way, wi
   if (way.kills) t.equal(outcome.kind, 'killed')
   w.iam.faults.clear()
   watch.rearm()
+  sources.rearm()
   await settled(w)
   if (way.reconciles) {
     await reconciled(w.healthy)
@@ -105,6 +107,7 @@ const runCase = async (t: Test, operation: Operation, point: Point, way: Way, wi
   if (keptKey && before) await whole(t, w, await asStored(w, before))
   else if (last !== before && last && 'credentials' in last && last.credentials) await whole(t, w, last)
   await operation.after(t, w, { before, outcome, last })
+  t.same(sources.unbound(), [], 'no key that is held works without its own source')
   t.ok(watch.most() <= 1, `one user a job, not ${watch.most()}`)
   await noSecret(t, w)
 }
