@@ -78,6 +78,8 @@ export const dialectOf = ({ dialect }: DialectFile): Dialect => {
     actions: new Set(actions),
     operators: new Set(operators),
     conditionKeys: new Set(conditionKeys),
-    ...(confused && { misreads: confusesFamilies })
+    ...(confused && { misreads: confusesFamilies }),
+    // Of other characters the doctor asks nothing.
+    unfitInKeys: /[^A-Za-z0-9/!_.'()=@,-]/
   }
 }
