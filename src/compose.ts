@@ -16,7 +16,6 @@ import type { Service } from './http/service.ts'
 import { withAbacTags } from './iam/abac-tags.ts'
 import { createIam, type DatedAnswer, type Iam, type IamClientOptions } from './iam/client.ts'
 import { statusOf } from './iam/errors.ts'
-import { dialects } from './iam/dialects/index.ts'
 import { createPacer, inTurn } from './iam/pace.ts'
 import { checkRoleBoundaries } from './iam/role-boundary.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
@@ -134,8 +133,8 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
 
     const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
     await refuseUnboundedRoles(config, deployment, iam, log)
-    const users = wrapped(usersOrKeys(config, deployment, iam, now, clock))
     const sessions = wrapped(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
+    const users = dialect.principals === 'sessions' ? sessions : wrapped(usersOrKeys(config, deployment, iam, now, clock))
     const pingIam = atMostEvery(1_000, now, () => users.ping(clock.now() + 2_000))
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
@@ -215,7 +214,7 @@ const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Re
 
 const deploymentOf = (config: Config): Deployment => ({
   limits: config.limits,
-  dialect: dialects[config.dialect],
+  dialect: config.dialect,
   profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
 })
 

@@ -2,7 +2,8 @@ import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
 import { abacTags, type AbacTag } from './iam/abac-tags.ts'
-import type { DialectName } from './policy/dialect.ts'
+import type { Dialect } from './policy/dialect.ts'
+import { DialectFileSchema, dialectOf } from './iam/dialects/file.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
 import { defaultLimits, type Limits } from './policy/limits.ts'
@@ -19,7 +20,9 @@ const text = (description: string, options: object = {}) => Type.Optional(Type.S
 const choice = <const T extends string>(description: string, values: readonly T[], fallback: T) =>
   Type.Unsafe<T>({ type: 'string', description, enum: [...values], default: fallback })
 
-const exposures = ['generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails'] as const
+const exposures = [
+  'generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails', 'unenforced-window', 'unenforced-address', 'unenforced-prefix'
+] as const
 type Exposure = (typeof exposures)[number]
 
 export const EnvSchema = Type.Object({
@@ -34,14 +37,17 @@ export const EnvSchema = Type.Object({
     'address in logs and audit, and the source `observed`; what is no address there is not believed. Name only proxies.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
-      'that is not loopback, `no-boundary` on AWS.',
+      'that is not loopback, `no-boundary` on AWS, `unenforced-window`, `unenforced-address` or `unenforced-prefix` on a `custom` store ' +
+      'that was not shown to enforce it.',
     default: []
   }),
 
   JOB_ACCESS_PROVIDER: choice(
-    'Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to anything.',
-    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'versitygw', 'tigris'], 'embedded'
+    'Provider where users and keys are created. `embedded` is a simulated IAM in this process: its credentials give no access to ' +
+      'anything. `custom` is the store of JOB_ACCESS_DIALECT_FILE.',
+    ['embedded', 'aws', 'localstack', 'ceph', 'seaweedfs', 'versitygw', 'tigris', 'custom'], 'embedded'
   ),
+  JOB_ACCESS_DIALECT_FILE: text('JSON file with the dialect of `custom`, as `npm run doctor -- --write FILE` writes it; see docs/stores.'),
   AWS_ENDPOINT_URL_IAM: text(
     'IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }
   ),
@@ -128,7 +134,7 @@ type Env = Static<typeof EnvSchema>
 
 export interface Config extends Env {
   limits: Limits
-  dialect: DialectName
+  dialect: Dialect
   /** Undefined: the endpoint of AWS, or of the AWS SDK’s configuration files. */
   iamEndpoint: string | undefined
   ledgerUrl: string
@@ -178,6 +184,24 @@ const converted = (given: string, schema: TSchema): unknown => {
 
 const fault = (variable: string, message: string): ConfigFault => ({ pointer: `/${variable}`, message })
 
+/** @throws ConfigError */
+const dialectFor = ({ JOB_ACCESS_PROVIDER: provider, JOB_ACCESS_DIALECT_FILE: file, JOB_ACCESS_ALLOW: allowed }: Env): Dialect => {
+  if (provider !== 'custom') {
+    if (file !== undefined) {
+      throw new ConfigError([fault('JOB_ACCESS_DIALECT_FILE', `has no effect with JOB_ACCESS_PROVIDER=${provider}; remove it`)])
+    }
+    return dialects[provider === 'embedded' ? 'aws' : provider]
+  }
+  if (file === undefined) throw new ConfigError([fault('JOB_ACCESS_DIALECT_FILE', 'is required with JOB_ACCESS_PROVIDER=custom')])
+  return dialectOf(readConfigFile(file, DialectFileSchema, ({ enforces }) => (['window', 'address', 'prefix'] as const)
+    .filter(what => !enforces[what] && !allowed.includes(`unenforced-${what}`))
+    .map(what => ({
+      pointer: `/enforces/${what}`,
+      message: 'the store was not shown to enforce it, so that grants would not be what they say; ' +
+        `JOB_ACCESS_ALLOW=unenforced-${what} issues them all the same`
+    }))))
+}
+
 const derived = (env: Env): Config => {
   const embedded = env.JOB_ACCESS_PROVIDER === 'embedded'
   return {
@@ -195,7 +219,7 @@ const derived = (env: Env): Config => {
       allowAnySource: env.JOB_ACCESS_ALLOW_ANY_SOURCE,
       allowPrivateSourceIps: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS
     },
-    dialect: env.JOB_ACCESS_PROVIDER === 'embedded' ? 'aws' : env.JOB_ACCESS_PROVIDER,
+    dialect: dialectFor(env),
     iamEndpoint: env.AWS_ENDPOINT_URL_IAM ?? env.AWS_ENDPOINT_URL,
     // The embedded IAM loses everything when the process ends, so its ledger need not be kept either.
     ledgerUrl: env.DATABASE_URL ?? env.JOB_ACCESS_LEDGER ?? (embedded ? ':memory:' : 'job-access.sqlite'),
@@ -231,11 +255,11 @@ const crossChecks = (config: Config): ConfigFault[] => {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN',
       `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
   }
-  if (config.JOB_ACCESS_BOUNDARY_ARN && !dialects[config.dialect].bounded) {
-    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect} has no permissions boundaries; remove it`))
+  if (config.JOB_ACCESS_BOUNDARY_ARN && !config.dialect.bounded) {
+    faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect.name} has no permissions boundaries; remove it`))
   }
-  if (config.JOB_ACCESS_ABAC_TAGS.length > 0 && !dialects[config.dialect].tagged) {
-    faults.push(fault('JOB_ACCESS_ABAC_TAGS', `${config.dialect} keeps no tags of users; remove it`))
+  if (config.JOB_ACCESS_ABAC_TAGS.length > 0 && !config.dialect.tagged) {
+    faults.push(fault('JOB_ACCESS_ABAC_TAGS', `${config.dialect.name} keeps no tags of users; remove it`))
   }
   // Otherwise the service would create users at AWS, with the rules of another provider.
   if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {

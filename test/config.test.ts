@@ -19,7 +19,7 @@ const faultsOf = (env: Record<string, string>): string[] => {
 
 t.test('defaults: loopback, embedded IAM, everything in memory', async t => {
   t.match(readConfig({}), {
-    HOST: '127.0.0.1', PORT: 8080, JOB_ACCESS_PROVIDER: 'embedded', ledgerUrl: ':memory:', audited: false, exposed: false, dialect: 'aws'
+    HOST: '127.0.0.1', PORT: 8080, JOB_ACCESS_PROVIDER: 'embedded', ledgerUrl: ':memory:', audited: false, exposed: false, dialect: { name: 'aws' }
   })
   t.ok(Object.isFrozen(readConfig({})))
 })

@@ -7,9 +7,13 @@ import { groupsOf, ownPart, render, sidsOf } from './render.ts'
 
 /** How one provider differs from AWS. A request that its policies cannot express is refused, never weakened. */
 export interface Dialect {
-  name: DialectName
-  /** `users`: policies are attached to IAM users; `keys`: there are no users, a policy is attached to an access key. */
-  principals: 'users' | 'keys'
+  /** `custom`: of a file, see iam/dialects/file.ts. */
+  name: DialectName | 'custom'
+  /**
+   * `users`: policies are attached to IAM users; `keys`: there are no users, a policy is attached to an access key; `sessions`: there
+   * are neither, STS is all there is.
+   */
+  principals: 'users' | 'keys' | 'sessions'
   /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
   /** Whether CreateUser takes Tags. */
@@ -83,8 +87,10 @@ export const attachmentFor = (
   const { attach } = spec
   if (spec.shared && spec.source.kind !== 'any') return ownAttachment(spec, dialect)
   const attachments = attachmentsOf(dialect)
-  if (attach !== 'auto' && !attachments.includes(attach)) {
-    const hint = `Use one of: auto, ${attachments.join(', ')}.`
+  // `auto` is a policy of a user.
+  const choices = [...(attachments.some(mode => mode !== 'session') ? ['auto' as const] : []), ...attachments]
+  if (!choices.includes(attach)) {
+    const hint = `Use one of: ${choices.join(', ')}.`
     return { finding: { code: 'dialect-unfit', pointer: '/attach', detail: `${dialect.name} has no attach ${attach}.`, hint } }
   }
   const attachment = chooseAttachment(attach, characters, dialect.sizes)

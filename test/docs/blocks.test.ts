@@ -11,7 +11,7 @@ import { root } from './workplace.ts'
 
 /** Every command and every block of JSON, YAML, … in the README, ARCHITECTURE.md and docs/, run from the first to the last of its page. */
 
-const pages = ['README.md', 'ARCHITECTURE.md', ...readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
+const pages = ['README.md', 'ARCHITECTURE.md', 'docs/stores/README.md', ...readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md')).map(name => `docs/${name}`)]
 const aws = tool('lint', 'bin', 'aws')
 const provided: Record<string, Provided | null> = {
   role: { service: await serviceWithRole(t) },

@@ -11,7 +11,7 @@ t.test('there is a configuration for every dialect', async t => {
     const [name = '', ...value] = line.split('=')
     return [name, value.join('=')]
   }))))
-  t.strictSame([...new Set(configured.map(({ dialect }) => dialect))].sort(), Object.keys(dialects).sort())
+  t.strictSame([...new Set(configured.map(({ dialect }) => dialect.name))].sort(), Object.keys(dialects).sort())
 })
 
 t.test('the table says what the dialects say', async t => {

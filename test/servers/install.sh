@@ -1,12 +1,12 @@
 #!/bin/bash
 # Installs the servers and tools that the tests start, on a new Debian 12 machine.
-#   test/servers/install.sh [localstack|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool|aws|minio|compat]...   (default: all)
+#   test/servers/install.sh [localstack|moto|rgw|postgres|seaweedfs|versitygw|schemathesis|chromium|promtool|aws|minio|compat]...   (default: all)
 # Installed packages are not changed, and no daemon keeps running. Virtual environments and what Go builds are in
 # ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 set -euo pipefail
 
 cache=${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}
-all=(postgres rgw localstack seaweedfs versitygw schemathesis chromium promtool aws minio compat)
+all=(postgres rgw localstack moto seaweedfs versitygw schemathesis chromium promtool aws minio compat)
 
 say () { echo "install.sh: $*" >&2; }
 die () { say "$*"; exit 1; }
@@ -118,6 +118,13 @@ P
     "$packages/localstack/services/stores.py"
   bin/python -c 'import localstack.services.iam.provider, localstack.services.sts.provider, localstack.services.s3.provider' \
     || die 'LocalStack does not load with this Python: set PYTHON to a Python 3.13'
+}
+
+moto='moto[server,iam,sts,s3]==5.1.22'
+
+install_moto () {
+  venv moto 9 "$moto" || return 0
+  finished moto "$moto"
 }
 
 # The wheel contains the server that upstream built from its 4.48 tag. The hashes pin exactly these files (x86-64, ARM64).

@@ -1,4 +1,5 @@
 import { optionActions, usualActions, usualConditionKeys, usualOperators, type Dialect } from '../../policy/dialect.ts'
+import { confusesFamilies } from './file.ts'
 
 /**
  * Ceph RGW. From Squid (19) on: accounts with IAM users and inline policies, as the account's root user (docs.ceph.com,
@@ -22,8 +23,7 @@ export const ceph: Dialect = {
   ]),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys),
-  // It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16.
-  misreads: cidr => /^(0\.|::(?!1\/128$))/.test(cidr),
+  misreads: confusesFamilies,
   // It decodes a policy as a part of a URL once more: `a+b` would open `a b`. A `:` after the ARN's own it refuses.
   unfitInKeys: /[%+:]/,
   denies: true,

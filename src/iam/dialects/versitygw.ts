@@ -14,8 +14,9 @@ export const versitygw: Dialect = {
   sizes: { inline: awsSizes.inline },
   managedPolicies: false,
   // It takes any name; these are the ones that it gives a meaning, and the guide's that has none anywhere.
-  // Those of the options: auth/bucket_policy_actions.go; it checks s3:GetObject for a version, too.
+  // Those of the options: auth/bucket_policy_actions.go; it checks s3:GetObject for a version, too, so that `versions` is not whole.
   actions: new Set([
+    's3:GetBucketVersioning', 's3:ListBucketVersions',
     ...usualActions, completeMultipartUpload, ...optionActions.tags, ...optionActions.attributes, ...optionActions.restore,
     ...optionActions.uploads
   ]),
