@@ -3,6 +3,7 @@ import { AuditUnavailable } from '../audit/log.ts'
 import { clientAddress } from '../client-address.ts'
 import { LedgerUnavailableError, StaleGrantError } from '../ledger/ledger.ts'
 import type { AuditRecorder } from '../audit/recorder.ts'
+import { showCharacter } from '../policy/entries.ts'
 import { ProblemError, pointerTo, problems, type Finding, type ProblemCode } from '../problems.ts'
 import { callerOf } from './authorization.ts'
 import { whatHolds } from './what-holds.ts'
@@ -102,7 +103,7 @@ const problemOf = (error: FastifyError): ProblemError => {
       detail: 'The grant changed at the same time.', hint: 'Send the request again.', retryAfterSeconds: 1
     })
   }
-  if (error.validation) return ProblemError.of(error.validation.map(fault => findingOf(fault, error.validationContext ?? 'body')))
+  if (error.validation) return ProblemError.of(error.validation.flatMap(fault => findingOf(fault, error.validationContext ?? 'body') ?? []))
   const code = byFastifyCode[error.code] ?? (error.statusCode && error.statusCode < 500 ? 'request-malformed' : 'internal')
   return new ProblemError(code, code === 'internal' ? { cause: error } : { detail: error.message })
 }
@@ -115,9 +116,12 @@ const byFastifyCode: Record<string, ProblemCode> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'request-malformed'
 }
 
-type Fault = NonNullable<FastifyError['validation']>[number]
+/** What `verbose` of ajv adds: the value, and the schema that it does not fit. `propertyName`: the value is the name of a field. */
+type Fault = NonNullable<FastifyError['validation']>[number] &
+  { data?: unknown, parentSchema?: { examples?: string[] }, propertyName?: string }
 
-const findingOf = ({ instancePath, keyword, message, params }: Fault, context: string): Finding => {
+const findingOf = (fault: Fault, context: string): Finding | undefined => {
+  const { instancePath, keyword, message, params, data, parentSchema, propertyName } = fault
   const place = context === 'body' ? 'the body' : `the ${context}`
   const at = (property: unknown) => pointerTo(instancePath, String(property))
   const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
@@ -130,14 +134,52 @@ const findingOf = ({ instancePath, keyword, message, params }: Fault, context: s
     case 'enum': return finding(
       instancePath, 'The value is none of those allowed.', `Use one of: ${(params.allowedValues as string[]).join(', ')}.`
     )
-    case 'propertyNames':
-      return finding(at(params.propertyName), 'The name of the field is not allowed here.',
-        'See the field’s parent in /docs for the characters that a name may have.')
+    // Ajv also reports what the name itself breaks.
+    case 'propertyNames': return undefined
+    case 'pattern': {
+      const { detail, hint } = misfit(String(params.pattern), String(data), parentSchema?.examples?.[0])
+      return propertyName === undefined
+        ? finding(instancePath, `The value ${detail}`, hint)
+        : finding(at(propertyName), `The name of the field ${detail}`, hint)
+    }
+    case 'minLength':
+    case 'maxLength': return finding(instancePath, `The value has ${[...String(data)].length} characters.`,
+      `Give at ${keyword === 'minLength' ? 'least' : 'most'} ${String(params.limit)}.`)
     case 'type': return finding(
       instancePath, `The value must be ${String(params.type)}.`, 'Send it with that JSON type: the service converts nothing.'
     )
     default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
   }
 }
+
+/**
+ * What breaks a pattern, in words: nobody should have to read a regular expression. Most patterns are a set of characters, with or
+ * without another set for the first, and perhaps a length. Of any other form the schema has an example.
+ */
+const misfit = (pattern: string, text: string, example = ''): { detail: string, hint: string } => {
+  const [, first, set, least, most = least] = /^\^(\[[^\]]+\])?(\[[^\]]+\])(?:[*+]|\{(\d+)(?:,(\d+))?\})\$$/.exec(pattern) ?? []
+  if (set === undefined) return { detail: 'does not have the form of this field.', hint: `Write it like ${example}.` }
+  const characters = [...text]
+  const unfit = characters.flatMap((character, index) => new RegExp(`^${set}$`).test(character) || characters.indexOf(character) < index
+    ? []
+    : [`${showCharacter(character)} at character ${index + 1}`])
+  if (unfit.length > 0) {
+    const more = unfit.length > 8 ? `, ${unfit.length - 8} more` : ''
+    const instead = set.endsWith('-]') ? ' Write `-` instead.' : ''
+    return { detail: `has ${unfit.slice(0, 8).join(', ')}${more}.`, hint: `Allowed are ${charactersOf(set)}.${instead}` }
+  }
+  if (first !== undefined && characters[0] !== undefined && !new RegExp(`^${first}`).test(characters[0])) {
+    return { detail: `begins with ${showCharacter(characters[0])}.`, hint: `It may begin with ${charactersOf(first)}.` }
+  }
+  return { detail: `has ${characters.length} characters.`, hint: least === most ? `It has ${least}.` : `Give ${least} to ${most}.` }
+}
+
+/** A set of a pattern in words: `[a-z0-9_-]` is a to z, 0 to 9, `_`, `-`. */
+const charactersOf = (set: string): string => [...set.slice(1, -1).matchAll(/((?:\\x..|.))-((?:\\x..|.))|./g)].map(([part, from, to]) => {
+  if (part === ' -~') return 'printable ASCII'
+  if (part === '\\x21-\\x7e') return 'printable ASCII without the space'
+  if (from !== undefined) return `${from} to ${to}`
+  return part === ' ' ? 'the space' : `\`${part}\``
+}).join(', ')
 
 const pathOf = (request: FastifyRequest): string => request.url.split('?')[0]?.slice(0, 200) ?? ''

@@ -8,7 +8,8 @@ import { shared } from './schemas.ts'
 
 /** In a body no field is dropped and no value converted. A URL has only strings, so its numbers are converted. */
 export const strictValidators = () => {
-  const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false }
+  // verbose: a fault has the value and its schema, to say what is wrong of it. Only errors.ts reads them; a log has code and pointer.
+  const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false, verbose: true }
   const of = (options: Options) => {
     const ajv = new Ajv(options)
     addFormats.default(ajv)

@@ -383,7 +383,7 @@ const issueAtOf = ({ issueAt }: GrantRequest): number | undefined => {
   if (issueAt === undefined) return undefined
   const instant = parseInstant(issueAt)
   if (instant.ok) return instant.epochMs
-  throw ProblemError.of([{ code: 'time-invalid', pointer: '/issueAt', detail: instant.why, hint: instant.hint }])
+  throw ProblemError.of([{ code: 'time-invalid', pointer: '/issueAt', detail: `The instant ${instant.why}.`, hint: instant.hint }])
 }
 
 const requireKeyWithinWindow = (issueAt: number | undefined, { spec }: ProvenAccess): void => {

@@ -411,11 +411,17 @@ const otherThings: ReadonlyArray<[form: RegExp, what: string, hint: string]> = [
   [/^arn:/, 'an ARN, and not one of a bucket', 'Give the name of a general purpose bucket.']
 ]
 
+/** What a text is that is given as the name of a bucket and has the form of something else. */
+export const otherThing = (name: string): Fault | undefined => {
+  const [, what, hint] = otherThings.find(([form]) => form.test(name)) ?? []
+  if (what === undefined || hint === undefined) return undefined
+  return { detail: `This is ${what}, not the name of a general purpose bucket.`, hint }
+}
+
 /** Every rule of S3 that the name breaks, or what the name is instead. Empty: it is a bucket name. */
 export const bucketFaults = (name: string): Fault[] => {
-  const [, what, hint] = otherThings.find(([form]) => form.test(name)) ?? []
-  if (what !== undefined && hint !== undefined) return [{ detail: `This is ${what}, not the name of a general purpose bucket.`, hint }]
-  return bucketRules.filter(rule => rule.broken(name)).map(({ detail, hint }) => ({ detail, hint }))
+  const other = otherThing(name)
+  return other ? [other] : bucketRules.filter(rule => rule.broken(name)).map(({ detail, hint }) => ({ detail, hint }))
 }
 
 /** Longest prefix in bytes, with its last slash. An S3 key has up to 1,024 bytes, so half of them are left for what the job adds. */

@@ -105,29 +105,35 @@ const hints = (spec: AccessSpec, attach: AttachmentChoice, sizes: Sizes, express
   const layouts = [...new Set<Layout>([spec.layout, 'everywhere', 'guarded'])].filter(layout => expresses(render({ ...spec, layout })))
   const room = { stay: roomOf(attach, sizes), move: attach === 'auto' ? -1 : roomOf('managed', sizes) }
   const alternatives = layouts.flatMap(layout => [false, true].flatMap(shared => [false, true].map(moved => ({ layout, shared, moved }))))
-  const fitting = alternatives
-    .map(one => ({ ...one, changes: Number(one.layout !== spec.layout) + Number(one.shared) + Number(one.moved) }))
-    .filter(one => one.changes > 0 && !(one.shared && one.layout === 'guide'))
-    .map(one => ({ ...one, characters: charactersOf(JSON.stringify(render(changed(spec, one)))) }))
-    .filter(one => one.characters <= (one.moved ? room.move : room.stay))
-  const fewest = Math.min(...fitting.map(one => one.changes))
-  const found = fitting.filter(one => one.changes === fewest).map(one => {
-    const what = [
-      ...(one.layout === spec.layout ? [] : [`layout \`${one.layout}\``]),
-      ...(one.shared ? ['one `sid` for all entries with equal rights'] : []),
-      ...(one.moved ? [`${attach === 'session' ? 'a user instead of a session, by ' : ''}attach \`managed\` or \`auto\``] : [])
-    ].join(' with ')
+  const fitting = (some: AccessSpec) => {
+    const all = alternatives
+      .map(one => ({ ...one, changes: Number(one.layout !== spec.layout) + Number(one.shared) + Number(one.moved) }))
+      .filter(one => !(one.shared && one.layout === 'guide'))
+      .map(one => ({ ...one, characters: charactersOf(JSON.stringify(render(changed(some, one)))) }))
+      .filter(one => one.characters <= (one.moved ? room.move : room.stay))
+    const fewest = Math.min(...all.map(one => one.changes))
+    return all.filter(one => one.changes === fewest)
+  }
+  const wordsOf = (one: Alternative): string => [
+    ...(one.layout === spec.layout ? [] : [`layout \`${one.layout}\``]),
+    ...(one.shared ? ['one `sid` for all entries with equal rights'] : []),
+    ...(one.moved ? [`${attach === 'session' ? 'a user instead of a session, by ' : ''}attach \`managed\` or \`auto\``] : [])
+  ].join(' with ')
+  const found = fitting(spec).map(one => {
+    const what = wordsOf(one)
     return `${what.charAt(0).toUpperCase()}${what.slice(1)} would fit, with ${one.characters} characters.`
   })
   if (found.length > 0) return found
+  const first = (count: number): AccessSpec => ({ ...spec, entries: spec.entries.slice(0, count) })
   const most = Math.max(room.stay, room.move)
-  const fits = (count: number): boolean => layouts.filter(layout => layout !== 'guide').some(layout => charactersOf(JSON.stringify(render(
-    changed({ ...spec, entries: spec.entries.slice(0, count) }, { layout, shared: true })
-  ))) <= most)
+  const fits = (count: number): boolean => layouts.filter(layout => layout !== 'guide').some(layout =>
+    charactersOf(JSON.stringify(render(changed(first(count), { layout, shared: true })))) <= most)
   let count = spec.entries.length - 1
   while (count > 0 && !fits(count)) count--
-  const those = count === 0 ? 'Not even the first entry alone would' : `The first ${count} of the ${spec.entries.length} entries would`
-  return [`No other layout fits. ${those}: ask for fewer entries, shorter prefixes or fewer source CIDRs.`]
+  const [how] = count === 0 ? [] : fitting(first(count))
+  const those = how ? `The first ${count} of the ${spec.entries.length} entries would` : 'Not even the first entry alone would'
+  const needed = how && how.changes > 0 ? `, with ${wordsOf(how)}` : ''
+  return [`No other layout fits. ${those}${needed}: ask for fewer entries, shorter prefixes or fewer source CIDRs.`]
 }
 
 const changed = (spec: AccessSpec, { layout, shared }: Omit<Alternative, 'moved'>): AccessSpec =>

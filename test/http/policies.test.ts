@@ -62,3 +62,26 @@ t.test('check answers a question about the policy of a request', async t => {
     t.type(answer.json().because, 'string')
   }
 })
+
+t.test('a question that cannot be decided says what to give instead', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const question = { action: 's3:GetObject', bucket: 'acmeco-base-models', key: 'a', sourceIp: '203.0.113.42' }
+  const copy = { ...question, action: 'CopyObject', bucket: 'acmeco-finetuned-models' }
+  const cases: [string, object, string, RegExp, RegExp][] = [
+    ['an access point', { ...question, bucket: 'arn:aws:s3:eu-west-1:111122223333:accesspoint/acme' }, 'bucket', /the ARN of an access point/, /name of the bucket behind it/],
+    ['the ARN of a bucket', { ...question, bucket: 'arn:aws:s3:::acmeco-base-models' }, 'bucket', /the ARN of a bucket/, /what follows `:::`/],
+    ['a URL', { ...question, bucket: 's3://acmeco-base-models' }, 'bucket', /a URL/, /alone/],
+    ['a copy from an access point', { ...copy, copySource: 'arn:aws:s3:eu-west-1:111122223333:accesspoint/acme/object/a' }, 'copySource', /the ARN of an access point/, /behind it/],
+    ['a copy from a URL', { ...copy, copySource: 's3://acmeco-base-models/a' }, 'copySource', /a URL/, /alone/],
+    ['a copy from an alias', { ...copy, copySource: 'acme-s3alias/a' }, 'copySource', /alias of an access point/, /behind it/],
+    ['a copy of nothing', copy, 'copySource', /^CopyObject reads another object\.$/, /^Give that object as bucket\/key\.$/],
+    ['a time', { ...question, at: 'yesterday' }, 'at', /^The instant is not a date and time/, /^Write it like/]
+  ]
+  for (const [name, question, field, detail, hint] of cases) {
+    const answer = await app.inject({ method: 'POST', url: '/v1/policies/check', headers: bearer(b.tokens.nlp), payload: { request: guide, question } })
+    t.match(answer.json(), { status: 422, pointer: `/question/${field}`, detail, hint }, name)
+  }
+  const named = { ...copy, copySource: 'acmeco-base-models/x:y/a-s3alias' }
+  t.equal((await app.inject({ method: 'POST', url: '/v1/policies/check', headers: bearer(b.tokens.nlp), payload: { request: guide, question: named } })).statusCode, 200)
+})

@@ -107,7 +107,11 @@ t.test('too large: the size, the limit, and what would fit', async t => {
     ['only two changes together fit', withSource(spec(38, 'everywhere', 'auto'), 50), managed,
       /^Layout `guarded` with one `sid` for all entries with equal rights would fit, with \d+ characters\.$/],
     ['nothing fits', spec(120, 'everywhere', 'auto'), managed,
-      /^No other layout fits\. The first \d+ of the 120 entries would: ask for fewer entries, /],
+      /^No other layout fits\. The first \d+ of the 120 entries would, with (layout `guarded` with )?one `sid` for all entries with equal rights: ask for fewer entries, /],
+    ['nothing fits, inline', spec(120, 'guarded', 'inline'), inline,
+      /^No other layout fits\. The first \d+ of the 120 entries would, with .*attach `managed` or `auto`: ask for fewer entries, /],
+    ['one fits as it is', withSource(spec(2, 'guarded', 'auto', 'x'.repeat(600)), 200), managed,
+      /^No other layout fits\. The first 1 of the 2 entries would: ask for fewer entries, /],
     ['not even one fits', withSource(spec(1, 'everywhere', 'auto'), 800), managed, /^No other layout fits\. Not even the first entry alone would: /]
   ]
   for (const [name, one, detail, hint] of cases) {
@@ -129,6 +133,11 @@ t.test('too large: the size, the limit, and what would fit', async t => {
       ...one, layout, entries: one.entries.slice(0, entries).map(entry => ({ ...entry, sid: 'Access1' }))
     })).characters))
     t.ok(best(Number(count)) <= 6144 && best(Number(count) + 1) > 6144, `${name}: ${count}`)
+    const how = finding.hint.replace(/: ask .*/, '')
+    const some = one.entries.slice(0, Number(count)).map(entry => how.includes('one `sid`') ? { ...entry, sid: 'Access1' } : entry)
+    const layout = /layout `(\w+)`/.exec(how)?.[1] as AccessSpec['layout'] | undefined
+    const { characters: ofThose } = measure(render({ ...one, entries: some, ...(layout && { layout }) }))
+    t.not(chooseAttachment(how.includes('attach') ? 'auto' : one.attach, ofThose), undefined, `${name}: they fit so`)
   }
 })
 

@@ -35,10 +35,12 @@ export interface Question {
 export class QuestionError extends Error {
   override name = 'QuestionError'
   readonly field: keyof Question
+  readonly hint: string
 
-  constructor (message: string, field: keyof Question) {
+  constructor (message: string, field: keyof Question, hint = 'Leave it out.') {
     super(message)
     this.field = field
+    this.hint = hint
   }
 }
 
@@ -95,27 +97,27 @@ const questionsIn = (question: Question): Question[] => {
   const { copySource, kmsKeyArn, acl, ...rest } = question
   const needs = operation ?? [{ action: question.action.includes(':') ? question.action : `s3:${question.action}` }]
   if (copySource !== undefined && !needs.some(({ from }) => from)) {
-    throw new QuestionError(`${question.action} copies nothing`, 'copySource')
+    throw new QuestionError(`${question.action} copies nothing.`, 'copySource')
   }
-  if (name === 'headbucket' && question.prefix !== undefined) throw new QuestionError('HeadBucket takes no prefix', 'prefix')
+  if (name === 'headbucket' && question.prefix !== undefined) throw new QuestionError('HeadBucket takes no prefix.', 'prefix')
   const asked = needs.map(({ action, from }): Question => {
     if (from === undefined) return { ...rest, action }
     const [, bucket, key] = /^([^/]+)\/(.+)$/s.exec(copySource ?? '') ?? []
     if (bucket === undefined || key === undefined) {
-      throw new QuestionError(`${question.action} reads another object: give it as bucket/key`, 'copySource')
+      throw new QuestionError(`${question.action} reads another object.`, 'copySource', 'Give that object as bucket/key.')
     }
     return { ...rest, action, bucket, key }
   })
   const writes = asked.some(({ action }) => action.toLowerCase() === 's3:putobject')
   if (acl !== undefined && !writes && question.action.toLowerCase() !== 's3:putobjectacl') {
-    throw new QuestionError(`${question.action} sets no ACL`, 'acl')
+    throw new QuestionError(`${question.action} sets no ACL.`, 'acl')
   }
   if (kindOfAction(question.action) === 'key') {
-    if (kmsKeyArn === undefined) throw new QuestionError(`${question.action} is checked against a KMS key: give its ARN`, 'kmsKeyArn')
+    if (kmsKeyArn === undefined) throw new QuestionError(`${question.action} is checked against a KMS key.`, 'kmsKeyArn', 'Give its ARN.')
     return [question]
   }
   const actions = new Set(asked.flatMap(({ action }) => keyActionsOf(action, /multipart|uploadpart/.test(name))))
-  if (kmsKeyArn !== undefined && actions.size === 0) throw new QuestionError(`${question.action} uses no KMS key`, 'kmsKeyArn')
+  if (kmsKeyArn !== undefined && actions.size === 0) throw new QuestionError(`${question.action} uses no KMS key.`, 'kmsKeyArn')
   return [
     ...asked.map(one => acl !== undefined && one.action.toLowerCase() === 's3:putobjectacl' ? { ...one, acl } : one),
     ...(acl !== undefined && writes ? [{ ...rest, action: 's3:PutObjectAcl', acl }] : []),
@@ -132,11 +134,14 @@ const partitionOf = (policy: PolicyDocument): string =>
 /** @throws QuestionError when the question does not make a request to S3 */
 const resourceOf = ({ action, bucket, key, prefix, kmsKeyArn }: Question, partition: string): string => {
   const kind = kindOfAction(action)
-  if (kind === undefined) throw new QuestionError(`${action} is neither an IAM action nor an operation of S3 that is known here`, 'action')
+  if (kind === undefined) {
+    throw new QuestionError(`${action} is neither an IAM action nor an operation of S3 that is known here.`, 'action',
+      'Give an action such as s3:GetObject, or an operation of S3 such as CopyObject.')
+  }
   if (kind === 'key') return kmsKeyArn ?? ''
-  if (kind === 'object' && key === undefined) throw new QuestionError(`${action} is checked against an object: it needs a key`, 'key')
-  if (kind !== 'object' && key !== undefined) throw new QuestionError(`${action} is not checked against an object: it takes no key`, 'key')
-  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new QuestionError(`${action} takes no prefix`, 'prefix')
+  if (kind === 'object' && key === undefined) throw new QuestionError(`${action} is checked against an object.`, 'key', 'Give its `key`.')
+  if (kind !== 'object' && key !== undefined) throw new QuestionError(`${action} is not checked against an object.`, 'key')
+  if (prefix !== undefined && !listings.has(action.toLowerCase())) throw new QuestionError(`${action} takes no prefix.`, 'prefix')
   if (kind === 'other') return '*'
   return `arn:${partition}:s3:::${bucket}${kind === 'object' ? `/${key}` : ''}`
 }
@@ -148,7 +153,7 @@ const readAddress = (field: keyof Question, text: string): string => {
   } catch (error) {
     if (!(error instanceof UnknownElementError)) throw error
   }
-  throw new QuestionError('not an IP address', field)
+  throw new QuestionError('This is not an IP address.', field, 'Give one address, such as 203.0.113.42.')
 }
 
 /** S3 asks KMS in the region of the key. */

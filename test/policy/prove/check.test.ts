@@ -119,18 +119,18 @@ t.test('a question that is not about a request to S3 is refused, with its field'
   const { key, ...noKey } = write
   const table: [string, Question, RegExp][] = [
     ['action', { ...write, action: 's3:constructor' }, /neither an IAM action nor/],
-    ['action', { ...write, action: 's3:Nothing' }, /neither an IAM action nor/],
-    ['copySource', { ...write, action: 's3:CopyObject' }, /give it as bucket\/key/],
-    ['copySource', { ...write, copySource: 'a/b' }, /copies nothing/],
+    ['action', { ...write, action: 's3:Nothing' }, /neither an IAM action nor .* here\. Give an action such as/],
+    ['copySource', { ...write, action: 's3:CopyObject' }, /reads another object\. Give that object as bucket\/key\./],
+    ['copySource', { ...write, copySource: 'a/b' }, /copies nothing\. Leave it out\./],
     ['prefix', { action: 'HeadBucket', bucket: 'x', prefix: 'a', at }, /takes no prefix/],
     ['acl', { ...write, action: 's3:GetObject', acl: 'private' }, /sets no ACL/],
-    ['kmsKeyArn', { ...write, action: 's3:DeleteObject', kmsKeyArn: key1 }, /uses no KMS key/],
-    ['kmsKeyArn', { ...write, action: 'kms:Decrypt' }, /KMS key/],
-    ['key', noKey, /needs a key/],
-    ['key', { ...write, action: 's3:ListBucket' }, /takes no key/],
+    ['kmsKeyArn', { ...write, action: 's3:DeleteObject', kmsKeyArn: key1 }, /uses no KMS key\. Leave it out\./],
+    ['kmsKeyArn', { ...write, action: 'kms:Decrypt' }, /a KMS key\. Give its ARN\./],
+    ['key', noKey, /an object\. Give its `key`\./],
+    ['key', { ...write, action: 's3:ListBucket' }, /is not checked against an object\. Leave it out\./],
     ['prefix', { ...write, prefix: 'a/' }, /takes no prefix/],
     ['sourceIp', { ...write, sourceIp: '203.0.113.0/24' }, /not an IP address/],
-    ['sourceIp', { ...write, sourceIp: 'localhost' }, /not an IP address/],
+    ['sourceIp', { ...write, sourceIp: 'localhost' }, /not an IP address\. Give one address/],
     ['vpcSourceIp', { ...write, vpcSourceIp: '10.0.0' }, /not an IP address/]
   ]
   for (const [field, question, message] of table) {
@@ -140,7 +140,7 @@ t.test('a question that is not about a request to S3 is refused, with its field'
     } catch (error) {
       if (!(error instanceof QuestionError)) throw error
       t.equal(error.field, field, `${field}: ${error.message}`)
-      t.match(error.message, message)
+      t.match(`${error.message} ${error.hint}`, message)
     }
   }
   t.throws(() => check({ ...guide, Version: '2008-10-17' as '2012-10-17' }, write), UnknownElementError)
