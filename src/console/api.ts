@@ -1,12 +1,12 @@
 import type {
-  BlastRadius, ChangeGrantData, Delivery, Grant, GrantEvents, GrantPage, PolicyExplanation, Problem, RenderedPolicy, RenderPolicyData,
-  RotateGrantData
+  BlastRadius, ChangeGrantData, CheckGrantData, Delivery, Grant, GrantEvents, GrantPage, IssueGrantData, PolicyExplanation, Problem,
+  RenderedPolicy, RenderPolicyData, RotateGrantData, Verdict
 } from '../client/schema.ts'
 
 /** A request as the form knows it. */
 export type GrantRequest = RenderPolicyData['body']
 /** The same while it is filled in: the service says what is missing or wrong. */
-export type Draft = { [name in keyof GrantRequest]?: unknown }
+export type Draft = { [name in keyof IssueGrantData['body']]?: unknown }
 
 interface Options { body?: object, headers?: Record<string, string>, signal?: AbortSignal }
 
@@ -79,12 +79,18 @@ export const endWorker = ({ name, grantId }: NonNullable<Grant['worker']>, attem
 
 export const listGrants = (query: URLSearchParams, signal: AbortSignal): Promise<GrantPage> => call('GET', `v1/grants?${query}`, { signal })
 
-export const renderPolicy = (body: Draft, { preflight, signal }: { preflight: boolean, signal: AbortSignal }): Promise<RenderedPolicy> =>
+/** When its key is made, and by which role, is no part of a policy. */
+export const renderPolicy = (
+  { issueAt: _issueAt, profile: _profile, ...body }: Draft, { preflight, signal }: { preflight: boolean, signal: AbortSignal }
+): Promise<RenderedPolicy> =>
   call('POST', preflight ? 'v1/policies?preflight=true' : 'v1/policies', { body, signal })
 
 /** With the same key it is the same grant, however often it is asked for. */
 export const issueGrant = (body: Draft, key: string): Promise<Delivery> =>
   call('POST', 'v1/grants', { body, headers: { 'idempotency-key': key } })
+
+/** Would the grant's policy allow it? */
+export const checkGrant = (id: string, body: CheckGrantData['body']): Promise<Verdict> => call('POST', `v1/grants/${id}/check`, { body })
 
 export const completeGrant = (id: string): Promise<Grant> => call('POST', `v1/grants/${id}/complete`)
 

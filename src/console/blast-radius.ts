@@ -9,19 +9,21 @@ interface Neighbour { name: string, denied: boolean }
 const rights = ['read', 'list', 'write', 'delete', 'acl'] as const satisfies Right[]
 
 /** The picture: what the key opens, each place beside a wall, and its neighbours, refused, behind the wall. */
-export const blastRadiusPicture = (data: Data): HTMLElement => {
+export const blastRadiusPicture = (data: Data, alive: boolean): HTMLElement => {
   const caption = el('figcaption', { id: newId('radius'), class: 'fine' },
-    'Left of the double line: what the key opens, from its source. Right of it: neighbours and look-alikes that were tried.')
+    `Left of the double line: what the key ${alive ? 'opens' : 'opened'}, from its source. ` +
+      'Right of it: neighbours and look-alikes that were tried.')
   const boundBy = (wanted: (key: string) => boolean) =>
     data.source.filter(({ key }) => wanted(key)).flatMap(({ values }) => values.map(withoutMask)).join(', ')
   const bound = [boundBy(key => key === 'aws:SourceIp'), boundBy(key => key !== 'aws:SourceIp')].filter(text => text !== '')
   const leaks = data.areas.filter(({ elsewhere }) => openOf(elsewhere).length > 0)
   const neighbours = byArea(data)
-  return el('figure', { class: 'radius', 'aria-labelledby': caption.id },
+  return el('figure', { class: alive ? 'radius' : 'radius ended', 'aria-labelledby': caption.id },
     el('div', { class: 'radius-source' }, icon('key'),
-      el('div', {}, el('strong', {}, 'This key'), el('br'), bound.length === 0 ? 'from anywhere' : `from ${bound.join(' or ')}`)),
+      el('div', {}, el('strong', {}, alive ? 'This key' : 'This key is gone'), el('br'),
+        `${alive ? '' : 'it worked '}${bound.length === 0 ? 'from anywhere' : `from ${bound.join(' or ')}`}`)),
     el('ul', { class: 'radius-areas' }, ...data.areas.map((area, index) => el('li', {},
-      areaCard(area, data.at),
+      areaCard(area, data.at, alive),
       el('ul', { class: 'radius-neighbours', 'aria-label': `Neighbours of ${area.bucket}/${area.prefix}` },
         ...(neighbours[index] ?? []).map(neighbourCard))))),
     el('div', { class: `radius-elsewhere ${leaks.length > 0 ? 'open' : 'shut'}` }, icon(leaks.length > 0 ? 'warn' : 'cross'),
@@ -35,15 +37,15 @@ const withoutMask = (value: string) => value.replace(/(?<=\.\d+)\/32$|(?<=:.*)\/
 
 const openOf = (place: Area['source']) => rights.filter(right => place[right] !== null)
 
-const areaCard = (area: Area, at: string) => el('div', { class: 'radius-area' },
+const areaCard = (area: Area, at: string, alive: boolean) => el('div', { class: 'radius-area' },
   el('p', { class: 'mono' }, `${area.bucket}/${area.prefix}`),
   el('ul', { class: 'rights', 'aria-label': 'Rights' }, ...rights.map(right => {
     const open = area.source[right]
-    const said = open === null ? 'no' : period(open, at)
+    const said = open === null ? 'no' : alive ? period(open, at) : 'until the grant ended'
     return el('li', { class: open === null ? 'no' : `yes ${right}`, title: said }, icon(open === null ? 'cross' : right), right,
       el('span', { class: 'hidden' }, open === null ? ': no' : `: yes, ${said}`))
   })),
-  el('p', { class: 'fine num' }, periods(area, at)))
+  el('p', { class: 'fine num' }, alive ? periods(area, at) : 'nothing any more'))
 
 const periods = (area: Area, at: string) => {
   const said = new Map<string, Right[]>()

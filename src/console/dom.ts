@@ -38,5 +38,8 @@ export const styled = <T extends HTMLElement>(element: T, properties: Record<str
   return element
 }
 
+/** `12,345`. */
+export const counted = (count: number): string => count.toLocaleString('en')
+
 let ids = 0
 export const newId = (stem: string): string => `${stem}-${++ids}`

@@ -32,6 +32,20 @@ export const showAtFields = (fields: Fields, findings: Finding[], shown: (field:
   }
 }
 
+/** What a control is called, with the group that it stands in: `Datasets, read only, dataset 2: Bucket`. */
+export const labelOf = (control: HTMLElement): string => {
+  const [legend, row] = [control.closest('fieldset')?.querySelector('legend'), control.closest('[role=group]')]
+  const label = document.querySelector(`label[for="${control.id}"]`)?.textContent ?? ''
+  const groups = [legend?.textContent, row?.getAttribute('aria-label')].filter(Boolean).join(', ')
+  return groups === '' || label === '' ? groups + label : `${groups}: ${label}`
+}
+
+/** Also where it stands behind a fold. */
+export const focusOn = (control: HTMLElement | undefined): void => {
+  control?.closest('details')?.setAttribute('open', '')
+  control?.focus()
+}
+
 export const fieldAt = (fields: Fields, pointer: string): HTMLElement | undefined => {
   for (let at = pointer; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) {
     const found = fields.get(at)

@@ -4,6 +4,7 @@ import { openDialog } from './dialogs.ts'
 import { el } from './dom.ts'
 import { field, showAtFields, type Fields } from './fields.ts'
 import { findingsOf, problemBox } from './problem-view.ts'
+import { vpcFields, wordsOf } from './source-fields.ts'
 import { showCredentials } from './secret.ts'
 import { fromField, toField, utc } from './times.ts'
 
@@ -35,13 +36,13 @@ export const askEndWorker = (worker: Worker, attempt: Grant['attempt'], done: Do
 })
 
 export const askRotate = (grant: Grant, done: Done): void => {
-  const overlap = el('input', { type: 'number', min: 0, max: 86_400, step: 1, value: 0, class: 'num' })
+  const overlap = el('input', { type: 'number', min: 0, max: 86_400, step: 1, value: 900, class: 'num' })
   ask(`Rotate the key of ${grant.job.id}`, {
     what: grant.attach === 'session'
       ? [el('p', {}, 'The job gets the next session, shown once. The one before works until its own end.')]
       : [
-          el('p', {}, 'The job gets a fresh key, shown once. The old one dies at once, or after the overlap.'),
-          field('Overlap, seconds', overlap)
+          el('p', {}, 'The job gets a fresh key, shown once. The old one works on for the overlap, until the job has the new one.'),
+          field('Overlap, seconds', overlap, '0 deletes the old key at once: a job that still uses it loses its access.')
         ],
     verb: 'Rotate',
     fields: new Map([['/overlapSeconds', overlap]]),
@@ -70,6 +71,33 @@ export const askExtend = (grant: Grant, done: Done): void => {
     act: async () => {
       const changed = await changeGrant(grant.id, { window: { notAfter: fromField(end.value) } })
       return () => done(`It now ends at ${utc(changed.window.notAfter)} UTC. ${changed.notice ?? ''}`.trim())
+    }
+  })
+}
+
+/** What is in the dialog becomes the whole source. */
+export const askSource = ({ id, job, source, attach }: Grant, done: Done): void => {
+  const addresses = el('input', {
+    type: 'text', autocomplete: 'off', spellcheck: 'false', class: 'mono', value: (source.sourceIps ?? []).join(', ')
+  })
+  const vpc = vpcFields()
+  vpc.fill(source.vpc)
+  const fields: Fields = new Map([['/sourceIps', addresses], ['', addresses]])
+  vpc.read((pointer, control) => { fields.set(pointer, control) })
+  ask(`Change the source of ${job.id}`, {
+    what: [
+      el('p', {}, attach === 'session' ? 'The next session has the change.' : 'The key stays. From the source before, it works no more.'),
+      field('Addresses or CIDRs', addresses, 'As the storage sees the job; several with spaces between.'),
+      vpc.node
+    ],
+    verb: 'Change',
+    fields,
+    act: async () => {
+      const [sourceIps, inVpc] = [wordsOf(addresses), vpc.read(() => {})]
+      const { notice } = await changeGrant(id, {
+        ...((sourceIps.length > 0 || inVpc === undefined) && { sourceIps }), ...(inVpc !== undefined && { vpc: inVpc })
+      })
+      return () => done(`Its source has changed. ${notice ?? ''}`.trim())
     }
   })
 }

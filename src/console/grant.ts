@@ -2,10 +2,11 @@ import type { Grant, GrantEvents } from '../client/schema.ts'
 import { grantDetails, now, type GrantDetails } from './api.ts'
 import { blastRadiusPicture, type Data } from './blast-radius.ts'
 import { el } from './dom.ts'
-import { askComplete, askExtend, askRotate, type Done } from './grant-actions.ts'
+import { askComplete, askExtend, askRotate, askSource, type Done } from './grant-actions.ts'
+import { checkForm } from './check.ts'
 import type { Page, Visit } from './page.ts'
 import { problemBox } from './problem-view.ts'
-import { isOutstanding, stateBadge } from './states.ts'
+import { isOutstanding, shownState, stateBadge } from './states.ts'
 import { statementList, wholePolicy } from './statements.ts'
 import { ownLane, position } from './timeline.ts'
 import { utc } from './times.ts'
@@ -23,7 +24,8 @@ export const grantPage = ({ id, left }: Visit): Page => {
       const details = await grantDetails(id, left)
       const { grant } = details
       heading.replaceChildren(
-        grant.worker === null ? grant.job.id : `${grant.job.id}, worker ${grant.worker.name}`, ' ', stateBadge(grant.state))
+        grant.worker === null ? grant.job.id : `${grant.job.id}, worker ${grant.worker.name}`, ' ',
+        stateBadge(shownState(grant, now(), endReason(details))))
       document.title = `${grant.job.id} · job-access`
       buttons.replaceChildren(...actions(grant, load))
       place.replaceChildren(...sections(details, load))
@@ -50,11 +52,16 @@ const actions = (grant: Grant, done: Done) => isOutstanding(grant)
   ? [
       grant.state !== 'revoking' && grant.worker === null &&
         el('button', { type: 'button', onclick: () => askExtend(grant, done) }, 'Extend…'),
+      grant.state !== 'revoking' && grant.worker === null && grant.workers === null &&
+        el('button', { type: 'button', onclick: () => askSource(grant, done) }, 'Change source…'),
       grant.state === 'active' && grant.workers === null &&
         el('button', { type: 'button', onclick: () => askRotate(grant, done) }, 'Rotate key…'),
       el('button', { type: 'button', class: 'danger', onclick: () => askComplete(grant, done) }, 'Complete…')
     ].filter(button => button instanceof Node)
   : []
+
+/** The grant itself does not say whether its job came to its end. */
+const endReason = ({ history: { events } }: GrantDetails) => events.findLast(({ action }) => action === 'revoking')?.detail.reason
 
 const sections = (
   { grant, workers, explained: { explanation }, radius, history: { events } }: GrantDetails, done: Done
@@ -62,9 +69,10 @@ const sections = (
   section('Window', ownLane(grant, now()), el('p', {}, `${sentence(position(grant, now()))}.`),
     grant.notice !== null && el('p', { class: 'callout callout-warn' }, grant.notice), facts(grant)),
   ...(grant.workers === null ? [] : [section('Workers', workerTable(workers, grant.workers.max, done))]),
-  section('Blast radius', blastRadiusPicture(radius.data as Data),
+  section('Blast radius', blastRadiusPicture(radius.data as Data, isOutstanding(grant)),
     el('h3', {}, 'In words'), el('ul', {}, ...radius.words.map(word => el('li', {}, word)))),
   section('Policy', statementList(grant.policy, explanation), wholePolicy(grant.policy)),
+  section('Check', checkForm(grant)),
   section('History', el('ol', { class: 'history' }, ...events.map(event)))
 ]
 
@@ -81,7 +89,7 @@ const facts = (grant: Grant) => {
     ['Opens', `${utc(notBefore)} UTC`, 'num'],
     ['Reading ends', `${utc(notAfter)} UTC`, 'num'],
     ['Writing ends', outputNotAfter === notAfter ? null : `${utc(outputNotAfter)} UTC`, 'num'],
-    ['From', sourceText(grant), 'mono'],
+    ['Source address', sourceText(grant) ?? (grant.workers === null ? 'any' : 'each worker’s own'), 'mono'],
     ['Attempt', grant.attempt, 'mono'],
     ['Team', job.team],
     ['Labels', Object.entries(job.labels).map(([name, value]) => `${name}=${value}`).join(', ') || null],

@@ -1,10 +1,10 @@
 import type { Grant } from '../client/schema.ts'
 import { listGrants, now } from './api.ts'
-import { el } from './dom.ts'
+import { counted, el } from './dom.ts'
 import { field, showAtFields } from './fields.ts'
 import type { Page, Visit } from './page.ts'
 import { findingsOf, problemBox } from './problem-view.ts'
-import { states } from './states.ts'
+import { shownState, states, type Shown } from './states.ts'
 import { ranges, timeline } from './timeline.ts'
 
 const pageSize = 50
@@ -93,7 +93,9 @@ export const grantsPage = ({ query, left }: Visit): Page => {
 }
 
 const summary = (grants: Grant[], open: boolean) => {
-  const each = states.map(name => ({ name, count: grants.filter(({ state }) => state === name).length }))
-    .filter(({ count }) => count > 0).map(({ name, count }) => `${count} ${name}`).join(', ')
-  return `${grants.length} ${grants.length === 1 ? 'grant' : 'grants'}${each && `: ${each}`}${open ? '; there are older ones' : ''}`
+  const shown: Shown[] = ['scheduled', ...states]
+  const each = shown.map(name => ({ name, count: grants.filter(grant => shownState(grant, now()) === name).length }))
+    .filter(({ count }) => count > 0).map(({ name, count }) => `${counted(count)} ${name}`).join(', ')
+  const all = `${counted(grants.length)} ${grants.length === 1 ? 'grant' : 'grants'}`
+  return `${all}${each && `: ${each}`}${open ? '; there are older ones' : ''}`
 }

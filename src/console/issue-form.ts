@@ -1,6 +1,7 @@
 import type { Draft, GrantRequest } from './api.ts'
 import { el, newId } from './dom.ts'
 import { field, type Fields } from './fields.ts'
+import { vpcFields, wordsOf as words } from './source-fields.ts'
 import { fromField, toField } from './times.ts'
 
 type At = (pointer: string, control: HTMLElement) => void
@@ -12,7 +13,7 @@ interface Form { node: HTMLElement, read: () => { request: Draft, fields: Fields
 export const issueForm = (): Form => {
   const parts = [jobPart(), entriesPart('Datasets, read only', 'dataset', 'datasets', 1),
     entriesPart('Base models, read only', 'base model', 'baseModels', 1), outputPart(),
-    entriesPart('Other buckets', 'bucket', 'access', 0), clientsPart(), windowPart(), sourcesPart(), layoutPart()]
+    entriesPart('Other buckets', 'bucket', 'access', 0), clientsPart(), windowPart(), sourcesPart(), layoutPart(), attachPart()]
   return {
     node: el('div', {}, ...parts.map(({ node }) => node)),
     read: () => {
@@ -106,8 +107,6 @@ const switches: ReadonlyArray<[name: Switch, words: string, writes: boolean]> = 
   ['listNames', 'List all keys, not only these', false],
   ['bareName', 'Also without the last slash', false]
 ]
-
-const words = (input: Control) => typed(input).split(/[\s,]+/).filter(word => word !== '')
 
 const entryFields = (access: Access): EntryFields => {
   const [bucket, prefix, kind] = [text(), text(), kindSelect()]
@@ -212,26 +211,31 @@ const windowPart = (): Part => {
     el('option', { value: 86_400 }, 'days'))
   const end = el('input', { type: 'datetime-local', step: 60 })
   const grace = el('input', { type: 'number', min: 0, step: 'any', value: 0 })
+  const issueAt = el('input', { type: 'datetime-local', step: 60 })
   return {
     node: group('Window, UTC',
       el('div', { class: 'row' }, field('Starts', start, 'Empty: now.'), field('Lasts', length), field('Unit', unit)),
       el('div', { class: 'row' },
-        field('Or ends at', end, 'Instead of a length.'), field('Grace for output, minutes', grace, 'For the last checkpoint.'))),
+        field('Or ends at', end, 'Instead of a length.'), field('Grace for output, minutes', grace, 'For the last checkpoint.'),
+        field('Key made at', issueAt, 'Empty: now. Later, it is fetched once by its owner.'))),
     read: at => {
       at('/window', end.value === '' ? length : end)
       at('/window/durationSeconds', length)
       at('/window/notBefore', start)
       at('/window/notAfter', end)
       at('/window/outputGraceSeconds', grace)
+      at('/issueAt', issueAt)
       const seconds = length.value === '' || end.value !== '' ? undefined : Math.round(Number(length.value) * Number(unit.value))
       const graceSeconds = grace.value === '' ? 0 : Math.round(Number(grace.value) * 60)
       return {
         window: given({
-          notBefore: fromField(start.value),
+          // A window that begins before its key would be refused.
+          notBefore: fromField(start.value || issueAt.value),
           notAfter: fromField(end.value),
           durationSeconds: seconds,
           outputGraceSeconds: graceSeconds === 0 ? undefined : graceSeconds
-        })
+        }),
+        ...given({ issueAt: fromField(issueAt.value) })
       }
     },
     fill: ({ window }) => {
@@ -240,6 +244,7 @@ const windowPart = (): Part => {
       unit.value = '3600'
       length.value = window.durationSeconds ? String(window.durationSeconds / 3_600) : ''
       grace.value = String((window.outputGraceSeconds ?? 0) / 60)
+      issueAt.value = ''
     }
   }
 }
@@ -249,10 +254,11 @@ const sourcesPart = (): Part => {
     const address = text()
     return { cells: [field('Address or CIDR', address)], controls: [address] }
   }, 1)
+  const vpc = vpcFields()
   const many = el('input', { type: 'checkbox', id: newId('many') })
   const max = el('input', { type: 'number', min: 1, step: 1, value: 8 })
   const one = el('div', {},
-    el('p', { class: 'fine' }, 'As the storage sees the job: the node’s public address, or its NAT’s.'), sources.node)
+    el('p', { class: 'fine' }, 'As the storage sees the job: the node’s public address, or its NAT’s.'), sources.node, vpc.node)
   const workers = el('div', { class: 'row', hidden: true },
     field('Workers at once, at most', max, 'Each joins by name, with its own source, and gets a key of its own.'))
   const show = () => {
@@ -276,12 +282,13 @@ const sourcesPart = (): Part => {
         if (address) at(`/sourceIps/${index}`, address)
         return address ? typed(address) : ''
       })
-      return list.length > 0 ? { sourceIps: list } : {}
+      return given({ sourceIps: list.length > 0 ? list : undefined, vpc: vpc.read(at) })
     },
     fill: request => {
       many.checked = request.workers !== undefined
       max.value = String(request.workers?.max ?? 8)
       show()
+      vpc.fill(request.vpc)
       sources.fill(request.sourceIps ?? [], ({ controls }, address) => { setValue(controls[0], address) })
     }
   }
@@ -310,6 +317,29 @@ const layoutPart = (): Part => {
       return { layout: choices.find(({ radio }) => radio.checked)?.radio.value }
     },
     fill: ({ layout = 'everywhere' }) => { for (const { radio } of choices) radio.checked = radio.value === layout }
+  }
+}
+
+const attachPart = (): Part => {
+  const attach = choose(['', 'to a user of its own, as it fits'], ['inline', 'inline, on the user'], ['managed', 'a managed policy'],
+    ['session', 'a role session, without a user'])
+  const profile = text()
+  const named = field('Role profile', profile, 'Empty: the default one.')
+  const show = () => { named.hidden = attach.value !== 'session' }
+  attach.addEventListener('change', show)
+  show()
+  return {
+    node: group('Attached', el('div', { class: 'row' }, field('Its policy is attached', attach), named)),
+    read: at => {
+      at('/attach', attach)
+      at('/profile', profile)
+      return given({ attach: attach.value, profile: attach.value === 'session' ? typed(profile) : '' })
+    },
+    fill: request => {
+      attach.value = request.attach === 'auto' ? '' : request.attach ?? ''
+      profile.value = ''
+      show()
+    }
   }
 }
 

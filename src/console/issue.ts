@@ -1,7 +1,7 @@
 import type { RenderedPolicy } from '../client/schema.ts'
 import { guideRequest, issueGrant, renderPolicy } from './api.ts'
-import { el, styled } from './dom.ts'
-import { fieldAt, showAtFields, type Fields } from './fields.ts'
+import { counted, el, styled } from './dom.ts'
+import { fieldAt, focusOn, labelOf, showAtFields, type Fields } from './fields.ts'
 import { issueForm } from './issue-form.ts'
 import type { Page, Visit } from './page.ts'
 import { findingsOf, problemBox, type Finding } from './problem-view.ts'
@@ -47,11 +47,20 @@ export const issuePage = ({ left }: Visit): Page => {
       wrong.replaceChildren()
       showAtFields(fields, [])
       staleness(false)
-      rendered.replaceChildren(...preview(answer))
+      showPreview(answer)
       shown(answer)
     } catch (error) {
       if (!signal.aborted) refused(error, fields)
     }
+  }
+
+  /** What was unfolded stays so while it is typed on. */
+  const showPreview = (answer: RenderedPolicy) => {
+    const folds = () => Array.from(rendered.querySelectorAll('details'))
+    const nameOf = (fold: HTMLElement) => fold.querySelector('summary')?.textContent
+    const unfolded = new Set(folds().filter(({ open }) => open).map(nameOf))
+    rendered.replaceChildren(...preview(answer))
+    for (const fold of folds()) fold.open = unfolded.has(nameOf(fold))
   }
 
   const staleness = (stale: boolean) => {
@@ -60,9 +69,20 @@ export const issuePage = ({ left }: Visit): Page => {
   }
 
   const refused = (error: unknown, fields: Fields) => {
-    const findings = findingsOf(error)
-    showAtFields(fields, findings, field => tried || touched.has(field))
+    const all = findingsOf(error)
+    const isDue = (field: HTMLElement) => tried || touched.has(field)
+    showAtFields(fields, all, isDue)
     staleness(rendered.hasChildNodes())
+    // What was not reached yet is no mistake.
+    const findings = all.filter(({ pointer }) => {
+      const field = fieldAt(fields, pointer)
+      return field === undefined ? tried : isDue(field)
+    })
+    if (findings.length === 0 && all.length > 0) {
+      status.textContent = 'The policy stands here as soon as the form says enough.'
+      wrong.replaceChildren()
+      return
+    }
     if (findings.length === 0) {
       status.textContent = ''
       wrong.replaceChildren(problemBox(error))
@@ -73,15 +93,17 @@ export const issuePage = ({ left }: Visit): Page => {
   }
 
   const render = () => ask(false, ({ size, attach, warnings }) => {
-    const count = `${warnings.length} ${warnings.length === 1 ? 'warning' : 'warnings'}`
-    status.textContent = `Rendered: ${size.characters} characters, attached ${attach}, ${count}.`
+    const { length } = warnings.filter(deservesAmber)
+    const count = `${counted(length)} ${length === 1 ? 'warning' : 'warnings'}`
+    status.textContent = `Rendered: ${counted(size.characters)} characters, attached ${attach}, ${count}.`
   })
 
   // The guardrails' decisions are audited: they are asked when someone wants to know, not at every key.
   const check = () => {
     tried = true
     return ask(true, ({ proof }) => {
-      status.textContent = `The guardrails allow it, and the policy is proven: ${proof?.probes ?? 0} requests, each decided as asked for.`
+      const requests = `${counted(proof?.probes ?? 0)} requests`
+      status.textContent = `The guardrails allow it, and the policy is proven: ${requests}, each decided as asked for.`
     })
   }
 
@@ -106,8 +128,7 @@ export const issuePage = ({ left }: Visit): Page => {
     } catch (error) {
       refused(error, fields)
       const [first] = findingsOf(error)
-      const field = first && fieldAt(fields, first.pointer)
-      field?.focus()
+      focusOn(first && fieldAt(fields, first.pointer))
     } finally {
       issueButton.disabled = false
     }
@@ -142,28 +163,32 @@ export const issuePage = ({ left }: Visit): Page => {
   }
 }
 
+/** That a window starts now is what was asked for. */
+const deservesAmber = ({ code }: RenderedPolicy['warnings'][number]) => code !== 'window-starts-now'
+
 const findingItem = ({ pointer, detail, hint }: Finding, fields: Fields) => {
   const field = fieldAt(fields, pointer)
   return el('li', {},
     field
-      ? el('button', { type: 'button', class: 'link mono', onclick: () => field.focus() }, pointer)
-      : el('span', { class: 'mono' }, pointer || 'the request'),
+      ? el('button', { type: 'button', class: 'link', title: pointer, onclick: () => focusOn(field) }, labelOf(field))
+      : el('span', { class: 'mono' }, pointer || 'The request'),
     ` ${detail} ${hint}`)
 }
 
 const preview = ({ policy, size, attach, window: { notBefore, outputNotAfter }, explanation, warnings }: RenderedPolicy) => [
-  el('p', { class: 'fine num' }, `${utc(notBefore)} – ${utc(outputNotAfter)} UTC`),
+  el('p', { class: 'fine num' },
+    `${utc(notBefore)} – ${utc(outputNotAfter)} UTC${warnings.every(deservesAmber) ? '' : ', from when it is issued'}`),
   el('div', { class: 'sizes' }, ...Object.entries(size.limits).filter(([, limit]) => limit > 0)
     .map(([name, limit]) => sizeBar(name, size.characters, limit, attach))),
-  warnings.length > 0 && el('ul', { class: 'warnings' },
-    ...warnings.map(({ detail }) => el('li', {}, el('strong', {}, 'Warning: '), detail))),
+  warnings.some(deservesAmber) && el('ul', { class: 'warnings' },
+    ...warnings.filter(deservesAmber).map(({ detail }) => el('li', {}, el('strong', {}, 'Warning: '), detail))),
   statementList(policy, explanation),
   wholePolicy(policy)
 ].filter(child => child instanceof Node)
 
 const sizeBar = (name: string, used: number, limit: number, attach: string) => el('div', { class: `size ${used > limit ? 'over' : ''}` },
   el('p', { class: 'num' },
-    `${name}${name === attach ? ' (used)' : ''}: ${used} of ${limit} characters${used > limit ? ', too large' : ''}`),
+    `${name}${name === attach ? ' (used)' : ''}: ${counted(used)} of ${counted(limit)} characters${used > limit ? ', too large' : ''}`),
   el('div', { class: 'gauge', 'aria-hidden': 'true' }, styled(el('i'), { width: `${Math.min(used / limit, 1) * 100}%` })))
 
 /** crypto.randomUUID exists with HTTPS only. */

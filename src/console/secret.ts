@@ -15,6 +15,7 @@ export const showCredentials = ({ grant, credentials, notice }: Delivery, onclos
   ]
   if (sessionToken) parts.push(['Session token', 'AWS_SESSION_TOKEN', sessionToken])
   const said = el('p', { role: 'status', class: 'fine' })
+  const kept = () => { said.textContent = 'Escape does not close this, since the secret is shown this once: press Close.' }
   openDialog(`Credentials of ${grant.job.id}`, close => [
     el('p', { class: 'callout' }, el('strong', {}, 'Shown this once. '),
       'The service does not keep the secret, and closing this removes it from the page. If it is lost, rotate the key.'),
@@ -25,7 +26,7 @@ export const showCredentials = ({ grant, credentials, notice }: Delivery, onclos
     el('div', { class: 'buttons' },
       copyButton('Copy as environment', parts.map(([, name, value]) => `${name}=${value}`).join('\n'), 'All of them', said),
       el('button', { type: 'button', class: 'primary', onclick: close }, 'Close'))
-  ].filter(child => child instanceof Node), { onclosed, class: 'wide' })
+  ].filter(child => child instanceof Node), { onclosed, class: 'wide', kept })
 }
 
 const secretField = (label: string, value: string, said: HTMLElement): HTMLElement => {
@@ -38,7 +39,7 @@ const secretField = (label: string, value: string, said: HTMLElement): HTMLEleme
     el('div', { class: 'with-button' }, field, copyButton('Copy', value, label, said)))
 }
 
-const copyButton = (text: string, value: string, what: string, said: HTMLElement): HTMLElement => el('button', {
+export const copyButton = (text: string, value: string, what: string, said: HTMLElement): HTMLElement => el('button', {
   type: 'button',
   'aria-label': text === 'Copy' ? `Copy ${what.toLowerCase()}` : null,
   onclick: async () => {

@@ -1,7 +1,8 @@
 import type { Policy, PolicyExplanation } from '../client/schema.ts'
 import { el } from './dom.ts'
+import { copyButton } from './secret.ts'
 
-/** A policy, statement by statement: what it says beside what it means. */
+/** A policy, statement by statement: what it means, and behind a fold what it says. */
 export const statementList = (policy: Policy, explanation: PolicyExplanation['explanation']): HTMLElement =>
   el('ol', { class: 'statements' },
     ...policy.Statement.map((statement, index) => {
@@ -10,13 +11,19 @@ export const statementList = (policy: Policy, explanation: PolicyExplanation['ex
         el('div', { class: 'words' },
           el('h3', {}, el('span', { class: `effect effect-${effect.toLowerCase()}` }, effect), ' ', el('span', { class: 'mono' }, sid)),
           el('p', {}, text)),
-        el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement)))
+        el('details', {}, el('summary', {}, 'JSON', el('span', { class: 'hidden' }, ` of ${sid}`)),
+          el('pre', { tabindex: '0', role: 'group', 'aria-label': `Statement ${sid} as JSON` }, json(statement))))
     }))
 
 /** The document as IAM gets it, to be copied. */
-export const wholePolicy = (policy: Policy): HTMLElement => el('details', {},
-  el('summary', {}, 'The whole document'),
-  el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The whole policy as JSON' }, json(policy)))
+export const wholePolicy = (policy: Policy): HTMLElement => {
+  const said = el('span', { role: 'status', class: 'fine' })
+  return el('div', { class: 'whole' },
+    el('details', {},
+      el('summary', {}, 'The whole document'),
+      el('pre', { tabindex: '0', role: 'group', 'aria-label': 'The whole policy as JSON' }, json(policy))),
+    el('p', {}, copyButton('Copy the policy', JSON.stringify(policy, null, 2), 'Policy', said), ' ', said))
+}
 
 const lineLength = 62
 

@@ -1,19 +1,19 @@
 import type { Grant } from '../client/schema.ts'
 import { now as clock } from './api.ts'
 import { el, styled } from './dom.ts'
-import { isOutstanding, stateBadge } from './states.ts'
+import { isOutstanding, shownState, stateBadge } from './states.ts'
 import { fromNow, utc } from './times.ts'
 
 const minute = 60_000
 const hour = 60 * minute
 const day = 24 * hour
 
-/** How much time is shown; `around` is to each side of now, in ms; without it all of what is listed. */
+/** How much time is shown, the first unless another is chosen; `around` is to each side of now, in ms; without it all of what is listed. */
 export const ranges: Record<string, { label: string, around?: number }> = {
-  fit: { label: 'all that is listed' },
   hours: { label: '6 hours around now', around: 6 * hour },
   day: { label: '24 hours around now', around: day },
-  week: { label: '7 days around now', around: 7 * day }
+  week: { label: '7 days around now', around: 7 * day },
+  fit: { label: 'all that is listed' }
 }
 
 /** Epoch ms. */
@@ -41,9 +41,9 @@ export const timeline = (grants: Grant[], { now, range, left }: { now: number, r
 }
 
 const row = (grant: Grant, now: number, scale: Scale, ticks: number[]) => el('tr', { role: 'row' },
-  el('th', { role: 'rowheader', scope: 'row' }, el('a', { href: `#/grants/${grant.id}` }, grant.job.id)),
-  el('td', { role: 'cell', class: 'team' }, grant.job.team),
-  el('td', { role: 'cell' }, stateBadge(grant.state)),
+  el('th', { role: 'rowheader', scope: 'row' }, el('a', { href: `#/grants/${grant.id}`, title: grant.job.id }, grant.job.id)),
+  el('td', { role: 'cell', class: 'team', title: grant.job.team }, grant.job.team),
+  el('td', { role: 'cell' }, stateBadge(shownState(grant, now))),
   el('td', { role: 'cell', class: 'num window' }, windowWords(grant)),
   el('td', { role: 'cell', class: 'lane-cell' }, el('span', { class: 'hidden' }, position(grant, now)), lane(grant, scale, ticks)))
 
@@ -75,7 +75,7 @@ const bar = (grant: Grant, scale: Scale) => {
   const [from, to] = [Math.max(start, scale.from), Math.min(end, scale.to)]
   const inside = (at: number) => `${(Math.min(Math.max(at, from), to) - from) / (to - from) * 100}%`
   const over = isOutstanding(grant) ? end : Math.min(Math.max(Date.parse(grant.updatedAt), start), end)
-  return styled(el('span', { class: `bar bar-${grant.state}` },
+  return styled(el('span', { class: `bar bar-${shownState(grant, clock())}` },
     // What was left of the window when the grant ended was never used.
     styled(el('i', { class: 'used' }), { width: inside(over) }),
     grace < over && styled(el('i', { class: 'grace' }), { left: inside(grace), right: `calc(100% - ${inside(over)})` })),
@@ -87,10 +87,14 @@ const axis = (now: number, scale: Scale, ticks: number[]) => {
   const [first = 0, second = 0] = ticks
   const daily = second - first >= day
   const nearNow = window.innerWidth < 760 ? 0.15 : 0.065
+  // The first label, and that of each midnight, says the day: a time alone may be of any.
+  const label = (tick: number, index: number) => daily || tick % day === 0
+    ? utc(tick).slice(5, 10)
+    : index === 0 ? utc(tick).slice(5, 16) : utc(tick).slice(11, 16)
   return el('div', { class: 'axis num', 'aria-hidden': 'true' },
     // Labels that would be cut, or lie under that of now, are left out.
-    ...ticks.filter(tick => at(tick) > 0.03 && at(tick) < 0.96 && Math.abs(at(tick) - at(now)) > nearNow).map(tick => styled(el('span', {},
-      daily || tick % day === 0 ? utc(tick).slice(5, 10) : utc(tick).slice(11, 16)), { left: percent(tick, scale) })),
+    ...ticks.filter(tick => at(tick) > nearNow && at(tick) < 1 - nearNow / 2 && Math.abs(at(tick) - at(now)) > nearNow)
+      .map((tick, index) => styled(el('span', {}, label(tick, index)), { left: percent(tick, scale) })),
     el('span', { class: 'now-label' }, 'now'))
 }
 

@@ -1,7 +1,8 @@
 import type { Grant } from '../client/schema.ts'
+import { now } from './api.ts'
 import { el } from './dom.ts'
 import { askEndWorker, type Done } from './grant-actions.ts'
-import { stateBadge } from './states.ts'
+import { shownState, stateBadge } from './states.ts'
 import { utc } from './times.ts'
 
 /** Who holds a key, from where, since when. */
@@ -19,7 +20,7 @@ const row = (grant: Grant, done: Done) => {
   const { id, worker, state, accessKeyId, deliveredAt, attempt } = grant
   return el('tr', {},
     el('th', { scope: 'row' }, el('a', { href: `#/grants/${id}` }, worker?.name)),
-    el('td', {}, stateBadge(state)),
+    el('td', {}, stateBadge(shownState(grant, now()))),
     el('td', { class: 'mono' }, sourceText(grant)),
     el('td', { class: 'mono' }, accessKeyId),
     el('td', { class: 'num' }, deliveredAt && utc(deliveredAt)),

@@ -76,7 +76,7 @@ t.test('the screenshots', async t => {
   const light = await open('light', 680)
   await light.getByRole('table').waitFor()
   t.strictSame(new Set(await light.locator('tbody .state').allInnerTexts()),
-    new Set(['active', 'pending', 'revoking', 'revoked', 'expired', 'failed']), 'every state')
+    new Set(['active', 'scheduled', 'revoking', 'revoked', 'expired', 'failed']), 'every state')
   await take(t, light, 'grants-light')
 
   const dark = await open('dark', 960)

@@ -43,12 +43,21 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     await page.getByRole('heading', { name: 'New grant' }).waitFor()
     t.equal(await page.title(), 'New grant · job-access')
     const preview = page.getByRole('region', { name: 'Its policy' })
-    await preview.getByText('Not yet: 2 things to correct.').waitFor()
+    await preview.getByText('The policy stands here as soon as the form says enough.').waitFor()
+    t.equal(await preview.getByRole('listitem').count(), 0, 'an untouched form says nothing')
+    await page.getByLabel('Team').focus()
+    await page.getByLabel('Team').fill('n')
+    await page.getByLabel('Team').fill('')
+    await page.getByLabel('Team').blur()
+    await preview.getByRole('button', { name: 'Job: Team' }).waitFor()
+    t.equal(await preview.getByRole('listitem').count(), 1, 'and then of what was touched')
     t.equal(await page.getByLabel('Job id').getAttribute('aria-invalid'), null, 'what was not touched does not complain')
     await fillForm(page, 'console-7')
-    await preview.getByText(/^Rendered: \d+ characters, attached inline, 1 warning\.$/).waitFor()
-    t.match(await preview.innerText(), /inline \(used\): \d+ of 2048 characters/)
+    await preview.getByText(/^Rendered: \d+ characters, attached inline, 0 warnings\.$/).waitFor()
+    t.match(await preview.innerText(), /inline \(used\): (1,)?\d+ of 2,048 characters/)
     t.match(await preview.innerText(), /The job may write objects.* in the bucket acmeco-models under runs\/7\//s)
+    t.notMatch(await preview.innerText(), /arn:aws/, 'the JSON is behind a fold')
+    await preview.getByText('JSON of Output').click()
     t.match(await preview.innerText(), /arn:aws:s3:::acmeco-models\/runs\/7\/\*/)
     t.equal(iam.state.userCount, 0, 'nothing is issued')
 
@@ -60,8 +69,8 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.match(await saidAt(address), /public internet/)
     await preview.getByText('The policy of the last request that could be rendered').waitFor()
     await page.getByRole('heading', { name: 'New grant' }).focus()
-    await preview.getByRole('button', { name: '/sourceIps/0' }).click()
-    t.ok(await address.evaluate(field => field === document.activeElement), 'its pointer leads there')
+    await preview.getByRole('button', { name: 'Source addresses, address 1: Address or CIDR' }).click()
+    t.ok(await address.evaluate(field => field === document.activeElement), 'its label leads there')
     await address.fill('203.0.113.42')
     await preview.getByText(/^Rendered/).waitFor()
     t.equal(await address.getAttribute('aria-invalid'), null)
@@ -69,8 +78,9 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
 
     await page.getByLabel('Layout').or(page.getByRole('radio', { name: /guarded/ })).last().check()
     await preview.getByText(/may not do anything in S3/).first().waitFor()
+    t.ok(await preview.getByRole('group', { name: 'Statement Output as JSON' }).isVisible(), 'what was unfolded stays so')
     await page.getByRole('button', { name: 'Ask the guardrails' }).click()
-    await preview.getByText(/The guardrails allow it, and the policy is proven: \d+ requests/).waitFor()
+    await preview.getByText(/The guardrails allow it, and the policy is proven: [\d,]+ requests/).waitFor()
   })
 
   await t.test('a row may be left empty, and goes when it is removed; an error names the row', async t => {
@@ -117,11 +127,16 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.equal(await statements.count(), policy.Statement.length)
     for (const [index, statement] of (policy.Statement as Array<{ Sid: string, Effect: string }>).entries()) {
       const item = statements.nth(index)
-      t.strictSame(JSON.parse(await item.locator('pre').innerText()), statement, statement.Sid)
+      t.strictSame(JSON.parse(await item.locator('pre').textContent() ?? ''), statement, statement.Sid)
+      t.notOk(await item.locator('pre').isVisible(), 'its JSON is behind a fold')
       t.match(await item.locator('.words').innerText(), new RegExp(`${statement.Effect}\\s+${statement.Sid}\\s+(The job may|Whatever else)`))
     }
     await section.getByText('The whole document').click()
-    t.strictSame(JSON.parse(await section.locator('details pre').innerText()), policy)
+    t.strictSame(JSON.parse(await section.getByRole('group', { name: 'The whole policy as JSON' }).innerText()), policy)
+    await section.getByRole('button', { name: 'Copy the policy' }).click()
+    await section.getByText('Policy copied.').waitFor()
+    t.strictSame(JSON.parse(await page.evaluate(() => navigator.clipboard.readText())), policy)
+    t.match(await page.getByRole('region', { name: 'Window' }).innerText(), /Source address\s+203\.0\.113\.42\/32/)
 
     const picture = page.getByRole('figure')
     const areas = picture.locator('.radius-area')
@@ -140,6 +155,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
   await t.test('rotated: a fresh key, the old one dead', async t => {
     await page.getByRole('button', { name: 'Rotate key…' }).click()
     const overlap = page.getByLabel('Overlap, seconds')
+    t.equal(await overlap.inputValue(), '900', 'a running job keeps its key for a while')
     await overlap.fill('-1')
     await page.getByRole('button', { name: 'Rotate', exact: true }).click()
     await page.getByRole('dialog').getByRole('alert').waitFor()
@@ -152,10 +168,18 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.not(secrets[1], secrets[0])
     t.match(await client.callerIdentity(credentials, Date.now() + 15_000), /user/)
     t.equal(iam.state.keyCount, 1)
-    await page.keyboard.press('Escape')
-    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    for (let presses = 0; presses < 3; presses++) await page.keyboard.press('Escape')
+    await page.getByRole('dialog').getByText('Escape does not close this').waitFor()
+    t.ok((await everythingIn(page)).includes(secrets[1] ?? '-'), 'Escape does not discard it')
+    const asked = page.waitForEvent('dialog')
+    const left = page.evaluate(() => { setTimeout(() => window.location.reload()) })
+    const leaving = await asked
+    t.equal(leaving.type(), 'beforeunload', 'nor does a reload without a question')
+    await leaving.dismiss()
+    await left
+    await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click()
     await page.getByRole('status').getByText('Rotated.').waitFor()
-    t.notOk((await everythingIn(page)).includes(secrets[1] ?? ''), 'Escape drops it as well')
+    t.notOk((await everythingIn(page)).includes(secrets[1] ?? ''), 'Close drops it')
     t.match(await page.getByRole('region', { name: 'History' }).innerText(), /previous-key-deleted by token:nlp/)
   })
 
@@ -184,7 +208,14 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     await page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }).click()
     await page.getByRole('status').getByText('Completed: the grant is revoked.').waitFor()
     t.equal(iam.state.userCount, 0)
-    t.equal(await page.getByRole('button', { name: /Complete|Rotate|Extend/ }).count(), 0, 'nothing is left to be done')
+    t.equal(await page.getByRole('button', { name: /Complete|Rotate|Extend|Change/ }).count(), 0, 'nothing is left to be done')
+    t.match(await page.getByRole('heading', { level: 1 }).innerText(), /console-7\s+completed/)
+    const green = (color: string) => { const [r = 0, g = 0, b = 0] = (color.match(/\d+/g) ?? []).map(Number); return g > r + 20 && g > b + 20 }
+    for (const area of await page.getByRole('figure').locator('.radius-area, .rights .yes').all()) {
+      t.notOk(green(await area.evaluate(element => getComputedStyle(element).borderTopColor)), 'its border is not green')
+      t.notOk(green(await area.evaluate(element => getComputedStyle(element).color)), 'nor its rights')
+    }
+    t.match(await page.getByRole('figure').innerText(), /This key is gone/)
     t.match(await page.getByRole('region', { name: 'History' }).innerText(), /revoked by token:nlp/)
     t.match(await page.getByRole('region', { name: 'Blast radius' }).innerText(), /The grant is revoked/)
   })
@@ -223,7 +254,7 @@ t.test('another team sees it neither in the list nor by its address', async t =>
   await fillForm(page, 'theirs')
   await page.getByText(/^Rendered/).waitFor()
   await page.getByRole('button', { name: 'Issue the grant' }).click()
-  await page.getByRole('region', { name: 'Its policy' }).getByText(/\/job\/team/).waitFor()
+  await page.getByRole('region', { name: 'Its policy' }).getByRole('button', { name: 'Job: Team' }).waitFor()
   t.equal(await page.getByLabel('Team').getAttribute('aria-invalid'), 'true')
   t.match(await saidAt(page.getByLabel('Team')), /team/)
   t.equal(service.iam.state.userCount, 2, 'nothing was issued for a team that is not its own')
@@ -248,7 +279,7 @@ t.test('signing in', async t => {
   await button.click()
   const alert = page.getByRole('alert')
   await alert.getByText('401 unauthenticated').waitFor()
-  t.match(await alert.innerText(), /A valid bearer token is required\.[\s\S]*What to do: Send/)
+  t.match(await alert.innerText(), /The service does not know this token\.[\s\S]*What to do: Paste a valid token/)
   t.equal(await page.getByRole('button', { name: 'Sign out' }).count(), 0)
   for (let i = 0; i < 2; i++) {
     await page.getByRole('button', { name: 'Sign in', disabled: false }).click()
@@ -360,7 +391,7 @@ t.test('the policy shown is of what was typed last, whichever answer comes last'
   await bucket.fill('acmeco-former')
   await former
   await bucket.fill('acmeco-latter')
-  await shown.locator('pre').getByText('acmeco-latter').first().waitFor()
+  await shown.locator('.words').getByText('acmeco-latter').first().waitFor()
   letGo()
   t.strictSame(asked, ['acmeco-former', 'acmeco-latter'])
   await page.waitForLoadState('networkidle')
@@ -376,7 +407,7 @@ t.test('a token that expires in the middle is asked for again, and why is said; 
   await page.route('**/v1/**', route => route.continue({ headers: { ...route.request().headers(), authorization: 'Bearer expired' } }))
   await page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }).click()
   await page.getByLabel('API token or JWT').waitFor()
-  t.match(await page.getByRole('alert').innerText(), /A valid bearer token is required/)
+  t.match(await page.getByRole('alert').innerText(), /The service takes this token no more/)
   t.equal(await page.getByRole('dialog').count(), 0)
   t.equal((await service.ledger.get(id))?.state, 'active')
   await page.unroute('**/v1/**')
@@ -448,6 +479,9 @@ t.test('the bars lie where the times are', async t => {
   const page = await openConsole(t, browser, service, { token: service.tokens.nlp, viewport: { width: 1280, height: 800 } })
   const lane = (job: string) => page.getByRole('row').filter({ hasText: job })
   await page.getByRole('link', { name: 'running' }).waitFor()
+  t.equal(await page.getByLabel('Time shown').inputValue(), 'hours', 'the hours around now, unless asked otherwise')
+  t.match(await page.locator('.axis').innerText(), /\d\d-\d\d/, 'with a date')
+  await page.getByLabel('Time shown').selectOption('fit')
   const geometry = async (job: string) => lane(job).locator('.lane').evaluate(element => {
     const of = (selector: string) => element.querySelector(selector)?.getBoundingClientRect()
     const [whole, bar, now, grace] = [element.getBoundingClientRect(), of('.bar'), of('.now'), of('.grace')]
@@ -467,6 +501,7 @@ t.test('the bars lie where the times are', async t => {
   close(toCome.end, where(240), 'its end')
   t.equal(toCome.now, running.now, 'now is one line')
   t.match(await lane('running').innerText(), /active/)
+  t.match(await lane('to-come').innerText(), /scheduled/, 'issued, but not open yet')
   t.match(await lane('running').getByRole('cell').last().innerText(), /open, ends in 1 h (29|30) min/, 'and is said')
   t.match(await lane('to-come').getByRole('cell').last().innerText(), /opens in (2 h|1 h 59 min)/)
 
@@ -569,3 +604,107 @@ t.test('everything that the API takes of an entry, behind a fold', async t => {
   t.ok(await output.getByLabel('Read earlier versions').isVisible(), 'what is wrong behind the fold opens it')
   t.equal(await output.getByLabel('Read earlier versions').getAttribute('aria-invalid'), 'true')
 })
+
+t.test('a grant by a VPC, its key made later, by a role session: what the form asks for', async t => {
+  const service = await serveConsole(t)
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [400, 422], hash: '#/issue' })
+  await fillForm(page, 'later')
+  const at = new Date(Date.now() + 2 * 3_600_000).toISOString().slice(0, 16)
+  await page.getByLabel('Key made at').fill(at)
+  const sources = page.getByRole('group', { name: 'Source addresses' })
+  await sources.getByText('Through a VPC endpoint').click()
+  await sources.getByLabel('VPC ids').fill('vpc-0123456789abcdef0')
+  await sources.getByLabel('Private addresses or CIDRs').fill('10.0.12.0/24 10.0.13.0/24')
+  t.notOk(await page.getByLabel('Role profile').isVisible())
+  await page.getByLabel('Its policy is attached').selectOption('managed')
+  await page.getByText(/^Rendered: .* attached managed/).waitFor()
+  const asked = page.waitForRequest(request => request.method() === 'POST' && request.url().endsWith('/v1/grants'))
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  const from = `${at}:00Z`
+  t.match((await asked).postDataJSON(), {
+    issueAt: from,
+    window: { notBefore: from, durationSeconds: 10_800 },
+    attach: 'managed',
+    sourceIps: ['203.0.113.42'],
+    vpc: { vpcIds: ['vpc-0123456789abcdef0'], sourceIps: ['10.0.12.0/24', '10.0.13.0/24'] }
+  })
+  await page.getByRole('heading', { level: 1, name: /later\s+scheduled/ }).waitFor()
+  t.equal(service.iam.state.keyCount, 0)
+
+  await page.goto(`${service.url}/console#/issue`)
+  await page.getByLabel('Its policy is attached').selectOption('session')
+  await page.getByLabel('Role profile').fill('trainers')
+  const session = page.waitForRequest(request => request.method() === 'POST' && request.url().endsWith('/v1/grants'))
+  await page.getByRole('button', { name: 'Issue the grant' }).click()
+  t.match((await session).postDataJSON(), { attach: 'session', profile: 'trainers' })
+  await page.getByText(/^Not yet/).waitFor()
+})
+
+t.test('the source of a grant is changed, and a request is checked against its policy', async t => {
+  const service = await serveConsole(t)
+  const { id } = await service.issue({ job: { id: 'moved', team: 'nlp' } })
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp, refusals: [400, 422], hash: `#/grants/${id}` })
+  await page.getByRole('button', { name: 'Change source…' }).click()
+  const addresses = page.getByLabel('Addresses or CIDRs', { exact: true })
+  t.equal(await addresses.inputValue(), '203.0.113.42/32')
+  await addresses.fill('10.0.0.1')
+  await page.getByRole('button', { name: 'Change', exact: true }).click()
+  await page.getByRole('dialog').getByRole('alert').waitFor()
+  t.match(await saidAt(addresses), /public internet/)
+  await addresses.fill('198.51.100.7 198.51.100.8')
+  await page.getByRole('button', { name: 'Change', exact: true }).click()
+  await page.getByRole('status').getByText('Its source has changed.').waitFor()
+  t.match(await page.getByRole('region', { name: 'Window' }).innerText(), /Source address\s+198\.51\.100\.7\/32 198\.51\.100\.8\/32/)
+
+  const check = page.getByRole('region', { name: 'Check' })
+  t.equal(await check.getByLabel('From address').inputValue(), '198.51.100.7')
+  await check.getByRole('button', { name: 'Check' }).click()
+  await check.getByRole('alert').waitFor()
+  t.equal(await check.getByLabel('Bucket', { exact: true }).getAttribute('aria-invalid'), 'true')
+  await check.getByLabel('Bucket', { exact: true }).fill('acmeco-training-datasets-wikipedia-2025-07-01')
+  await check.getByLabel('Key', { exact: true }).fill('wiki/a')
+  await check.getByRole('button', { name: 'Check' }).click()
+  await check.getByText('Allowed', { exact: true }).waitFor()
+  await check.getByLabel('From address').fill('203.0.113.42')
+  await check.getByRole('button', { name: 'Check' }).click()
+  await check.getByText('Denied', { exact: true }).waitFor()
+})
+
+t.test('the API opens in a tab of its own', async t => {
+  const service = await serveConsole(t)
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp })
+  const opened = page.waitForEvent('popup')
+  await page.getByRole('link', { name: /^API/ }).click()
+  const api = await opened
+  await api.waitForURL(/\/docs/)
+  t.match(page.url(), /\/console/)
+  await page.getByRole('button', { name: 'Sign out' }).waitFor()
+})
+
+for (const width of [390, 780, 1060, 1280]) {
+  t.test(`long names and "now" are seen whole at ${width} pixels`, async t => {
+    const service = await serveConsole(t)
+    const at = (hours: number) => new Date(Date.now() + hours * 3_600_000).toISOString().replace(/\.\d+/, '')
+    const team = 'natural-language-processing-and-understanding'
+    await service.issue({ job: { id: `pretrain-${'long-name-'.repeat(11)}`, team }, window: { notBefore: at(1), notAfter: at(30) } })
+    await service.issue({ job: { id: 'x', team: 'nlp' } })
+    const page = await openConsole(t, browser, service, { token: service.tokens.admin, viewport: { width, height: 800 } })
+    await page.getByRole('link', { name: 'x', exact: true }).waitFor()
+    for (const range of ['hours', 'fit']) {
+      await page.getByLabel('Time shown').selectOption(range)
+      const cut = await page.evaluate(() => {
+        const panel = document.querySelector('.timeline-panel')?.getBoundingClientRect()
+        const axis = document.querySelector('.axis')?.getBoundingClientRect()
+        const now = document.querySelector('.now-label')?.getBoundingClientRect()
+        if (!panel || !axis || !now) return ['nothing is shown']
+        return [
+          ...Array.from(document.querySelectorAll('tbody th, tbody td'), cell => ({ cell, box: cell.getBoundingClientRect() }))
+            .filter(({ cell, box }) => box.right > panel.right + 1 || cell.scrollWidth > cell.clientWidth + 1 || box.width < 60)
+            .map(({ cell }) => cell.textContent),
+          ...(now.left < axis.left || now.right > axis.right ? ['now'] : [])
+        ]
+      })
+      t.strictSame(cut, [], range)
+    }
+  })
+}
