@@ -24,6 +24,8 @@ export const marked: Record<string, string> = {
   'docs/quick-start.md: rm -rf access.json headers job.env story.txt storage tools audit job-access.sqlite*': 'run by test/real/seaweedfs/quick-start.test.ts',
   'docs/stores/README.md: test/servers/install.sh versitygw': 'builds from a registry; .ci/run does it, and test/real/stores runs the doctor on it',
   'docs/stores/README.md: export AWS_ENDPOINT_URL_IAM=http://versitygw.storage:7071 JOB_ACCESS_S3_ENDPOINT=http://versitygw.storage:7070': 'needs a store; test/real/stores runs the same command on six of them',
+  'docs/aws-first-run.md: export AWS_REGION=eu-west-1 AWS_PROFILE=empty-account': 'needs an AWS account, which no test has; test/real/localstack/aws-first-run.test.ts runs the command',
+  'docs/aws-first-run.md: npm run -s aws-first-run -- --clean': 'needs an AWS account, which no test has; test/real/localstack/aws-first-run.test.ts runs the command',
   'docs/operating.md: npm run -s prove-store -- --bucket scratch': 'needs a store; test/real/versitygw/prove-store.test.ts runs it on one',
   'docs/operating.md: npm ci --ignore-scripts --prefix deploy/tracing': 'fetches from a registry; test/real/tracing/tracing.test.ts starts what it got',
   'docs/operating.md: kubectl exec job-access-0 -- node /app/dist/commands/reconcile.js --dry-run': 'needs the image in a cluster; test/commands/form.test.ts runs the commands themselves',
