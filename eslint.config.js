@@ -210,7 +210,8 @@ export const layers = {
   cli: { imports: ['client'], belongs: 'The CLI calls the service through the client. What works inside the service belongs to commands.' },
   commands: {
     imports: [
-      'audit', 'cli', 'compose.ts', 'config.ts', 'doctor', 'guardrails', 'iam', 'identity', 'lifecycle', 'log.ts', 'policy', 'request.ts'
+      'audit', 'cli', 'compose.ts', 'config.ts', 'doctor', 'guardrails', 'iam', 'identity', 'lifecycle', 'log.ts', 'policy', 'problems.ts',
+      'request.ts'
     ],
     belongs: 'Operator commands work without HTTP, on the parts that do the work. What answers requests belongs to http.'
   },

@@ -78,7 +78,7 @@ const complaintOf = (called: Called, what: string): Complaint => called.ok || go
 const valuesOf = (element: string, xml: string): string[] =>
   [...xml.matchAll(new RegExp(`<${element}>([^<]*)</${element}>`, 'g'))].map(([, text]) => text ?? '')
 
-const removeBucket = async (store: Store, bucket: string): Promise<Complaint> => {
+export const removeBucket = async (store: Store, bucket: string): Promise<Complaint> => {
   const remove = (key: string, query = {}) => store.s3({ method: 'DELETE', bucket, key, query })
   const { body: uploads } = await store.s3({ method: 'GET', bucket, query: { uploads: '' } })
   for (const uploadId of valuesOf('UploadId', uploads)) await remove(keys.upload, { uploadId })
