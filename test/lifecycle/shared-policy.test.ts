@@ -271,6 +271,6 @@ t.test('more addresses than an inline policy has room for are refused, and leave
   const job = await open(w)
   const sourceIps = Array.from({ length: 200 }, (_, n) => `203.0.${n}.1`)
   t.match(await refusalOf(joinAs(w.healthy, job, 0, { sourceIps })),
-    { code: 'policy-too-large', init: { detail: /own policy.*at most 2048/, hint: /fewer source CIDRs/ } })
+    { code: 'policy-too-large', init: { detail: /own policy.*at most 2048/, hint: 'Send fewer source CIDRs. Or issue the job with attach `auto`: then no policy is shared.' } })
   t.equal(w.iam.state.userCount, 0)
 })
