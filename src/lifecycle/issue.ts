@@ -190,6 +190,8 @@ const openShared = async (deps: GrantDeps, actor: Actor, grant: Grant, policy?: 
     const proven = policy ?? await proveStored(deps, actor, grant)
     const principal = await sharedOf(deps).create(grant.principal, proven, assertLease(deps, opening))
     opening = { ...opening, principal }
+    // As in provision().
+    requireClock(deps)
     return await commit(deps, opening, { state: 'active', principal, dueAt: grant.expiresAt, claimedUntil: null },
       event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
   } catch (cause) {
