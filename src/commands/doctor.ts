@@ -73,12 +73,21 @@ const flags = {
   write: { type: 'string' },
   store: { type: 'string', default: 'a store' },
   'store-version': { type: 'string', default: 'unknown' },
-  by: { type: 'string', default: userInfo().username },
+  by: { type: 'string' },
   role: { type: 'string' },
   against: { type: 'string' },
   patience: { type: 'string', default: '20' },
   clean: { type: 'boolean', default: false }
 } as const
+
+/** A container may run as a user without a name: then userInfo() throws. */
+const ownName = (): string => {
+  try {
+    return userInfo().username
+  } catch {
+    return 'unknown'
+  }
+}
 
 const isDialect = (name: string): name is DialectName => Object.hasOwn(dialects, name)
 
@@ -107,15 +116,16 @@ await operatorCommand(usage, async args => {
     const file: DialectFile = {
       format: 'job-access-dialect-1',
       store: { name: values.store, version: values['store-version'] },
-      by: values.by,
+      by: values.by ?? ownName(),
       at: new Date().toISOString(),
       ...concluded(found),
       findings: found.findings,
       times: found.times
     }
     const differences = against === undefined ? [] : drift(dialects[against], file)
-    if (write !== undefined) argument(() => writeFileSync(write, `${JSON.stringify(file, null, 2)}\n`))
-    process.stdout.write(values.json ? `${JSON.stringify(file, null, 2)}\n` : table(file))
+    const text = `${JSON.stringify(file, null, 2)}\n`
+    process.stdout.write(values.json ? text : table(file))
+    if (write !== undefined) argument(() => writeFileSync(write, text))
     for (const difference of differences) process.stderr.write(`${against}: ${difference}\n`)
     return complaints(file).length + differences.length + left.length > 0 ? 1 : 0
   } catch (error) {

@@ -124,7 +124,8 @@ export const askWindow = async (context: Context, lane: Lane, [id, asks, stateme
     const failed = await attach(context, lane, statements(scene, opens, closes))
     if (failed?.startsWith('refused')) return note({ ...finding, verdict: 'refused', detail: failed.slice(8) })
     if (failed !== null) return note({ ...finding, verdict: 'shut', detail: failed })
-    if (now() + skew > opens - 1_500) continue
+    // Late, so that nothing would be seen of the time before.
+    if (now() + skew > opens - slackMs - 500) continue
     const seen: Array<{ at: number, open: boolean }> = []
     while (now() + skew < closes + slackMs + 500) {
       seen.push({ at: now() + skew, open: await passed(store, readOf(scene, keys.mine), lane.key) })
@@ -148,6 +149,8 @@ export const judgeWindow = (seen: Array<{ at: number, open: boolean }>, opens: n
   const late = seen.some(({ at, open }) => open && at > closes + slackMs)
   if (early && late) return { verdict: 'open', detail: 'open before and after' }
   if (early || late) return { verdict: 'open', detail: early ? 'open before its start' : 'open after its end' }
+  const around = seen.some(({ at }) => at < opens - slackMs) && seen.some(({ at }) => at > closes + slackMs)
+  if (!around) return { verdict: 'untried', detail: 'nothing was asked before or after it' }
   const inside = seen.filter(({ at }) => at > opens + slackMs && at < closes - slackMs / 3)
   return inside.length > 0 && inside.every(({ open }) => open) ? { verdict: 'yes' } : { verdict: 'shut', detail: 'closed inside of it' }
 }

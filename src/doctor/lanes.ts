@@ -119,7 +119,8 @@ export const sizeOf = async ({ found, scene, scratch, store, note }: Context, wa
   const name = scratch.name('-size')
   const takes = async (document: string): Promise<boolean> => {
     if (way !== 'managed') return (await lane.attach(document)).ok
-    const made = await store.call('CreatePolicy', { PolicyName: name, Path: scratch.path, PolicyDocument: document })
+    const made = await scratch.make('CreatePolicy', { PolicyName: name, Path: scratch.path, PolicyDocument: document },
+      output => removePolicy(scratch.store, name, output?.Policy?.Arn))
     if (made.ok) await removePolicy(store, name, made.output.Policy?.Arn)
     return made.ok
   }

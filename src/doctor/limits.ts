@@ -14,8 +14,7 @@ export const askKey = async (context: Context, way: Way, [lane]: Lane[]): Promis
   if (!lane) return
   if (way === 'session') {
     const UserName = scratch.name('-wider')
-    const created = await store.call('CreateUser', { UserName }, lane.key)
-    if (created.ok) await removeUser(scratch.store, UserName)
+    const created = await scratch.make('CreateUser', { UserName }, () => removeUser(scratch.store, UserName), lane.key)
     return note({ id: 'widen CreateUser', way, asks: 'a key may not call CreateUser', ...mustFail(created) })
   }
   const UserName = scratch.name(`-${way}-0`)
@@ -26,9 +25,10 @@ export const askKey = async (context: Context, way: Way, [lane]: Lane[]): Promis
   for (const [operation, inputOf] of widenings) {
     if ((operation === 'AttachUserPolicy' && !wider.ok) || (operation === 'DeleteUserPolicy' && way === 'managed')) continue
     const input = inputOf(UserName, document, (wider.ok && wider.output.Policy?.Arn) || '')
-    const called = await store.call(operation, input, lane.key)
-    if (called.ok && operation === 'CreateUser') await removeUser(store, `${UserName}-wider`)
-    if (called.ok && operation === 'CreatePolicy') await removePolicy(store, `${UserName}-wider`, called.output.Policy?.Arn)
+    const called = await scratch.make(operation, input, async output => {
+      if (operation === 'CreateUser') return removeUser(scratch.store, `${UserName}-wider`)
+      return operation === 'CreatePolicy' ? removePolicy(scratch.store, `${UserName}-wider`, output?.Policy?.Arn) : null
+    }, lane.key)
     note({ id: `widen ${operation}`, way, asks: `a key may not call ${operation}`, ...mustFail(called) })
   }
   const asks = 'a deleted key is dead'

@@ -1,5 +1,5 @@
 import { keys } from './questions.ts'
-import type { Called, Store } from './store.ts'
+import type { Called, Key, Store } from './store.ts'
 
 /**
  * The doctor's own corner of a store: users, policies and a role whose names begin with `ja-doctor-` and the id of the run, and two
@@ -14,7 +14,7 @@ export interface Scratch {
   path: string
   buckets: [mine: string, other: string]
   /** Calls, and notes before how that is undone: the answer may get lost. */
-  make: (operation: string, input: object, undo: (output: any) => Promise<Complaint>) => Promise<Called>
+  make: (operation: string, input: object, undo: (output: any) => Promise<Complaint>, key?: Key) => Promise<Called>
   bucket: (name: string) => Promise<void>
   put: (key: string, bucket?: string) => Promise<void>
   upload: () => Promise<string>
@@ -40,10 +40,10 @@ export const openScratch = (store: Store, run: string, location?: string): Scrat
     name,
     path: `/job-access-doctor/${run}/`,
     buckets,
-    async make (operation, input, undo) {
+    async make (operation, input, undo, key) {
       let output: any
       undos.push(() => undo(output))
-      const made = await store.call(operation, input)
+      const made = await store.call(operation, input, key)
       if (made.ok) output = made.output
       return made
     },

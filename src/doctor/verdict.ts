@@ -1,7 +1,7 @@
 import type { DialectFile, Finding, Way } from '../iam/dialects/file.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import type { Examination } from './context.ts'
-import { questions } from './questions.ts'
+import { questions, widenings } from './questions.ts'
 
 /** What follows from the findings: a dialect, what is wrong with the store, and where a built-in dialect says something else. */
 
@@ -15,8 +15,12 @@ export const concluded = (examination: Pick<Examination, 'findings' | 'sizes'>):
   const verdict = (id: string, way?: Way) => findings.find(finding => finding.id === id && finding.way === way)?.verdict
   const yes = (id: string, way?: Way) => verdict(id, way) === 'yes'
   const takes = (id: string) => [undefined, ...ways].some(way => ['yes', 'open'].includes(verdict(id, way) ?? ''))
+  // What a key can change of its own policies binds it to nothing. A further key of its user can do no more than the first.
+  const bound = (way: Way) => widenings.every(([operation]) =>
+    ['CreateAccessKey', 'ListUsers'].includes(operation) || verdict(`widen ${operation}`, way) !== 'open')
   // A way that cannot be tried in this place (an address of IPv6, a second address of ours) is no way that failed.
-  const holds = (way: Way, ...ids: string[]) => ids.every(id => yes(id, way) || (verdict(id, way) === 'untried' && optional.includes(id)))
+  const holds = (way: Way, ...ids: string[]) =>
+    bound(way) && ids.every(id => yes(id, way) || (verdict(id, way) === 'untried' && optional.includes(id)))
   const enforcedBy = (way: Way) => ({
     window: holds(way, 'window-allow', 'window-deny', 'DateLessThan aws:CurrentTime', 'DateGreaterThanEquals aws:CurrentTime', ...always),
     address: holds(way, 'IpAddress aws:SourceIp', 'NotIpAddress aws:SourceIp', 'forwarded-for', ...optional, ...always),

@@ -289,7 +289,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         do {
           const page = await iam.listPolicies(pathBase, marker, until())
           for (const { arn, name, path } of page.policies) {
-            yield { ref: { name, path, policyArn: arn, roleArn: null }, expiresAt: expiryOfPath(pathBase, path) }
+            yield { ref: { name: grantNameOf(name), path, policyArn: arn, roleArn: null }, expiresAt: expiryOfPath(pathBase, path) }
           }
           marker = page.marker
         } while (marker)

@@ -187,8 +187,11 @@ const openShared = async (deps: GrantDeps, actor: Actor, grant: Grant, policy?: 
       const change = { mintedAt: deps.now(), dueAt: deps.now() + deps.leaseMs }
       opening = await commit(deps, grant, change, event(actor, 'minting', {}, grant.policyHash))
     }
-    const principal = await sharedOf(deps).create(grant.principal, policy ?? await proveStored(deps, actor, grant), assertLease(deps, opening))
+    const proven = policy ?? await proveStored(deps, actor, grant)
+    const principal = await sharedOf(deps).create(grant.principal, proven, assertLease(deps, opening))
     opening = { ...opening, principal }
+    // As in provision().
+    requireClock(deps)
     return await commit(deps, opening, { state: 'active', principal, dueAt: grant.expiresAt, claimedUntil: null },
       event(actor, 'active', { workers: grant.maxWorkers }, grant.policyHash))
   } catch (cause) {
@@ -228,9 +231,11 @@ const repeat = async (
   const change = changeBy(request, access, grant, deps.now())
   if (grant.maxWorkers !== null && grant.state === 'pending') {
     const claimed = await claimForRetry(deps, grant.id)
-    if (claimed.state === 'pending') return { grant: await open(deps, caller, claimed), credentials: null, created: false }
-    await release(deps, claimed)
-    throw busy(1)
+    if (claimed.state !== 'pending') {
+      await release(deps, claimed)
+      throw busy(1)
+    }
+    grant = await open(deps, caller, claimed)
   }
   if (grant.maxWorkers !== null || isWaiting(deps, grant)) {
     return { grant: change ? await extend(deps, caller, grant.id, change) : grant, credentials: null, created: false }

@@ -116,7 +116,7 @@ const workerAccess = async (
   const { warnings } = normalised
   const spec = job.spec.shared ? { ...normalised.spec, shared: job.spec.shared } : normalised.spec
   const profileName = requireProfile(deps, job)?.name
-  const own = await withHint(before => `Send fewer source CIDRs. Or change the request of the job: ${before}`,
+  const own = await withHint(before => spec.shared ? before : `Send fewer source CIDRs. Or change the request of the job: ${before}`,
     () => renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt }))
   const policy = spec.shared ? together(job.policy, own.policy) : own.policy
   const rendered = { ...own, policy, measure: spec.shared ? measure(policy) : own.measure }

@@ -107,7 +107,7 @@ const ownAttachment = (spec: AccessSpec, { sizes }: Dialect): ReturnType<typeof 
       code: 'policy-too-large',
       pointer: '',
       detail: `The worker’s own policy, about its source, has ${characters} characters; an inline policy has at most ${most}.`,
-      hint: 'Ask for fewer source CIDRs, or issue the job with attach `auto`: then no policy is shared.'
+      hint: 'Send fewer source CIDRs. Or issue the job with attach `auto`: then no policy is shared.'
     }
   }
 }

@@ -17,6 +17,8 @@ export interface Quirks {
   forwarded?: true
   anySecret?: true
   deadKeysWork?: true
+  /** A call of IAM that every key may make. */
+  anyKeyMay?: string
   /** Has inline policies alone. */
   inline?: true
 }
@@ -44,7 +46,7 @@ const actionOf = ({ method, query = {} }: S3Request): string => {
 }
 
 export const embeddedStore = async (t: Test, quirks: Quirks = {}): Promise<EmbeddedStore> => {
-  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, inline } = quirks
+  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline } = quirks
   let time = Date.now()
   const admin = freshAdmin()
   const account = openAccount({ now: () => new Date(time) }, admin)
@@ -121,7 +123,7 @@ export const embeddedStore = async (t: Test, quirks: Quirks = {}): Promise<Embed
     },
     async call (operation, input, key) {
       if (inline && /^(CreatePolicy|AssumeRole|CreateRole)$/.test(operation)) return { ok: false, code: 'InvalidAction', status: 400 }
-      const called = await store.call(operation, input, key)
+      const called = await store.call(operation, input, operation === anyKeyMay ? undefined : key)
       if (called.ok && operation === 'AssumeRole') {
         sessions.set(called.output.Credentials.AccessKeyId, (input as { Policy: string }).Policy)
       }

@@ -36,6 +36,17 @@ t.test('stopped at any time, nothing stays', async t => {
   }
 })
 
+t.test('what was made while the stop came is removed', async t => {
+  const store = await embeddedStore(t)
+  const stop = new AbortController()
+  const sized = async (...args: Parameters<EmbeddedStore['call']>) => {
+    if (args[0] === 'CreatePolicy' && JSON.stringify(args[1]).includes('-size')) stop.abort()
+    return store.call(...args)
+  }
+  await t.rejects(examined({ ...store, call: sized }, { signal: stop.signal }), new Stopped('stopped'))
+  t.strictSame(leftIn(store), [])
+})
+
 t.test('what a killed run left is cleaned up, and nothing else', async t => {
   const store = await embeddedStore(t)
   const stop = new AbortController()
@@ -64,4 +75,6 @@ t.test('a window is judged by what was seen of it', async t => {
   t.equal(judged([8_000, false], [12_000, true], [15_900, true]), 'open', 'too late')
   t.equal(judged([8_000, false], [12_000, false], [15_900, false]), 'shut', 'never')
   t.equal(judged([8_000, false], [15_900, false]), 'shut', 'nothing was seen of it')
+  t.equal(judged([8_900, true], [12_000, true], [15_900, false]), 'untried', 'nothing was seen of the time before')
+  t.equal(judged([8_000, false], [12_000, true]), 'untried', 'nothing was seen of the time after')
 })

@@ -22,7 +22,8 @@ t.test('what a store does not enforce is found, and nothing else', async t => {
     ['it believes X-Forwarded-For', { forwarded: true }, [true, false, true]],
     ['it drops prefixes of objects', { reads: each(statement => statement.Effect === 'Allow' ? { ...statement, Resource: [statement.Resource ?? []].flat().flatMap(arn => [arn, arn.replace('/mine/*', '/theirs/*'), arn.replace('/mine/*', '/mine*')]) } : statement) }, [true, true, false]],
     ['it drops Denies', { reads: each(statement => statement.Effect === 'Deny' ? null : statement) }, [false, false, false]],
-    ['it checks no secret', { anySecret: true }, [false, false, false]]
+    ['it checks no secret', { anySecret: true }, [false, false, false]],
+    ['a key may change its own policy', { anyKeyMay: 'PutUserPolicy' }, [false, false, false]]
   ]
   for (const [what, quirks, [window, address, prefix]] of cases) {
     const store = await embeddedStore(t, { ...quirks, inline: true })

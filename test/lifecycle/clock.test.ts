@@ -206,6 +206,12 @@ t.test('a clock that is behind, at its first issue: what was made is removed aga
   // Nothing was heard before the calls of this issue.
   await t.rejects(issue(behind.deps, owner, inAnHour), { code: 'clock-wrong', message: /2 h behind|1 h 59 min \d+ s behind/ })
   t.equal(both.iam.state.keyCount, 0)
+
+  const another = await shared(t)
+  const ofWorkers = await replica(t, { ...another, aheadMs: -2 * hour })
+  const { sourceIps: _, ...job } = inAnHour.request
+  await t.rejects(issue(ofWorkers.deps, owner, { request: { ...job, attach: 'managed', workers: { max: 2 } } }), { code: 'clock-wrong' })
+  t.same(another.iam.state.policies, [], 'nor the policy that workers would share')
 })
 
 t.test('/readyz, metrics and recovery', async t => {

@@ -271,6 +271,16 @@ t.test('more addresses than an inline policy has room for are refused, and leave
   const job = await open(w)
   const sourceIps = Array.from({ length: 200 }, (_, n) => `203.0.${n}.1`)
   t.match(await refusalOf(joinAs(w.healthy, job, 0, { sourceIps })),
-    { code: 'policy-too-large', init: { detail: /own policy.*at most 2048/, hint: /fewer source CIDRs/ } })
+    { code: 'policy-too-large', init: { detail: /own policy.*at most 2048/, hint: 'Send fewer source CIDRs. Or issue the job with attach `auto`: then no policy is shared.' } })
   t.equal(w.iam.state.userCount, 0)
+})
+
+t.test('reconciliation removes the policy that a provider without versions has left under its spare name', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  await end(w.healthy.deps, owner, job.id, 'completed')
+  const { name, path } = job.principal
+  await w.ask.createPolicy({ name: `${name}-b`, path, document: JSON.stringify(job.policy) }, Infinity)
+  t.match(await reconciled(w.healthy), { findings: [{ kind: 'stray', name, done: true }], failed: 0 })
+  t.same(w.iam.state.policies, [])
 })

@@ -214,8 +214,10 @@ t.test('a job whose issue died is opened by the retry', async t => {
   const order = orderOf({ ...sourceless, workers: { max: 8 } })
   await Promise.race([issue(dying.deps, owner, order), dying.died])
   w.clock.advance(leaseMs + 1)
-  const { grant: job } = await issue(w.healthy.deps, owner, order)
+  const longer = orderOf({ ...sourceless, workers: { max: 8 }, window: { notAfter: '2025-07-16T05:00:00Z' } })
+  const { grant: job } = await issue(w.healthy.deps, owner, longer)
   t.equal(job.state, 'active')
+  t.equal(job.spec.window.notAfter, '2025-07-16T05:00:00Z', 'in the window that is asked for now')
   await whole(t, w, await joinAs(w.healthy, job, 0))
 })
 
