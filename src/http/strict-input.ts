@@ -68,8 +68,20 @@ export const useJson = (app: FastifyInstance): void => {
   })
 }
 
-/** Refuses what nothing would read: query parameters of a route that has none, a coded body, another charset, the body of a GET. */
+/**
+ * Refuses what nothing would read: query parameters of a route that has none, a header that is there twice, a coded body, another charset,
+ * the body of a GET.
+ */
 export const refuseUnread = (app: FastifyInstance): void => {
+  // Of these Node keeps the first, and a proxy before it may have judged by the last.
+  app.addHook('onRequest', async ({ is404, raw: { rawHeaders } }) => {
+    const names = rawHeaders.filter((_text, index) => index % 2 === 0).map(name => name.toLowerCase())
+    const twice = ['authorization', 'content-type'].filter(name => names.indexOf(name) !== names.lastIndexOf(name))
+    if (is404 || twice.length === 0) return
+    throw ProblemError.of(twice.map(name => ({
+      code: 'request-invalid', pointer: pointerTo('', name), detail: 'The request has this header twice.', hint: 'Send it once.'
+    })))
+  })
   app.addHook('onRoute', route => { route.schema = { querystring: noParameters, ...route.schema } })
   app.addHook('preParsing', async (request, reply) => {
     // An unknown route is a 404, whatever is sent to it.
@@ -83,6 +95,12 @@ export const refuseUnread = (app: FastifyInstance): void => {
       reply.header('accept-encoding', 'identity')
       throw new ProblemError('media-type-unsupported', {
         detail: 'The body has a Content-Encoding.', hint: 'Send the body as it is, without Content-Encoding.'
+      })
+    }
+    // Node takes the chunks apart, and leaves every other coding in place.
+    if ((request.headers['transfer-encoding'] ?? 'chunked').trim().toLowerCase() !== 'chunked') {
+      throw new ProblemError('media-type-unsupported', {
+        detail: 'The body has a Transfer-Encoding that is not read.', hint: 'Send the body as it is, or in chunks alone.'
       })
     }
     const parameters = request.headers['content-type']?.split(';').slice(1) ?? []

@@ -18,25 +18,28 @@ const ending: Sentences = {
   other: 'The grant may not have ended, and its key may still work: send the request again. After its window the policy allows nothing.'
 }
 
+/** AWS has no call that ends one session. */
+const session = 'A session that was made may last until its end: nobody has its key.'
+
 /** By operationId. An operation that is missing here changes nothing. */
 const sentences: Record<string, Sentences> = {
   issueGrant: {
     other: 'No key was delivered. What the request made is deleted, now or by the sweeper. If the grant existed, its earlier key may be ' +
-      'deleted, too.'
+      `deleted, too. ${session}`
   },
   joinGrant: {
     other: 'No key was delivered. What the request made is deleted, now or by the sweeper. If the worker had a key, it may be deleted, ' +
-      'too. The keys of other workers still work.'
+      `too. The keys of other workers still work. ${session}`
   },
   endWorker: ending,
   fetchCredentials: {
-    other: 'No key was delivered. A key that the request made is deleted, now or by the sweeper. The grant stays: fetch again.'
+    other: 'No key was delivered. A key that the request made is deleted, now or by the sweeper. The grant stays: fetch again. ' + session
   },
   rotateGrant: {
     'ledger-unavailable': 'No new key was delivered, and one that was made is deleted. The current key was not deleted, but may be ' +
-      'once the ledger answers: rotate again then.',
+      `once the ledger answers: rotate again then. ${session}`,
     other: 'No new key was delivered, and one that was made is deleted, now or by the sweeper. The current key still works. If an ' +
-      'earlier one was in its overlap, it may be deleted.'
+      `earlier one was in its overlap, it may be deleted. ${session}`
   },
   changeGrant: {
     'ledger-unavailable': 'Whether the change holds is not known: read the grant. The key was not deleted.',

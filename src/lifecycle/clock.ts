@@ -56,7 +56,6 @@ export const watchClocks = ({ ours, wall, monotonic, mostMs, ask, heard, changed
   const bounds = ({ theirs, precisionMs, askedAt, heardAt }: DatedAnswer) =>
     ({ least: theirs - heardAt, most: theirs + precisionMs - askedAt })
   const nearest = (reference: Reference): { certainMs: number, theirs: number } | undefined => {
-    heard[reference].splice(0, heard[reference].length - kept)
     const drift = wall() - monotonic()
     const judged = heard[reference].map(bounds).map(({ least, most }) => ({
       certainMs: Math.max(0, drift - most, least - drift), theirs: (least + most) / 2, width: most - least
@@ -68,6 +67,8 @@ export const watchClocks = ({ ours, wall, monotonic, mostMs, ask, heard, changed
     }
   }
   const judge = () => {
+    // Also of the one that does not decide now: it is asked as often.
+    for (const name of references) heard[name].splice(0, heard[name].length - kept)
     const reference = references.find(name => heard[name].length > 0)
     const found = reference && nearest(reference)
     // What was wrong is right again only when it is clearly so: the state must not change with every answer.

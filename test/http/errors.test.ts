@@ -1,3 +1,5 @@
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
 import type { InjectOptions, RouteOptions } from 'fastify'
 import t from 'tap'
 import { AuditUnavailable } from '../../src/audit/log.ts'
@@ -139,6 +141,32 @@ t.test('every pattern of the API can be put in words, or has an example', async 
     return value
   })
   t.strictSame([...odd], [])
+})
+
+t.test('what Node reads in one of two ways', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  const json = ['content-type', 'application/json']
+  const bearerOf = (token: string) => ['authorization', `Bearer ${token}`]
+  const both: Array<[string, string[], number, object]> = [
+    ['two tokens', [...bearerOf(b.tokens.nlp), ...bearerOf('jat_nope_000'), ...json], 400, { pointer: '/authorization' }],
+    ['two types', [...bearerOf(b.tokens.nlp), ...json, 'Content-Type', 'application/json; charset=utf-16'], 400, { pointer: '/content-type' }],
+    ['a coding before the chunks', [...bearerOf(b.tokens.nlp), ...json, 'transfer-encoding', 'gzip, chunked'], 415, { code: 'media-type-unsupported' }],
+    ['chunks', [...bearerOf(b.tokens.nlp), ...json, 'transfer-encoding', 'Chunked'], 422, { code: 'ip-private' }]
+  ]
+  for (const [name, headers, status, problem] of both) {
+    const answer = await new Promise<{ status: number | undefined, text: string }>((resolve, reject) => {
+      const sent = http.request({ port, method: 'POST', path: '/v1/grants', headers: ['host', 'a', ...headers] as never }, got => {
+        let text = ''
+        got.setEncoding('utf8').on('data', chunk => { text += chunk }).on('end', () => resolve({ status: got.statusCode, text }))
+      })
+      sent.on('error', reject).end(JSON.stringify(guideJob({ sourceIps: ['10.0.0.1'] })))
+    })
+    t.equal(answer.status, status, name)
+    t.match(JSON.parse(answer.text), problem, name)
+  }
 })
 
 t.test('all findings come at once', async t => {

@@ -3,6 +3,7 @@ import { AuditUnavailable } from '../../src/audit/log.ts'
 import { LedgerUnavailableError, type Ledger } from '../../src/ledger/ledger.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
+import { makeRole, role } from '../lifecycle/world.ts'
 
 // In an incident whoever reads an error must know which key works. Each operation, each failure: its words, and that they are true.
 
@@ -134,4 +135,24 @@ t.test('each operation, each failure', async t => {
       })
     }
   }
+})
+
+t.test('a session that was made is not said to be deleted: it cannot be', async t => {
+  let failing = 'none'
+  const b = await bench(t, {
+    profiles: { default: { ...role, revocable: false } },
+    audit: { record: async ({ detail }: { detail?: { step?: string } }) => { if (detail?.step === failing) throw new AuditUnavailable('injected') } }
+  })
+  await makeRole(b.iam)
+  const app = await appOf(t, b)
+  const call = async (url: string, step: string, payload: object) => {
+    failing = step
+    return (await app.inject({ method: 'POST', url, headers: bearer(b.tokens.nlp), payload })).json()
+  }
+  const ofSession = { detail: /A session that was made may last until its end: nobody has its key\./ }
+  const order = guideJob({ attach: 'session', layout: 'guarded', window: { durationSeconds: 10_000 } })
+  t.match(await call('/v1/grants', 'active', order), { code: 'audit-unavailable', ...ofSession })
+  const { grant } = await call('/v1/grants', 'none', { ...order, job: { id: 'another', team: 'nlp' } })
+  t.match(await call(`/v1/grants/${grant?.id}/rotate`, 'delivered', {}), { code: 'audit-unavailable', ...ofSession })
+  t.equal(b.iam.calls.filter(({ action }) => action === 'AssumeRole').length, 3, 'all three were made')
 })

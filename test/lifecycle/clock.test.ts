@@ -53,7 +53,7 @@ const watched = (mostMs = 30_000) => {
     },
     changed: wrong => told.push(wrong && Math.round(wrong.aheadMs / 1000))
   })
-  return { clocks, time, pass, answer, says, asked, told, step: (ms: number) => { time.wall += ms }, truth: () => truth }
+  return { clocks, heard, time, pass, answer, says, asked, told, step: (ms: number) => { time.wall += ms }, truth: () => truth }
 }
 
 t.test('what counts as a wrong clock', async t => {
@@ -89,6 +89,14 @@ t.test('what counts as a wrong clock', async t => {
   const off = watched(0)
   off.answer(-2 * hour)
   t.equal(off.clocks.wrong(), null, 'not compared')
+})
+
+t.test('no more answers are kept than count, of either', t => {
+  const it = watched()
+  for (const from of ['provider', 'ledger'] as const) for (let i = 0; i < 10; i++) it.answer(0, { from })
+  it.clocks.wrong()
+  t.same([it.heard.provider.length, it.heard.ledger.length], [3, 3])
+  t.end()
 })
 
 t.test('it is told once, and again when it is right', async t => {

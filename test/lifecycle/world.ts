@@ -204,7 +204,7 @@ const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && 
 
 export const never = <T>(): Promise<T> => new Promise(() => {})
 
-const makeRole = async (iam: TestIam): Promise<void> => {
+export const makeRole = async (iam: TestIam): Promise<void> => {
   const Principal = { AWS: `arn:aws:iam::${iam.accountId}:root` }
   const trust = { Effect: 'Allow', Principal, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
   await byHand({ iam }, client => client.send(new CreateRoleCommand({
