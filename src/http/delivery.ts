@@ -130,7 +130,8 @@ export const grantView = (grant: Grant): GrantView => ({
   owner: grant.owner,
   user: userOf(grant.principal),
   accessKeyId: grant.accessKeyId,
-  previousKey: grant.previousKeyId && grant.previousKeyDiesAt !== null
+  // The end of a grant deletes it too, however long the overlap was to be.
+  previousKey: grant.state === 'active' && grant.previousKeyId && grant.previousKeyDiesAt !== null
     ? { accessKeyId: grant.previousKeyId, diesAt: iso(grant.previousKeyDiesAt) }
     : null,
   window: grant.spec.window,
