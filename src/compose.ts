@@ -22,7 +22,7 @@ import { keyProvisioner } from './iam/key-provisioner.ts'
 import type { PrincipalProvisioner } from './iam/provisioner.ts'
 import { sessionProvisioner } from './iam/session-provisioner.ts'
 import { userProvisioner } from './iam/user-provisioner.ts'
-import { withoutSts } from './iam/without-sts.ts'
+import { countedAbsence, withoutSts } from './iam/without-sts.ts'
 import { loadIdentity } from './identity/authenticator.ts'
 import { IdentityConfigSchema, type IdentityConfig } from './identity/config.ts'
 import type { Authenticator } from './identity/identity.ts'
@@ -53,6 +53,8 @@ export interface Composed {
 export interface ComposeOptions {
   log: Log
   metrics?: Metrics
+  /** The ledger's file must be there: a command beside the service must not make another one. */
+  mustExist?: boolean
   overrides?: Overrides
 }
 
@@ -80,7 +82,9 @@ export interface Overrides {
 /** An operation takes two deadlines at the most (an issue and its teardown): a lease of three means that a lapsed one is a crash. */
 const leaseDeadlines = 3
 
-export const compose = async (config: Config, { log, metrics, overrides = {} }: ComposeOptions): Promise<Composed> => {
+export const compose = async (
+  config: Config, { log, metrics, mustExist = false, overrides = {} }: ComposeOptions
+): Promise<Composed> => {
   const closers: Array<() => Promise<unknown>> = []
   const closeAll = async () => {
     for (const close of closers.splice(0).reverse()) await close().catch(err => log.error({ err }, 'closing failed'))
@@ -121,7 +125,7 @@ export const compose = async (config: Config, { log, metrics, overrides = {} }: 
       ? { authenticator: overrides.authenticator, generatedToken: null }
       : authenticatorOf(config, now)
 
-    const stored = overrides.ledger ?? opened(await openLedger({ url: config.ledgerUrl }), ledger => ledger.close())
+    const stored = overrides.ledger ?? opened(await openLedger({ url: config.ledgerUrl, mustExist }), ledger => ledger.close())
     metrics?.watchLedger(stored)
     const audit = overrides.audit ?? await auditOf(config, log)
     if (audit && !overrides.audit) opened(audit, log => log.close())
@@ -252,7 +256,7 @@ const iamOf = (
   // Where an STS beside the IAM is a danger, that one is looked for.
   ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),
   ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
-  ...(metrics && { onCall: metrics.iamCall })
+  ...(metrics && { onCall: call => metrics.iamCall(dialect.holdsWithSts ? call : countedAbsence(call)) })
 })
 
 /** Users with their keys, or, where the provider has no users, keys alone. */

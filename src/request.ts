@@ -157,10 +157,10 @@ const AccessSchema = Type.Object({
 }, strict)
 
 export const WindowSchema = Type.Object({
-  notBefore: Type.Optional(timestamp('First instant of access. Default: now.')),
+  notBefore: Type.Optional(timestamp('First instant of access. Default: issueAt, or now.')),
   notAfter: Type.Optional(timestamp('End of access, exclusive. Give this or durationSeconds.')),
   durationSeconds: Type.Optional(Type.Integer({
-    description: 'Length of the window in seconds, counted from notBefore. Give this or notAfter.',
+    description: 'Length of the window in seconds, counted from its start. Give this or notAfter.',
     minimum: 60,
     maximum: 31_536_000,
     examples: [10800]

@@ -37,7 +37,7 @@ t.test('no log line contains a secret or a token', async t => {
   await post('/v1/grants', guideJob({ job: { id: 'fourth', team: 'nlp' } }))
 
   t.ok(secrets.size > 6, `${secrets.size} secrets looked for`)
-  t.ok(lines.length > 15)
+  t.ok(lines.length > 8)
   for (const secret of secrets) for (const line of lines) if (line.includes(secret)) t.fail('a secret in the log', { line: line.replaceAll(secret, '[secret]') })
   t.ok(lines.some(line => line.includes('AccessDenied') || line.includes('denied')), 'the failures are logged')
   t.notMatch(lines.join(''), /token=abc/, 'URLs are logged without query strings')

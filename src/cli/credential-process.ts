@@ -4,7 +4,7 @@ import { open, readFile, rm, stat } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { NoAnswerError, ProblemError, type Client, type DeliveryText } from '../client/index.ts'
+import { NoAnswerError, ProblemError, type Client, type DeliveryText, type GrantRequest } from '../client/index.ts'
 import { UsageError, exit, note, type Command, type Io } from './command.ts'
 import { toldExpiration, verdictOn } from './held-key.ts'
 import { grantFlags, grantRequest, parseRequestArgs } from './request.ts'
@@ -35,7 +35,7 @@ export const credentialProcess: Command = async (args, io) => {
   const { attempt, replace, ...asked } = request
   const idempotencyKey = given ?? `credential-process-${digestOf([asked, hostname(), process.getuid?.()])}`
   const client = clientOf(io)
-  const issue = () => client.issueAs('credential-process', request, { idempotencyKey }).catch((error: unknown) => {
+  const issue = () => issueWaiting(client, request, idempotencyKey).catch((error: unknown) => {
     if (error instanceof ProblemError && error.code === 'grant-state' && error.retryAfterSeconds === undefined) note(io, staysEnded)
     throw error
   })
@@ -48,6 +48,17 @@ export const credentialProcess: Command = async (args, io) => {
   const Expiration = toldExpiration(kept.end, validForMs, Date.now())
   io.out(`${JSON.stringify({ ...JSON.parse(kept.text) as object, Expiration })}\n`)
   return exit.ok
+}
+
+/** An SDK cannot wait by itself. Ceph and Tigris have no call that tells when the key is known; there nothing is made by the refusal. */
+const issueWaiting = async (client: Client, request: GrantRequest, idempotencyKey: string): Promise<DeliveryText> => {
+  try {
+    return await client.issueAs('credential-process', request, { idempotencyKey })
+  } catch (error) {
+    const cannotWait = error instanceof ProblemError && error.code === 'dialect-unfit' && error.pointer === '/waitUntilReady'
+    if (!cannotWait) throw error
+    return client.issueAs('credential-process', { ...request, waitUntilReady: false }, { idempotencyKey })
+  }
 }
 
 const digestOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')

@@ -848,7 +848,7 @@ export type RenderPolicyData = {
          */
         window: {
             /**
-             * First instant of access. Default: now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
+             * First instant of access. Default: issueAt, or now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
              */
             notBefore?: string;
             /**
@@ -856,7 +856,7 @@ export type RenderPolicyData = {
              */
             notAfter?: string;
             /**
-             * Length of the window in seconds, counted from notBefore. Give this or notAfter.
+             * Length of the window in seconds, counted from its start. Give this or notAfter.
              */
             durationSeconds?: number;
             /**
@@ -1262,7 +1262,7 @@ export type CheckPolicyData = {
              */
             window: {
                 /**
-                 * First instant of access. Default: now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
+                 * First instant of access. Default: issueAt, or now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
                  */
                 notBefore?: string;
                 /**
@@ -1270,7 +1270,7 @@ export type CheckPolicyData = {
                  */
                 notAfter?: string;
                 /**
-                 * Length of the window in seconds, counted from notBefore. Give this or notAfter.
+                 * Length of the window in seconds, counted from its start. Give this or notAfter.
                  */
                 durationSeconds?: number;
                 /**
@@ -1734,7 +1734,7 @@ export type IssueGrantData = {
          */
         window: {
             /**
-             * First instant of access. Default: now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
+             * First instant of access. Default: issueAt, or now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
              */
             notBefore?: string;
             /**
@@ -1742,7 +1742,7 @@ export type IssueGrantData = {
              */
             notAfter?: string;
             /**
-             * Length of the window in seconds, counted from notBefore. Give this or notAfter.
+             * Length of the window in seconds, counted from its start. Give this or notAfter.
              */
             durationSeconds?: number;
             /**
@@ -2023,7 +2023,7 @@ export type ChangeGrantData = {
          */
         window?: {
             /**
-             * First instant of access. Default: now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
+             * First instant of access. Default: issueAt, or now. ISO 8601 with a zone, to the second; offsets are normalised to UTC.
              */
             notBefore?: string;
             /**
@@ -2031,7 +2031,7 @@ export type ChangeGrantData = {
              */
             notAfter?: string;
             /**
-             * Length of the window in seconds, counted from notBefore. Give this or notAfter.
+             * Length of the window in seconds, counted from its start. Give this or notAfter.
              */
             durationSeconds?: number;
             /**

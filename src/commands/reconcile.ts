@@ -19,7 +19,9 @@ const besideService = (config: Config, dryRun: boolean): Config =>
 await operatorCommand(usage, async args => {
   const { values: { 'dry-run': dryRun } } = parseArgs({ args, options: { 'dry-run': { type: 'boolean', default: false } } })
   const config = readConfig(process.env)
-  const composed = await compose(besideService(config, dryRun), { log: pino(logOptions('warn'), pino.destination(2)) })
+  const composed = await compose(besideService(config, dryRun), {
+    log: pino(logOptions('warn'), pino.destination(2)), mustExist: true
+  })
   try {
     await composed.clocks.check()
     const report = await reconcile(composed.deps, {

@@ -2,7 +2,7 @@ import helmet from '@fastify/helmet'
 import { compile } from '@fastify/proxy-addr'
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
 import { clientAddress } from '../client-address.ts'
 import { useAuthorization } from './authorization.ts'
 import { consoleRoutes } from './console.ts'
@@ -34,6 +34,8 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     genReqId: newRequestId,
     requestIdHeader: false,
+    // http/log-context.ts writes the one line of each request.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 64 * 1024,
     requestTimeout: 30_000,
     // Longer than the longest IAM deadline of the configuration, twice: an answer with a secret must not be cut off.

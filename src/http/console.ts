@@ -45,6 +45,7 @@ export const consoleRoutes: FastifyPluginAsync = async app => {
     }
   })
   const hidden = { schema: { hide: true } }
+  app.get('/', hidden, async (_request, reply) => reply.headers(headers).redirect('console', 302))
   app.get('/console', hidden, async (_request, reply) => reply.sendFile('index.html'))
   // The page's own links are relative to /console.
   app.get('/console/', hidden, async (_request, reply) => reply.headers(headers).redirect('../console', 308))

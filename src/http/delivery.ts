@@ -66,6 +66,8 @@ export const deliver = (
       `aws_access_key_id = ${plain(credentials.accessKeyId)}`,
       `aws_secret_access_key = ${plain(credentials.secretAccessKey)}`,
       ...(credentials.sessionToken ? [`aws_session_token = ${plain(credentials.sessionToken)}`] : []),
+      ...(target.endpoint ? [`endpoint_url = ${plain(target.endpoint, 'endpoint of the configuration')}`] : []),
+      ...(target.region ? [`region = ${plain(target.region, 'region of the configuration')}`] : []),
       ''
     ].join('\n')
     // AWS SDKs and Tools Reference Guide, "Process credential provider".
@@ -100,7 +102,9 @@ const environment = (credentials: Credentials, target: S3Target): Record<string,
   AWS_ACCESS_KEY_ID: plain(credentials.accessKeyId),
   AWS_SECRET_ACCESS_KEY: plain(credentials.secretAccessKey),
   ...(credentials.sessionToken && { AWS_SESSION_TOKEN: plain(credentials.sessionToken) }),
-  ...(target.endpoint && { AWS_ENDPOINT_URL_S3: plain(target.endpoint, 'endpoint of the configuration') }),
+  // s5cmd reads the second name alone (its README, "Custom endpoint").
+  ...Object.fromEntries((target.endpoint ? ['AWS_ENDPOINT_URL_S3', 'S3_ENDPOINT_URL'] : [])
+    .map(name => [name, plain(target.endpoint ?? '', 'endpoint of the configuration')])),
   ...(target.region && { AWS_REGION: plain(target.region, 'region of the configuration') })
 })
 
@@ -130,7 +134,8 @@ export const grantView = (grant: Grant): GrantView => ({
   owner: grant.owner,
   user: userOf(grant.principal),
   accessKeyId: grant.accessKeyId,
-  previousKey: grant.previousKeyId && grant.previousKeyDiesAt !== null
+  // The end of a grant deletes it too, however long the overlap was to be.
+  previousKey: grant.state === 'active' && grant.previousKeyId && grant.previousKeyDiesAt !== null
     ? { accessKeyId: grant.previousKeyId, diesAt: iso(grant.previousKeyDiesAt) }
     : null,
   window: grant.spec.window,

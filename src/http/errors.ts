@@ -12,6 +12,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The code of the answer's problem, for the metrics; null: no problem. */
     problem: ProblemCode | null
+    /** The field that it is about, for the log. */
+    pointer?: string | undefined
   }
 }
 
@@ -20,7 +22,8 @@ export const useProblems = (app: FastifyInstance, audit: Pick<AuditRecorder, 'an
   const methods = methodsByPath(app)
   const lost = (request: FastifyRequest, reply: FastifyReply) => {
     const path = pathOf(request)
-    const allowed = methods(path)
+    // A folder of files has a route for every path below it, also where there is no file.
+    const allowed = methods(path).includes(request.method) ? [] : methods(path)
     const problem = allowed.length > 0
       ? new ProblemError('method-not-allowed', { detail: `${path} takes ${allowed.join(', ')}.` })
       : new ProblemError('route-unknown', { detail: `There is no ${request.method} ${path}.` })
@@ -75,7 +78,7 @@ const answer = (problem: ProblemError, error: unknown, request: FastifyRequest, 
   const { code, status, init } = problem
   request.problem = code
   if (status >= 500) request.log.error({ err: error, code, cause: init.cause }, 'request failed')
-  else request.log.info({ code, pointer: init.pointer }, 'request refused')
+  request.pointer = init.pointer
   if (init.retryAfterSeconds !== undefined) reply.header('retry-after', String(init.retryAfterSeconds))
   if (status === 401) reply.header('www-authenticate', 'Bearer realm="job-access"')
   return reply.code(status).type('application/problem+json').send(problemBody(problem, request.id))

@@ -15,6 +15,18 @@ export const useLogContext = (app: FastifyInstance): void => {
     if (id !== undefined && request.routeOptions.url?.startsWith('/v1/grants/:id')) tell(request, reply, id)
     serving.run({ reqId: request.id }, done)
   })
+  // One line for each request: it says all that two would. Probes come every second from each kubelet and load balancer.
+  app.addHook('onResponse', async (request, reply) => {
+    if (['/healthz', '/readyz'].includes(request.routeOptions.url ?? '')) return
+    const { problem: code, pointer } = request
+    request.log.info({
+      req: request,
+      statusCode: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+      ...(code && { code }),
+      ...(pointer !== undefined && { pointer })
+    }, 'request completed')
+  })
   app.addHook('onSend', async (request, reply) => {
     const id = reply.getHeader('job-access-grant')
     if (typeof id === 'string' && request.routeOptions.url === '/v1/grants') tell(request, reply, id)

@@ -3,7 +3,7 @@ import * as sts from '@aws-sdk/client-sts'
 import { buffer } from 'node:stream/consumers'
 import type { Pacer } from './pace.ts'
 import { retry, systemClock } from './retry.ts'
-import { IamError, isIamError, isNamed, kindOf } from './errors.ts'
+import { IamError, isIamError, isNamed, kindOf, statusOf } from './errors.ts'
 
 /**
  * The only file that uses the SDK: IAM and STS as plain functions.
@@ -83,7 +83,7 @@ export interface IamClientOptions {
   /** Gets the Date of each answer of IAM's or STS's own: see lifecycle/clock.ts. */
   heard?: { push: (answer: DatedAnswer) => unknown }
   /** Called after every attempt, for metrics. */
-  onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number }) => void
+  onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number, status?: number }) => void
 }
 
 /** What the clock of another machine said, and when we asked and heard it, in ms of performance.now(). */
@@ -145,7 +145,8 @@ export const createIam = (options: IamClientOptions): Iam => {
       return answer
     } catch (cause) {
       const error = translate(operation, cause)
-      onCall?.({ operation, outcome: error.kind, ms: now() - started })
+      const status = statusOf(cause)
+      onCall?.({ operation, outcome: error.kind, ms: now() - started, ...(status !== undefined && { status }) })
       throw error
     }
   }

@@ -46,6 +46,12 @@ export const withoutSts = (
   }
 }
 
+/** For the metrics: the answer that is wanted here must not look like a provider that is down. */
+export const countedAbsence = <Call extends { operation: string, outcome: string, status?: number }>(call: Call): Call =>
+  call.operation === 'GetCallerIdentity' && call.outcome === 'unavailable' && (call.status ?? 0) >= 500
+    ? { ...call, outcome: 'unsupported' }
+    : call
+
 /** The server itself said that it has no STS. A refusal of our credentials comes from an STS. */
 const isAbsence = (error: unknown): boolean =>
   isIamError(error, 'unsupported') || (isIamError(error, 'unavailable') && (statusOf(error) ?? 0) >= 500)

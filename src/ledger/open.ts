@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { LedgerUnavailableError, LedgerUrlError, type Ledger } from './ledger.ts'
 import { openPostgres } from './postgres.ts'
 import { sqlLedger, withLedgerErrors, type Store } from './sql.ts'
@@ -8,6 +9,8 @@ export interface LedgerOptions {
   url: string
   /** SQLite: how long a write waits while another process has the file locked. Default 5,000 ms. */
   busyTimeoutMs?: number
+  /** SQLite: refuse a path without a file. Default: make one. */
+  mustExist?: boolean
   /** PostgreSQL: the highest number of connections. Default 10. */
   poolSize?: number
 }
@@ -17,9 +20,9 @@ export interface LedgerOptions {
  * SchemaTooNewError when a newer version of the service has migrated it, with LedgerUrlError when the URL cannot be used.
  * No error contains the URL.
  */
-export async function openLedger ({ url, busyTimeoutMs = 5_000, poolSize = 10 }: LedgerOptions): Promise<Ledger> {
+export async function openLedger ({ url, busyTimeoutMs = 5_000, mustExist = false, poolSize = 10 }: LedgerOptions): Promise<Ledger> {
   try {
-    return sqlLedger(await withLedgerErrors(() => openStore(url, busyTimeoutMs, poolSize)))
+    return sqlLedger(await withLedgerErrors(() => openStore(url, busyTimeoutMs, poolSize, mustExist)))
   } catch (error) {
     throw error instanceof LedgerUnavailableError ? cannotBeOpened(error.cause) : error
   }
@@ -31,11 +34,11 @@ function cannotBeOpened (cause: unknown): LedgerUnavailableError {
   return new LedgerUnavailableError(`The ledger’s database cannot be opened (${code}).`, { cause })
 }
 
-async function openStore (url: string, busyTimeoutMs: number, poolSize: number): Promise<Store> {
+async function openStore (url: string, busyTimeoutMs: number, poolSize: number, mustExist: boolean): Promise<Store> {
   const scheme = schemeOf(url)
   if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize)
-  if (scheme === undefined) return openSqlite(pathIn(url), busyTimeoutMs)
-  if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length)), busyTimeoutMs)
+  if (scheme === undefined) return openSqlite(pathIn(url, mustExist), busyTimeoutMs)
+  if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length), mustExist), busyTimeoutMs)
   throw new LedgerUrlError(`The ledger’s database cannot have a ${scheme}: URL; it must be ${forms}.`)
 }
 
@@ -43,9 +46,12 @@ const forms = 'a file path, sqlite:<path>, :memory: or postgres://…'
 
 const schemeOf = (url: string) => /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase()
 
-function pathIn (rest: string): string {
+function pathIn (rest: string, mustExist: boolean): string {
   // Many tools write sqlite:///absolute/path. In sqlite://name, the name would be a host.
   const path = rest.startsWith('///') ? rest.slice(2) : rest
   if (path === '' || path.startsWith('//')) throw new LedgerUrlError(`The ledger’s database has no path; it must be ${forms}.`)
+  if (mustExist && path !== ':memory:' && !existsSync(path)) {
+    throw new LedgerUrlError('There is no ledger at this path. Run this where the service runs, with its JOB_ACCESS_LEDGER.')
+  }
   return path
 }

@@ -15,7 +15,7 @@ type Normalisation =
  * Checks a request that fits its schema against the deployment's ceilings, and makes the access spec of it: every default filled
  * in, every value in its one canonical form. The guardrails are asked later, about the spec.
  *
- * @param now the instant against which the window is checked; also its start when the request gives none
+ * @param now the instant against which the window is checked; also its start when neither the request nor the clock gives one
  * @param clock when the grant is issued, unless now, and what a change replaces
  * @returns the spec with its warnings, or every finding
  */
@@ -41,7 +41,8 @@ export const normalise = (
     attach: request.attach ?? 'auto',
     ...(limits.noBucketLocation && { noBucketLocation: true as const })
   }
-  const warnings = [...misleading(request), ...forClients(request), ...warningsOf(spec, request.window.notBefore === undefined)]
+  const startsNow = request.window.notBefore === undefined && (clock.firstIssuedAt ?? now).getTime() <= now.getTime()
+  const warnings = [...misleading(request), ...forClients(request), ...warningsOf(spec, startsNow)]
   return { ok: true, spec, warnings }
 }
 

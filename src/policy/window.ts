@@ -18,8 +18,8 @@ export interface WindowClock {
 }
 
 /**
- * The window. It starts at notBefore, or at the current second when the request gives none. It ends at notAfter, or after the
- * duration. The output ends after the grace.
+ * The window. It starts at notBefore, or, when the request gives none, with the grant: at a later issueAt, or at the current second.
+ * It ends at notAfter, or after the duration. The output ends after the grace.
  *
  * @returns undefined when start or end is missing or cannot be read; a window may have findings, too
  */
@@ -30,20 +30,22 @@ export const normaliseWindow = (
   const grace = (request.outputGraceSeconds ?? 0) * 1000
   if (grace > 0) refuseGrace(policy, report)
   const start = request.notBefore === undefined
-    ? wholeSecond(now)
+    ? wholeSecond(Math.max(now, clock.firstIssuedAt.getTime()))
     : instant(request.notBefore, '/window/notBefore', report)
   const end = endOf(request, start, report)
-  if (start !== undefined) refuseFar(start, limits, now, report)
+  const startPointer = request.notBefore === undefined ? '/issueAt' : '/window/notBefore'
+  if (start !== undefined) refuseFar(start, startPointer, limits, now, report)
   if (start !== undefined && clock.change?.running) refuseStop(start, now, report)
   if (start === undefined || end === undefined) return undefined
   const endPointer = request.notAfter === undefined ? '/window/durationSeconds' : '/window/notAfter'
-  // Without notBefore the window starts now, so one that ends before its start is over.
-  if (end <= start && request.notBefore !== undefined) {
+  // A window that starts now and ends before its start is over.
+  if (end <= start && (request.notBefore !== undefined || (start > now && end > now))) {
+    const scheduled = request.notBefore === undefined
     report({
       code: 'window-invalid',
-      pointer: endPointer,
-      detail: 'The window ends before it starts, or at the same instant.',
-      hint: 'End it after notBefore.'
+      pointer: scheduled ? startPointer : endPointer,
+      detail: scheduled ? 'The key would be made after its window has ended.' : 'The window ends before it starts, or at the same instant.',
+      hint: scheduled ? 'Give an issueAt before the end of the window.' : 'End it after notBefore.'
     })
   } else if ((clock.change?.kept ? end + grace : end) <= now) {
     report({
@@ -86,11 +88,11 @@ const instant = (text: string, pointer: string, report: Report): number | undefi
   return undefined
 }
 
-const refuseFar = (start: number, limits: Limits, now: number, report: Report): void => {
+const refuseFar = (start: number, pointer: string, limits: Limits, now: number, report: Report): void => {
   if (!isFar(start, limits, now)) return
   report({
     code: 'window-too-far',
-    pointer: '/window/notBefore',
+    pointer,
     detail: `The window starts more than ${limits.maxStartAheadSeconds} seconds from now.`,
     hint: 'Ask nearer to the job’s start.'
   })

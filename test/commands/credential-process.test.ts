@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts'
 import t from 'tap'
 import { createClient } from '../../src/client/index.ts'
+import { dialects } from '../../src/iam/dialects/index.ts'
 import { appOf, bench } from '../harness.ts'
 import { tool } from '../examples/example.ts'
 import { agentWorld, inSeconds } from './agent-world.ts'
@@ -56,6 +57,16 @@ t.test('the AWS SDK takes its key from the profile, and the key works', async t 
   const { Arn } = await sts.send(new GetCallerIdentityCommand())
   const [grant] = await grants('sdk')
   t.equal(Arn, `arn:aws:iam::000000000000:user${grant?.user.path}${grant?.user.name}`)
+})
+
+t.test('where no call tells whose a key is, it does not wait', async t => {
+  const ceph = await bench(t, { now: Date.now })
+  ceph.deps.deployment.dialect = { ...dialects.aws, identityProbe: null }
+  const at = await (await appOf(t, ceph)).listen({ host: '127.0.0.1', port: 0 })
+  const ran = await runCli(t, ['credential-process', ...jobFlags('unprobed')], { ...env, JOBACCESS_URL: at, JOBACCESS_TOKEN: ceph.tokens.nlp })
+  t.equal(ran.code, 0, ran.stderr)
+  const { grants } = await createClient({ url: at, token: ceph.tokens.nlp }).list({ job: 'unprobed' })
+  t.match(grants, [{ state: 'active', accessKeyId: JSON.parse(ran.stdout || '{}').AccessKeyId }])
 })
 
 const aws = tool('lint', 'bin', 'aws')

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -27,7 +27,7 @@ t.test('the command leaves the running service its audit, and has a chain of its
     headers: { authorization: `Bearer ${dir.token}`, 'content-type': 'application/json' },
     body: JSON.stringify({ ...guideRequest, job: { id, team: 'nlp' } })
   })).status
-  const reconcile = async (...args: string[]) => (await run(process.execPath,
+  const reconcile = async (ledger: Record<string, string>, ...args: string[]) => (await run(process.execPath,
     ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../../src/commands/reconcile.ts'), ...args], {
       cwd: dir.path,
       env: serverEnv({
@@ -41,16 +41,21 @@ t.test('the command leaves the running service its audit, and has a chain of its
         ...ledger
       })
     })).stdout
+  const elsewhere = join(dir.path, 'elsewhere')
+  mkdirSync(elsewhere)
+  await t.rejects(reconcile({ JOB_ACCESS_LEDGER: join(elsewhere, 'job-access.sqlite') }, '--dry-run'),
+    { code: 1, stderr: 'There is no ledger at this path. Run this where the service runs, with its JOB_ACCESS_LEDGER.\n' })
+  t.strictSame(readdirSync(elsewhere), [], 'and it makes none')
   const chains = () => readdirSync(dir.path).filter(name => name.endsWith('.jsonl')).sort()
 
   t.equal(await issue('before'), 201)
-  t.match(await reconcile('--dry-run'), /^1 seen, 0 found, 0 failed \(dry run/)
+  t.match(await reconcile(ledger, '--dry-run'), /^1 seen, 0 found, 0 failed \(dry run/)
   t.strictSame(chains(), ['audit.a.000000000001.jsonl'], 'a dry run changes nothing, and says nothing in the audit')
   t.equal(await issue('after-a-dry-run'), 201)
   const client = createIam({ region: 'us-east-1', endpoint: iam.url, credentials: iam.admin })
   t.teardown(() => client.close())
   await client.createUser({ name: 'ja-stray', path: '/job-access/1000/', tags: {} }, Date.now() + 5_000)
-  t.match(await reconcile(), /^3 seen, 1 found, 0 failed$/m)
+  t.match(await reconcile(ledger), /^3 seen, 1 found, 0 failed$/m)
   t.equal(await issue('after-a-run'), 201)
 
   await running.stop()

@@ -3,7 +3,7 @@ import t from 'tap'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 import { buildApp } from '../../src/http/app.ts'
 
-const open = ['/healthz', '/readyz', '/openapi.json', '/docs', '/console']
+const open = ['/', '/healthz', '/readyz', '/openapi.json', '/docs', '/console']
 
 t.test('the route table: every route declares its authorization, and only health, documentation and the console’s files are open', async t => {
   const b = await bench(t)

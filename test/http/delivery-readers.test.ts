@@ -54,7 +54,7 @@ const environmentOf = ({ accessKeyId, secretAccessKey, sessionToken, endpoint, r
   AWS_ACCESS_KEY_ID: accessKeyId,
   AWS_SECRET_ACCESS_KEY: secretAccessKey,
   ...(sessionToken !== undefined && { AWS_SESSION_TOKEN: sessionToken }),
-  ...(endpoint !== undefined && { AWS_ENDPOINT_URL_S3: endpoint }),
+  ...(endpoint !== undefined && { AWS_ENDPOINT_URL_S3: endpoint, S3_ENDPOINT_URL: endpoint }),
   ...(region !== undefined && { AWS_REGION: region })
 })
 
@@ -95,10 +95,12 @@ t.test('env, in a shell', async t => {
 
 t.test('aws-profile, in the SDK, and in Python’s configparser where there is a Python', async t => {
   const cases = fc.sample(deliveries, { seed, numRuns: 60 })
-  const expected = ({ accessKeyId, secretAccessKey, sessionToken }: One) => ({
+  const expected = ({ accessKeyId, secretAccessKey, sessionToken, endpoint, region }: One) => ({
     aws_access_key_id: accessKeyId,
     aws_secret_access_key: secretAccessKey,
-    ...(sessionToken !== undefined && { aws_session_token: sessionToken })
+    ...(sessionToken !== undefined && { aws_session_token: sessionToken }),
+    ...(endpoint !== undefined && { endpoint_url: endpoint }),
+    ...(region !== undefined && { region })
   })
   const files = cases.map((one, index) => {
     const filepath = join(folder, `${index}.credentials`)

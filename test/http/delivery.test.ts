@@ -60,6 +60,7 @@ t.test('an env block is what a shell and docker --env-file read', async t => {
   t.equal(read('AWS_SECRET_ACCESS_KEY'), credentials.secretAccessKey)
   t.equal(read('AWS_SESSION_TOKEN'), credentials.sessionToken)
   t.equal(read('AWS_ENDPOINT_URL_S3'), target.endpoint)
+  t.equal(read('S3_ENDPOINT_URL'), target.endpoint)
   for (const line of text.trim().split('\n')) t.match(line, /^(#.*|[A-Z0-9_]+=\S+)$/)
 })
 
@@ -88,6 +89,8 @@ t.test('a Kubernetes Secret', async t => {
 t.test('a shared-credentials profile', async t => {
   t.match(deliver('aws-profile', credentials, grant, {}, null),
     /\[default\]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = abc\/def\+ghi=\naws_session_token = tok\/en==\n$/)
+  t.match(deliver('aws-profile', credentials, grant, { endpoint: 'https://s3.example.com', region: 'eu-1' }, null),
+    /\nendpoint_url = https:\/\/s3\.example\.com\nregion = eu-1\n$/)
 })
 
 t.test('a Secret’s name is one word, also where the job’s name is cut at a hyphen', async t => {

@@ -67,7 +67,7 @@ const cases: Case[] = [
   ['a window that is over', { payload: guideJob({ window: { notAfter: '2025-07-16T00:00:00Z' } }) }, 422, 'window-over', '/window/notAfter'],
   ['a time without a zone', { payload: guideJob({ window: { notAfter: '2025-07-16T03:00:00' } }) }, 422, 'time-invalid', '/window/notAfter'],
   ['a session without a profile', { payload: guideJob({ attach: 'session' }) }, 422, 'session-unfit', '/profile'],
-  ['a key after the window', { payload: guideJob({ issueAt: '2025-07-17T00:00:00Z' }) }, 422, 'window-invalid', '/issueAt'],
+  ['a key after the window', { payload: guideJob({ issueAt: '2025-07-17T00:00:00Z', window: { notAfter: '2025-07-16T04:00:00Z' } }) }, 422, 'window-invalid', '/issueAt'],
   ['a question about no action', { url: '/v1/policies/check', payload: { request: guideJob(), question: { action: '0:0', bucket: 'acmeco-base-models' } } },
     422, 'question-invalid', '/question/action'],
   ['a question about an object without a key', { url: '/v1/policies/check', payload: { request: guideJob(), question: { action: 's3:GetObject', bucket: 'acmeco-base-models' } } },

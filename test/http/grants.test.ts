@@ -1,6 +1,17 @@
 import t from 'tap'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
+t.test('a grant that has ended has no key that is still to be deleted', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const { grant } = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload: guideJob() })).json()
+  const rotated = await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/rotate`, headers, payload: { overlapSeconds: 3600 } })
+  t.match(rotated.json().grant.previousKey, { accessKeyId: grant.accessKeyId })
+  const done = await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/complete`, headers })
+  t.match(done.json(), { state: 'revoked', previousKey: null })
+})
+
 t.test('a grant, from issue to end', async t => {
   const b = await bench(t)
   const app = await appOf(t, b)

@@ -27,13 +27,17 @@ t.test('a request, its grant and what the lifecycle says meanwhile can be found 
   t.match(looked.at(-1), { msg: 'request completed', reqId: 'req-2', grantId: id }, 'of a path')
   const listed = await since(() => app.inject({ url: '/v1/grants', headers }))
   t.strictSame(listed.at(-1), { msg: 'request completed', reqId: 'req-3', grantId: undefined })
+  const refused = await since(() => post({}))
+  t.strictSame(refused.map(({ msg }) => msg), ['request completed'], 'one line, also of a refusal')
+  t.match(lines, [{ level: 30, req: { method: 'POST', path: '/v1/grants' }, statusCode: 400, code: 'request-invalid' }])
+  for (const path of ['/healthz', '/readyz']) t.strictSame(await since(() => app.inject(path)), [], 'none of a probe')
   const nonsense = await since(() => app.inject({ url: '/v1/grants/not%0Aan-id', headers }))
   t.ok(nonsense.every(line => line.grantId === undefined), 'what is no id is not taken for one')
 
   b.iam.faults.on({ action: 'CreateUser', times: 1 }, { kind: 'error', code: 'AccessDenied' })
   const failed = await since(() => post(guideJob({ job: { id: 'second', team: 'nlp' } })))
   const told = failed.find(line => line.msg === 'issue failed; tearing down')
-  t.equal(told?.reqId, 'req-5', 'the lifecycle names the request that it served')
+  t.equal(told?.reqId, 'req-8', 'the lifecycle names the request that it served')
   t.ok(told?.grantId)
 
   b.clock.advance(24 * 3600_000)

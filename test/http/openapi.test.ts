@@ -140,7 +140,8 @@ t.test('the answers in it are those of the service', async t => {
     same(await call('POST', '/v1/grants', { ...firstOf('issueGrant'), replace: true }, { accept }), 'issueGrant')
   }
   const { grant: { id: later } } = JSON.parse((await call('POST', '/v1/grants',
-    { ...guideJob(), issueAt: answerOf('fetchCredentials').grant.issueAt }, { 'idempotency-key': 'later' })).body)
+    // The example's window starts before its key is made.
+    { ...guideJob(), window: { notBefore: '2025-07-16T00:30:00Z', durationSeconds: 10_800 }, issueAt: answerOf('fetchCredentials').grant.issueAt }, { 'idempotency-key': 'later' })).body)
   const until = (instant: string) => { b.clock.now = Date.parse(instant) }
   until(answerOf('fetchCredentials').grant.updatedAt)
   same(await call('POST', `/v1/grants/${later}/credentials`, firstOf('fetchCredentials')), 'fetchCredentials')

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { createIam, type Iam } from '../../src/iam/client.ts'
 import { IamError } from '../../src/iam/errors.ts'
 import type { PrincipalPlan, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
-import { withoutSts } from '../../src/iam/without-sts.ts'
+import { countedAbsence, withoutSts } from '../../src/iam/without-sts.ts'
 import type { Clock } from '../../src/iam/retry.ts'
 
 // The check alone, against servers that answer as an STS may; test/real/seaweedfs/sts.test.ts has the real server.
@@ -127,4 +127,12 @@ t.test('a slow STS is asked again with more patience, within the caller’s dead
     t.match(await checked(iam, clock).create(5_000), outcome)
     t.strictSame(deadlines, probesUntil)
   }
+})
+
+t.test('for the metrics, the answer without an STS is no failure', t => {
+  const call = { operation: 'GetCallerIdentity', outcome: 'unavailable', ms: 3 }
+  t.match(countedAbsence({ ...call, status: 503 }), { outcome: 'unsupported' })
+  t.match(countedAbsence(call), { outcome: 'unavailable' }, 'nobody answered')
+  t.match(countedAbsence({ ...call, operation: 'CreateUser', status: 503 }), { outcome: 'unavailable' })
+  t.end()
 })

@@ -240,13 +240,13 @@ t.test('a scheduled grant that is minted at this very moment', async t => {
     return effect()
   }
   await extend(r.deps, owner, grant.id, { window: { durationSeconds: 20_000 } })
-  t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_000_000, dueAt: startOfTime + 20_000_000 })
+  t.match(await w.store.get(grant.id), { state: 'active', expiresAt: startOfTime + 20_600_000, dueAt: startOfTime + 20_600_000 })
   t.same(await disorder(w), [])
 })
 
 t.test('a scheduled grant is changed before it is made', async t => {
   const w = await world(t)
-  const { grant } = await give(w, { issueAt: at(startOfTime + 600_000) })
+  const { grant } = await give(w, { issueAt: at(startOfTime + 600_000), window: { notBefore: at(startOfTime), durationSeconds: 10_800 } })
   const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
   t.match(changed, { state: 'pending', dueAt: startOfTime + 600_000, expiresAt: startOfTime + 20_000_000, claimedUntil: null })
   t.same(actions(w), [])

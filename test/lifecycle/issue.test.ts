@@ -410,6 +410,23 @@ t.test('a scheduled grant', async t => {
     await whole(t, w, await rotate(w.healthy.deps, owner, id, 0))
     t.same(await disorder(w), [])
   })
+  await t.test('has a window that starts with it, unless the request gives another start', async t => {
+    const w = await world(t)
+    const window = { durationSeconds: 300 }
+    const given = await ask(w.healthy, { issueAt: at(issueAt), window })
+    t.match(given.grant, { notBefore: issueAt, expiresAt: issueAt + 300_000 })
+    t.strictSame(given.warnings.map(({ code }) => code).filter(code => code === 'window-starts-now'), [])
+    t.match(await ask(w.healthy, { issueAt: at(issueAt), window }), { created: false, grant: { id: given.grant.id } }, 'a retry')
+    const earlier = await ask(w.healthy, {
+      job: { id: 'earlier', team: 'nlp' }, issueAt: at(issueAt), window: { notBefore: at(startOfTime), durationSeconds: 900 }
+    })
+    t.match(earlier.grant, { notBefore: startOfTime, expiresAt: startOfTime + 900_000 })
+    const refused = (request: Partial<GrantRequest>) => refusalOf(ask(w.healthy, { job: { id: 'no', team: 'nlp' }, ...request }))
+    t.match(await refused({ issueAt: at(issueAt), window: { notAfter: at(issueAt) } }), { code: 'window-invalid', init: { pointer: '/issueAt' } })
+    t.match(await refused({ issueAt: '2026-07-16T00:00:00Z', window }), { code: 'window-too-far', init: { pointer: '/issueAt' } })
+    t.match(await refused({ issueAt: at(issueAt), window: { notAfter: at(startOfTime) } }),
+      { code: 'window-over', init: { pointer: '/window/notAfter' } })
+  })
   await t.test('is minted by its owner, when the scheduler is late', async t => {
     const w = await world(t)
     const { grant } = await scheduled(w)
@@ -454,7 +471,7 @@ t.test('a scheduled grant', async t => {
     w.iam.faults.on({ action: 'PutUserPolicy' }, { kind: 'error', code: 'MalformedPolicyDocument' })
     await w.pass(600_000)
     t.match(await w.store.get(grant.id), { state: 'pending', attempts: 1 })
-    await w.pass(10_200_000)
+    await w.pass(10_800_000)
     t.match(await w.store.get(grant.id), { state: 'failed' })
     t.equal(w.iam.state.userCount, 0)
   })
