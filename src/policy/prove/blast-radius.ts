@@ -112,11 +112,13 @@ const openings = (statements: CompiledStatement[], request: IamRequest, contexts
   return { from: iso(from), until: until === undefined ? null : iso(until) }
 }
 
-interface NamedArea { bucket: string, prefix: string, exact: boolean, arn: string }
+/** `onlyNames`: a bucket of which no Allow opens the objects, but one lists them all. */
+interface NamedArea { bucket: string, prefix: string, exact: boolean, arn: string, onlyNames?: boolean }
 
 /** Buckets, prefixes and keys that some Allow names. */
 const areasOf = (policy: PolicyDocument): NamedArea[] => {
   const found = new Map<string, NamedArea>()
+  const wholly = new Map<string, NamedArea>()
   for (const statement of policy.Statement) {
     if (statement.Effect !== 'Allow') continue
     for (const resource of [statement.Resource ?? []].flat()) {
@@ -126,9 +128,12 @@ const areasOf = (policy: PolicyDocument): NamedArea[] => {
         const area = { bucket, prefix: each.replace(/\*$/, ''), exact: !each.endsWith('*'), arn }
         if (bucket !== '') found.set(`${bucket}/${each}`, area)
       }
+      if (bucket !== '' && pattern === undefined && listed.length === 0 && [statement.Action ?? []].flat().includes(rightActions.list)) {
+        wholly.set(`${bucket}/*`, { bucket, prefix: '', exact: false, arn, onlyNames: true })
+      }
     }
   }
-  return [...found.values()]
+  return [...new Map([...wholly, ...found]).values()]
 }
 
 const neighboursOf = (areas: NamedArea[]): string[] => {
@@ -200,7 +205,8 @@ const measure = (policy: PolicyDocument, at: Date, thief: Record<string, string>
       decrypt: openings(statements, viaS3(arn, 'kms:Decrypt'), tried.source, now),
       encrypt: openings(statements, viaS3(arn, 'kms:GenerateDataKey'), tried.source, now)
     })),
-    neighbours: neighboursOf(places).map(arn => ({ arn, denied: !Object.values(rightActions).some(action => ever(action, arn)) })),
+    neighbours: neighboursOf(places.filter(({ onlyNames }) => !onlyNames))
+      .map(arn => ({ arn, denied: !Object.values(rightActions).some(action => ever(action, arn)) })),
     actionsDenied: tryAll.length - actionsAllowed.length,
     actionsAllowed
   }
@@ -230,9 +236,11 @@ const deeds = (areas: Area[], place: Place, at: string): string[] => {
       const open = area[place][right]
       if (open === null) continue
       const period = periodOf(open, at)
-      const name = inQuotes(`${area.bucket}/${area.prefix}${area.exact || /(^|\/)$/.test(area.prefix) ? '' : '*'}`)
+      // A listing of `wiki` also shows the names beside it, such as `wiki-backup/a`.
+      const whole = /(^|\/)$/.test(area.prefix) || (area.exact && right !== 'list')
+      const name = inQuotes(`${area.bucket}/${area.prefix}${whole ? '' : '*'}`)
       const areasOfPeriod = byPeriod.get(period) ?? new Map<string, Right[]>()
-      areasOfPeriod.set(name, [...areasOfPeriod.get(name) ?? [], right])
+      areasOfPeriod.set(name, unique([...areasOfPeriod.get(name) ?? [], right]))
       byPeriod.set(period, areasOfPeriod)
     }
   }

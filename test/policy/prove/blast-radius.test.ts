@@ -54,9 +54,23 @@ t.test('a key is one object, and the beginning of keys is no directory', async t
   t.match(area('llama/model.bin'), { exact: true, source: { read: { until: '2025-07-16T04:00:00Z' }, list: { until: '2025-07-16T04:00:00Z' } } })
   t.match(area('vocab.json'), { exact: true, source: { read: { until: '2025-07-16T04:00:00Z' }, list: null, write: null } })
   t.match(area('shards/train-'), { exact: false, source: { read: { until: '2025-07-16T04:00:00Z' } } })
-  t.match(words[0], /read and list base\/llama\/model\.bin; read and list base\/shards\/train-\*; read base\/vocab\.json;/)
+  t.match(words[0], /read base\/llama\/model\.bin; list base\/llama\/model\.bin\*; read and list base\/shards\/train-\*; read base\/vocab\.json;/)
   t.ok(data.neighbours.some(({ arn, denied }) => arn === 'arn:aws:s3:::base/vocab.json.bak' && denied))
   t.ok(data.neighbours.every(({ denied }) => denied))
+})
+
+t.test('a listing shows more names than the objects that can be read', async t => {
+  const words = (prefixes?: string[]) => blastRadius({
+    Version: '2012-10-17',
+    Statement: [
+      { Sid: 'Names', Effect: 'Allow', Action: 's3:ListBucket', Resource: 'arn:aws:s3:::acme', ...(prefixes && { Condition: { StringLike: { 's3:prefix': prefixes } } }) },
+      { Sid: 'Objects', Effect: 'Allow', Action: 's3:GetObject', Resource: 'arn:aws:s3:::acme/wiki/*' }
+    ]
+  }, within).words.slice(0, 2)
+  const never = 'Never: any other bucket or prefix, such as acme-backup/.'
+  t.same(words(['wiki/*', 'wiki/']), ['From anywhere, now and without end: read and list acme/wiki/.', never], 'each right once')
+  t.same(words(['wiki/*', 'wiki/', 'wiki']), ['From anywhere, now and without end: read and list acme/wiki/; list acme/wiki*.', never], 'also names beside it')
+  t.same(words(), ['From anywhere, now and without end: list acme/; read and list acme/wiki/.', never], 'all names of the bucket')
 })
 
 t.test('in words', async t => {
