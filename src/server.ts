@@ -61,7 +61,8 @@ const main = async (config: Config): Promise<void> => {
           metrics?.swept(undefined)
           log.error({ err }, 'sweep failed')
         })]
-      : []),
+      // Who neither sweeps nor is probed would stay wrong after one wrong answer: no issue asks IAM while the clock is wrong.
+      : [periodic(60_000, async () => { await isWrong() }, err => log.error({ err }, 'nobody tells the time'))]),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
       ? [periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
           if (await isWrong()) return

@@ -53,8 +53,9 @@ export const removeOvertaken = async (deps: GrantDeps, actor: Actor, grant: Gran
       return
     }
     // The grant has ended. Its teardown may have come before the calls of this operation. What comes later still, reconciliation removes.
-    if (grant.maxWorkers !== null) await sharedOf(deps).remove(grant.principal, grant.mintedAt ?? grant.createdAt, deadline(deps))
-    else if (grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
+    const isJob = grant.maxWorkers !== null
+    if (isJob && grant.spec.shared) await sharedOf(deps).remove(grant.principal, grant.mintedAt ?? grant.createdAt, deadline(deps))
+    if (!isJob && grant.attach !== 'session') await provisioner.discard(grant.principal, deadline(deps))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'what an overtaken operation made was not removed; left to the sweeper')
   }
