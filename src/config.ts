@@ -28,6 +28,9 @@ type Exposure = (typeof exposures)[number]
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
   PORT: integer('Port to listen on; 0: any free port.', 8080, 0, 65_535),
+  JOB_ACCESS_DRAIN_SECONDS: integer(
+    'Seconds after SIGTERM in which the service still answers, with `/readyz` at 503, until load balancers send it nothing more.', 0, 0, 600
+  ),
   JOB_ACCESS_METRICS_PORT: integer(
     'Port of the metrics: `/metrics` in Prometheus’s format, without authentication; 0: no metrics.', 0, 0, 65_535
   ),

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { buildApp } from './http/app.ts'
@@ -41,7 +42,7 @@ const main = async (config: Config): Promise<void> => {
     // An open ledger or IAM would keep the process alive, although it listens nowhere.
     await app.close()
     await composed.close()
-    throw error
+    throw portInUse(error, config) ?? error
   })
   if (composed.generatedToken) process.stdout.write(welcome(address, composed.generatedToken, config.JOB_ACCESS_PROVIDER))
 
@@ -94,15 +95,28 @@ const main = async (config: Config): Promise<void> => {
 
   // app.close() waits for the requests under way, the periodic tasks finish their grants, then the stores are closed.
   // SIGHUP reloads the guardrails, so that closeWithGrace must not end the process for it.
-  closeWithGrace({ delay: 25_000, logger: log, skip: ['SIGHUP'] }, async ({ signal, err }) => {
+  const drainMs = config.JOB_ACCESS_DRAIN_SECONDS * 1000
+  closeWithGrace({ delay: drainMs + 25_000, logger: log, skip: ['SIGHUP'] }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'stopping after an error')
     log.info({ signal }, 'stopping')
+    // Until load balancers have seen that this replica is not ready, they send new connections, which would be refused.
+    const stopping = new Error('the service is stopping')
+    service.readiness.stopping = () => Promise.reject(stopping)
+    if (!err) await delay(drainMs)
     await app.close()
     await Promise.all(clocks.map(clock => clock.stop()))
     service.audit.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
     await composed.close()
     await exposition?.close()
   })
+}
+
+/** Names the variable, since the system's message has only the number. */
+const portInUse = (error: unknown, config: Config): Error | undefined => {
+  const { code, port } = error as { code?: string, port?: number }
+  if (code !== 'EADDRINUSE') return undefined
+  const variable = port === config.PORT ? 'PORT' : 'JOB_ACCESS_METRICS_PORT'
+  return new Error(`Port ${port} is in use. Set ${variable} to another one, e.g. ${variable}=${Number(port) + 1} npm start.`)
 }
 
 try {

@@ -53,7 +53,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   metrics?.observe(app)
   useJson(app)
   refuseUnread(app)
-  refuseWhenClosing(app)
+  refuseWhenClosing(app, service)
   for (const schema of shared) app.addSchema(schema)
   app.addHook('onSend', async (_request, reply) => {
     // Answers have secrets, or say who has access to what: no cache may keep them.
@@ -81,11 +81,15 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   return app
 }
 
-/** At shutdown the requests under way are finished. Further ones on open connections get 503, so that they go to another replica. */
-const refuseWhenClosing = (app: FastifyInstance): void => {
+/**
+ * At shutdown the requests under way are finished. Further ones on open connections get 503, so that they go to another replica. Before
+ * that, while load balancers notice that this replica is not ready, every answer closes its connection.
+ */
+const refuseWhenClosing = (app: FastifyInstance, { readiness }: Service): void => {
   let closing = false
   app.addHook('preClose', async () => { closing = true })
-  app.addHook('onRequest', async () => {
+  app.addHook('onRequest', async (_request, reply) => {
+    if (readiness.stopping) reply.header('connection', 'close')
     if (closing) throw new ProblemError('shutting-down', { retryAfterSeconds: 1 })
   })
 }
