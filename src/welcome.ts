@@ -1,5 +1,8 @@
 import { guideRequest } from './request.ts'
 
+// The shell makes it another job each time: for one that has its key, the same request again is refused.
+const jobId = "guide-'$(date +%s)'"
+
 /** What `npm start` prints with a token of its own: everything that is needed to try the service by pasting. */
 export const welcome = (address: string, token: string, provider: string): string => `
 job-access listens on ${address} (provider: ${provider})
@@ -12,6 +15,6 @@ Policy and credentials for the guide's training job:
 curl -sS -X POST ${address}/v1/grants \\
   -H 'authorization: Bearer ${token}' \\
   -H 'content-type: application/json' \\
-  -d '${JSON.stringify(guideRequest)}'
+  -d '${JSON.stringify({ ...guideRequest, job: { ...guideRequest.job, id: jobId } })}'
 
 `
