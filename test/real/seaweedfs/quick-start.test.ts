@@ -17,8 +17,7 @@ const port = await freePort('127.0.0.1')
 const others = await Promise.all(named.map(async name => `-${name}=${await freePort('127.0.0.1')}`))
 // The last of two equal flags counts.
 writeFileSync(join(bin, 'weed'), `#!/bin/sh
-exec '${weed}' "$@" -s3.port=${port} ${others.join(' ')} -filer.localSocket=${bin}/filer.sock -s3.localSocket=${bin}/s3.sock \\
-  -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false
+exec '${weed}' "$@" -s3.port=${port} ${others.join(' ')} -filer.localSocket=${bin}/filer.sock -s3.localSocket=${bin}/s3.sock
 `, { mode: 0o755 })
 
 t.setTimeout(240_000)
