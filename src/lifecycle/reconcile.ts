@@ -47,8 +47,8 @@ export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Pro
       await removeStrays(deps, provisioner, page, options, report)
     }
   }
-  await removeStrayPolicies(deps, seen, options, report)
   await compareGrants(deps, { startedAt, seen }, options, report)
+  await removeStrayPolicies(deps, seen, options, report)
   return { ...report, seen: seen.size }
 }
 
