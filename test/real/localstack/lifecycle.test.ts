@@ -64,7 +64,7 @@ t.test('more than a hundred users; what expires is swept; what the ledger does n
   t.notOk((await users()).some(name => names.includes(name ?? '')), 'all are swept')
 
   // Another service with an empty ledger: it knows nobody here.
-  const left = await service.issue(job('left', { window: { notAfter: new Date(Date.now() + 5_000).toISOString().replace(/\.\d+/, '') } }))
+  const left = await service.issue(job('left', { window: { notAfter: new Date(Date.now() + 120_000).toISOString().replace(/\.\d+/, '') } }))
   const stranger = await startService(t, { provider: 'localstack', endpoint: localstack.endpoint, admin })
   const early = await stranger.reconcile()
   t.notOk(early.findings.some(finding => finding.name === left.grant.user.name), 'not while its window is open')
