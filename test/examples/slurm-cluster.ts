@@ -85,10 +85,10 @@ PartitionName=train Nodes=ALL Default=YES State=UP
   return { run, logs }
 }
 
-/** Waits up to 60 s. */
+/** Waits up to two minutes. */
 export const until = async (logs: () => string, holds: () => Promise<boolean>): Promise<void> => {
   for (let tries = 0; !await holds(); tries++) {
-    if (tries >= 240) throw new Error(`not in 60 s\n${logs()}`)
+    if (tries >= 480) throw new Error(`not in two minutes\n${logs()}`)
     await sleep(250)
   }
 }

@@ -99,7 +99,7 @@ t.test('a Secret’s name is one word, also where the job’s name is cut at a h
 })
 
 t.test('no value breaks a file: an endpoint and a session token are looked at, too', async t => {
-  for (const format of ['env', 'kubernetes-secret'] as const) {
+  for (const format of ['env', 'aws-profile', 'kubernetes-secret'] as const) {
     t.throws(() => deliver(format, credentials, grant, { endpoint: 'https://s3.example.org/a b' }, null), { name: 'ProblemError' }, format)
     t.throws(() => deliver(format, { ...credentials, sessionToken: 'a\nb' }, grant, {}, null), { name: 'ProblemError' }, format)
   }
