@@ -169,7 +169,7 @@ const misfit = (pattern: string, text: string, example = ''): { detail: string, 
   if (unfit.length > 0) {
     const more = unfit.length > 8 ? `, ${unfit.length - 8} more` : ''
     const instead = set.endsWith('-]') ? ' Write `-` instead.' : ''
-    return { detail: `has ${unfit.slice(0, 8).join(', ')}${more}.`, hint: `Allowed are ${charactersOf(set)}.${instead}` }
+    return { detail: `has ${unfit.slice(0, 8).join(', ')}${more}.`, hint: `Allowed: ${charactersOf(set)}.${instead}` }
   }
   if (first !== undefined && characters[0] !== undefined && !new RegExp(`^${first}`).test(characters[0])) {
     return { detail: `begins with ${showCharacter(characters[0])}.`, hint: `It may begin with ${charactersOf(first)}.` }

@@ -105,22 +105,22 @@ t.test('a text that breaks a pattern: the character, its position, and what is a
   const ofLabel = label.replace('0 to 9', '0 to 9, the space')
   const workers = `/v1/grants/${unknownId}/workers`
   const texts: [name: string, request: InjectOptions, pointer: string, detail: string, hint: string][] = [
-    ['label', job({ labels: { 'a/b': 'lr[3]' } }), '/job/labels/a~1b', 'The value has `[` at character 3, `]` at character 5.', `Allowed are ${ofLabel}. Write \`-\` instead.`],
-    ['name of a label', job({ labels: { 'e#p': '' } }), '/job/labels/e#p', 'The name of the field has `#` at character 2.', `Allowed are ${label}. Write \`-\` instead.`],
+    ['label', job({ labels: { 'a/b': 'lr[3]' } }), '/job/labels/a~1b', 'The value has `[` at character 3, `]` at character 5.', `Allowed: ${ofLabel}. Write \`-\` instead.`],
+    ['name of a label', job({ labels: { 'e#p': '' } }), '/job/labels/e#p', 'The name of the field has `#` at character 2.', `Allowed: ${label}. Write \`-\` instead.`],
     ['no name of a label', job({ labels: { '': '' } }), '/job/labels/', 'The name of the field has 0 characters.', 'Give 1 to 100.'],
     ['team', job({ team: '-nlp' }), '/job/team', 'The value begins with `-`.', 'It may begin with A to Z, a to z, 0 to 9.'],
-    ['another team', job({ team: 'nlp\u00df\n' }), '/job/team', 'The value has U+00DF at character 4, U+000A at character 5.', `Allowed are ${word}. Write \`-\` instead.`],
-    ['many', job({ team: '!"#$%&()*' }), '/job/team', 'The value has `!` at character 1, `"` at character 2, `#` at character 3, `$` at character 4, `%` at character 5, `&` at character 6, `(` at character 7, `)` at character 8, 1 more.', `Allowed are ${word}. Write \`-\` instead.`],
+    ['another team', job({ team: 'nlp\u00df\n' }), '/job/team', 'The value has U+00DF at character 4, U+000A at character 5.', `Allowed: ${word}. Write \`-\` instead.`],
+    ['many', job({ team: '!"#$%&()*' }), '/job/team', 'The value has `!` at character 1, `"` at character 2, `#` at character 3, `$` at character 4, `%` at character 5, `&` at character 6, `(` at character 7, `)` at character 8, 1 more.', `Allowed: ${word}. Write \`-\` instead.`],
     ['id of a job', job({ id: 'x'.repeat(129) }), '/job/id', 'The value has 129 characters.', 'Give at most 128.'],
     ['no id of a job', job({ id: '' }), '/job/id', 'The value has 0 characters.', 'Give at least 1.'],
-    ['sid', { payload: guideJob({ datasets: [{ bucket: 'acmeco-data', sid: 'My-Data' }] }) }, '/datasets/0/sid', 'The value has `-` at character 3.', 'Allowed are A to Z, a to z, 0 to 9.'],
+    ['sid', { payload: guideJob({ datasets: [{ bucket: 'acmeco-data', sid: 'My-Data' }] }) }, '/datasets/0/sid', 'The value has `-` at character 3.', 'Allowed: A to Z, a to z, 0 to 9.'],
     ['VPC', { payload: guideJob({ vpc: { vpcIds: ['vpc-XY'] } }) }, '/vpc/vpcIds/0', 'The value does not have the form of this field.', 'Write it like vpc-0123456789abcdef0.'],
-    ['attempt', { payload: guideJob({ attempt: 'pod 1' }) }, '/attempt', 'The value has U+0020 at character 4.', 'Allowed are printable ASCII without the space.'],
-    ['key of a retry', { payload: guideJob(), headers: { 'idempotency-key': 'a b' } }, '/idempotency-key', 'The value has U+0020 at character 2.', 'Allowed are printable ASCII without the space.'],
-    ['worker', { url: workers, payload: { name: 'node[3]', sourceIps: ['203.0.113.1'] } }, '/name', 'The value has `[` at character 5, `]` at character 7.', `Allowed are ${word}. Write \`-\` instead.`],
-    ['worker in a path', { method: 'DELETE', url: `${workers}/node%5B` }, '/name', 'The value has `[` at character 5.', `Allowed are ${word}. Write \`-\` instead.`],
+    ['attempt', { payload: guideJob({ attempt: 'pod 1' }) }, '/attempt', 'The value has U+0020 at character 4.', 'Allowed: printable ASCII without the space.'],
+    ['key of a retry', { payload: guideJob(), headers: { 'idempotency-key': 'a b' } }, '/idempotency-key', 'The value has U+0020 at character 2.', 'Allowed: printable ASCII without the space.'],
+    ['worker', { url: workers, payload: { name: 'node[3]', sourceIps: ['203.0.113.1'] } }, '/name', 'The value has `[` at character 5, `]` at character 7.', `Allowed: ${word}. Write \`-\` instead.`],
+    ['worker in a path', { method: 'DELETE', url: `${workers}/node%5B` }, '/name', 'The value has `[` at character 5.', `Allowed: ${word}. Write \`-\` instead.`],
     ['grant', { method: 'GET', url: '/v1/grants/abc' }, '/id', 'The value has 3 characters.', 'It has 26.'],
-    ['filter', { method: 'GET', url: '/v1/grants?job=%C3%BF' }, '/job', 'The value has U+00FF at character 1.', 'Allowed are printable ASCII.'],
+    ['filter', { method: 'GET', url: '/v1/grants?job=%C3%BF' }, '/job', 'The value has U+00FF at character 1.', 'Allowed: printable ASCII.'],
     ['action', { url: '/v1/policies/check', payload: { request: guideJob(), question: { action: 's3:*', bucket: 'acmeco-data' } } }, '/question/action', 'The value does not have the form of this field.', 'Write it like s3:PutObject.']
   ]
   for (const [name, { headers, ...request }, pointer, detail, hint] of texts) {
