@@ -56,22 +56,14 @@ const removeStrays = async (
   deps: GrantDeps, provisioner: PrincipalProvisioner, page: Listed[], options: ReconcileOptions, report: ReconcileReport
 ) => {
   const known = await deps.ledger.known(page.map(({ ref }) => ref.name))
-  const unknown = page.filter(({ ref }) => !known.has(ref.name))
-  await paced(unknown, options, async ({ ref, expiresAt }) => {
-    if (expiresAt === undefined) {
-      report.findings.push({ kind: 'foreign', name: ref.name })
-      return
-    }
-    try {
-      requireClock(deps)
-      if (!await isOver(deps, ref, expiresAt, () => provisioner.policyEnd(ref, deadline(deps)), options)) return
-      if (!options.dryRun) await provisioner.discard(ref, deadline(deps))
-      report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
-      deps.log.warn({ user: ref.name, dryRun: options.dryRun }, 'principal that belongs to no grant of the ledger')
-    } catch (error) {
-      report.failed++
-      deps.log.error({ user: ref.name, err: error }, 'a stray principal could not be removed')
-    }
+  const principals: Kind = {
+    what: 'principal',
+    statedEnd: ref => provisioner.policyEnd(ref, deadline(deps)),
+    remove: ref => provisioner.discard(ref, deadline(deps))
+  }
+  await paced(page.filter(({ ref }) => !known.has(ref.name)), options, async ({ ref, expiresAt }) => {
+    if (expiresAt === undefined) report.findings.push({ kind: 'foreign', name: ref.name })
+    else await removeStray(deps, principals, { ref, expiresAt }, options, report)
   })
 }
 
@@ -81,21 +73,40 @@ const removeStrayPolicies = async (
 ) => {
   const { shared } = deps.provisioners.managed
   if (!shared) return
+  const policies: Kind = {
+    what: 'policy',
+    statedEnd: ref => shared.end(ref, deadline(deps)),
+    remove: ref => shared.remove(ref, 0, deadline(deps))
+  }
   for await (const page of pages(shared.list(() => deadline(deps)))) {
     const ofNoUser = page.filter(({ ref, expiresAt }) => expiresAt !== undefined && !seen.has(ref.name))
     const known = await deps.ledger.known(ofNoUser.map(({ ref }) => ref.name))
-    await paced(ofNoUser.filter(({ ref }) => !known.has(ref.name)), options, async ({ ref, expiresAt = 0 }) => {
-      try {
-        requireClock(deps)
-        if (!await isOver(deps, ref, expiresAt, () => shared.end(ref, deadline(deps)), options)) return
-        if (!options.dryRun) await shared.remove(ref, 0, deadline(deps))
-        report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
-        deps.log.warn({ policy: ref.name, dryRun: options.dryRun }, 'policy that belongs to no grant of the ledger')
-      } catch (error) {
-        report.failed++
-        deps.log.error({ policy: ref.name, err: error }, 'a stray policy could not be removed')
-      }
-    })
+    await paced(ofNoUser.filter(({ ref }) => !known.has(ref.name)), options, ({ ref, expiresAt = 0 }) =>
+      removeStray(deps, policies, { ref, expiresAt }, options, report))
+  }
+}
+
+/** What a stray may be, and how it is asked and removed. */
+interface Kind {
+  what: 'principal' | 'policy'
+  statedEnd: (ref: PrincipalRef) => Promise<number | undefined>
+  remove: (ref: PrincipalRef) => Promise<unknown>
+}
+
+const removeStray = async (
+  deps: GrantDeps, { what, statedEnd, remove }: Kind, { ref, expiresAt }: { ref: PrincipalRef, expiresAt: number },
+  options: ReconcileOptions, report: ReconcileReport
+): Promise<void> => {
+  const named = { [what === 'principal' ? 'user' : 'policy']: ref.name }
+  try {
+    requireClock(deps)
+    if (!await isOver(deps, ref, expiresAt, () => statedEnd(ref), options)) return
+    if (!options.dryRun) await remove(ref)
+    report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
+    deps.log.warn({ ...named, dryRun: options.dryRun }, `${what} that belongs to no grant of the ledger`)
+  } catch (error) {
+    report.failed++
+    deps.log.error({ ...named, err: error }, `a stray ${what} could not be removed`)
   }
 }
 
