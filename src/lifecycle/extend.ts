@@ -180,8 +180,7 @@ const normalisedChange = (deps: GrantDeps, grant: Grant, change: Change): Normal
   const current = { spec: { ...grant.spec, attach: grant.attach }, firstIssuedAt, active: !isScheduled(grant) }
   const normalised = normaliseChange(current, change, limitsOf(deps.deployment, ofWorkers), new Date(deps.now()))
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  const { warnings } = normalised
-  const spec = grant.spec.shared ? { ...normalised.spec, shared: grant.spec.shared } : normalised.spec
+  const { spec, warnings } = normalised
   return { spec, warnings, profileName: profile?.name, firstIssuedAt, ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }
 }
 

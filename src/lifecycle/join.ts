@@ -113,8 +113,7 @@ const workerAccess = async (
     { spec: { ...job.spec, attach }, firstIssuedAt, active: true }, source, limitsOf(deps.deployment), new Date(deps.now())
   )
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
-  const { warnings } = normalised
-  const spec = job.spec.shared ? { ...normalised.spec, shared: job.spec.shared } : normalised.spec
+  const { spec, warnings } = normalised
   const profileName = requireProfile(deps, job)?.name
   const own = await withHint(before => spec.shared ? before : `Send fewer source CIDRs. Or change the request of the job: ${before}`,
     () => renderAccess(deps.deployment, { spec, warnings, profileName, firstIssuedAt }))

@@ -94,7 +94,7 @@ export const normaliseChange = (
   const entries: Entry[] = changed.spec.entries.map((entry, index) => ({
     ...entry, pointer: spec.entries[index]?.pointer ?? entry.pointer
   }))
-  return { ...changed, spec: { ...changed.spec, entries } }
+  return { ...changed, spec: { ...changed.spec, entries, ...(spec.shared && { shared: spec.shared }) } }
 }
 
 /** The request that asks for exactly this spec: normalise() of it gives the spec again, except for the entries' pointers. */
