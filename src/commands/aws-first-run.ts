@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { removeBucket, removePolicy, removeUser } from '../doctor/scratch.ts'
+import { bucketIn, pagesOf, removeBucket, removePolicy, removeRole, removeUser, type Complaint } from '../doctor/scratch.ts'
 import { openStore, type Key, type Store } from '../doctor/store.ts'
 import { boundaryPolicy, servicePolicy } from '../iam/own-policies.ts'
 import { UsageError, operatorCommand } from './command.ts'
@@ -25,25 +25,11 @@ const userPrefix = 'ja'
 /** Then the proof under way is stopped, and what is left of ten minutes is for removing. */
 const budgetMs = 8 * 60_000
 
-type Complaint = string | null
-
 const roleInlinePolicies = ['service', 'proof-bucket']
 
-const removeRole = async ({ call }: Store, RoleName: string): Promise<Complaint> => {
-  for (const PolicyName of roleInlinePolicies) await call('DeleteRolePolicy', { RoleName, PolicyName })
-  const gone = await call('DeleteRole', { RoleName })
-  return gone.ok || gone.code === 'NoSuchEntity' ? null : `DeleteRole ${RoleName}: ${gone.code}`
-}
-
-const listed = async ({ call }: Store, operation: string, items: string, input: object = {}): Promise<any[]> => {
-  const found: any[] = []
-  for (let Marker: string | undefined, more = true; more;) {
-    const page = await call(operation, { ...input, ...(Marker !== undefined && { Marker }) })
-    if (!page.ok) throw new Error(`${operation}: ${page.code}`)
-    found.push(...page.output[items] ?? [])
-    Marker = page.output.Marker
-    more = page.output.IsTruncated === true && Marker !== undefined
-  }
+const listed = async (store: Store, operation: string, items: string, input: object = {}): Promise<any[]> => {
+  const { found, refused } = await pagesOf(store, operation, items, input)
+  if (refused !== null) throw new Error(`${operation}: ${refused}`)
   return found
 }
 
@@ -75,7 +61,7 @@ const clean = async (store: Store, made: string[] = []): Promise<{ removed: stri
   await sweep('bucket', async () => ours(await buckets()), name => removeBucket(store, name))
   await sweep('boundary', async () => ours((await policies()).map(policy => policy.PolicyName)), name => removePolicy(store, name))
   const roles = async () => (await listed(store, 'ListRoles', 'Roles')).map(role => role.RoleName)
-  await sweep('role', async () => ours(await roles()), name => removeRole(store, name))
+  await sweep('role', async () => ours(await roles()), name => removeRole(store, name, roleInlinePolicies))
   return { removed, left }
 }
 
@@ -94,10 +80,7 @@ const setUp = async ({ store, name, region }: FirstRun): Promise<{ boundaryArn: 
   const { Account: accountId, Arn: arn } = await must(store, 'GetCallerIdentity', {})
   const partition = String(arn).split(':')[1] as 'aws'
   say(`account ${accountId}, as ${arn}`)
-  const location = region === 'us-east-1'
-    ? ''
-    : `<CreateBucketConfiguration><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`
-  const bucket = await store.s3({ method: 'PUT', bucket: name, body: location })
+  const bucket = await store.s3({ method: 'PUT', bucket: name, body: bucketIn(region === 'us-east-1' ? undefined : region) })
   if (bucket.outcome !== 'passed') throw new Error(`CreateBucket: ${bucket.code}`)
   const boundary = await must(store, 'CreatePolicy', {
     PolicyName: name, PolicyDocument: JSON.stringify(boundaryPolicy({ partition, buckets: [name], kmsKeys: [] }))

@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { ulid } from 'ulid'
 import { compose } from '../compose.ts'
 import { readConfig, type Config } from '../config.ts'
+import { inColumns } from '../doctor/report.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../doctor/store.ts'
 import type { Caller, GrantDeps } from '../lifecycle/deps.ts'
 import { end } from '../lifecycle/end.ts'
@@ -12,6 +13,7 @@ import { extend } from '../lifecycle/extend.ts'
 import { issue } from '../lifecycle/issue.ts'
 import { rotate } from '../lifecycle/rotate.ts'
 import { logOptions } from '../log.ts'
+import { toIso } from '../policy/window.ts'
 import { ProblemError } from '../problems.ts'
 import { UsageError, operatorCommand } from './command.ts'
 
@@ -52,8 +54,6 @@ const matches: Record<Wanted, Array<Answered['outcome']>> = {
 const wrongAddress = '203.0.113.7'
 /** Seconds by which the store's clock may differ from ours, and the part of a second that it leaves out. */
 const skewSeconds = 2
-
-const second = (epochMs: number): string => new Date(Math.floor(epochMs / 1000) * 1000).toISOString()
 
 /** Its grants are nobody else's business: a ledger in memory, no audit, and the guardrails that allow everything. */
 const alone = ({ JOB_ACCESS_IDENTITY: _, JOB_ACCESS_GUARDRAILS: __, ...config }: Config): Config =>
@@ -138,13 +138,13 @@ const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceM
 
   // Long enough for a key that is only known when the patience is over.
   const ends = Math.ceil((Date.now() + patienceMs) / 1000) * 1000 + 8_000
-  const open = { notBefore: second(Date.now() - 60_000), notAfter: second(ends) }
+  const open = { notBefore: toIso(Date.now() - 60_000), notAfter: toIso(ends) }
   const job = await begin('job', open)
   await see('reads below the prefix', 'allowed', read(job.key), patienceMs)
-  const longer = { notAfter: second(Date.now() + 900_000) }
+  const longer = { notAfter: toIso(Date.now() + 900_000) }
   await extend(deps, caller, job.id, { window: longer })
-  const closing = await begin('closing', { notBefore: second(Date.now() - 60_000), notAfter: second(ends) })
-  const later = await begin('later', { notBefore: second(Date.now() + 3_600_000), notAfter: second(Date.now() + 4_500_000) })
+  const closing = await begin('closing', { notBefore: toIso(Date.now() - 60_000), notAfter: toIso(ends) })
+  const later = await begin('later', { notBefore: toIso(Date.now() + 3_600_000), notAfter: toIso(Date.now() + 4_500_000) })
 
   await see('reads below the prefix, extended', 'allowed', read(job.key), patienceMs)
   await see('lists the prefix', 'allowed', list(job.key, inside))
@@ -220,11 +220,9 @@ const removeObjects = async (store: Store, bucket: string, run: string): Promise
   return left
 }
 
-const table = (checks: Check[]): string => {
-  const rows = checks.map(({ what, wanted, seen, ok, ms }) => [ok ? 'ok' : 'NOT SO', what, wanted, seen, `${ms} ms`])
-  const widths = [0, 1, 2, 3].map(column => Math.max(0, ...rows.map(row => (row[column] ?? '').length)))
-  return rows.map(row => `${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}\n`).join('')
-}
+const table = (checks: Check[]): string =>
+  inColumns(checks.map(({ what, wanted, seen, ok, ms }) => [ok ? 'ok' : 'NOT SO', what, wanted, seen, `${ms} ms`]))
+    .map(line => `${line}\n`).join('')
 
 const flags = {
   bucket: { type: 'string' },

@@ -17,10 +17,14 @@ export const summary = (file: DialectFile): string => {
   return [`${file.store.name} ${file.store.version}: ${list}.`, ...wrong.map(line => `- ${line}`)].join('\n')
 }
 
+/** One line for each row, its cells one below the other. */
+export const inColumns = (rows: string[][]): string[] => {
+  const widths = (rows[0] ?? []).map((_cell, column) => Math.max(...rows.map(row => (row[column] ?? '').length)))
+  return rows.map(row => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+}
+
 export const table = (file: DialectFile): string => {
-  const rows = file.findings.map(rowOf)
-  const widths = [0, 1, 2].map(column => Math.max(...rows.map(row => (row[column] ?? '').length)))
-  const lines = rows.map(row => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+  const lines = inColumns(file.findings.map(rowOf))
   const times = Object.entries(file.times).map(([name, value]) => `${name} ${value}`)
   return [...lines, '', `times: ${times.join(', ')}`, '', summary(file), ''].join('\n')
 }

@@ -22,7 +22,8 @@ export interface Scratch {
   remove: () => Promise<string[]>
 }
 
-type Complaint = string | null
+/** What could not be removed; null: it was, or is not there. */
+export type Complaint = string | null
 
 export const openScratch = (store: Store, run: string, location?: string): Scratch => {
   const undos: Array<() => Promise<Complaint>> = []
@@ -49,10 +50,7 @@ export const openScratch = (store: Store, run: string, location?: string): Scrat
     },
     async bucket (bucket) {
       undos.push(() => removeBucket(store, bucket))
-      const body = location === undefined
-        ? ''
-        : `<CreateBucketConfiguration><LocationConstraint>${location}</LocationConstraint></CreateBucketConfiguration>`
-      await must({ method: 'PUT', bucket, body })
+      await must({ method: 'PUT', bucket, body: bucketIn(location) })
     },
     put: async (key, bucket = buckets[0]) => { await must({ method: 'PUT', bucket, key, body: 'of the doctor' }) },
     async upload () {
@@ -69,6 +67,11 @@ export const openScratch = (store: Store, run: string, location?: string): Scrat
     }
   }
 }
+
+/** The body of CreateBucket. */
+export const bucketIn = (location: string | undefined): string => location === undefined
+  ? ''
+  : `<CreateBucketConfiguration><LocationConstraint>${location}</LocationConstraint></CreateBucketConfiguration>`
 
 /** Nothing was there: then it need not be removed. A call that the store does not have never made anything. */
 const gone = ['NoSuchEntity', 'NoSuchBucket', 'InvalidAction', 'NotImplemented', '404', '405', '501']
@@ -91,17 +94,22 @@ export const removeBucket = async (store: Store, bucket: string): Promise<Compla
   return outcome === 'passed' || gone.includes(code) ? null : `bucket ${bucket}: ${code}`
 }
 
-const listed = async ({ call }: Store, operation: string, items: string, input: object): Promise<any[]> => {
+/** All pages of a list, or those before the one that was refused. */
+export const pagesOf = async (
+  { call }: Store, operation: string, items: string, input: object = {}
+): Promise<{ found: any[], refused: string | null }> => {
   const found: any[] = []
   let Marker: string | undefined
   do {
     const called = await call(operation, { ...input, ...(Marker !== undefined && { Marker }) })
-    if (!called.ok) return found
+    if (!called.ok) return { found, refused: called.code }
     found.push(...called.output[items] ?? [])
     Marker = called.output.IsTruncated === true ? called.output.Marker : undefined
   } while (Marker !== undefined)
-  return found
+  return { found, refused: null }
 }
+
+const listed = async (...args: Parameters<typeof pagesOf>): Promise<any[]> => (await pagesOf(...args)).found
 
 export const removeUser = async (store: Store, UserName: string): Promise<Complaint> => {
   const { call } = store
@@ -134,8 +142,8 @@ export const removePolicy = async (store: Store, name: string, arn?: string, Use
 
 export const rolePolicy = 'doctor'
 
-export const removeRole = async ({ call }: Store, RoleName: string): Promise<Complaint> => {
-  await call('DeleteRolePolicy', { RoleName, PolicyName: rolePolicy })
+export const removeRole = async ({ call }: Store, RoleName: string, policies = [rolePolicy]): Promise<Complaint> => {
+  for (const PolicyName of policies) await call('DeleteRolePolicy', { RoleName, PolicyName })
   return complaintOf(await call('DeleteRole', { RoleName }), `DeleteRole ${RoleName}`)
 }
 
