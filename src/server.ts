@@ -52,7 +52,7 @@ const main = async (config: Config): Promise<void> => {
     throw error
   })
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
-  const clocks = [
+  const tasks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
       ? [periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
           if (await isWrong()) return
@@ -104,7 +104,7 @@ const main = async (config: Config): Promise<void> => {
     service.readiness.stopping = () => Promise.reject(stopping)
     if (!err) await delay(drainMs)
     await app.close()
-    await Promise.all(clocks.map(clock => clock.stop()))
+    await Promise.all(tasks.map(task => task.stop()))
     service.audit.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
     await composed.close()
     await exposition?.close()

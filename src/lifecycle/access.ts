@@ -63,7 +63,7 @@ export const normaliseRequest = (
   const normalised = normalise(request, limits, new Date(now), { firstIssuedAt })
   if (!normalised.ok) throw ProblemError.of(normalised.findings)
   const { spec, warnings } = normalised
-  // Not in layout `guide`, whose words are about one grant. And not with `auto`: to share is slower to end and is not one policy.
+  // Not in layout `guide`, whose reads have no condition on the source. Not with `auto`: two policies change at different moments (ADR 6).
   const shared = workers && attach === 'managed' && spec.layout !== 'guide' && canShare(deployment.dialect)
   return {
     spec: shared ? { ...spec, shared } : spec,

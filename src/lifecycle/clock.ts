@@ -104,7 +104,7 @@ export const watchClocks = ({ ours, wall, monotonic, mostMs, ask, heard, changed
   }
 }
 
-/** Nothing is issued, changed or ended by a wrong clock. @throws ProblemError `clock-wrong` */
+/** By a wrong clock nothing is issued, changed or swept. Who asks for the end of a grant gets it. @throws ProblemError `clock-wrong` */
 export const requireClock = ({ clock }: { clock: Pick<Clocks, 'wrong'> }): void => {
   const wrong = clock.wrong()
   if (wrong) throw new ProblemError('clock-wrong', { detail: saying(wrong), retryAfterSeconds: 30 })

@@ -18,7 +18,7 @@ import type { Turn } from './turns.ts'
 export interface GrantDeps {
   /** The clock of windows and leases. */
   now: () => number
-  /** Whether that clock is right: nothing is issued and swept else. */
+  /** Whether that clock is right: while it is wrong, nothing is issued, changed or swept. */
   clock: Pick<Clocks, 'wrong'>
   /** The clock by which waiting is measured: the real one, also where a test moves `now`. */
   waitingNow: () => number

@@ -47,9 +47,8 @@ export const normaliseEntries = (
  * Entries of one bucket with equal rights share statements, which makes the policy much shorter: they get the sid of the first of
  * them. An entry to which the caller gave a sid keeps it, and shares with those alone that the caller gave the same sid.
  */
-const shareSids = (entries: readonly Entry[], named: ReadonlySet<string>): Entry[] => {
-  return withSharedSids(entries, entry => named.has(entry.pointer) ? undefined : `${entry.bucket} ${rightsOf(entry)}`)
-}
+const shareSids = (entries: readonly Entry[], named: ReadonlySet<string>): Entry[] =>
+  withSharedSids(entries, entry => named.has(entry.pointer) ? undefined : `${entry.bucket} ${rightsOf(entry)}`)
 
 const collect = (request: PolicyRequest): Requested[] => [
   ...(request.datasets ?? []).map((entry, index) => requested(`/datasets/${index}`, `Dataset${index + 1}`, 'read', entry)),
