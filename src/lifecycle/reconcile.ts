@@ -57,7 +57,9 @@ const removeStrays = async (
 ) => {
   const known = await deps.ledger.known(page.map(({ ref }) => ref.name))
   const principals: Kind = {
-    what: 'principal',
+    field: 'user',
+    found: 'principal that belongs to no grant of the ledger',
+    failed: 'a stray principal could not be removed',
     statedEnd: ref => provisioner.policyEnd(ref, deadline(deps)),
     remove: ref => provisioner.discard(ref, deadline(deps))
   }
@@ -74,7 +76,9 @@ const removeStrayPolicies = async (
   const { shared } = deps.provisioners.managed
   if (!shared) return
   const policies: Kind = {
-    what: 'policy',
+    field: 'policy',
+    found: 'policy that belongs to no grant of the ledger',
+    failed: 'a stray policy could not be removed',
     statedEnd: ref => shared.end(ref, deadline(deps)),
     remove: ref => shared.remove(ref, 0, deadline(deps))
   }
@@ -86,27 +90,28 @@ const removeStrayPolicies = async (
   }
 }
 
-/** What a stray may be, and how it is asked and removed. */
+/** What a stray may be: what the log says of it, in whole sentences that one can search for, and how it is asked and removed. */
 interface Kind {
-  what: 'principal' | 'policy'
+  field: string
+  found: string
+  failed: string
   statedEnd: (ref: PrincipalRef) => Promise<number | undefined>
   remove: (ref: PrincipalRef) => Promise<unknown>
 }
 
 const removeStray = async (
-  deps: GrantDeps, { what, statedEnd, remove }: Kind, { ref, expiresAt }: { ref: PrincipalRef, expiresAt: number },
+  deps: GrantDeps, { field, found, failed, statedEnd, remove }: Kind, { ref, expiresAt }: { ref: PrincipalRef, expiresAt: number },
   options: ReconcileOptions, report: ReconcileReport
 ): Promise<void> => {
-  const named = { [what === 'principal' ? 'user' : 'policy']: ref.name }
   try {
     requireClock(deps)
     if (!await isOver(deps, ref, expiresAt, () => statedEnd(ref), options)) return
     if (!options.dryRun) await remove(ref)
     report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
-    deps.log.warn({ ...named, dryRun: options.dryRun }, `${what} that belongs to no grant of the ledger`)
+    deps.log.warn({ [field]: ref.name, dryRun: options.dryRun }, found)
   } catch (error) {
     report.failed++
-    deps.log.error({ ...named, err: error }, `a stray ${what} could not be removed`)
+    deps.log.error({ [field]: ref.name, err: error }, failed)
   }
 }
 
