@@ -66,7 +66,7 @@ export const deliver = (
       `aws_access_key_id = ${plain(credentials.accessKeyId)}`,
       `aws_secret_access_key = ${plain(credentials.secretAccessKey)}`,
       ...(credentials.sessionToken ? [`aws_session_token = ${plain(credentials.sessionToken)}`] : []),
-      ...(target.endpoint ? [`endpoint_url = ${plain(target.endpoint, 'endpoint of the configuration')}`] : []),
+      ...(endpointOf(target) ? [`endpoint_url = ${endpointOf(target)}`] : []),
       ...(target.region ? [`region = ${plain(target.region, 'region of the configuration')}`] : []),
       ''
     ].join('\n')
@@ -98,15 +98,19 @@ export const deliver = (
  */
 const forKubectl = { version: '1.1', defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN', lineWidth: 0 } as const
 
-const environment = (credentials: Credentials, target: S3Target): Record<string, string> => ({
-  AWS_ACCESS_KEY_ID: plain(credentials.accessKeyId),
-  AWS_SECRET_ACCESS_KEY: plain(credentials.secretAccessKey),
-  ...(credentials.sessionToken && { AWS_SESSION_TOKEN: plain(credentials.sessionToken) }),
-  // s5cmd reads the second name alone (its README, "Custom endpoint").
-  ...Object.fromEntries((target.endpoint ? ['AWS_ENDPOINT_URL_S3', 'S3_ENDPOINT_URL'] : [])
-    .map(name => [name, plain(target.endpoint ?? '', 'endpoint of the configuration')])),
-  ...(target.region && { AWS_REGION: plain(target.region, 'region of the configuration') })
-})
+const endpointOf = ({ endpoint }: S3Target): string | undefined => endpoint && plain(endpoint, 'endpoint of the configuration')
+
+const environment = (credentials: Credentials, target: S3Target): Record<string, string> => {
+  const endpoint = endpointOf(target)
+  return {
+    AWS_ACCESS_KEY_ID: plain(credentials.accessKeyId),
+    AWS_SECRET_ACCESS_KEY: plain(credentials.secretAccessKey),
+    ...(credentials.sessionToken && { AWS_SESSION_TOKEN: plain(credentials.sessionToken) }),
+    // s5cmd reads the second name alone (its README, "Custom endpoint").
+    ...(endpoint && { AWS_ENDPOINT_URL_S3: endpoint, S3_ENDPOINT_URL: endpoint }),
+    ...(target.region && { AWS_REGION: plain(target.region, 'region of the configuration') })
+  }
+}
 
 /** Values go into files that shells and docker --env-file read without quotes; one with other characters must not break them. */
 const plain = (value: string, what = 'provider’s key'): string => {

@@ -176,7 +176,7 @@ export const mutants: Mutant[] = [
     ['the last page has a next one', 'grants.length > limit ?', 'grants.length >= limit ?'],
     ['a file does not tell whether its key is ready', '  if (ready !== undefined) reply.header(\'job-access-ready\', String(ready))\n', ''],
     ['a repeated answer is 201', 'delivery.created ? 201 : 200', 'delivery.created === undefined ? 200 : 201'],
-    ['an endpoint breaks the file', 'plain(target.endpoint, \'endpoint of the configuration\')', 'target.endpoint'],
+    ['an endpoint breaks the file', 'endpoint && plain(endpoint, \'endpoint of the configuration\')', 'endpoint'],
     ['a token of a session is left out of the profile', '...(credentials.sessionToken ? [`aws_session_token = ${plain(credentials.sessionToken)}`] : []),', ''],
     ['a session token breaks the file', 'AWS_SESSION_TOKEN: plain(credentials.sessionToken)', 'AWS_SESSION_TOKEN: credentials.sessionToken'],
     ['a key before is shown after its end', 'grant.previousKeyId && grant.previousKeyDiesAt !== null', 'grant.previousKeyDiesAt !== null'],
