@@ -52,7 +52,7 @@ export interface Composed {
 export interface ComposeOptions {
   log: Log
   metrics?: Metrics
-  /** The ledger's file must be there: a command beside the service must not make another one. */
+  /** The ledger must be there: a command beside the service must not make another one. */
   mustExist?: boolean
   overrides?: Overrides
 }
