@@ -9,7 +9,9 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json \
  && cp src/console/*.html src/console/*.css src/console/*.svg dist/console/ \
- && npm prune --omit=dev --ignore-scripts
+ && npm prune --omit=dev --ignore-scripts \
+ # The scripts name sources, which the image lacks.
+ && npm pkg delete scripts devDependencies
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080

@@ -52,7 +52,7 @@ export interface Composed {
 export interface ComposeOptions {
   log: Log
   metrics?: Metrics
-  /** The ledger's file must be there: a command beside the service must not make another one. */
+  /** The ledger must be there: a command beside the service must not make another one. */
   mustExist?: boolean
   overrides?: Overrides
 }
@@ -132,10 +132,10 @@ export const compose = async (
     const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
       ? opened(await startEmbeddedIam(), iam => iam.stop())
       : null)
-    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics, heard.provider), client => client.close())
+    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics, heard.provider, clock), client => client.close())
 
     const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
-    await refuseUnboundedRoles(config, deployment, iam, log)
+    await refuseUnboundedRoles(config, deployment, iam, log, clock)
     const sessions = wrapped(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
     const users = dialect.principals === 'sessions' ? sessions : wrapped(usersOrKeys(config, deployment, iam, now, clock))
     const pingIam = atMostEvery(1_000, now, () => users.ping(clock.now() + 2_000))
@@ -233,10 +233,10 @@ const heardFrom = async (ledger: Pick<Ledger, 'time'>, heard: Pick<DatedAnswer[]
 }
 
 /** A role that the service may change and assume, without the boundary, is a way to every right in the account. */
-const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log): Promise<void> => {
+const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log, clock: Clock): Promise<void> => {
   const boundaryArn = config.JOB_ACCESS_BOUNDARY_ARN
   if (!boundaryArn) return
-  const { unsafe, unread } = await checkRoleBoundaries(iam, profiles, boundaryArn, Date.now() + 5_000)
+  const { unsafe, unread } = await checkRoleBoundaries(iam, profiles, boundaryArn, clock.now() + 5_000)
   if (unsafe.length > 0) {
     throw new Error(`JOB_ACCESS_PROFILES: ${unsafe.join('; ')}. The role of a revocable profile needs ${boundaryArn}, ` +
       'or the service could give it every right: see docs/dialects.md.')
@@ -246,11 +246,13 @@ const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, ia
 
 const iamOf = (
   config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined,
-  heard: NonNullable<IamClientOptions['heard']>
+  heard: NonNullable<IamClientOptions['heard']>, clock: Clock
 ): Iam => createIam({
   heard,
+  now: clock.now,
+  sleep: clock.pause,
   region: config.AWS_REGION,
-  pacers: { iam: createPacer(), sts: createPacer() },
+  pacers: { iam: createPacer(clock), sts: createPacer(clock) },
   ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
   // Where an STS beside the IAM is a danger, that one is looked for.
   ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),

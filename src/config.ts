@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
@@ -24,6 +25,8 @@ const exposures = [
   'generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails', 'unenforced-window', 'unenforced-address', 'unenforced-prefix'
 ] as const
 type Exposure = (typeof exposures)[number]
+
+const postgresUrl = '^postgres(ql)?://'
 
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
@@ -114,7 +117,8 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_RATE_PER_MINUTE: integer('Highest number of requests per minute of one identity; then 429.', 600, 1, 10_000_000),
   JOB_ACCESS_REFUSALS_PER_MINUTE: integer('Highest number of refused tokens per minute from one address; then 429.', 120, 1, 10_000_000),
 
-  DATABASE_URL: text('PostgreSQL URL of the ledger, `postgres://…`. Required for several replicas.', { pattern: '^postgres(ql)?://' }),
+  DATABASE_URL: text('PostgreSQL URL of the ledger, `postgres://…`. Required for several replicas.', { pattern: postgresUrl }),
+  DATABASE_URL_FILE: text('File with the URL, instead of `DATABASE_URL`: such as a mounted Secret.'),
   JOB_ACCESS_LEDGER: text('SQLite file of the ledger. Default: `job-access.sqlite`; with the embedded IAM, in memory.'),
   JOB_ACCESS_AUDIT: text('JSON file with the configuration of the audit; see docs/audit.md. Default: audit in `audit/audit.*.jsonl`; ' +
     'with the embedded IAM, no audit.'),
@@ -171,7 +175,7 @@ export const readConfig = (env: Record<string, string | undefined>): Config => {
   }
   faults.push(...configFaults(EnvSchema, values))
   if (faults.length > 0) throw new ConfigError(faults)
-  const config = derived(values as Env)
+  const config = derived(withDatabaseUrl(values as Env))
   const conflicts = crossChecks(config)
   if (conflicts.length > 0) throw new ConfigError(conflicts)
   return Object.freeze(config)
@@ -186,6 +190,22 @@ const converted = (given: string, schema: TSchema): unknown => {
 }
 
 const fault = (variable: string, message: string): ConfigFault => ({ pointer: `/${variable}`, message })
+
+/** The database's URL, which has a password, from its file. @throws ConfigError */
+const withDatabaseUrl = (env: Env): Env => {
+  const file = env.DATABASE_URL_FILE
+  if (file === undefined) return env
+  const refused = (why: string) => new ConfigError([fault('DATABASE_URL_FILE', why)])
+  if (env.DATABASE_URL !== undefined) throw refused('DATABASE_URL is set too; set only one of them')
+  let url
+  try {
+    url = readFileSync(file, 'utf8').trim()
+  } catch {
+    throw refused('the file cannot be read')
+  }
+  if (!new RegExp(postgresUrl).test(url)) throw refused('the file has no postgres:// URL')
+  return { ...env, DATABASE_URL: url }
+}
 
 /** @throws ConfigError */
 const dialectFor = ({ JOB_ACCESS_PROVIDER: provider, JOB_ACCESS_DIALECT_FILE: file, JOB_ACCESS_ALLOW: allowed }: Env): Dialect => {

@@ -52,6 +52,9 @@ const refusals: Array<[string, Record<string, string>, RegExp]> = [
     /^JOB_ACCESS_BOUNDARY_ARN: versitygw has no permissions boundaries/],
   ['another provider without an endpoint', { JOB_ACCESS_PROVIDER: 'seaweedfs' }, /^AWS_ENDPOINT_URL_IAM: is required with JOB_ACCESS_PROVIDER=seaweedfs/],
   ['two ledgers', { DATABASE_URL: 'postgres://a/b', JOB_ACCESS_LEDGER: 'x' }, /^JOB_ACCESS_LEDGER: /],
+  ['a URL beside the file with the URL', { DATABASE_URL: 'postgres://a/b', DATABASE_URL_FILE: 'x' }, /^DATABASE_URL_FILE: DATABASE_URL is set too/],
+  ['a file with the URL that is not there', { DATABASE_URL_FILE: '/none/such' }, /^DATABASE_URL_FILE: the file cannot be read/],
+  ['a file with the URL that has none', { DATABASE_URL_FILE: import.meta.filename }, /^DATABASE_URL_FILE: the file has no postgres:\/\/ URL/],
   ['contradicting limits', { JOB_ACCESS_MAX_GRANTS: '5' }, /^JOB_ACCESS_MAX_GRANTS_PER_IDENTITY/],
   ['a life that is shorter than a window', { JOB_ACCESS_MAX_LIFETIME_SECONDS: '604799' }, /^JOB_ACCESS_MAX_LIFETIME_SECONDS: is lower than JOB_ACCESS_MAX_WINDOW_SECONDS/],
   ['tags for bucket policies at a provider that keeps none', { ...good, JOB_ACCESS_PROVIDER: 'ceph', JOB_ACCESS_ABAC_TAGS: 'team' },
@@ -166,6 +169,9 @@ t.test('which endpoint, which ledger, and what is exposed', async t => {
   t.equal(readConfig({ AWS_ENDPOINT_URL_IAM: iam, AWS_ENDPOINT_URL: both }).iamEndpoint, iam, 'the one for IAM comes first')
   t.equal(readConfig({ AWS_ENDPOINT_URL: both }).iamEndpoint, both)
   t.equal(readConfig({ DATABASE_URL: 'postgres://a/b' }).ledgerUrl, 'postgres://a/b')
+  const file = join(t.testdir({ url: 'postgres://u:p@a/b\n' }), 'url')
+  t.equal(readConfig({ DATABASE_URL_FILE: file }).ledgerUrl, 'postgres://u:p@a/b', 'from its file')
+  t.match(faultsOf({ DATABASE_URL_FILE: file, JOB_ACCESS_LEDGER: 'x' }), [/^JOB_ACCESS_LEDGER: DATABASE_URL is set too/])
   t.equal(readConfig({ JOB_ACCESS_LEDGER: 'x.sqlite' }).ledgerUrl, 'x.sqlite')
   for (const HOST of ['127.0.0.1', '::1', 'localhost']) t.equal(readConfig({ HOST }).exposed, false, HOST)
   t.equal(readConfig({ JOB_ACCESS_AUDIT: 'a.json' }).audited, true, 'the embedded IAM is audited where that is configured')

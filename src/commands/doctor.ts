@@ -104,7 +104,9 @@ await operatorCommand(usage, async args => {
     if (values.clean) return await cleanUp(store)
     const { left, ...found } = await examine(store, {
       run: randomBytes(4).toString('hex'),
-      ...systemClock,
+      pause: systemClock.pause,
+      // The windows of its questions are instants, and the store's clock is compared with this machine's.
+      now: Date.now,
       signal: stop.signal,
       partition: settings.partition,
       ...(/amazonaws\.com/.test(settings.s3Endpoint ?? '') && settings.s3Region !== 'us-east-1' && { location: settings.s3Region }),

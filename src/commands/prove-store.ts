@@ -204,7 +204,7 @@ const removeGrants = async (deps: GrantDeps, ids: string[], run: string, withinM
 /** What there still is at the provider. A name ends with the id of its grant. */
 const principalsOf = async (deps: GrantDeps, ids: string[]): Promise<string[]> => {
   const names: string[] = []
-  for await (const { ref } of deps.provisioners.inline.list(() => Date.now() + deps.deadlineMs)) {
+  for await (const { ref } of deps.provisioners.inline.list(() => deps.waitingNow() + deps.deadlineMs)) {
     if (ids.some(id => ref.name.endsWith(id))) names.push(ref.name)
   }
   return names

@@ -75,6 +75,7 @@ export interface IamClientOptions {
   credentials?: { accessKeyId: string, secretAccessKey: string }
   /** Longest wait for one attempt, ms. */
   attemptMs?: number
+  /** The clock of deadlines. */
   now?: () => number
   random?: () => number
   sleep?: (ms: number) => Promise<void>
@@ -107,7 +108,7 @@ type CommandClass<Input, Output> =
 interface Page { IsTruncated?: boolean | undefined, Marker?: string | undefined }
 
 export const createIam = (options: IamClientOptions): Iam => {
-  const { now = Date.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, pacers, onCall } = options
+  const { now = systemClock.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, pacers, onCall } = options
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
@@ -396,6 +397,7 @@ const translate = (operation: string, cause: unknown): IamError => {
   const unread = status !== undefined && !named && (!parsed || /html/i.test($response?.headers?.['content-type'] ?? ''))
   const kind = unread ? 'unavailable' : isSkew(cause) ? 'skewed' : kindOf(name, status)
   const theirs = Date.parse($response?.headers?.date ?? '')
+  // The SDK signs by this machine's clock, so that one is compared.
   return new IamError(kind, operation, name, cause, named, kind === 'skewed' && theirs ? Date.now() - theirs : undefined)
 }
 

@@ -7,7 +7,14 @@ export interface Clock {
   pause: (ms: number) => Promise<void>
 }
 
-export const systemClock: Clock = { now: Date.now, pause: ms => new Promise(resolve => setTimeout(resolve, ms)) }
+/**
+ * Epoch ms at the start of the process, and counted on since then. Not Date.now(): when the machine's clock is set, a deadline must not
+ * pass early, nor let an operation go on after its lease, which other replicas judge by their clocks.
+ */
+export const systemClock: Clock = {
+  now: () => Math.floor(performance.timeOrigin + performance.now()),
+  pause: ms => new Promise(resolve => setTimeout(resolve, ms))
+}
 
 interface RetryOptions {
   /** Deadline of the whole, in ms of the clock. */

@@ -1,5 +1,5 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
-import { SchemaTooNewError } from './ledger.ts'
+import { LedgerUrlError, SchemaTooNewError } from './ledger.ts'
 import { allOwners, managedPolicies, type Dialect, type Tables } from './rows.ts'
 
 const migrationTable = 'ledger_migration'
@@ -30,6 +30,16 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
   if (unknown.length === 0) throw error as Error
   throw new SchemaTooNewError(`The ledger’s schema is newer than this version of the service: it has ${unknown.join(', ')}. ` +
     'Start the newer version, or restore a backup from before its migration.')
+}
+
+/** @throws LedgerUrlError where migrate() would make a new ledger */
+export async function requireLedger (db: Kysely<Tables>, dialect: Dialect): Promise<void> {
+  const { rows } = await (dialect === 'sqlite'
+    ? sql`select 1 from sqlite_master where type = 'table' and name = ${migrationTable}`
+    : sql`select 1 where to_regclass(${migrationTable}) is not null`).execute(db)
+  if (rows.length > 0) return
+  throw new LedgerUrlError('There is no ledger in this database. Run this where the service runs, with its ' +
+    `${dialect === 'sqlite' ? 'JOB_ACCESS_LEDGER' : 'DATABASE_URL'}.`)
 }
 
 /** Empty when the table cannot be read: the error of the migration then says more. */

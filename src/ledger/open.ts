@@ -9,7 +9,7 @@ export interface LedgerOptions {
   url: string
   /** SQLite: how long a write waits while another process has the file locked. Default 5,000 ms. */
   busyTimeoutMs?: number
-  /** SQLite: refuse a path without a file. Default: make one. */
+  /** Refuse a path without a file, and a database without a ledger. Default: make one. */
   mustExist?: boolean
   /** PostgreSQL: the highest number of connections. Default 10. */
   poolSize?: number
@@ -36,9 +36,9 @@ function cannotBeOpened (cause: unknown): LedgerUnavailableError {
 
 async function openStore (url: string, busyTimeoutMs: number, poolSize: number, mustExist: boolean): Promise<Store> {
   const scheme = schemeOf(url)
-  if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize)
-  if (scheme === undefined) return openSqlite(pathIn(url, mustExist), busyTimeoutMs)
-  if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length), mustExist), busyTimeoutMs)
+  if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize, mustExist)
+  if (scheme === undefined) return openSqlite(pathIn(url, mustExist), busyTimeoutMs, mustExist)
+  if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length), mustExist), busyTimeoutMs, mustExist)
   throw new LedgerUrlError(`The ledger’s database cannot have a ${scheme}: URL; it must be ${forms}.`)
 }
 

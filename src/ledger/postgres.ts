@@ -1,7 +1,7 @@
 import { Kysely, PostgresDialect, sql, type PostgresPool, type PostgresPoolClient, type PostgresQueryResult } from 'kysely'
 import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient, type PoolConfig } from 'pg'
 import { LedgerUrlError } from './ledger.ts'
-import { migrate, recount } from './migrations.ts'
+import { migrate, recount, requireLedger } from './migrations.ts'
 import type { Tables } from './rows.ts'
 import type { Store } from './sql.ts'
 
@@ -17,10 +17,11 @@ const migrationTimeoutMs = 10 * 60_000
 /**
  * A store with an up-to-date schema, on PostgreSQL 12 or newer. The URL may have libpq's parameters: sslmode, sslrootcert, ...
  * @param poolSize the highest number of connections
+ * @param mustExist whether to refuse a database without a ledger, instead of making one
  */
-export async function openPostgres (url: string, poolSize: number): Promise<Store> {
+export async function openPostgres (url: string, poolSize: number, mustExist = false): Promise<Store> {
   const connection = connectionOf(url)
-  await migrateOnOwnConnection(connection)
+  await migrateOnOwnConnection(connection, mustExist)
   const pool = withErrorListeners(new Pool({
     ...connection,
     max: poolSize,
@@ -45,11 +46,12 @@ export async function openPostgres (url: string, poolSize: number): Promise<Stor
 }
 
 /** A migration needs longer timeouts, so it has its own connection. */
-async function migrateOnOwnConnection (connection: PoolConfig): Promise<void> {
+async function migrateOnOwnConnection (connection: PoolConfig, mustExist: boolean): Promise<void> {
   const db = kyselyOn(withErrorListeners(new Pool({
     ...connection, max: 1, statement_timeout: migrationTimeoutMs, query_timeout: migrationTimeoutMs
   })))
   try {
+    if (mustExist) await requireLedger(db, 'postgres')
     await migrate(db, 'postgres')
     await recount(db, 'postgres')
   } finally {

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import { LedgerUnavailableError } from './ledger.ts'
-import { migrate, recount } from './migrations.ts'
+import { migrate, recount, requireLedger } from './migrations.ts'
 import type { Tables } from './rows.ts'
 import type { Store } from './sql.ts'
 
@@ -19,12 +19,14 @@ const maxPreparedStatements = 200
 /**
  * A store with an up-to-date schema, on Node's own SQLite. Creates the file when there is none; only its owner may read it.
  * @param busyTimeoutMs how long a write waits while another process has the file locked
+ * @param mustExist whether to refuse a file without a ledger, instead of making one
  */
-export async function openSqlite (path: string, busyTimeoutMs: number): Promise<Store> {
+export async function openSqlite (path: string, busyTimeoutMs: number, mustExist = false): Promise<Store> {
   const retryWhileBusy = <T>(attempt: () => Promise<T>) => retry(attempt, busyTimeoutMs)
   const database = await retryWhileBusy(async () => openFile(path))
   const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: kyselyDatabase(database) }) })
   try {
+    if (mustExist) await retryWhileBusy(() => requireLedger(db, 'sqlite'))
     await retryWhileBusy(() => migrate(db, 'sqlite'))
     await retryWhileBusy(() => recount(db, 'sqlite'))
   } catch (error) {

@@ -19,8 +19,8 @@ interface Compensation {
 }
 
 /**
- * Ends a failed operation on an active grant: deletes the keys that it made, restores the ledger, and makes the grant due, so that
- * the sweeper looks at it at once. When the ledger does not answer, the lease lapses, and the sweeper looks at it then.
+ * Ends a failed operation on a grant: deletes the keys that it made, restores the ledger, and makes the grant due, unless `back` says when,
+ * so that the sweeper looks at it at once. When the ledger does not answer, the lease lapses, and the sweeper looks at it then.
  */
 export const compensate = async (
   deps: GrantDeps, actor: Actor, grant: Grant, { made, keep, back, action }: Compensation
@@ -29,7 +29,7 @@ export const compensate = async (
     const stored = await rereadAfterFailedCommit(deps, grant, made)
     if (!stored) return await removeOvertaken(deps, actor, grant, made)
     const dyingKeys = keep ? await pruneWhileLeased(deps, grant, keep, made) : stored.dyingKeys
-    await commit(deps, stored, { ...back, dyingKeys, claimedUntil: null, dueAt: deps.now() }, event(actor, action))
+    await commit(deps, stored, { dueAt: deps.now(), ...back, dyingKeys, claimedUntil: null }, event(actor, action))
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the end of a failed operation; its lease will lapse')
     if (keep) await pruneWhileLeased(deps, grant, keep, made)

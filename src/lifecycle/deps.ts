@@ -20,7 +20,7 @@ export interface GrantDeps {
   now: () => number
   /** Whether that clock is right: while it is wrong, nothing is issued, changed or swept. */
   clock: Pick<Clocks, 'wrong'>
-  /** The clock by which waiting is measured: the real one, also where a test moves `now`. */
+  /** The clock by which waiting is measured and deadlines are kept. No setting of the machine's clock moves it. */
   waitingNow: () => number
   /** How long the IAM calls of one operation may take. */
   deadlineMs: number

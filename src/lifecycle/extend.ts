@@ -33,14 +33,12 @@ import { reachWorkers } from './workers.ts'
 export const extend = async (deps: GrantDeps, caller: Caller, id: string, change: Change): Promise<Grant> => {
   requireClock(deps)
   const grant = await claimLive(deps, await grantOfTeam(deps, caller, id, 'extend'))
-  const scheduled = isScheduled(grant)
-  if (!scheduled) await requireActive(deps, grant)
+  if (!isScheduled(grant)) await requireActive(deps, grant)
   await deps.turn(caller.id, { holds: true })
   const access = await accessOrRelease(deps, caller, grant, change)
   const wanted = wantedOf(access)
   const detail = { notAfter: access.spec.window.notAfter, previousHash: grant.policyHash }
   const done = event(caller, 'extended', detail, wanted.policyHash)
-  if (scheduled) return commit(deps, grant, { ...wanted, claimedUntil: null }, done)
   const started = event(caller, 'extending', detail, wanted.policyHash)
   if (grant.maxWorkers !== null) {
     return extendWorkers(deps, caller, await extendJob(deps, caller, grant, wanted, started))
@@ -119,11 +117,14 @@ const inWindowOf = ({ window }: AccessSpec, worker: AccessSpec): AccessSpec => (
 
 interface Replacement { wanted: Wanted, policy: Proven<PolicyDocument>, started: NewGrantEvent, done: NewGrantEvent }
 
-/** Commits the intent, then calls the provider. After a failure the provider may have either policy: the sweeper restores the old one. */
+/**
+ * Commits the intent, which must be audited, then calls the provider where that has the policy. After a failure it may have either one: the
+ * sweeper restores the old one.
+ */
 const replacePolicy = async (deps: GrantDeps, actor: Actor, grant: Grant, { done, ...replacement }: Replacement): Promise<Grant> => {
   const { wanted } = replacement
-  // The provider need not be asked: the next session gets the policy, or the worker has it already from its job.
-  if (grant.attach === 'session' || grant.spec.shared) {
+  // The worker has it already from its job, whose change is audited.
+  if (grant.spec.shared) {
     return commit(deps, grant, { ...wanted, dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil: null }, done)
   }
   const extending = await replaced(deps, actor, grant, replacement)
@@ -134,12 +135,18 @@ const replaced = async (
   deps: GrantDeps, actor: Actor, grant: Grant, { wanted, policy, started }: Omit<Replacement, 'done'>
 ): Promise<Grant> => {
   let extending: Grant | undefined
+  // The sweeper must not make the key before its time.
+  const { dueAt } = grant
+  const scheduled = isScheduled(grant)
   try {
-    extending = await commit(deps, grant, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started)
+    extending = await commit(deps, grant, { ...wanted, dueAt: scheduled ? dueAt : deps.now() + deps.leaseMs }, started)
+    // The key, or the next session, gets the policy.
+    if (scheduled || grant.attach === 'session') return extending
     const until = assertLease(deps, extending)
     return { ...extending, principal: await deps.provisioners[grant.attach].replacePolicy(grant.principal, grant.attach, policy, until) }
   } catch (cause) {
-    await compensate(deps, actor, extending ?? grant, { made: null, keep: null, back: accessOf(grant), action: 'extend-failed' })
+    const back = { ...accessOf(grant), ...(scheduled && { dueAt }) }
+    await compensate(deps, actor, extending ?? grant, { made: null, keep: null, back, action: 'extend-failed' })
     throw isIamError(cause) ? iamProblem(cause) : cause
   }
 }

@@ -1,5 +1,6 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
+import { systemClock } from '../iam/retry.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
 import { assertLease, commit, deadline, dueOf, event } from './lease.ts'
@@ -139,16 +140,16 @@ const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
 
 /** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
 export const paced = async <T>(
-  items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>
+  items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>, clock = systemClock
 ): Promise<void> => {
   const queue = [...items]
   const spacingMs = 1000 / perSecond
-  let next = Date.now()
+  let next = clock.now()
   const worker = async () => {
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-      const wait = next - Date.now()
-      next = Math.max(next, Date.now()) + spacingMs
-      if (wait > 0) await new Promise(resolve => setTimeout(resolve, wait))
+      const wait = next - clock.now()
+      next = Math.max(next, clock.now()) + spacingMs
+      if (wait > 0) await clock.pause(wait)
       await work(item)
     }
   }

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { IamError, type IamErrorKind } from '../../src/iam/errors.ts'
-import { both, createOneKey, poll, retry, retryUntilVisible, type Clock } from '../../src/iam/retry.ts'
+import { both, createOneKey, poll, retry, retryUntilVisible, systemClock, type Clock } from '../../src/iam/retry.ts'
 
 /** Time passes when the code under test waits; `late` is how much later than asked a timer fires. */
 const clockOf = (late = 0): Clock => {
@@ -23,6 +23,16 @@ const failing = (...kinds: IamErrorKind[]) => {
   return it
 }
 const always = (kind: IamErrorKind) => failing(...Array<IamErrorKind>(200).fill(kind))
+
+t.test('setting the machine’s clock neither shortens nor lengthens a wait', async t => {
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  for (const hours of [-1, 1]) {
+    const before = systemClock.now()
+    Date.now = () => now() + hours * 3_600_000
+    t.ok(Math.abs(systemClock.now() - before) < 1_800_000, `set by ${hours} h`)
+  }
+})
 
 t.test('no try begins at the deadline or after it', async t => {
   for (const [until, late, calls] of [[250, 0, 1], [251, 0, 2], [251, 1, 1], [1_000, 1, 4]] as const) {

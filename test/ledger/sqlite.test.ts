@@ -75,6 +75,13 @@ await t.test('forms of the URL', async (t) => {
   }
 })
 
+await t.test('a command beside the service makes no ledger in a wrong file', async (t) => {
+  const url = join(t.testdir({ 'other.db': '' }), 'other.db')
+  await t.rejects(openLedger({ url, mustExist: true }), { name: 'LedgerUrlError', message: /no ledger in this database.*JOB_ACCESS_LEDGER/ })
+  await begun(await opened(t, { url }))
+  await opened(t, { url, mustExist: true })
+})
+
 await t.test('only the owner can read the files', async (t) => {
   const dir = t.testdir()
   const path = join(dir, 'new', 'deep', 'ledger.db')

@@ -41,6 +41,27 @@ t.test('one PutUserPolicy, the key stays', async t => {
   }
 })
 
+t.test('a change that cannot be audited does not stand, also where the provider is not asked', async t => {
+  for (const request of [{}, { issueAt: at(startOfTime + 600_000) }, { attach: 'session' }, { attach: 'managed' }] as const) {
+    const w = await world(t, { profiles: { default: role } })
+    const { grant } = await give(w, request)
+    const before = await w.store.get(grant.id)
+    const r = await w.replica()
+    r.intercept = (call, effect) => call === 'record extending' ? Promise.reject(new Error('no audit')) : effect()
+    const name = JSON.stringify(request)
+    await t.rejects(extend(r.deps, owner, grant.id, { window: { durationSeconds: 20_000 } }), { message: 'no audit' }, name)
+    const { version: _, updatedAt: __, dueAt, ...after } = await w.store.get(grant.id) ?? grant
+    t.match(before, after, `${name}: as before`)
+    if ('issueAt' in request) t.equal(dueAt, before?.dueAt, 'its key is not made before its time')
+    t.match((await w.store.events(grant.id)).at(-1), { action: 'extend-failed' }, name)
+    await w.pass(60_000)
+    t.same(await disorder(w), [], name)
+    const changed = await change(w, grant.id, { window: { durationSeconds: 20_000 } })
+    t.not(changed.policyHash, grant.policyHash, `${name}: done, with the audit back`)
+    t.match((await w.store.events(grant.id)).slice(-2), [{ action: 'extending' }, { action: 'extended' }], name)
+  }
+})
+
 t.test('a grant lives as long as it was last told to', async t => {
   const w = await world(t)
   const { grant, credentials } = await give(w)

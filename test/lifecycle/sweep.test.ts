@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { DeleteAccessKeyCommand, DeleteUserCommand, DeleteUserPolicyCommand } from '@aws-sdk/client-iam'
 import t from 'tap'
 import { settleMs } from '../../src/iam/provisioner.ts'
+import { systemClock } from '../../src/iam/retry.ts'
 import { backoffMs, end } from '../../src/lifecycle/end.ts'
 import { periodic } from '../../src/lifecycle/periodic.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
@@ -227,7 +228,7 @@ t.test('a bounded rate and a bounded number at once', async t => {
     most = Math.max(most, ++running)
     await new Promise(resolve => setTimeout(resolve, 100))
     running--
-  })
+  }, { ...systemClock, now: () => Date.now() })
   for (let ms = 0; ms < 400; ms++) {
     mock.timers.tick(1)
     await setImmediate()

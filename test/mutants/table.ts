@@ -57,7 +57,8 @@ export const mutants: Mutant[] = [
     ['a worker’s session may outlive the window that the ledger says', '    if (worker.attach === \'session\') refuseLess(worker, wanted)\n', ''],
     ['a start may be moved away from under a session', 'after.start > before.start && lastEnd > before.start', 'after.start > before.start && lastEnd > after.start'],
     ['the guardrails do not hear of the workers', ', ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }', ' }'],
-    ['the change of a session’s window is not noted until its end', 'dueAt: dueAfter(grant, { ...grant, ...wanted }), claimedUntil', 'claimedUntil']
+    ['a changed grant is due before its end', 'principal: extending.principal, dueAt: dueAfter(grant, extending), claimedUntil', 'principal: extending.principal, claimedUntil'],
+    ['the principal of a scheduled grant is made before its time when a change of it failed', ', ...(scheduled && { dueAt }) }', ' }']
   ]),
   ...of('lifecycle/join.ts', ['lifecycle/workers', 'http/workers'], [
     ['the newest worker of a name is taken for the one that lives', 'await newest([\'pending\', \'active\', \'revoking\']) ?? await newest()', 'await newest()']

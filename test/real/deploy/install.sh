@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the tools that check deploy/: helm, kustomize and compose-go's command from the Go module proxy, kubernetes-validate
-# (with the schemas of Kubernetes) from PyPI, syslog-ng from Debian, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
+# (with the schemas of Kubernetes) from PyPI, syslog-ng from Debian, a reader of Grafana's dashboards on its own types from
+# test/real/deploy/dashboard, into ${JOB_ACCESS_CACHE:-$HOME/.cache/job-access}.
 # test/servers/install.sh installs promtool. terraform must be installed already, because it is large. Installed tools are not changed.
 set -euo pipefail
 
@@ -29,6 +30,16 @@ go_tool helm helm.sh/helm/v3/cmd/helm v3.21.0
 go_tool kustomize sigs.k8s.io/kustomize/kustomize/v5 v5.7.1
 # The library behind `docker compose config`.
 go_tool compose-config github.com/compose-spec/compose-go/v2/cmd v2.16.2
+
+source=$(dirname "$(realpath "$0")")/dashboard
+stamp=$cache/bin/.dashboard.$(cat "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-16)
+if ! [ -x "$cache/bin/dashboard" ] || ! [ -f "$stamp" ]; then
+  command -v go >/dev/null || { say 'go is needed for the dashboard'; exit 1; }
+  say 'building the reader of dashboards'
+  (cd "$source" && go build -o "$cache/bin/dashboard" .)
+  rm -f "$cache"/bin/.dashboard.*
+  touch "$stamp"
+fi
 
 kubernetes_validate=kubernetes-validate==1.37.0
 dir=$cache/kubernetes-validate

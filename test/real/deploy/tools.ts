@@ -12,6 +12,7 @@ const places = {
   helm: join(cache, 'bin/helm'),
   kustomize: join(cache, 'bin/kustomize'),
   composeConfig: join(cache, 'bin/compose-config'),
+  dashboard: join(cache, 'bin/dashboard'),
   kubernetesValidate: join(cache, 'kubernetes-validate/bin/kubernetes-validate')
 }
 

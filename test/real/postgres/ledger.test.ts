@@ -41,6 +41,16 @@ async function opened (t: Test, url: string, poolSize = 10): Promise<Ledger> {
 
 await t.test('contract', (t) => contract(t, fresh))
 
+await t.test('a command beside the service makes no ledger in a wrong database', async (t) => {
+  const { url, open, query } = await fresh(t)
+  const there = () => query("select relname from pg_class where relnamespace = 'public'::regnamespace")
+  await t.rejects(openLedger({ url, mustExist: true }), { name: 'LedgerUrlError', message: /no ledger in this database.*DATABASE_URL/ })
+  t.strictSame(await there(), [], 'nothing was made')
+  await open()
+  const ledger = await openLedger({ url, mustExist: true })
+  await ledger.close()
+})
+
 await t.test('the history cannot be truncated', async (t) => {
   const { open, query } = await fresh(t)
   const ledger = await open()
