@@ -54,6 +54,7 @@ export const storesTable = (files: Array<[name: string, file: DialectFile]>): st
     ['window', ({ enforces }) => flag(enforces.window)],
     ['address', ({ enforces }) => flag(enforces.address)],
     ['prefix', ({ enforces }) => flag(enforces.prefix)],
+    ['deletion of keys', ({ enforces, dialect: { sizes } }) => Object.keys(sizes).join() === 'session' ? '–' : flag(enforces.deletion)],
     ['ways, characters', ({ dialect: { sizes } }) =>
       Object.entries(sizes).map(([way, size]) => `${way} ${size.toLocaleString('en')}`).join(', ')],
     ['paths, tags, boundary', ({ dialect: { paths, tagged, bounded } }) =>

@@ -5,7 +5,7 @@ import type { Account } from '../../src/embedded-iam/account.ts'
 import { freshAdmin, openAccount, startEmbeddedIam } from '../../src/embedded-iam/server.ts'
 import { examine } from '../../src/doctor/examine.ts'
 import type { ExamineOptions } from '../../src/doctor/context.ts'
-import { concluded } from '../../src/doctor/verdict.ts'
+import { concluded } from '../../src/iam/dialects/conclusions.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 
 /** The embedded IAM, with an S3 in memory that asks the service's own evaluator: a store that enforces, but for its quirks. */
@@ -154,7 +154,7 @@ export const examined = async (store: EmbeddedStore, more: Partial<ExamineOption
     progress: () => {},
     ...more
   })
-  return { ...found, ...concluded(found) }
+  return { ...found, ...concluded(found.findings) }
 }
 
 export const leftIn = ({ account, buckets }: EmbeddedStore): string[] =>

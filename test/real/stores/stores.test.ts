@@ -9,7 +9,7 @@ import { diagnose, doctor, stores } from './stores.ts'
 
 /** The built-in dialects are held to what the doctor says of their servers, and docs/stores to what it says today. */
 
-const every = (is: boolean) => ({ window: is, address: is, prefix: is })
+const every = (is: boolean) => ({ window: is, address: is, prefix: is, deletion: is })
 const expected: Record<string, DialectFile['enforces']> = {
   versitygw: every(true),
   seaweedfs: every(true),
