@@ -33,13 +33,17 @@ ${wrong.length === 0 ? 'The doctor found nothing that grants use and that is not
 | --- | --- |
 ${rowsOf(file.findings).join('\n')}
 
-Measured, in milliseconds; the clock in seconds:
+${measured(file)}
+`
+}
+
+const measured = ({ times }: DialectFile): string => Object.keys(times).length === 0
+  ? 'No times were measured.'
+  : `Measured, in milliseconds; the clock in seconds:
 
 | what | value |
 | --- | --- |
-${Object.entries(file.times).sort(([a], [b]) => a < b ? -1 : 1).map(([what, value]) => `| ${what} | ${value} |`).join('\n')}
-`
-}
+${Object.entries(times).sort(([a], [b]) => a < b ? -1 : 1).map(([what, value]) => `| ${what} | ${value} |`).join('\n')}`
 
 const flag = (is: boolean): string => is ? 'yes' : '**no**'
 

@@ -1,4 +1,3 @@
-import type { Test } from 'tap'
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../../src/doctor/store.ts'
 import type { Account } from '../../src/embedded-iam/account.ts'
@@ -45,7 +44,7 @@ const actionOf = ({ method, query = {} }: S3Request): string => {
   return named ?? plain[method]
 }
 
-export const embeddedStore = async (t: Test, quirks: Quirks = {}): Promise<EmbeddedStore> => {
+export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) => void }, quirks: Quirks = {}): Promise<EmbeddedStore> => {
   const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline } = quirks
   let time = Date.now()
   const admin = freshAdmin()
