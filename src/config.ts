@@ -4,7 +4,8 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
 import { abacTags, type AbacTag } from './iam/abac-tags.ts'
 import type { Dialect } from './policy/dialect.ts'
-import { DialectFileSchema, dialectOf } from './iam/dialects/file.ts'
+import { contradictions } from './iam/dialects/conclusions.ts'
+import { DialectFileSchema, dialectOf, enforceable, type DialectFile } from './iam/dialects/file.ts'
 import { dialects } from './iam/dialects/index.ts'
 import type { RoleProfile } from './iam/role-profile.ts'
 import { defaultLimits, type Limits } from './policy/limits.ts'
@@ -22,7 +23,8 @@ const choice = <const T extends string>(description: string, values: readonly T[
   Type.Unsafe<T>({ type: 'string', description, enum: [...values], default: fallback })
 
 const exposures = [
-  'generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails', 'unenforced-window', 'unenforced-address', 'unenforced-prefix'
+  'generated-token', 'embedded-iam', 'no-boundary', 'open-guardrails', 'unenforced-window', 'unenforced-address', 'unenforced-prefix',
+  'unenforced-deletion'
 ] as const
 type Exposure = (typeof exposures)[number]
 
@@ -43,8 +45,8 @@ export const EnvSchema = Type.Object({
     'address in logs and audit, and the source `observed`; what is no address there is not believed. Name only proxies.'),
   JOB_ACCESS_ALLOW: Type.Array(Type.Unsafe<Exposure>({ type: 'string', enum: [...exposures] }), {
     description: 'Unsafe settings to allow, separated by commas: `generated-token`, `embedded-iam` or `open-guardrails` on an address ' +
-      'that is not loopback, `no-boundary` on AWS, `unenforced-window`, `unenforced-address` or `unenforced-prefix` on a `custom` store ' +
-      'that was not shown to enforce it.',
+      'that is not loopback, `no-boundary` on AWS, `unenforced-window`, `unenforced-address`, `unenforced-prefix` or ' +
+      '`unenforced-deletion` (of keys) on a `custom` store that was not shown to enforce it.',
     default: []
   }),
 
@@ -216,14 +218,19 @@ const dialectFor = ({ JOB_ACCESS_PROVIDER: provider, JOB_ACCESS_DIALECT_FILE: fi
     return dialects[provider === 'embedded' ? 'aws' : provider]
   }
   if (file === undefined) throw new ConfigError([fault('JOB_ACCESS_DIALECT_FILE', 'is required with JOB_ACCESS_PROVIDER=custom')])
-  return dialectOf(readConfigFile(file, DialectFileSchema, ({ enforces }) => (['window', 'address', 'prefix'] as const)
-    .filter(what => !enforces[what] && !allowed.includes(`unenforced-${what}`))
-    .map(what => ({
-      pointer: `/enforces/${what}`,
-      message: 'the store was not shown to enforce it, so that grants would not be what they say; ' +
-        `JOB_ACCESS_ALLOW=unenforced-${what} issues them all the same`
-    }))))
+  return dialectOf(readConfigFile(file, DialectFileSchema, read => {
+    const edited = contradictions(read)
+    return edited.length > 0 ? edited : unenforced(read, allowed)
+  }))
 }
+
+const unenforced = ({ enforces }: DialectFile, allowed: Exposure[]): ConfigFault[] => enforceable
+  .filter(what => !enforces[what] && !allowed.includes(`unenforced-${what}`))
+  .map(what => ({
+    pointer: `/enforces/${what}`,
+    message: 'the store was not shown to enforce it, so that grants would not be what they say; ' +
+      `JOB_ACCESS_ALLOW=unenforced-${what} issues them all the same`
+  }))
 
 const derived = (env: Env): Config => {
   const embedded = env.JOB_ACCESS_PROVIDER === 'embedded'

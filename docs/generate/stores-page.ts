@@ -33,13 +33,17 @@ ${wrong.length === 0 ? 'The doctor found nothing that grants use and that is not
 | --- | --- |
 ${rowsOf(file.findings).join('\n')}
 
-Measured, in milliseconds; the clock in seconds:
+${measured(file)}
+`
+}
+
+const measured = ({ times }: DialectFile): string => Object.keys(times).length === 0
+  ? 'No times were measured.'
+  : `Measured, in milliseconds; the clock in seconds:
 
 | what | value |
 | --- | --- |
-${Object.entries(file.times).sort(([a], [b]) => a < b ? -1 : 1).map(([what, value]) => `| ${what} | ${value} |`).join('\n')}
-`
-}
+${Object.entries(times).sort(([a], [b]) => a < b ? -1 : 1).map(([what, value]) => `| ${what} | ${value} |`).join('\n')}`
 
 const flag = (is: boolean): string => is ? 'yes' : '**no**'
 
@@ -54,6 +58,7 @@ export const storesTable = (files: Array<[name: string, file: DialectFile]>): st
     ['window', ({ enforces }) => flag(enforces.window)],
     ['address', ({ enforces }) => flag(enforces.address)],
     ['prefix', ({ enforces }) => flag(enforces.prefix)],
+    ['deletion of keys', ({ enforces, dialect: { sizes } }) => Object.keys(sizes).join() === 'session' ? '–' : flag(enforces.deletion)],
     ['ways, characters', ({ dialect: { sizes } }) =>
       Object.entries(sizes).map(([way, size]) => `${way} ${size.toLocaleString('en')}`).join(', ')],
     ['paths, tags, boundary', ({ dialect: { paths, tagged, bounded } }) =>

@@ -6,7 +6,8 @@ import { Stopped, examine } from '../doctor/examine.ts'
 import { table } from '../doctor/report.ts'
 import { clean, namePrefix } from '../doctor/scratch.ts'
 import { openStore, type Store } from '../doctor/store.ts'
-import { complaints, concluded, drift } from '../doctor/verdict.ts'
+import { complaints, drift } from '../doctor/verdict.ts'
+import { concluded } from '../iam/dialects/conclusions.ts'
 import { dialects } from '../iam/dialects/index.ts'
 import type { DialectFile } from '../iam/dialects/file.ts'
 import type { DialectName } from '../policy/dialect.ts'
@@ -16,7 +17,7 @@ import { UsageError, argument, operatorCommand } from './command.ts'
 const usage = (self: string) => `${self} [--json] [--write FILE] [--store NAME --store-version VERSION] [--by WHO]
        [--role ARN] [--against DIALECT] [--patience SECONDS] | --clean
 Finds out what a store enforces, in users, policies and two buckets of its own, whose names begin with ${namePrefix} and which it removes.
-Exits 0 when the store enforces window, address and prefix, 1 when it does not, or differs from DIALECT.
+Exits 0 when the store enforces window, address, prefix and the deletion of keys, 1 when it does not, or differs from DIALECT.
 
 It reads AWS_ENDPOINT_URL_IAM, AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL, AWS_REGION, JOB_ACCESS_S3_ENDPOINT, JOB_ACCESS_S3_REGION,
 JOB_ACCESS_PARTITION, and the credentials of an administrator as the AWS SDK does, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
@@ -120,7 +121,7 @@ await operatorCommand(usage, async args => {
       store: { name: values.store, version: values['store-version'] },
       by: values.by ?? ownName(),
       at: new Date().toISOString(),
-      ...concluded(found),
+      ...concluded(found.findings),
       findings: found.findings,
       times: found.times
     }

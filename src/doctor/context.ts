@@ -10,8 +10,6 @@ export type Judged = Pick<Finding, 'verdict' | 'detail'>
 
 export interface Examination {
   findings: Finding[]
-  /** The longest policy that each way takes, in characters. */
-  sizes: Partial<Record<Way, number>>
   /** In ms, but for `clock`: the store's clock less ours, in seconds. They differ from run to run. */
   times: Record<string, number>
 }

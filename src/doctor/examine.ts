@@ -16,7 +16,7 @@ export class Stopped extends Error {
 }
 
 export const examine = async (store: Store, options: ExamineOptions): Promise<Examination & { left: string[] }> => {
-  const found: Examination = { findings: [], sizes: {}, times: {} }
+  const found: Examination = { findings: [], times: {} }
   const scratch = openScratch(store, options.run, options.location)
   let left: string[] = []
   try {

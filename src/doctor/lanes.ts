@@ -107,7 +107,7 @@ const roleOf = async ({ store, scratch, scene, note, roleArn }: Context, callerA
 }
 
 /** The longest policy of many Resources that is taken, up to a limit that no grant needs. */
-export const sizeOf = async ({ found, scene, scratch, store, note }: Context, way: Way, [lane]: Lane[]): Promise<void> => {
+export const sizeOf = async ({ scene, scratch, store, note }: Context, way: Way, [lane]: Lane[]): Promise<void> => {
   if (!lane) return
   const ofLength = (length: number): string => {
     const arn = (pad: number) => `arn:${scene.partition}:s3:::${scene.bucket}/${'x'.repeat(pad)}`
@@ -133,8 +133,8 @@ export const sizeOf = async ({ found, scene, scratch, store, note }: Context, wa
       else high = middle
     }
   }
-  found.sizes[way] = low
   const counted = low < longest && !await takes(ofLength(low).replace('{', '{ '))
+  // The number is read again by src/iam/dialects/conclusions.ts.
   const detail = low === longest ? `${longest} characters or more` : `${low} characters, white space ${counted ? '' : 'not '}counted`
   note({ id: 'size', way, asks: `the longest ${way} policy`, verdict: 'yes', detail })
 }

@@ -12,8 +12,9 @@ const rowOf = ({ id, way, asks, verdict, detail = '' }: Finding): string[] =>
 
 export const summary = (file: DialectFile): string => {
   const wrong = complaints(file)
-  const { window, address, prefix } = file.enforces
-  const list = Object.entries({ window, address, prefix }).map(([name, is]) => `${name} ${is ? 'enforced' : 'NOT enforced'}`).join(', ')
+  const { window, address, prefix, deletion } = file.enforces
+  const list = Object.entries({ window, address, prefix, 'deletion of keys': deletion })
+    .map(([name, is]) => `${name} ${is ? 'enforced' : 'NOT enforced'}`).join(', ')
   return [`${file.store.name} ${file.store.version}: ${list}.`, ...wrong.map(line => `- ${line}`)].join('\n')
 }
 

@@ -1,11 +1,10 @@
-import type { Test } from 'tap'
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../../src/doctor/store.ts'
 import type { Account } from '../../src/embedded-iam/account.ts'
 import { freshAdmin, openAccount, startEmbeddedIam } from '../../src/embedded-iam/server.ts'
 import { examine } from '../../src/doctor/examine.ts'
 import type { ExamineOptions } from '../../src/doctor/context.ts'
-import { concluded } from '../../src/doctor/verdict.ts'
+import { concluded } from '../../src/iam/dialects/conclusions.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 
 /** The embedded IAM, with an S3 in memory that asks the service's own evaluator: a store that enforces, but for its quirks. */
@@ -45,7 +44,7 @@ const actionOf = ({ method, query = {} }: S3Request): string => {
   return named ?? plain[method]
 }
 
-export const embeddedStore = async (t: Test, quirks: Quirks = {}): Promise<EmbeddedStore> => {
+export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) => void }, quirks: Quirks = {}): Promise<EmbeddedStore> => {
   const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline } = quirks
   let time = Date.now()
   const admin = freshAdmin()
@@ -154,7 +153,7 @@ export const examined = async (store: EmbeddedStore, more: Partial<ExamineOption
     progress: () => {},
     ...more
   })
-  return { ...found, ...concluded(found) }
+  return { ...found, ...concluded(found.findings) }
 }
 
 export const leftIn = ({ account, buckets }: EmbeddedStore): string[] =>

@@ -9,7 +9,7 @@ import { embeddedStore, examined, leftIn, type EmbeddedStore } from './embedded-
 t.test('a store that enforces: everything that grants use is shown, and nothing stays', async t => {
   const store = await embeddedStore(t)
   const found = await examined(store)
-  t.strictSame(found.enforces, { window: true, address: true, prefix: true })
+  t.strictSame(found.enforces, { window: true, address: true, prefix: true, deletion: true })
   t.strictSame(found.findings.filter(({ verdict }) => verdict === 'open' || verdict === 'refused').map(({ id, way, detail }) => ({ id, way, detail })), [])
   t.strictSame(complaints(found), [])
   t.strictSame(drift(dialects.aws, found), [])

@@ -146,6 +146,14 @@ export const mutants: Mutant[] = [
     ['a part that does not close keeps the others open', '.catch(err => log.error({ err }, \'closing failed\'))', ''],
     ['the notice of the embedded IAM is missing', 'notice: embedded ?', 'notice: !embedded ?']
   ]),
+  ...of('iam/dialects/conclusions.ts', ['iam/dialect-file'], [
+    ['what a file says nothing of counts as enforced', "(verdict(`widen ${operation}`, way) ?? 'open') === 'open'", "verdict(`widen ${operation}`, way) === 'open'"],
+    ['a deleted key may work on', "deletion: way === 'session' || yes('deleted-key', way)", 'deletion: true'],
+    ['of a list of words nothing is compared', 'Array.isArray(value)\n  ? value.toSorted()', 'Array.isArray(value)\n  ? []']
+  ]),
+  ...of('config.ts', ['iam/dialect-file'], [
+    ['a file that somebody has edited is believed', 'return edited.length > 0 ? edited : unenforced(read, allowed)', 'return unenforced(read, allowed)']
+  ]),
   ...of('config.ts', ['config'], [
     ['a life of exactly a window is refused', 'config.limits.maxLifetimeSeconds < config.JOB_ACCESS_MAX_WINDOW_SECONDS', 'config.limits.maxLifetimeSeconds <= config.JOB_ACCESS_MAX_WINDOW_SECONDS'],
     ['one identity may not have all grants', 'config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY > config.JOB_ACCESS_MAX_GRANTS', 'config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY >= config.JOB_ACCESS_MAX_GRANTS'],

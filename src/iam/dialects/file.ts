@@ -33,7 +33,8 @@ export const DialectFileSchema = Type.Object({
   enforces: Type.Object({
     window: flag('Requests outside of a window are denied.'),
     address: flag('Requests from another address are denied.'),
-    prefix: flag('Objects beside a prefix, and other buckets, are denied.')
+    prefix: flag('Objects beside a prefix, and other buckets, are denied.'),
+    deletion: flag('A deleted key is dead. Sessions have no key that could be deleted.')
   }, closed),
   dialect: Type.Object({
     principals: Type.Unsafe<'users' | 'sessions'>({ type: 'string', enum: ['users', 'sessions'] }),
@@ -61,6 +62,7 @@ export const DialectFileSchema = Type.Object({
   times: TimesSchema
 }, closed)
 export type DialectFile = Static<typeof DialectFileSchema>
+export const enforceable = ['window', 'address', 'prefix', 'deletion'] as const
 
 /** It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16. */
 export const confusesFamilies = (cidr: string): boolean => /^(0\.|::(?!1\/128$))/.test(cidr)

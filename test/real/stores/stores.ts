@@ -2,8 +2,11 @@ import { CreateRoleCommand, IAMClient, PutRolePolicyCommand } from '@aws-sdk/cli
 import { spawn } from 'node:child_process'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { complaints, drift } from '../../../src/doctor/verdict.ts'
 import type { DialectFile } from '../../../src/iam/dialects/file.ts'
+import { dialects } from '../../../src/iam/dialects/index.ts'
 import type { DialectName } from '../../../src/policy/dialect.ts'
+import { embeddedStore, examined } from '../../doctor/embedded-store.ts'
 import { here, run, serverEnv, temporaryDir } from '../../servers/daemon.ts'
 import { startLocalstack } from '../../servers/localstack.ts'
 import { startMoto } from '../../servers/moto.ts'
@@ -26,7 +29,8 @@ export interface StoreCase {
   title: string
   /** The built-in dialect that is held to it. */
   dialect?: DialectName
-  start: () => Promise<Server>
+  /** Without it: the embedded IAM in this process, whose time is simulated. */
+  start?: () => Promise<Server>
   /** Seconds. Where nothing is enforced, the doctor waits in vain for changes. */
   patience: number
 }
@@ -53,6 +57,7 @@ const seaweedfs = (sts: boolean) => async (): Promise<Server> => {
 }
 
 export const stores: Record<string, StoreCase> = {
+  embedded: { title: 'Embedded IAM, S3 of the tests', dialect: 'aws', patience: 2 },
   versitygw: { title: 'VersityGW', dialect: 'versitygw', patience: 20, start: async () => ({ ...await startVersitygw(), version: '1.8.0' }) },
   seaweedfs: { title: 'SeaweedFS', dialect: 'seaweedfs', patience: 20, start: seaweedfs(false) },
   'seaweedfs-sts': { title: 'SeaweedFS with STS', patience: 5, start: seaweedfs(true) },
@@ -86,17 +91,35 @@ export const doctor = (
 
 export interface Diagnosis { file: DialectFile, status: number | null, stderr: string }
 
+const by = 'npm run stores'
+
+const embedded = async ({ title: name, dialect = 'aws' }: StoreCase): Promise<Diagnosis> => {
+  const stops: Array<() => Promise<void>> = []
+  try {
+    const { findings, enforces, dialect: found, left } = await examined(await embeddedStore({ teardown: stop => { stops.push(stop) } }))
+    const { version } = JSON.parse(await readFile(join(here, '..', '..', 'package.json'), 'utf8')) as { version: string }
+    const file: DialectFile = {
+      format: 'job-access-dialect-1', store: { name, version }, by, at: new Date().toISOString(), enforces, dialect: found, findings, times: {}
+    }
+    const wrong = [...complaints(file), ...drift(dialects[dialect], file), ...left.map(line => `could not be removed: ${line}`)]
+    return { file, status: wrong.length > 0 ? 1 : 0, stderr: wrong.join('\n') }
+  } finally {
+    for (const stop of stops) await stop()
+  }
+}
+
 /** `npm run doctor -- --write FILE --against DIALECT` against a store of its own. */
 export const diagnose = async (name: string, times = 1): Promise<Diagnosis[]> => {
   const store = stores[name]
   if (!store) throw new Error(`There is no store ${name}.`)
+  if (!store.start) return Promise.all(Array.from({ length: times }, () => embedded(store)))
   const server = await store.start()
   const dir = await temporaryDir('doctor')
   const path = join(dir, 'store.json')
   const { role, version } = server
   const args = [
     '--write', path, '--store', store.title, '--store-version', version,
-    '--by', 'npm run stores', '--patience', String(store.patience),
+    '--by', by, '--patience', String(store.patience),
     ...(store.dialect ? ['--against', store.dialect] : []), ...(role !== undefined ? ['--role', role] : [])
   ]
   try {

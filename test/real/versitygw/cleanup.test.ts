@@ -1,5 +1,5 @@
 import {
-  CreateAccessKeyCommand, CreateUserCommand, ListUsersCommand, PutUserPolicyCommand
+  CreateAccessKeyCommand, CreateUserCommand, ListUsersCommand, PutUserPolicyCommand, paginateListUsers
 } from '@aws-sdk/client-iam'
 import { createServer, request as forward } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -13,6 +13,11 @@ import { here, openTo, startGateway } from './gateway.ts'
 
 const { iam, iamEndpoint, jobFrom, serve } = await startGateway(t)
 const users = async () => ((await iam.send(new ListUsersCommand({}))).Users ?? []).map(user => user.UserName ?? '')
+const allUsers = async () => {
+  const names: string[] = []
+  for await (const { Users = [] } of paginateListUsers({ client: iam, pageSize: 1_000 }, {})) names.push(...Users.map(user => user.UserName ?? ''))
+  return names
+}
 const requestOf = (id: string) => ({ ...trainingJob('everywhere'), job: { id, team: 'nlp' }, ...openTo(here) })
 
 t.test('the sweeper removes an expired grant', async t => {
@@ -124,4 +129,29 @@ t.test('kill -9 in the middle of three issues: after the restart the sweeper rem
     const retried = async () => (await service.call('POST', '/v1/grants', request)).status
     t.equal(await eventually(retried, 201), 201, `${request.job.id}: the job asks again and gets its access`)
   }
+})
+
+t.test('reconcile sees the users of the second page, too', async t => {
+  const service = await serve({ provider: 'versitygw', env: { JOB_ACCESS_SWEEP_PER_SECOND: '1000' } })
+  // The gateway lists by name, and the service asks for 1,000 at a time. A user has two keys and 2,048 bytes of policies at most, so that
+  // no other list has a second page.
+  const later = Date.now() + 600_000
+  const waiting = Array.from({ length: 1_000 }, (_, index) => principalName('ja', `a-${index}`, later, `01k${String(index).padStart(23, '0')}`))
+  await Promise.all(Array.from({ length: 8 }, async () => {
+    for (let UserName = waiting.shift(); UserName; UserName = waiting.shift()) {
+      await iam.send(new CreateUserCommand({ UserName, Path: principalPath('/job-access/', later) }))
+    }
+  }))
+  const strays = [await leave('z-lost', 'c', Date.now() - 60_000), await leave('z-lost-too', 'd', Date.now() - 60_000)]
+  const { grant, credentials } = await service.issue(requestOf('z-alive'))
+  const [first, all] = await Promise.all([iam.send(new ListUsersCommand({ MaxItems: 1_000, PathPrefix: '/job-access/' })), allUsers()])
+  t.ok(first.IsTruncated)
+  for (const { name } of [...strays, grant.user]) t.notOk(first.Users?.some(({ UserName }) => UserName === name), `${name} is not on the first page`)
+
+  const { findings } = await service.reconcile()
+  t.strictSame(findings.filter(({ kind }) => kind !== 'foreign').map(({ kind, name, done }) => `${String(kind)} ${String(name)} ${String(done)}`).sort(),
+    strays.map(({ name }) => `stray ${name} true`))
+  t.strictSame(await allUsers(), all.filter(name => !strays.some(stray => stray.name === name)))
+  t.equal(await jobFrom(here, credentials).read(buckets.data, 'wiki/1.parquet'), 'allowed', 'a grant on the second page is not taken for lost')
+  await service.call('DELETE', `/v1/grants/${grant.id}`)
 })
