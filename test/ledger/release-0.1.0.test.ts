@@ -32,7 +32,7 @@ t.test('a ledger of the release 0.1.0 is brought up to date, and its grants are 
     before.map(({ id, policy }) => ({ id, policy: JSON.parse(policy) as object })).sort((a, b) => a.id.localeCompare(b.id)))
   t.match(named('active'), { state: 'active', attempt: null, workers: null, worker: null, previousKey: null })
   t.match(named('rotated'), { state: 'active', layout: 'guarded', source: { sourceIps: ['203.0.113.77/32'] }, previousKey: { diesAt: String } })
-  t.match(named('completed'), { state: 'revoked' })
+  t.match(named('completed'), { state: 'revoked', endReason: 'completed' })
   t.match(named('scheduled'), { state: 'pending', accessKeyId: null })
 
   const seen = await Promise.all(list.map(({ id }) => ask('GET', `/${id}/events`)))

@@ -206,7 +206,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.equal((await deps.ledger.get(id))?.state, 'active')
     await page.getByRole('button', { name: 'Complete…' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }).click()
-    await page.getByRole('status').getByText('Completed: the grant is revoked.').waitFor()
+    await page.getByRole('status').getByText('Completed: its key is deleted.').waitFor()
     t.equal(iam.state.userCount, 0)
     t.equal(await page.getByRole('button', { name: /Complete|Rotate|Extend|Change/ }).count(), 0, 'nothing is left to be done')
     t.match(await page.getByRole('heading', { level: 1 }).innerText(), /console-7\s+completed/)
@@ -217,7 +217,8 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     }
     t.match(await page.getByRole('figure').innerText(), /This key is gone/)
     t.match(await page.getByRole('region', { name: 'History' }).innerText(), /revoked by token:nlp/)
-    t.match(await page.getByRole('region', { name: 'Blast radius' }).innerText(), /The grant is revoked/)
+    t.match(await page.getByRole('region', { name: 'Blast radius' }).innerText(), /The grant is completed/)
+    t.notMatch(await page.locator('main').innerText(), /grant is revoked/)
   })
 
   await t.test('no secret and no token is left anywhere in the page', async t => {
