@@ -92,6 +92,9 @@ t.test('the screenshots', async t => {
   await light.setViewportSize({ width: 1060, height: 800 })
   await light.getByRole('button', { name: 'Fill in the guide’s job' }).click()
   await light.getByText(/^Rendered/).waitFor()
+  const cut = await light.locator('fieldset input').evaluateAll((fields: HTMLInputElement[]) =>
+    fields.filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth).map(({ value, type }) => value || type))
+  t.strictSame(cut, [], 'every field shows its whole value')
   await take(t, light, 'form-light')
 })
 
