@@ -137,6 +137,7 @@ export const answers = (): Record<OperationId, Answers> => {
     id,
     state: 'active',
     ending: null,
+    endReason: null,
     owner: 'token:nlp',
     team: spec.job.team,
     jobId: spec.job.id,
@@ -195,11 +196,13 @@ export const answers = (): Record<OperationId, Answers> => {
     updatedAt: rotatedAt
   }
   const endedAt = exampleIssuedAt + 170 * minute
-  const ended: Grant = { ...rotated, state: 'revoked', previousKeyId: null, previousKeyDiesAt: null, updatedAt: endedAt }
+  const completed = { state: 'revoked', ending: 'revoked', endReason: 'completed' } as const
+  const ended: Grant = { ...rotated, ...completed, previousKeyId: null, previousKeyDiesAt: null, updatedAt: endedAt }
   const fetchedAt = exampleIssuedAt + minute
   const scheduled: Grant = { ...issued, issueAt: fetchedAt, mintedAt: fetchedAt, deliveredAt: fetchedAt, updatedAt: fetchedAt }
   const event = { actor: issued.owner, requestId: exampleRequestId, policyHash: issued.policyHash }
-  const done = answer(grantView(ended))
+  const endedAs = (end: Partial<Grant>) =>
+    ({ 200: answer(grantView({ ...ended, ...end })), 202: answer(grantView({ ...ended, ...end, state: 'revoking' })) })
   const now = new Date(exampleIssuedAt)
   return {
     renderPolicy: { 200: answer(renderedView(rendered, exampleRules.dialect.sizes)) },
@@ -222,15 +225,15 @@ export const answers = (): Record<OperationId, Answers> => {
     listWorkers: { 200: answer({ grants: [grantView(worker)], next: null }) },
     getWorker: { 200: answer(grantView(worker)) },
     endWorker: {
-      200: answer(grantView({ ...worker, state: 'revoked', dueAt: null })), 202: answer(grantView({ ...worker, state: 'revoking' }))
+      200: answer(grantView({ ...worker, ...completed, dueAt: null })), 202: answer(grantView({ ...worker, ...completed, state: 'revoking' }))
     },
     changeGrant: {
       200: answer(grantView(changed)), 202: answer(grantView({ ...jobOfWorkers, dueAt: exampleIssuedAt + 5000 }))
     },
     rotateGrant: { 200: delivery(rotated, secondKey, []) },
     fetchCredentials: { 200: delivery(scheduled, firstKey, []) },
-    completeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },
-    revokeGrant: { 200: done, 202: answer(grantView({ ...ended, state: 'revoking' })) },
+    completeGrant: endedAs({}),
+    revokeGrant: endedAs({ endReason: 'revoked' }),
     getHealth: { 200: answer({ status: 'ok' }) },
     getReadiness: {
       200: answer({ status: 'ready', checks: { iam: 'ok', ledger: 'ok', clock: 'ok' } }),

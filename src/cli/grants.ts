@@ -76,7 +76,10 @@ export const list: Command = async (args, io) => {
   return exit.ok
 }
 
-const rowOf = ({ id, state, window, job }: Grant) => `${[id, state.padEnd(8), window.outputNotAfter, job.team, job.id].join('  ')}\n`
+const rowOf = ({ id, state, endReason, window, job }: Grant) => {
+  const said = state === 'revoked' && endReason === 'completed' ? endReason : state
+  return `${[id, said.padEnd(9), window.outputNotAfter, job.team, job.id].join('  ')}\n`
+}
 
 type AskPage = (page: { limit: number, after?: string }) => Promise<GrantPage>
 

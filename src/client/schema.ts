@@ -105,6 +105,10 @@ export type Grant = {
      */
     state: 'pending' | 'active' | 'revoking' | 'revoked' | 'expired' | 'failed';
     /**
+     * Why it has ended, or is being ended. null: it goes on.
+     */
+    endReason: 'completed' | 'revoked' | 'job-ended' | 'user-gone' | 'expired' | 'failed' | null;
+    /**
      * As in the request.
      */
     job: {

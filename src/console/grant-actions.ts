@@ -20,7 +20,7 @@ export const askComplete = (grant: Grant, done: Done): void => ask(`Complete ${g
   danger: true,
   act: async () => {
     const ended = await completeGrant(grant.id)
-    return () => done(ended.state === 'revoking' ? 'Its key is being deleted.' : `Completed: the grant is ${ended.state}.`)
+    return () => done(ended.state === 'revoking' ? 'Its key is being deleted.' : 'Completed: its key is deleted.')
   }
 })
 

@@ -25,7 +25,7 @@ export const grantPage = ({ id, left }: Visit): Page => {
       const { grant } = details
       heading.replaceChildren(
         grant.worker === null ? grant.job.id : `${grant.job.id}, worker ${grant.worker.name}`, ' ',
-        stateBadge(shownState(grant, now(), endReason(details))))
+        stateBadge(shownState(grant, now())))
       document.title = `${grant.job.id} · job-access`
       buttons.replaceChildren(...actions(grant, load))
       place.replaceChildren(...sections(details, load))
@@ -59,9 +59,6 @@ const actions = (grant: Grant, done: Done) => isOutstanding(grant)
       el('button', { type: 'button', class: 'danger', onclick: () => askComplete(grant, done) }, 'Complete…')
     ].filter(button => button instanceof Node)
   : []
-
-/** The grant itself does not say whether its job came to its end. */
-const endReason = ({ history: { events } }: GrantDetails) => events.findLast(({ action }) => action === 'revoking')?.detail.reason
 
 const sections = (
   { grant, workers, explained: { explanation }, radius, history: { events } }: GrantDetails, done: Done

@@ -16,7 +16,8 @@ export const grantsPage = ({ query, left }: Visit): Page => {
   let asking = new AbortController()
 
   const state = el('select', { id: 'state' },
-    el('option', { value: '' }, 'any'), ...states.map(name => el('option', { value: name }, name)))
+    el('option', { value: '' }, 'any'),
+    ...states.map(name => el('option', { value: name }, name === 'revoked' ? 'revoked, completed' : name)))
   const team = el('input', { id: 'team', size: 10, autocomplete: 'off', spellcheck: 'false' })
   const job = el('input', { id: 'job', size: 18, autocomplete: 'off', spellcheck: 'false' })
   const range = el('select', { id: 'range', onchange: () => draw() },
@@ -93,7 +94,7 @@ export const grantsPage = ({ query, left }: Visit): Page => {
 }
 
 const summary = (grants: Grant[], open: boolean) => {
-  const shown: Shown[] = ['scheduled', ...states]
+  const shown: Shown[] = ['scheduled', ...states, 'completed']
   const each = shown.map(name => ({ name, count: grants.filter(grant => shownState(grant, now()) === name).length }))
     .filter(({ count }) => count > 0).map(({ name, count }) => `${counted(count)} ${name}`).join(', ')
   const all = `${counted(grants.length)} ${grants.length === 1 ? 'grant' : 'grants'}`

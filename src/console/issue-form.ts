@@ -122,8 +122,11 @@ const entryFields = (access: Access): EntryFields => {
       el('p', { class: 'check' }, box, el('label', { for: box.id }, said)))),
     el('div', { class: 'row' }, field('List keys', list), ...(access === 'reads' ? [] : [field('Set the ACL', acl)]),
       field('Clients here', clients), field('KMS key ARNs', keys), field('Statement id', sid)))
+  // A name has up to 63 characters, and is to be seen whole.
+  const named = field('Bucket', bucket)
+  named.classList.add('full')
   return {
-    cells: [field('Bucket', bucket), field('Prefix', prefix), field('Is', kind), ...(access === 'reads' ? [] : [field('Access', level)])],
+    cells: [named, field('Prefix', prefix), field('Is', kind), ...(access === 'reads' ? [] : [field('Access', level)])],
     below: fold,
     controls: [bucket, prefix, clients, keys, sid, ...offered.map(({ box }) => box)],
     read: (at, pointer) => {

@@ -188,7 +188,7 @@ const preview = ({ policy, size, attach, window: { notBefore, outputNotAfter }, 
 
 const sizeBar = (name: string, used: number, limit: number, attach: string) => el('div', { class: `size ${used > limit ? 'over' : ''}` },
   el('p', { class: 'num' },
-    `${name}${name === attach ? ' (used)' : ''}: ${counted(used)} of ${counted(limit)} characters${used > limit ? ', too large' : ''}`),
+    `${name}${name === attach ? ' (used)' : ''}: ${counted(used)} of ${counted(limit)}${used > limit ? ', too large' : ''}`),
   el('div', { class: 'gauge', 'aria-hidden': 'true' }, styled(el('i'), { width: `${Math.min(used / limit, 1) * 100}%` })))
 
 /** crypto.randomUUID exists with HTTPS only. */

@@ -6,9 +6,8 @@ export const states = ['pending', 'active', 'revoking', 'revoked', 'expired', 'f
 /** What a person is told: `active` says that a grant is issued, not that its window is open; `revoked` not that its job came to its end. */
 export type Shown = Grant['state'] | 'scheduled' | 'completed'
 
-/** @param reason why it was ended, as its history says; the list does not know it */
-export const shownState = ({ state, window, issueAt }: Grant, now: number, reason?: unknown): Shown => {
-  if (state === 'revoked' && reason === 'completed') return 'completed'
+export const shownState = ({ state, endReason, window, issueAt }: Grant, now: number): Shown => {
+  if (state === 'revoked' && endReason === 'completed') return 'completed'
   const waits = now < Math.max(Date.parse(window.notBefore), Date.parse(issueAt ?? window.notBefore))
   return waits && (state === 'active' || (state === 'pending' && issueAt !== null)) ? 'scheduled' : state
 }
@@ -31,7 +30,7 @@ const meanings: Record<Shown, string> = {
   pending: 'Being issued.',
   active: 'Issued: its key works inside its window.',
   revoking: 'Its key is being deleted.',
-  revoked: 'Completed or revoked: its key is deleted.',
+  revoked: 'Its access was taken away; its key is deleted.',
   expired: 'Its window is over; its key is deleted.',
   failed: 'It was never issued, or was taken back; nothing is left.'
 }

@@ -16,6 +16,9 @@ export const ranges: Record<string, { label: string, around?: number }> = {
   fit: { label: 'all that is listed' }
 }
 
+/** As console.css has it. */
+const laneShare = () => window.innerWidth > 1200 ? 0.42 : window.innerWidth > 1000 ? 0.34 : 1
+
 /** Epoch ms. */
 interface Scale { from: number, to: number }
 
@@ -31,7 +34,7 @@ export const timeline = (grants: Grant[], { now, range, left }: { now: number, r
     el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' },
       ...['Job', 'Team', 'State', 'Window, UTC'].map(name => el('th', { role: 'columnheader', scope: 'col' }, name)),
       el('th', { role: 'columnheader', scope: 'col', class: 'lane-cell' },
-        el('span', { class: 'hidden' }, 'Now'), axis(now, scale, ticks)))),
+        el('span', { class: 'hidden' }, 'Now'), axis(now, scale, ticks, laneShare())))),
     el('tbody', { role: 'rowgroup' }, ...grants.map(grant => row(grant, now, scale, ticks))))
   const place = () => table.style.setProperty('--now', percent(clock(), scale))
   place()
@@ -82,20 +85,28 @@ const bar = (grant: Grant, scale: Scale) => {
   { left: percent(from, scale), width: `${(to - from) / (scale.to - scale.from) * 100}%` })
 }
 
-const axis = (now: number, scale: Scale, ticks: number[]) => {
-  const at = (instant: number) => (instant - scale.from) / (scale.to - scale.from)
+/** @param share how much of the page's width it has */
+const axis = (now: number, scale: Scale, ticks: number[], share: number) => {
+  const width = share * (Math.min(window.innerWidth, 1280) - 50)
+  const place = (instant: number) => (instant - scale.from) / (scale.to - scale.from) * width
+  const nowAt = Math.min(Math.max(place(now), 20), width - 20)
   const [first = 0, second = 0] = ticks
   const daily = second - first >= day
-  const nearNow = window.innerWidth < 760 ? 0.15 : 0.065
   // The first label, and that of each midnight, says the day: a time alone may be of any.
-  const label = (tick: number, index: number) => daily || tick % day === 0
+  const words = (tick: number, index: number) => daily || tick % day === 0
     ? utc(tick).slice(5, 10)
     : index === 0 ? utc(tick).slice(5, 16) : utc(tick).slice(11, 16)
-  return el('div', { class: 'axis num', 'aria-hidden': 'true' },
-    // Labels that would be cut, or lie under that of now, are left out.
-    ...ticks.filter(tick => at(tick) > nearNow && at(tick) < 1 - nearNow / 2 && Math.abs(at(tick) - at(now)) > nearNow)
-      .map((tick, index) => styled(el('span', {}, label(tick, index)), { left: percent(tick, scale) })),
-    el('span', { class: 'now-label' }, 'now'))
+  const labels: HTMLElement[] = []
+  let free = 0
+  for (const tick of ticks) {
+    const [text, middle] = [words(tick, labels.length), place(tick)]
+    const half = text.length * 3.6 + 3
+    // One that would be cut, or lie under another or under that of now, is left out.
+    if (middle - half < free || middle + half > width || Math.abs(middle - nowAt) < half + 22) continue
+    labels.push(styled(el('span', {}, text), { left: percent(tick, scale) }))
+    free = middle + half
+  }
+  return el('div', { class: 'axis num', 'aria-hidden': 'true' }, ...labels, el('span', { class: 'now-label' }, 'now'))
 }
 
 const percent = (at: number, { from, to }: Scale) => `${Math.min(Math.max((at - from) / (to - from), -1), 2) * 100}%`
@@ -126,5 +137,5 @@ const ticksOf = ({ from, to }: Scale) => {
 export const ownLane = (grant: Grant, now: number): HTMLElement => {
   const scale = scaleOf([grant], now)
   const ticks = ticksOf(scale)
-  return styled(el('div', { class: 'own-lane' }, axis(now, scale, ticks), lane(grant, scale, ticks)), { '--now': percent(now, scale) })
+  return styled(el('div', { class: 'own-lane' }, axis(now, scale, ticks, 1), lane(grant, scale, ticks)), { '--now': percent(now, scale) })
 }

@@ -13,6 +13,9 @@ export type GrantState = 'pending' | 'active' | 'revoking' | Ending
 /** How a grant ends; chosen when it starts to be revoked. */
 export type Ending = 'revoked' | 'expired' | 'failed'
 
+/** Why it ends, where the ending does not say it. In these words in the history, too. */
+export type EndReason = 'completed' | 'revoked' | 'the job has ended' | 'the principal is gone' | 'window over' | 'stale' | 'audit'
+
 export const transitions: Record<GrantState, readonly GrantState[]> = {
   pending: ['active', 'revoking', 'failed'],
   active: ['revoking'],
@@ -28,6 +31,8 @@ export interface Grant {
   state: GrantState
   /** Set with `revoking`: the state that the finished teardown leads to. */
   ending: Ending | null
+  /** Set with `revoking`, too; null also where an issue failed, or an earlier release ended it. */
+  endReason: EndReason | null
   /** Who asked: the identity's id, e.g. `token:ci` or `oidc:<issuer>#<subject>`. Never the token. */
   owner: string
   team: string

@@ -134,6 +134,7 @@ export const isoSeconds = (epochMs: number): string => new Date(epochMs).toISOSt
 export const grantView = (grant: Grant): GrantView => ({
   id: grant.id,
   state: grant.state,
+  endReason: endReasonOf(grant),
   job: grant.spec.job,
   owner: grant.owner,
   user: userOf(grant.principal),
@@ -158,6 +159,15 @@ export const grantView = (grant: Grant): GrantView => ({
   sessionsEndAt: grant.attach === 'session' && sessionEnd(grant) > 0 ? iso(sessionEnd(grant)) : null,
   notice: noticeOf(grant)
 })
+
+const endReasonOf = ({ state, ending, endReason }: Grant): GrantView['endReason'] => {
+  const end = ending ?? state
+  if (end === 'pending' || end === 'active' || end === 'revoking') return null
+  if (end !== 'revoked') return end
+  if (endReason === 'completed') return endReason
+  if (endReason === 'the job has ended') return 'job-ended'
+  return endReason === 'the principal is gone' ? 'user-gone' : end
+}
 
 const userOf = ({ name, path, roleArn, policyArn }: Grant['principal']): GrantView['user'] => ({ name, path, roleArn, policyArn })
 

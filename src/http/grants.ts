@@ -5,6 +5,7 @@ import { authoriseOnGrant, listableTeams } from '../lifecycle/authorise.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
 import { issue } from '../lifecycle/issue.ts'
+import { stateWord } from '../lifecycle/lease.ts'
 import { fetchCredentials, rotate } from '../lifecycle/rotate.ts'
 import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
@@ -97,7 +98,7 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, async request => {
     const grant = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
-    const dead = grant.state === 'active' ? [] : [`The grant is ${grant.state}: what follows is what its policy alone would allow.`]
+    const dead = grant.state === 'active' ? [] : [`The grant is ${stateWord(grant)}: what follows is what its policy alone would allow.`]
     if (grant.maxWorkers !== null) dead.push('No key has this policy: each worker’s key has it bound to the worker’s own source.')
     const { data, words } = blastRadius(grant.policy, new Date(deps.now()))
     return { at: iso(deps.now()), words: [...dead, ...words], data }

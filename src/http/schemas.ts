@@ -28,6 +28,14 @@ const StatesSchema = Type.Unsafe<'pending' | 'active' | 'revoking' | 'revoked' |
   description: '`pending`: being issued, or scheduled. `active`: issued. `revoking`: its key is being deleted. The rest: ended.'
 })
 
+const EndReasonSchema = Type.Unsafe<'completed' | 'revoked' | 'job-ended' | 'user-gone' | 'expired' | 'failed'>({
+  type: 'string',
+  enum: ['completed', 'revoked', 'job-ended', 'user-gone', 'expired', 'failed'],
+  description: '`completed`: the job said that it is done. `revoked`: its access was taken away. `job-ended`: a worker, whose job was ' +
+    'completed or revoked. `user-gone`: the provider does not know its user any more. `expired`: its window was over. `failed`: it was ' +
+    'never issued.'
+})
+
 const MeasureSchema = Type.Object({
   characters: Type.Integer({ description: 'Number of characters without white space, as IAM counts.' }),
   limits: Type.Object({ inline: Type.Integer(), managed: Type.Integer() }, {
@@ -74,6 +82,7 @@ export const statesOf = (state: Static<typeof StateFilterSchema>): Static<typeof
 export const GrantSchema = Type.Object({
   id: Type.String({ description: 'A lower-case ULID: sorts by creation.', examples: ['01k10xkgf0mxv8rz3c8e9h5t2d'] }),
   state: StatesSchema,
+  endReason: nullable(EndReasonSchema, { description: 'Why it has ended, or is being ended. null: it goes on.' }),
   job: Type.Object({ id: Type.String(), team: Type.String(), labels: Type.Record(Type.String(), Type.String()) }, {
     description: 'As in the request.'
   }),

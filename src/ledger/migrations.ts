@@ -15,7 +15,8 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     '0003_workers': workers(dialect),
     '0004_sessions_end': sessionsEnd(dialect),
     '0005_dying_keys': dyingKeys,
-    '0006_indexes_of_jobs': indexesOfJobs
+    '0006_indexes_of_jobs': indexesOfJobs,
+    '0007_end_reason': endReason
   }
   const migrator = new Migrator({
     db,
@@ -147,6 +148,16 @@ const grants = (dialect: Dialect): Migration => ({
 /** A list as JSON text: it is read and written with its grant alone. */
 const dyingKeys: Migration = {
   async up (db) { await sql`alter table grants add column dying_keys text not null default '[]'`.execute(db) }
+}
+
+/** So that a list need not read the history of each grant. Of the reasons so far only this one says more than the state. */
+const endReason: Migration = {
+  async up (db) {
+    await sql`alter table grants add column end_reason text`.execute(db)
+    await sql`
+      update grants set end_reason = 'completed' where id in
+        (select grant_id from grant_events where action = 'revoking' and detail like '%"reason":"completed"%')`.execute(db)
+  }
 }
 
 /** Lists of grants have no workers, and a job may have thousands of those: they must not be read to be passed over. */

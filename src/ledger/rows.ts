@@ -1,7 +1,7 @@
 import { sql, type Generated, type InsertQueryBuilder, type Kysely, type Selectable, type UpdateQueryBuilder } from 'kysely'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { GrantEvent } from '../domain/events.ts'
-import type { Ending, Grant, GrantState } from '../domain/grant.ts'
+import type { EndReason, Ending, Grant, GrantState } from '../domain/grant.ts'
 import type { NewEvent } from './ledger.ts'
 
 export type Dialect = 'sqlite' | 'postgres'
@@ -21,6 +21,7 @@ interface GrantTable {
   id: string
   state: GrantState
   ending: Ending | null
+  end_reason: EndReason | null
   owner: string
   team: string
   job_id: string
@@ -90,6 +91,7 @@ const plainColumns = {
   id: 'id',
   state: 'state',
   ending: 'ending',
+  endReason: 'end_reason',
   owner: 'owner',
   team: 'team',
   jobId: 'job_id',
@@ -146,6 +148,7 @@ export const grantOf = (row: GrantRow): Grant => ({
   id: row.id,
   state: row.state,
   ending: row.ending,
+  endReason: row.end_reason,
   owner: row.owner,
   team: row.team,
   jobId: row.job_id,

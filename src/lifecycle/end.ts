@@ -1,6 +1,6 @@
 import { isIamError } from '../iam/errors.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
-import type { Ending, Grant } from '../domain/grant.ts'
+import type { EndReason, Ending, Grant } from '../domain/grant.ts'
 import type { GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
 import { claimLease, commit, deadline, event, release } from './lease.ts'
@@ -34,11 +34,14 @@ export const end = async (
 }
 
 /** Commits the intent to end a grant that this operation holds. */
-export const startEnding = async (deps: GrantDeps, actor: Actor, grant: Grant, ending: Ending, reason: string): Promise<Grant> => {
+export const startEnding = async (
+  deps: GrantDeps, actor: Actor, grant: Grant, ending: Ending, reason: EndReason
+): Promise<Grant> => {
   if (grant.state === 'revoking') return grant
   return commit(deps, grant, {
     state: 'revoking',
     ending,
+    endReason: reason,
     dueAt: deps.now() + deps.leaseMs
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }

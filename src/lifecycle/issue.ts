@@ -420,6 +420,7 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
   const intent: NewGrant = {
     id,
     ending: null,
+    endReason: null,
     owner,
     team: spec.job.team,
     jobId: spec.job.id,

@@ -12,6 +12,7 @@ import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
 import { requireProfile } from './extend.ts'
 import { busy, deliver, intentOf, jobChanged, redeliver, requireReasonToReplace, reserve, type Issued } from './issue.ts'
+import { stateWord } from './lease.ts'
 import { activate, provision } from './provision.ts'
 
 /**
@@ -76,11 +77,12 @@ const jobOf = async (deps: GrantDeps, caller: Caller, id: string): Promise<Grant
   })
 }
 
-const requireOpen = (deps: GrantDeps, { id, state, expiresAt }: Grant): void => {
+const requireOpen = (deps: GrantDeps, job: Grant): void => {
+  const { id, state, expiresAt } = job
   if (state === 'active' && deps.now() < expiresAt) return
   if (state === 'pending') throw busy(1)
   throw new ProblemError('grant-state', {
-    detail: state === 'active' ? `The window of grant ${id} is over.` : `The job has ended: grant ${id} is ${state}.`,
+    detail: state === 'active' ? `The window of grant ${id} is over.` : `The job has ended: grant ${id} is ${stateWord(job)}.`,
     hint: 'Ask for a new grant with POST /v1/grants, and join that.'
   })
 }

@@ -1,6 +1,6 @@
 import type { AccessSpec } from '../domain/access-spec.ts'
 import type { GrantEventAction, NewGrantEvent } from '../domain/events.ts'
-import type { Grant } from '../domain/grant.ts'
+import type { Grant, GrantState } from '../domain/grant.ts'
 import type { PolicyDocument } from '../domain/policy-document.ts'
 import { StaleGrantError, mostSkewMs, type GrantChange } from '../ledger/ledger.ts'
 import { ProblemError } from '../problems.ts'
@@ -49,10 +49,14 @@ export const requireActive = async (deps: GrantDeps, grant: Grant): Promise<Gran
   throw inactive(grant)
 }
 
-const inactive = ({ state }: Grant): ProblemError => new ProblemError('grant-state', {
-  detail: state === 'active' ? 'The grant’s window is over.' : `The grant is ${state}.`,
+const inactive = (grant: Grant): ProblemError => new ProblemError('grant-state', {
+  detail: grant.state === 'active' ? 'The grant’s window is over.' : `The grant is ${stateWord(grant)}.`,
   hint: 'Only active grants can be changed; ask for a new one with POST /v1/grants.'
 })
+
+/** What a person is told: the access of a job that came to its end was not taken away. */
+export const stateWord = ({ state, endReason }: Pick<Grant, 'state' | 'endReason'>): GrantState | 'completed' =>
+  state === 'revoked' && endReason === 'completed' ? endReason : state
 
 /** Gives the grant back: the operation found nothing to do. */
 export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {

@@ -5,7 +5,7 @@ import type { Credentials } from '../iam/provisioner.ts'
 import type { Proven } from '../policy/prove/prove.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
-import { accessOf, assertLease, commit, dueAfter, event, release, type Wanted } from './lease.ts'
+import { accessOf, assertLease, commit, dueAfter, event, release, stateWord, type Wanted } from './lease.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, withLate } from './dying-keys.ts'
@@ -126,6 +126,6 @@ export const rekey = async (
 }
 
 export const ended = (grant: Grant): ProblemError => new ProblemError('grant-state', {
-  detail: `Grant ${grant.id} has ended (${grant.state}).`,
+  detail: `Grant ${grant.id} has ended (${stateWord(grant)}).`,
   hint: 'Send a new Idempotency-Key for a new grant.'
 })

@@ -32,7 +32,7 @@ t.test('a grant by hand, from issue to complete', async t => {
   t.equal(JSON.parse(shown.stdout).id, grant.id)
   t.match((await cli('show', grant.id, '--events')).stdout, /"action": "active"/)
   t.match((await cli('show', grant.id, '--blast-radius')).stdout, /acmeco-datasets/)
-  t.match((await cli('list', '--team', 'nlp')).stdout, new RegExp(`^${grant.id}  active    \\S+Z  nlp  hand$`, 'm'))
+  t.match((await cli('list', '--team', 'nlp')).stdout, new RegExp(`^${grant.id}  active     \\S+Z  nlp  hand$`, 'm'))
   t.match(JSON.parse((await cli('list', '--json', '--job', 'hand', '--state', 'active', '--limit', '1')).stdout), [{ id: grant.id }])
 
   const writing = ['--action', 's3:PutObject', '--object', 'acmeco-models/hand/x', '--from-ip']
@@ -62,6 +62,7 @@ t.test('a grant by hand, from issue to complete', async t => {
   t.equal(done.code, 0)
   t.strictSame(done.stdout.trim().split('\n').sort(), [`${grant.id} revoked`, `${second.grant.id} revoked`].sort())
   t.match(await cli('complete', grant.id), { code: 0, stdout: `${grant.id} revoked\n` }, 'twice')
+  t.match((await cli('list', '--job', 'hand')).stdout, new RegExp(`^${grant.id}  completed  \\S+Z  nlp  hand$`, 'm'))
   t.match(await cli('complete', '--team', 'nlp', '--job', 'hand'), { code: 0, stdout: '', stderr: /no live grant/ })
 })
 

@@ -141,6 +141,9 @@ t.test('what a grant’s view says of its keys and sessions', async t => {
   const end = '2025-07-16T01:30:00.000Z'
   t.match(grantView(grant), { sessionsEndAt: end, previousKey: null, notice: null })
   t.equal(grantView({ ...grant, attach: 'inline' }).sessionsEndAt, null, 'a user has no session')
+  const ended = { ...grant, state: 'revoked', ending: 'revoked' } as const
+  t.equal(grantView({ ...ended, endReason: 'the principal is gone' }).endReason, 'user-gone')
+  t.equal(grantView({ ...ended, endReason: null }).endReason, 'revoked', 'by an earlier release')
   t.equal(grantView({ ...grant, sessionsEndAt: null, deliveredAt: null }).sessionsEndAt, null, 'none yet')
   t.equal(grantView({ ...grant, state: 'revoking', dueAt: startOfTime + 5_000 }).notice, null, 'it is being revoked')
   t.match(grantView({ ...grant, state: 'revoking', dueAt: startOfTime + hour }).notice, /cannot be revoked: its keys work until 2025-07-16T01:30:00Z/)

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { sweep } from '../../src/lifecycle/sweep.ts'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 
 t.test('a grant that has ended has no key that is still to be deleted', async t => {
@@ -56,4 +57,47 @@ t.test('a grant, from issue to end', async t => {
   const events = await app.inject({ method: 'GET', url: `/v1/grants/${grant.id}/events`, headers })
   t.comment(events.json().events.map((event: { action: string }) => event.action).join(' '))
   t.comment(b.iam.calls.map(call => call.action).join(' '))
+})
+
+t.test('a list says why each has ended, or is being ended', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const ask = async (method: 'GET' | 'POST' | 'DELETE', url: string, payload?: object) =>
+    (await app.inject({ method, url: `/v1/grants${url}`, headers, ...(payload && { payload }) })).json()
+  const issue = async (id: string, change: object = {}): Promise<string> =>
+    (await ask('POST', '', { ...guideJob({ job: { id, team: 'nlp' } }), ...change })).grant?.id
+  const failing = (action: string) => b.iam.faults.on({ action }, { kind: 'error', code: 'LimitExceeded' })
+  failing('CreateAccessKey')
+  t.equal(await issue('failed'), undefined)
+  b.iam.faults.clear()
+  await issue('expired', { window: { durationSeconds: 60 } })
+  b.clock.advance(61_000)
+  await sweep(b.deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  await ask('POST', `/${await issue('completed')}/complete`)
+  await ask('DELETE', `/${await issue('revoked')}`)
+  const job = await issue('workers', { sourceIps: undefined, workers: { max: 2 } })
+  for (const name of ['a', 'b']) await ask('POST', `/${job}/workers`, { name, sourceIps: ['203.0.113.42'] })
+  await ask('DELETE', `/${job}/workers/a`)
+  await ask('POST', `/${job}/complete`)
+  await issue('active')
+  const stuck = await issue('stuck')
+  failing('DeleteUser')
+  await ask('POST', `/${stuck}/complete`)
+
+  type Seen = { job: { id: string }, worker: { name: string } | null, state: string, endReason: string | null }
+  const seen = async (path: string) => Object.fromEntries(((await ask('GET', path)).grants as Seen[])
+    .map(({ job, worker, state, endReason }) => [worker?.name ?? job.id, `${state} ${endReason}`]))
+  t.strictSame(await seen(''), {
+    failed: 'failed failed',
+    expired: 'expired expired',
+    completed: 'revoked completed',
+    revoked: 'revoked revoked',
+    workers: 'revoked completed',
+    active: 'active null',
+    stuck: 'revoking completed'
+  })
+  t.strictSame(await seen(`/${job}/workers`), { a: 'revoked completed', b: 'revoked job-ended' })
+  const { words } = await ask('GET', `/${job}/blast-radius`)
+  t.match(words[0], /^The grant is completed: /)
 })

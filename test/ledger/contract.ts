@@ -46,6 +46,7 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     const given = record({
       jobId: word,
       ending: maybe(fc.constantFrom('revoked', 'expired', 'failed')),
+      endReason: maybe(fc.constantFrom('completed', 'the job has ended')),
       attach: fc.constantFrom('inline', 'managed', 'session'),
       principal: record({ name: word, path: word, policyArn: maybe(word), roleArn: maybe(word) }),
       policy: record({
@@ -518,7 +519,9 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     for (const ledger of replicas) await begun(ledger)
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
-    t.strictSame(applied, ['0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs'])
+    t.strictSame(applied, [
+      '0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs', '0007_end_reason'
+    ])
   })
 
   await test('a schema newer than the service is refused and stays unchanged', async (t) => {

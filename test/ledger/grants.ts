@@ -17,6 +17,7 @@ export function newGrant (given: Partial<NewGrant> = {}): NewGrant {
   return {
     id,
     ending: null,
+    endReason: null,
     owner: 'token:ci',
     team: 'nlp',
     jobId: `job-${created}`,

@@ -21,7 +21,7 @@ export const readChangedAndEnded = async (t: Test, ledgerUrl: string, { grants, 
     grants.map(({ id, policy }) => ({ id, policy: JSON.parse(policy) as object })).sort((a, b) => a.id.localeCompare(b.id)))
   t.match(named('active'), { state: 'active', attempt: null, workers: null, worker: null, previousKey: null })
   t.match(named('rotated'), { state: 'active', layout: 'guarded', source: { sourceIps: ['203.0.113.77/32'] }, previousKey: { diesAt: String } })
-  t.match(named('completed'), { state: 'revoked' })
+  t.match(named('completed'), { state: 'revoked', endReason: 'completed' })
   t.match(named('scheduled'), { state: 'pending', accessKeyId: null })
 
   const seen = await Promise.all(list.map(({ id }) => ask('GET', `/${id}/events`)))

@@ -236,7 +236,7 @@ t.test('what cannot be changed', async t => {
   w.clock.advance(10_800_000)
   t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant’s window is over.' })
   await end(w.healthy.deps, owner, grant.id, 'completed')
-  t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant is revoked.' })
+  t.match(await refusalOf(change(w, grant.id, longer)), { code: 'grant-state', message: 'The grant is completed.' })
 })
 
 t.test('a provider that refuses: the old policy is put again', async t => {

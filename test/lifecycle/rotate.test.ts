@@ -95,7 +95,7 @@ t.test('what cannot be rotated', async t => {
   t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { message: 'The grant’s window is over.' })
   await end(w.healthy.deps, owner, grant.id, 'completed')
   const history = await w.store.events(grant.id)
-  t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { message: 'The grant is revoked.' })
+  t.match(await refusalOf(rotate(w.healthy.deps, owner, grant.id, 0)), { message: 'The grant is completed.' })
   t.same(await w.store.events(grant.id), history, 'its history ends with its end')
 })
 

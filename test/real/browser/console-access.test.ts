@@ -95,17 +95,20 @@ for (const colorScheme of ['light', 'dark'] as const) {
   }
 }
 
-/** Six grants that differ in their state, where it takes a provider's failures to have them. */
+/** Seven grants that differ in their state, where it takes a provider's failures to have them. */
 const everyState = async (page: Page) => {
   await page.route('**/v1/grants?*', async route => {
     const answer = await route.fetch()
     const body = await answer.json()
     const [grant] = body.grants ?? []
-    if (grant) body.grants = ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed'].map(state => ({ ...grant, state }))
+    if (grant) {
+      body.grants = [...['pending', 'active', 'revoking', 'revoked', 'expired', 'failed'].map(state => ({ ...grant, state })),
+        { ...grant, state: 'revoked', endReason: 'completed' }]
+    }
     await route.fulfill({ response: answer, json: body })
   })
   await page.getByRole('button', { name: 'Refresh' }).click()
-  await page.getByText('6 grants: 1 pending, 1 active, 1 revoking, 1 revoked, 1 expired, 1 failed').waitFor()
+  await page.getByText('7 grants: 1 pending, 1 active, 1 revoking, 1 revoked, 1 expired, 1 failed, 1 completed').waitFor()
   await page.unroute('**/v1/grants?*')
 }
 
@@ -116,12 +119,12 @@ t.test('each state has a word and a shape of its own, not only a colour', async 
   await page.getByRole('table').waitFor()
   await everyState(page)
   const badges = page.locator('tbody .state')
-  t.strictSame(await badges.allInnerTexts(), ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed'])
+  t.strictSame(await badges.allInnerTexts(), ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed', 'completed'])
   const looks = await badges.evaluateAll(elements => elements.map(element => {
     const path = element.querySelector('path')
     return `${path?.getAttribute('d')} ${path && getComputedStyle(path).fill === 'none' ? 'hollow' : 'filled'}`
   }))
-  t.equal(new Set(looks).size, 6, 'six shapes')
+  t.equal(new Set(looks).size, 7, 'seven shapes')
 })
 
 /** Tab, and no more, until that has the focus. */
@@ -181,7 +184,7 @@ t.test('issued and completed with the keyboard alone', async t => {
   await keyboard.press('Enter')
   await tabTo(page, page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }))
   await keyboard.press('Enter')
-  await page.getByRole('status').getByText('Completed: the grant is revoked.').waitFor()
+  await page.getByRole('status').getByText('Completed: its key is deleted.').waitFor()
   t.ok(await focused(page.getByRole('heading', { level: 1 })), 'the button is gone, the focus is not lost')
   t.equal(service.iam.state.keyCount, 0)
 })

@@ -27,8 +27,8 @@ const populate = async (t: Test, service: Served): Promise<void> => {
       job: { id: job, team: 'nlp' }, output: output(minutes), window: { durationSeconds: hours * 3600, outputGraceSeconds: 900 }, layout: 'guarded', ...change
     })
   }
-  const send = async (path: string) => {
-    const answer = await fetch(`${service.url}/v1/grants/${path}`, { method: 'POST', headers: bearer(service.tokens.admin) })
+  const send = async (path: string, method = 'POST') => {
+    const answer = await fetch(`${service.url}/v1/grants/${path}`, { method, headers: bearer(service.tokens.admin) })
     t.ok(answer.ok, path)
   }
   await issueAgo(260, 'tokenizer-rebuild', 1)
@@ -38,6 +38,10 @@ const populate = async (t: Test, service: Served): Promise<void> => {
   const early = await issueAgo(170, 'distill-8b', 4)
   skew.ms = -70 * minute
   await send(`${early.id}/complete`)
+  skew.ms = -165 * minute
+  const leaked = await issueAgo(165, 'notebook-export', 2)
+  skew.ms = -130 * minute
+  await send(leaked.id, 'DELETE')
   await issueAgo(150, 'llama-sft-lr3e-5-seed7', 5)
   iam.faults.on({ action: 'CreateAccessKey' }, { kind: 'error', code: 'LimitExceeded' })
   await t.rejects(issueAgo(120, 'rlhf-round-3', 3))
@@ -76,7 +80,7 @@ t.test('the screenshots', async t => {
   const light = await open('light', 680)
   await light.getByRole('table').waitFor()
   t.strictSame(new Set(await light.locator('tbody .state').allInnerTexts()),
-    new Set(['active', 'scheduled', 'revoking', 'revoked', 'expired', 'failed']), 'every state')
+    new Set(['active', 'scheduled', 'revoking', 'completed', 'revoked', 'expired', 'failed']), 'every state')
   await take(t, light, 'grants-light')
 
   const dark = await open('dark', 960)
@@ -88,6 +92,9 @@ t.test('the screenshots', async t => {
   await light.setViewportSize({ width: 1060, height: 800 })
   await light.getByRole('button', { name: 'Fill in the guide’s job' }).click()
   await light.getByText(/^Rendered/).waitFor()
+  const cut = await light.locator('fieldset input').evaluateAll((fields: HTMLInputElement[]) =>
+    fields.filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth).map(({ value, type }) => value || type))
+  t.strictSame(cut, [], 'every field shows its whole value')
   await take(t, light, 'form-light')
 })
 

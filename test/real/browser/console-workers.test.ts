@@ -48,6 +48,6 @@ t.test('a job of workers: issued, looked at, one worker ended, completed', async
   await page.getByRole('button', { name: 'Complete…' }).click()
   await page.getByRole('dialog').getByText('The keys of all its workers').waitFor()
   await page.getByRole('dialog').getByRole('button', { name: 'Complete' }).click()
-  await page.getByText('Completed: the grant is revoked.').waitFor()
+  await page.getByText('Completed: its key is deleted.').waitFor()
   t.equal(service.iam.state.userCount, 0)
 })

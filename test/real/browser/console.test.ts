@@ -54,7 +54,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.equal(await page.getByLabel('Job id').getAttribute('aria-invalid'), null, 'what was not touched does not complain')
     await fillForm(page, 'console-7')
     await preview.getByText(/^Rendered: \d+ characters, attached inline, 0 warnings\.$/).waitFor()
-    t.match(await preview.innerText(), /inline \(used\): (1,)?\d+ of 2,048 characters/)
+    t.match(await preview.innerText(), /inline \(used\): (1,)?\d+ of 2,048/)
     t.match(await preview.innerText(), /The job may write objects.* in the bucket acmeco-models under runs\/7\//s)
     t.notMatch(await preview.innerText(), /arn:aws/, 'the JSON is behind a fold')
     await preview.getByText('JSON of Output').click()
@@ -206,7 +206,7 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     t.equal((await deps.ledger.get(id))?.state, 'active')
     await page.getByRole('button', { name: 'Complete…' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Complete', exact: true }).click()
-    await page.getByRole('status').getByText('Completed: the grant is revoked.').waitFor()
+    await page.getByRole('status').getByText('Completed: its key is deleted.').waitFor()
     t.equal(iam.state.userCount, 0)
     t.equal(await page.getByRole('button', { name: /Complete|Rotate|Extend|Change/ }).count(), 0, 'nothing is left to be done')
     t.match(await page.getByRole('heading', { level: 1 }).innerText(), /console-7\s+completed/)
@@ -217,7 +217,8 @@ t.test('a grant through the console: issued, looked at, rotated, extended, compl
     }
     t.match(await page.getByRole('figure').innerText(), /This key is gone/)
     t.match(await page.getByRole('region', { name: 'History' }).innerText(), /revoked by token:nlp/)
-    t.match(await page.getByRole('region', { name: 'Blast radius' }).innerText(), /The grant is revoked/)
+    t.match(await page.getByRole('region', { name: 'Blast radius' }).innerText(), /The grant is completed/)
+    t.notMatch(await page.locator('main').innerText(), /grant is revoked/)
   })
 
   await t.test('no secret and no token is left anywhere in the page', async t => {
@@ -681,6 +682,12 @@ t.test('the API opens in a tab of its own', async t => {
   await page.getByRole('button', { name: 'Sign out' }).waitFor()
 })
 
+const labelsOverOthers = (page: Page) => page.evaluate(() => {
+  const labels = Array.from(document.querySelectorAll('.axis span'), label => ({ text: label.textContent, box: label.getBoundingClientRect() }))
+    .toSorted((a, b) => a.box.left - b.box.left)
+  return labels.filter(({ box }, index) => box.left < (labels[index - 1]?.box.right ?? 0)).map(({ text }) => text)
+})
+
 for (const width of [390, 780, 1060, 1280]) {
   t.test(`long names and "now" are seen whole at ${width} pixels`, async t => {
     const service = await serveConsole(t)
@@ -705,6 +712,10 @@ for (const width of [390, 780, 1060, 1280]) {
         ]
       })
       t.strictSame(cut, [], range)
+      t.strictSame(await labelsOverOthers(page), [], range)
     }
+    await page.getByRole('link', { name: 'x', exact: true }).click()
+    await page.locator('.own-lane').waitFor()
+    t.strictSame(await labelsOverOthers(page), [], 'of one grant')
   })
 }
