@@ -45,6 +45,9 @@ export const caller = (options: ClientOptions): Caller => {
     const token = typeof options.token === 'string' ? options.token : await options.token()
     // fetch would say the same, with the token in its message.
     if (!/^[\x21-\x7e]+$/.test(token)) throw new TypeError('The token is empty, or has characters that a header cannot carry.')
+    // Not AbortSignal.timeout(), whose timer stays after the answer.
+    const limit = new AbortController()
+    const timer = setTimeout(() => limit.abort(new DOMException('Time is up.', 'TimeoutError')), timeoutMs)
     try {
       const response = await send(base + path, {
         method,
@@ -57,7 +60,7 @@ export const caller = (options: ClientOptions): Caller => {
         ...(body && { body: JSON.stringify(body) }),
         // The token and the request are for this address only.
         redirect: 'error',
-        signal: AbortSignal.timeout(timeoutMs)
+        signal: limit.signal
       })
       const answer = { status: response.status, headers: response.headers, text: await response.text() }
       if (response.ok) return answer
@@ -65,6 +68,8 @@ export const caller = (options: ClientOptions): Caller => {
     } catch (error) {
       if (error instanceof ProblemError || error instanceof NoAnswerError) throw error
       throw new NoAnswerError(`${base} did not answer: ${reasonOf(error)}.`, { cause: error })
+    } finally {
+      clearTimeout(timer)
     }
   }
 

@@ -1,8 +1,9 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
-import { buffer } from 'node:stream/consumers'
+import { SignatureV4 } from '@smithy/signature-v4'
+import type { Readable } from 'node:stream'
 import type { Pacer } from './pace.ts'
-import { retry, systemClock } from './retry.ts'
+import { retry, systemClock, timed } from './retry.ts'
 import { IamError, isIamError, isNamed, kindOf, statusOf } from './errors.ts'
 
 /**
@@ -100,10 +101,10 @@ export interface DatedAnswer {
 const baseBackoffMs = 50
 const maxBackoffMs = 2_000
 
-/** A client of the SDK and a class of its commands, as far as a call needs them. */
-interface SdkClient { send: (command: any, options: { abortSignal: AbortSignal }) => Promise<any> }
+/** A client of the SDK, with what its types leave out and its own middleware uses; and a class of its commands. */
+interface SdkClient { config: any, middlewareStack: { add: (middleware: any, options: any) => void }, send: (command: any) => Promise<any> }
 type CommandClass<Input, Output> =
-  new (input: Input) => { input: Input, resolveMiddleware: (...args: any[]) => (args: any) => Promise<{ output: Output }> }
+  new (input: Input) => { input: Input, schema?: any, resolveMiddleware: (...args: any[]) => (args: any) => Promise<{ output: Output }> }
 
 interface Page { IsTruncated?: boolean | undefined, Marker?: string | undefined }
 
@@ -112,12 +113,9 @@ export const createIam = (options: IamClientOptions): Iam => {
   const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
-  const listening = <Client extends { middlewareStack: { use: (pluggable: any) => void } }>(client: Client): Client => {
-    client.middlewareStack.use(answersOf(options.heard))
-    return client
-  }
-  const iam = listening(new sdk.IAMClient(iamConfig))
-  const stsClient = listening(new sts.STSClient(stsConfig))
+  const iam = new sdk.IAMClient(iamConfig)
+  const stsClient = new sts.STSClient(stsConfig)
+  const [sendToIam, sendToSts] = [senderOf(iam, options.heard), senderOf(stsClient, options.heard)]
 
   const attempt = async <T>(
     operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
@@ -139,9 +137,8 @@ export const createIam = (options: IamClientOptions): Iam => {
     const started = now()
     // After the deadline another replica may have taken over the grant: nothing is sent.
     if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
-    const signal = AbortSignal.timeout(Math.min(attemptMs, until - started))
     try {
-      const answer = await call(signal)
+      const answer = await timed(Math.min(attemptMs, until - started), call)
       onCall?.({ operation, outcome: 'ok', ms: now() - started })
       return answer
     } catch (cause) {
@@ -153,10 +150,10 @@ export const createIam = (options: IamClientOptions): Iam => {
   }
 
   const send = async <Input, Output>(
-    client: SdkClient, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true } = {}
+    sender: Sender, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true, key }: SendOptions = {}
   ): Promise<Output> => {
-    const operation = Command.name.replace(/Command$/, '')
-    const pacer = operation === 'AssumeRole' || operation === 'GetCallerIdentity' ? pacers?.sts : pacers?.iam
+    const operation = operationName(Command)
+    const pacer = sender === sendToSts ? pacers?.sts : pacers?.iam
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
       lost ||= isIamError(error, 'unavailable')
@@ -167,7 +164,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       return again ? random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** (failures - 1)) : undefined
     }
     try {
-      const once = () => attempt<Output>(operation, abortSignal => client.send(new Command(input), { abortSignal }), until, pacer)
+      const once = () => attempt(operation, abortSignal => sender(Command, input, abortSignal, key), until, pacer)
       return await retry(once, { until, clock: { now, pause: sleep }, waitAfter })
     } catch (error) {
       // The answer to an earlier try was lost, so that this error does not prove that nothing was done.
@@ -175,7 +172,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     }
   }
 
-  const ask = <Input, Output>(Command: CommandClass<Input, Output>, input: Input, until: number) => send(iam, Command, input, until)
+  const ask = <Input, Output>(Command: CommandClass<Input, Output>, input: Input, until: number) => send(sendToIam, Command, input, until)
 
   const run = async <Input>(Command: CommandClass<Input, unknown>, input: Input, until: number): Promise<void> => {
     await ask(Command, input, until)
@@ -229,7 +226,7 @@ export const createIam = (options: IamClientOptions): Iam => {
 
     async createAccessKey (name, until) {
       const input = name === undefined ? {} : { UserName: name }
-      const { AccessKey } = await send(iam, sdk.CreateAccessKeyCommand, input, until, { idempotent: false })
+      const { AccessKey } = await send(sendToIam, sdk.CreateAccessKeyCommand, input, until, { idempotent: false })
       return { accessKeyId: present(AccessKey?.AccessKeyId), secretAccessKey: present(AccessKey?.SecretAccessKey) }
     },
     listAccessKeys: (UserName, until) =>
@@ -280,7 +277,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     },
 
     async assumeRole (session, until) {
-      const { Credentials: keys } = await send(stsClient, sts.AssumeRoleCommand, {
+      const { Credentials: keys } = await send(sendToSts, sts.AssumeRoleCommand, {
         RoleArn: session.roleArn,
         RoleSessionName: session.sessionName,
         Policy: session.policy,
@@ -296,22 +293,9 @@ export const createIam = (options: IamClientOptions): Iam => {
         expiresAt: present(keys?.Expiration).getTime()
       }
     },
-    async callerIdentity (key, until) {
-      const client = key ? listening(new sts.STSClient({ ...stsConfig, credentials: bare(key) })) : stsClient
-      try {
-        return present((await send(client, sts.GetCallerIdentityCommand, {}, until)).Arn)
-      } finally {
-        if (client !== stsClient) client.destroy()
-      }
-    },
-    async ownUser (key, until) {
-      const client = listening(new sdk.IAMClient({ ...iamConfig, credentials: bare(key) }))
-      try {
-        return present((await send(client, sdk.GetUserCommand, {}, until)).User?.Arn)
-      } finally {
-        client.destroy()
-      }
-    },
+    callerIdentity: async (key, until) =>
+      present((await send(sendToSts, sts.GetCallerIdentityCommand, {}, until, key && { key: bare(key) })).Arn),
+    ownUser: async (key, until) => present((await send(sendToIam, sdk.GetUserCommand, {}, until, { key: bare(key) })).User?.Arn),
     close () {
       iam.destroy()
       stsClient.destroy()
@@ -319,43 +303,107 @@ export const createIam = (options: IamClientOptions): Iam => {
   }
 }
 
+interface SendOptions { idempotent?: boolean, key?: Key }
+
+/** Sends one call, signed by `key` or, without one, by our own credentials. */
+type Sender = <Input, Output>(Command: CommandClass<Input, Output>, input: Input, abortSignal: AbortSignal, key?: Key) => Promise<Output>
+
+const operationName = (Command: { name: string }): string => Command.name.replace(/Command$/, '')
+
 /**
+ * The SDK's client without its middleware, which takes most of the time of a call and finds the same for each: endpoint, region, name of
+ * the service in signatures, user agent. The first call asks the middleware for that, by a request that is not sent. The rest is done by
+ * the same parts of the SDK as in its own `send`: they write the request, sign it, send it and read the answer.
+ *
  * Holds every answer with status 200 to the form that IAM and STS document (IAM API Reference, e.g. "DeleteAccessKey", "Examples"): the SDK
  * takes nothing at all, a proxy's page and another call's answer for success, and an answer without a list for an empty list.
  * Tells the Date of the answers that IAM itself gave.
  */
-const answersOf = (heard: IamClientOptions['heard']): Parameters<sdk.IAMClient['middlewareStack']['use']>[0] => ({
-  applyToStack (stack) {
-    stack.add((next, { commandName = '' }) => async args => {
-      const result = await next(args)
-      const response = result.response as HttpAnswer
-      if (response.statusCode >= 300) return result
-      const bytes = await buffer(response.body)
-      if (!isAnswerTo(commandName.replace(/Command$/, ''), bytes.toString())) {
-        const $metadata = { httpStatusCode: response.statusCode }
-        throw Object.assign(new Error('The answer is none of IAM’s.'), { name: 'NotAnAnswer', $metadata })
-      }
-      response.body = new Uint8Array(bytes)
-      return result
-    }, { step: 'deserialize', priority: 'low' })
-    if (!heard) return
-    stack.add(next => async args => {
-      const askedAt = performance.now()
-      const hear = ({ headers: { date, age } = {} }: Partial<HttpAnswer> = {}) => {
-        const theirs = Date.parse(date ?? '')
-        // What a cache kept has the Date of then (RFC 9111 section 5.1).
-        if (!Number.isNaN(theirs) && age === undefined) heard.push({ theirs, precisionMs: 1000, askedAt, heardAt: performance.now() })
-      }
-      try {
-        const result = await next(args)
-        hear(result.response as HttpAnswer)
-        return result
-      } catch (error) {
-        if (isOwnError(error)) hear((error as SdkError).$response)
-        throw error
-      }
-    }, { step: 'deserialize', priority: 'high' })
+const senderOf = (client: SdkClient, heard: IamClientOptions['heard']): Sender => {
+  const { config } = client
+  const notSent = (_next: unknown, { endpointV2 }: any) => async ({ request }: any) =>
+    ({ output: { $metadata: {}, request, scheme: endpointV2?.properties?.authSchemes?.[0] } })
+  client.middlewareStack.add(notSent, { step: 'finalizeRequest', priority: 'high' })
+
+  const prepare = async (command: any): Promise<Prepared> => {
+    const { request, scheme } = await client.send(command)
+    const { protocol, hostname, port, path, query, username, password, headers } = request
+    const signer = await config.signer(scheme)
+    const signerOf = (key: Key) => new SignatureV4({
+      // Set with the first signer.
+      credentials: key, region: config.signingRegion, service: config.signingName, sha256: config.sha256
+    })
+    const alike = Object.fromEntries(['host', 'user-agent', 'x-amz-user-agent'].map(name => [name, headers[name]]))
+    return { place: { protocol, hostname, port, path, query, username, password }, headers: alike, signer, signerOf }
   }
+
+  let prepared: Promise<Prepared> | undefined
+  const operations = new Map<unknown, Operation>()
+  // As the SDK corrects the time of its signatures, so that calls go on, ends too, where our clock is wrong.
+  let clockOffsetMs = 0
+
+  return async (Command, input, abortSignal, key) => {
+    prepared ??= prepare(new Command(input)).catch(error => {
+      prepared = undefined
+      throw error
+    })
+    const { place, headers, signer, signerOf } = await prepared
+    const operation = operations.get(Command) ?? operationOf(new Command(input).schema)
+    operations.set(Command, operation)
+
+    const request = Object.assign(await config.protocol.serializeRequest(operation, input, nowhere), place)
+    Object.assign(request.headers, headers, { 'content-length': String(Buffer.byteLength(request.body)) })
+    const signed = await (key ? signerOf(key) : signer).sign(request, { signingDate: new Date(Date.now() + clockOffsetMs) })
+
+    const askedAt = performance.now()
+    const { response }: { response: HttpAnswer } = await config.requestHandler.handle(signed, { abortSignal })
+    const { headers: { date, age }, statusCode } = response
+    const theirs = Date.parse(date ?? '')
+    // What a cache kept has the Date of then (RFC 9111 section 5.1).
+    const isDated = !Number.isNaN(theirs) && age === undefined
+    if (isDated) clockOffsetMs = theirs - Date.now()
+    const hear = () => { if (isDated) heard?.push({ theirs, precisionMs: 1000, askedAt, heardAt: performance.now() }) }
+    const bytes = await readAll(response.body)
+    response.body = new Uint8Array(bytes)
+    try {
+      if (statusCode < 300 && !isAnswerTo(operationName(Command), bytes.toString())) {
+        throw Object.assign(new Error('The answer is none of IAM’s.'), { name: 'NotAnAnswer' })
+      }
+      const output = await config.protocol.deserializeResponse(operation, config, response)
+      hear()
+      return output
+    } catch (cause) {
+      const error = cause as Error & SdkError
+      if (isOwnError(error)) hear()
+      // As the SDK's middleware does it.
+      error.$metadata ??= { httpStatusCode: statusCode }
+      throw Object.defineProperty(error, '$response', { value: response })
+    }
+  }
+}
+
+/** What is the same in all requests of a client. */
+interface Prepared {
+  place: object
+  headers: Record<string, string>
+  signer: SignatureV4
+  signerOf: (key: Key) => SignatureV4
+}
+
+/** As the SDK's protocols take an operation; in a command it is a list. */
+interface Operation { namespace: unknown, name: unknown, traits: unknown, input: unknown, output: unknown }
+
+const operationOf = ([, namespace, name, traits, input, output]: unknown[]): Operation => ({ namespace, name, traits, input, output })
+
+/** The place of a request is put in after it is written. */
+const nowhere = { endpoint: async () => undefined }
+
+const readAll = (body: Readable): Promise<Buffer> => new Promise((resolve, reject) => {
+  const parts: Buffer[] = []
+  body.on('data', (part: Buffer) => parts.push(part))
+    .on('end', () => resolve(Buffer.concat(parts)))
+    .on('error', reject)
+    .on('close', () => reject(new Error('The answer was cut off.')))
 })
 
 interface HttpAnswer { statusCode: number, headers: Record<string, string>, body: any }

@@ -16,6 +16,20 @@ export const systemClock: Clock = {
   pause: ms => new Promise(resolve => setTimeout(resolve, ms))
 }
 
+/**
+ * A call with a time limit, whose timer ends with it. That of AbortSignal.timeout() stays: each call that is long done would still wake the
+ * process, and build an error.
+ */
+export const timed = async <T>(ms: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(new DOMException(`No answer within ${ms} ms.`, 'TimeoutError')), ms)
+  try {
+    return await call(limit.signal)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 interface RetryOptions {
   /** Deadline of the whole, in ms of the clock. */
   until: number

@@ -159,6 +159,9 @@ const maxBodyBytes = 1024 * 1024
  */
 export async function fetchJson (url: URL, { ca, bearer, timeoutMs }: FetchJsonOptions): Promise<unknown> {
   const send = url.protocol === 'https:' ? httpsRequest : httpRequest
+  // Not AbortSignal.timeout(), whose timer stays after the answer.
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(new DOMException('Time is up.', 'TimeoutError')), timeoutMs)
   const body = await new Promise<Buffer>((resolve, reject) => {
     const request = send(url, {
       // There are minutes between two fetches: a connection kept open would be closed by then.
@@ -166,7 +169,7 @@ export async function fetchJson (url: URL, { ca, bearer, timeoutMs }: FetchJsonO
       headers: {
         accept: 'application/json, application/jwk-set+json', ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` })
       },
-      signal: AbortSignal.timeout(timeoutMs),
+      signal: limit.signal,
       ...(ca === undefined ? {} : { ca })
     }, response => {
       if (response.statusCode !== 200) {
@@ -186,6 +189,6 @@ export async function fetchJson (url: URL, { ca, bearer, timeoutMs }: FetchJsonO
     })
     request.on('error', reject)
     request.end()
-  })
+  }).finally(() => clearTimeout(timer))
   return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
 }

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { IamError, type IamErrorKind } from '../../src/iam/errors.ts'
-import { both, createOneKey, poll, retry, retryUntilVisible, systemClock, type Clock } from '../../src/iam/retry.ts'
+import { both, createOneKey, poll, retry, retryUntilVisible, systemClock, timed, type Clock } from '../../src/iam/retry.ts'
 
 /** Time passes when the code under test waits; `late` is how much later than asked a timer fires. */
 const clockOf = (late = 0): Clock => {
@@ -78,6 +78,16 @@ t.test('a provider that cannot be asked leaves it open whether it knows the key'
     t.equal(await poll(always(kind).call, 15_000, clockOf()), false, kind)
   }
   await t.rejects(poll(always('unsupported').call, 15_000, clockOf()), { name: 'IamError', kind: 'unsupported' })
+})
+
+t.test('a call has a time limit, and leaves no timer', async t => {
+  const timers = () => process.getActiveResourcesInfo().filter(kind => kind === 'Timeout').length
+  const before = timers()
+  t.equal(await timed(60_000, async signal => signal.aborted), false)
+  await t.rejects(timed(60_000, async () => { throw new Error('refused') }), { message: 'refused' })
+  t.equal(timers(), before)
+  const hangs = (signal: AbortSignal) => new Promise((_resolve, reject) => { signal.onabort = () => reject(signal.reason) })
+  await t.rejects(timed(1, hangs), { name: 'TimeoutError' })
 })
 
 t.test('of two calls none is under way when it rejects', async t => {
