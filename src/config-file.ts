@@ -43,7 +43,8 @@ const readJson = (file: string): unknown => {
   }
 }
 
-const ajv = new Ajv({ allErrors: true, strict: false })
+// What is checked once is not worth optimising: that takes as long as the rest.
+const ajv = new Ajv({ allErrors: true, strict: false, code: { optimize: false } })
 
 /** All faults of a configuration: those that its schema finds or, if there are none, the further ones. */
 export const configFaults = <S extends TSchema>(

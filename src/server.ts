@@ -12,7 +12,6 @@ import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
-import { createMetrics } from './metrics/metrics.ts'
 import { serveMetrics } from './metrics/serve.ts'
 import { welcome } from './welcome.ts'
 
@@ -24,9 +23,9 @@ const main = async (config: Config): Promise<void> => {
   process.on('SIGHUP', () => {
     reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
   })
-  const metrics = config.JOB_ACCESS_METRICS_PORT > 0
-    ? createMetrics({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
-    : undefined
+  // Their library is loaded only where they are served.
+  const { createMetrics } = config.JOB_ACCESS_METRICS_PORT > 0 ? await import('./metrics/metrics.ts') : {}
+  const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { deps, guardrails, service } = composed
   // So that the first requests are not answered by a wrong clock. What it finds is logged; without an answer the service starts as well.

@@ -14,7 +14,7 @@ import { useOpenApi } from './openapi.ts'
 import { policyRoutes } from './policies.ts'
 import { shared } from './schemas.ts'
 import type { Service } from './service.ts'
-import { refuseUnread, strictValidators, useJson } from './strict-input.ts'
+import { refuseUnread, useJson, useSchemas } from './strict-input.ts'
 import { workerRoutes } from './workers.ts'
 import type { HttpMetrics } from '../metrics/http.ts'
 import { ProblemError } from '../problems.ts'
@@ -47,7 +47,7 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     routerOptions: { maxParamLength: 253 }
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('isProxy', address => isProxy?.(address, 0) ?? false)
-  app.setValidatorCompiler(strictValidators())
+  useSchemas(app)
   useProblems(app, service.audit)
   useLogContext(app)
   metrics?.observe(app)

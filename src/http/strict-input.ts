@@ -1,4 +1,6 @@
-import { Ajv, type Options, type ValidateFunction } from 'ajv'
+import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
+import { setImmediate } from 'node:timers/promises'
+import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ProblemError, pointerTo } from '../problems.ts'
@@ -6,8 +8,42 @@ import { shared } from './schemas.ts'
 
 /** Input is taken as it is, or refused: no field is dropped, no value converted, no text read in two ways. */
 
+/**
+ * Compiles a schema when it is first wanted, or in the moments after the service has begun to listen: all at once would be a third of its
+ * start. So a schema that cannot be compiled does not stop the start; a test compiles them all.
+ */
+export const useSchemas = (app: FastifyInstance): void => {
+  const waiting = new Set<() => unknown>()
+  const later: Later = compile => {
+    let made: { of: ReturnType<typeof compile> } | undefined
+    const get = () => {
+      waiting.delete(get)
+      made ??= { of: compile() }
+      return made.of
+    }
+    waiting.add(get)
+    return get
+  }
+  app.setValidatorCompiler(strictValidators(later))
+  const serializerOf = SerializerSelector()(Object.fromEntries(shared.map(schema => [schema.$id, schema])))
+  app.setSerializerCompiler(({ httpStatus = '', ...route }) => {
+    const serializer = later(() => serializerOf({ ...route, httpStatus }))
+    return answer => serializer()(answer)
+  })
+  app.addHook('onListen', async () => {
+    for (const compile of waiting) {
+      // Requests are answered in between.
+      await setImmediate()
+      compile()
+    }
+  })
+}
+
+/** Gives what `compile` makes, and makes it when it is first wanted. */
+type Later = <T>(compile: () => T) => () => T
+
 /** In a body no field is dropped and no value converted. A URL has only strings, so its numbers are converted. */
-export const strictValidators = () => {
+const strictValidators = (later: Later) => {
   // verbose: a fault has the value and its schema, to say what is wrong of it. Only errors.ts reads them; a log has code and pointer.
   const strict: Options = { removeAdditional: false, coerceTypes: false, useDefaults: false, allErrors: true, strict: false, verbose: true }
   const of = (options: Options) => {
@@ -16,10 +52,21 @@ export const strictValidators = () => {
     for (const schema of shared) ajv.addSchema(schema, `${schema.$id}`)
     return ajv
   }
-  const body = of(strict)
-  const url = of({ ...strict, coerceTypes: true })
-  return ({ schema, httpPart }: { schema: unknown, httpPart?: string }) =>
-    httpPart === 'querystring' ? digitsAlone(url.compile(schema as object)) : body.compile(schema as object)
+  const body = later(() => of(strict))
+  const url = later(() => of({ ...strict, coerceTypes: true }))
+  return ({ schema, httpPart }: { schema: unknown, httpPart?: string }) => {
+    const validator = later(() =>
+      httpPart === 'querystring' ? digitsAlone(url().compile(schema as object)) : body().compile(schema as object))
+    // Fastify reads the faults from the function that it has called.
+    const validate = (input: unknown) => {
+      const ofSchema = validator()
+      const valid = ofSchema(input)
+      validate.errors = ofSchema.errors ?? null
+      return valid
+    }
+    validate.errors = null as ErrorObject[] | null
+    return validate
+  }
 }
 
 /** ajv would also convert ' 10', '0x10' and '1e1'. In a URL, only digits are a number. */

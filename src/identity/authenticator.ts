@@ -2,9 +2,10 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { ConfigError } from '../config-file.ts'
 import { identityFaults, type IdentityConfig, type TokenEntry } from './config.ts'
-import { identityUnavailable, TokenRefusedError, unauthenticated, type Authenticator, type Identity, type OnRefusal } from './identity.ts'
-import { fetchJson, IssuerUnavailableError, type FetchJsonOptions } from './issuer-keys.ts'
-import { oidcTokens } from './oidc.ts'
+import {
+  identityUnavailable, IssuerUnavailableError, TokenRefusedError, unauthenticated, type Authenticator, type Identity, type OnRefusal
+} from './identity.ts'
+import type { FetchJsonOptions } from './issuer-keys.ts'
 
 interface IdentityDeps {
   now: () => Date
@@ -34,7 +35,18 @@ export function loadIdentity (config: unknown, deps: IdentityDeps): Authenticato
   if (unreadable.length > 0) throw new ConfigError(unreadable, file)
 
   const verifyStaticToken = staticTokens(tokens, deps.now)
-  const verifyJwt = oidcTokens(issuers, { now: deps.now, readFile, fetchJson: deps.fetchJson ?? fetchJson })
+  // Without an issuer its library is not loaded before somebody sends a JWT.
+  const loadJwts = async () => {
+    const [{ oidcTokens }, { fetchJson }] = await Promise.all([import('./oidc.ts'), import('./issuer-keys.ts')])
+    return oidcTokens(issuers, { now: deps.now, readFile, fetchJson: deps.fetchJson ?? fetchJson })
+  }
+  let jwts = issuers.length > 0 ? loadJwts() : undefined
+  // Whoever sends a JWT gets the error.
+  jwts?.catch(() => {})
+  const verifyJwt = async (token: string) => {
+    jwts ??= loadJwts()
+    return (await jwts)(token)
+  }
   return {
     async authenticate (header, onRefusal = deps.onRefusal) {
       try {

@@ -77,3 +77,17 @@ export function identityUnavailable (retryAfterSeconds: number): ProblemError {
     retryAfterSeconds
   })
 }
+
+/** The issuer could not be reached, or its answer was not valid. */
+export class IssuerUnavailableError extends Error {
+  override name = 'IssuerUnavailableError'
+  /** Its configured name. */
+  readonly issuer: string
+  readonly retryAfterSeconds: number
+
+  constructor (issuer: string, message: string, retryAfterSeconds: number, cause?: unknown) {
+    super(message, { cause })
+    this.issuer = issuer
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}

@@ -2,6 +2,7 @@ import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey, type RemoteJWKSet } from 'jose'
 import { isLoopback, urlFault } from '../secure-url.ts'
+import { IssuerUnavailableError } from './identity.ts'
 
 export interface FetchJsonOptions {
   /** PEM certificates of the trusted authorities, instead of the system's. */
@@ -31,20 +32,6 @@ export interface KeySourceDeps {
   now: () => Date
   readFile: (path: string) => string
   fetchJson: (url: URL, options: FetchJsonOptions) => Promise<unknown>
-}
-
-/** The issuer could not be reached, or its answer was not valid. */
-export class IssuerUnavailableError extends Error {
-  override name = 'IssuerUnavailableError'
-  /** Its configured name. */
-  readonly issuer: string
-  readonly retryAfterSeconds: number
-
-  constructor (issuer: string, message: string, retryAfterSeconds: number, cause?: unknown) {
-    super(message, { cause })
-    this.issuer = issuer
-    this.retryAfterSeconds = retryAfterSeconds
-  }
 }
 
 // jose's cooldown starts at the last successful fetch. Without this one, each token would cause a request while the issuer is down.

@@ -3,8 +3,8 @@ import {
 } from 'jose'
 import { attributesOf, requireClaims, teamsOf } from './claims.ts'
 import type { IssuerEntry } from './config.ts'
-import { TokenRefusedError, type Identity } from './identity.ts'
-import { IssuerUnavailableError, issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
+import { IssuerUnavailableError, TokenRefusedError, type Identity } from './identity.ts'
+import { issuerKeys, type KeySourceDeps } from './issuer-keys.ts'
 
 /** The compact JWTs of Kubernetes and GitHub have between 1 and 3 KB. */
 const maxTokenBytes = 16 * 1024

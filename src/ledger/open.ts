@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { LedgerUnavailableError, LedgerUrlError, type Ledger } from './ledger.ts'
-import { openPostgres } from './postgres.ts'
 import { sqlLedger, withLedgerErrors, type Store } from './sql.ts'
 import { openSqlite } from './sqlite.ts'
 
@@ -36,7 +35,11 @@ function cannotBeOpened (cause: unknown): LedgerUnavailableError {
 
 async function openStore (url: string, busyTimeoutMs: number, poolSize: number, mustExist: boolean): Promise<Store> {
   const scheme = schemeOf(url)
-  if (scheme === 'postgres' || scheme === 'postgresql') return openPostgres(url, poolSize, mustExist)
+  if (scheme === 'postgres' || scheme === 'postgresql') {
+    // Its driver is loaded only where it is used.
+    const { openPostgres } = await import('./postgres.ts')
+    return openPostgres(url, poolSize, mustExist)
+  }
   if (scheme === undefined) return openSqlite(pathIn(url, mustExist), busyTimeoutMs, mustExist)
   if (scheme === 'sqlite') return openSqlite(pathIn(url.slice('sqlite:'.length), mustExist), busyTimeoutMs, mustExist)
   throw new LedgerUrlError(`The ledger’s database cannot have a ${scheme}: URL; it must be ${forms}.`)
