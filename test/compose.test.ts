@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
@@ -10,6 +13,7 @@ import { createPacer } from '../src/iam/pace.ts'
 import { issue } from '../src/lifecycle/issue.ts'
 import { reconcile } from '../src/lifecycle/reconcile.ts'
 import { openLedger } from '../src/ledger/open.ts'
+import { createMetrics } from '../src/metrics/metrics.ts'
 import { startTestIam, type TestIam } from './embedded-iam/levers/start.ts'
 import { callerNamed, guideJob, silent } from './harness.ts'
 
@@ -93,6 +97,21 @@ t.test('SeaweedFS: an STS beside the IAM is refused, and keys that a key made ar
   await iam.createUser({ name: 'ja-job', path: '/', tags: {} }, Infinity)
   await deps.provisioners.managed.deleteKey({ name: 'ja-job', path: '/', policyArn: null, roleArn: null }, 'AKIAUNKNOWN0000000000', [], Infinity)
   t.ok(actions(server).includes('ListAccessKeys'))
+})
+
+t.test('SeaweedFS: its 503, which says that there is no STS, does not count as a provider that is down', async t => {
+  const server = createServer((_request, response) => { response.writeHead(503).end() })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => { server.close() })
+  t.intercept(process, 'env', { value: { ...process.env, AWS_ACCESS_KEY_ID: 'admin', AWS_SECRET_ACCESS_KEY: 'secret' } })
+  const env = { JOB_ACCESS_PROVIDER: 'seaweedfs', AWS_ENDPOINT_URL_IAM: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, JOB_ACCESS_LEDGER: ':memory:' }
+  const metrics = createMetrics({ now: Date.now, version: '0', provider: 'seaweedfs', ceiling: 1 })
+  const parts = await compose(readConfig(env), { log: silent, metrics, overrides: { audit: { record: async () => {} } as never } })
+  t.teardown(parts.close)
+  await t.rejects(parts.iam.callerIdentity(undefined, Date.now() + 5_000))
+  const counted = await metrics.registry.getSingleMetric('job_access_iam_calls_total')?.get()
+  t.strictSame(counted?.values.filter(({ value }) => value > 0).map(({ labels }) => labels),
+    [{ operation: 'GetCallerIdentity', outcome: 'unsupported' }])
 })
 
 t.test('reconciliation looks at sessions, too', async t => {

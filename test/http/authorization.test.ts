@@ -55,6 +55,14 @@ t.test('no trick of path, method or header reaches a guarded route without a tok
   }
 })
 
+t.test('the first address that a person tries leads to the console, also behind a prefix', async t => {
+  const app = await appOf(t, await bench(t))
+  const answer = await app.inject('/')
+  t.match([answer.statusCode, answer.headers.location], [302, 'console'])
+  t.equal((await app.inject('/console')).statusCode, 200)
+  t.match((await app.inject('/console/')).headers.location, '../console')
+})
+
 t.test('a caller sees and touches the grants of its own team only', async t => {
   const b = await bench(t)
   const app = await appOf(t, b)

@@ -34,6 +34,9 @@ const cases: Case[] = [
   ['too large', { payload: JSON.stringify({ job: 'x'.repeat(70_000) }), headers: { 'content-type': 'application/json' } }, 413, 'request-too-large'],
   ['no acceptable format', { payload: guideJob(), headers: { accept: 'image/png' } }, 406, 'not-acceptable'],
   ['no such route', { method: 'GET', url: '/v2/grants' }, 404, 'route-unknown'],
+  // Such as one that `npm ci` replaces while the service runs.
+  ['no such file of the documentation', { method: 'GET', url: '/docs/static/no-such.js' }, 404, 'route-unknown'],
+  ['no such file of the console', { method: 'GET', url: '/console/no-such.js' }, 404, 'route-unknown'],
   ['a path that cannot be decoded', { method: 'GET', url: '/v1/grants/%ff' }, 404, 'route-unknown'],
   ['no such grant', { method: 'GET', url: `/v1/grants/${unknownId}` }, 404, 'grant-unknown'],
   ['not an id', { method: 'GET', url: '/v1/grants/1' }, 400, 'request-invalid'],
