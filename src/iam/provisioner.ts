@@ -54,6 +54,8 @@ export interface PrincipalProvisioner {
 export interface SharedPolicies {
   /** May be called again for the same ref. Returns the ref with the ARN. */
   create(ref: PrincipalRef, policy: Proven<PolicyDocument>, until: number): Promise<PrincipalRef>
+  /** Whether it has this text. */
+  has(ref: PrincipalRef, policy: Proven<PolicyDocument>, until: number): Promise<boolean>
   /** Gives it another text, for all workers at once. */
   replace(ref: PrincipalRef, policy: Proven<PolicyDocument>, until: number): Promise<void>
   /** With all its versions. It must not be attached any more. `mintedAt`: epoch ms of the last attempt to make it. */

@@ -277,6 +277,8 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
   function sharedUnder (pathBase: string): SharedPolicies {
     return {
       create: async (ref, policy, until) => ({ ...ref, policyArn: await managed(ref, JSON.stringify(policy), until) }),
+      has: async ({ policyArn }, policy, until) =>
+        policyArn !== null && await iam.getPolicyDocument(policyArn, until) === JSON.stringify(policy),
       async replace (ref, policy, until) { await change(ref, JSON.stringify(policy), until) },
       async remove (ref, mintedAt, until) {
         const old = now() - mintedAt >= settleMs

@@ -77,7 +77,11 @@ export const extendWorkers = async (deps: GrantDeps, actor: Actor, job: Grant): 
 /** One policy is changed for all workers, however many there are; then the ledger says so of each of them. */
 const extendShared = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
   try {
-    await sharedOf(deps).replace(job.principal, await proveStored(deps, actor, job), assertLease(deps, job))
+    const shared = sharedOf(deps)
+    const policy = await proveStored(deps, actor, job)
+    // A try before may have done it, and left workers: then the ledger alone is behind. A text that came late is found, too.
+    const done = job.attempts > 0 && await shared.has(job.principal, policy, assertLease(deps, job))
+    if (!done) await shared.replace(job.principal, policy, assertLease(deps, job))
   } catch (error) {
     if (!isIamError(error)) throw error
     deps.log.warn({ grantId: job.id, attempts: job.attempts + 1, err: error }, 'the policy of a job was not changed; trying again later')

@@ -28,10 +28,11 @@ export const provision = async (
 ): Promise<Made> => {
   let asked = resumed
   try {
+    const plan = planOf(grant, policy, withKey)
     const until = assertLease(deps, grant)
     if (resumed) await pruneAllKeys(deps, grant, until)
     asked = true
-    const made = await deps.provisioners[grant.attach].create(planOf(grant, policy, withKey), until)
+    const made = await deps.provisioners[grant.attach].create(plan, until)
     // The answers just heard may be the first that say it, and the window is of that clock.
     requireClock(deps)
     return made

@@ -15,7 +15,7 @@ const home = mkdtempSync(join(tmpdir(), 'job-access-drain-'))
 t.teardown(() => rmSync(home, { recursive: true, force: true }))
 const { token, sha256 } = mintToken('nlp', randomBytes)
 writeFileSync(join(home, 'identity.json'), JSON.stringify({ tokens: [{ id: 'nlp', sha256, teams: ['nlp'] }], issuers: [] }))
-const start = () => startService(t, { JOB_ACCESS_IDENTITY: join(home, 'identity.json'), JOB_ACCESS_DRAIN_SECONDS: '3' })
+const start = () => startService(t, { JOB_ACCESS_IDENTITY: join(home, 'identity.json'), JOB_ACCESS_DRAIN_SECONDS: '3', JOB_ACCESS_RATE_PER_MINUTE: '1000000' })
 
 const isReady = (url: string): Promise<boolean> => fetch(`${url}/readyz`).then(({ ok }) => ok, () => false)
 

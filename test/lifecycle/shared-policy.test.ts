@@ -73,6 +73,23 @@ t.test('a change of the window takes as many calls for 64 workers as for 4', asy
   t.same(ofFive, [[one, one, one, one, cleared], [one, one, one, one, cleared]])
 })
 
+t.test('while only the ledger is behind, the policy is not changed once more', async t => {
+  const w = await world(t)
+  const job = await open(w)
+  const [held] = await joinMany(w, job, 2)
+  await w.store.claim(held?.grant.id ?? '', w.clock.now, w.clock.now + leaseMs)
+  const seen = w.iam.calls.length
+  t.match(await lengthen(w, job, 20_000), { attempts: 1 }, 'a worker is left')
+  for (let tries = 0; tries < 3; tries++) await w.pass(10_000)
+  t.equal(actions(w, seen).filter(action => action === 'CreatePolicyVersion').length, 1, 'a policy has five versions, and the account a rate')
+  // Somebody changed it meanwhile.
+  await w.ask.createPolicyVersion(job.principal.policyArn ?? '', JSON.stringify(job.policy), Infinity)
+  await w.pass(leaseMs)
+  await w.pass(leaseMs)
+  t.match((await w.store.get(job.id)), { attempts: 0, expiresAt: startOfTime + 20_000_000 })
+  t.same(await disorder(w), [])
+})
+
 t.test('each worker is bound to its source at all times', async t => {
   const w = await world(t)
   const sources = watchSources(w)

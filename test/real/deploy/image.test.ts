@@ -43,6 +43,9 @@ else if (command === 'prune' && args.includes('--omit=dev')) {
 } else process.exit(spawnSync('npm', [command, ...args], { stdio: 'inherit', env: { ...process.env, PATH: process.env.PATH.replace(/^[^:]*:/, '') } }).status ?? 1)
 `
 
+/** The paths of a stage, in its folder. */
+const localIn = (at: string, text: string) => text.replaceAll(/(?<=^|[\s'=])\/(?=(?:app|data)\b)/g, `${at}/`)
+
 const build = (): Stage => {
   const bin = join(place, 'bin')
   mkdirSync(bin)
@@ -84,8 +87,8 @@ const build = (): Stage => {
         break
       }
       case 'RUN': {
-        const local = rest.replaceAll(' -o node -g node', '').replaceAll(/(?<= )\/(?=\w)/g, `${at}/`)
-        execFileSync('sh', ['-ec', local], { cwd: inside('.'), env: { ...process.env, PATH: `${bin}:${process.env.PATH}` }, stdio: ['ignore', 'ignore', 'inherit'] })
+        const asOneUser = rest.replaceAll(' -o node -g node', '').replace(/^chown -R root:root \S+ && /, '')
+        execFileSync('sh', ['-ec', localIn(at, asOneUser)], { cwd: inside('.'), env: { ...process.env, PATH: `${bin}:${process.env.PATH}` }, stdio: ['ignore', 'ignore', 'inherit'] })
         break
       }
       case 'ENTRYPOINT': stage.entrypoint = JSON.parse(rest) as string[]; break
@@ -100,7 +103,7 @@ const build = (): Stage => {
 }
 
 const image = build()
-const local = (text: string) => text.replaceAll(/(?<=^|[\s'])\/(?=(?:app|data)\b)/g, `${image.at}/`)
+const local = (text: string) => localIn(image.at, text)
 const port = await freePort('127.0.0.1')
 const iam = await startIam(0)
 t.teardown(() => iam.stop())
