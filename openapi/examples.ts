@@ -74,6 +74,10 @@ const jobs = {
   }
 } satisfies Record<string, Example>
 
+// Sent twice it is a retry of the same start, which gets a key again. A job of workers has no key.
+const starts = Object.fromEntries(Object.entries<Example & { value: object }>(jobs).map(([name, { summary, value }]) =>
+  [name, { summary, value: 'workers' in value ? value : { ...value, attempt: '0' } }]))
+
 const questions = {
   output: { action: 's3:PutObject', bucket: bucketOf.output, key: 'model.safetensors', sourceIp: '203.0.113.42' },
   models: { action: 's3:PutObject', bucket: bucketOf.models, key: 'model.safetensors', sourceIp: '203.0.113.42' }
@@ -83,7 +87,7 @@ const longer = { window: { durationSeconds: 14400 } }
 
 export const requests: Partial<Record<OperationId, Record<string, Example>>> = {
   renderPolicy: jobs,
-  issueGrant: jobs,
+  issueGrant: starts,
   checkPolicy: {
     refused: { summary: 'May the job change the base model?', value: { request: guideRequest, question: questions.models } },
     allowed: { summary: 'May it write its own?', value: { request: guideRequest, question: questions.output } }
@@ -142,7 +146,7 @@ export const answers = (): Record<OperationId, Answers> => {
     team: spec.job.team,
     jobId: spec.job.id,
     idempotencyKey: null,
-    attempt: null,
+    attempt: '0',
     maxWorkers: null,
     parentId: null,
     worker: null,
@@ -171,7 +175,8 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const jobOfWorkers: Grant = {
-    ...issued, id: workersId, jobId: jobs.workers.value.job.id, maxWorkers: 64, accessKeyId: null, deliveredAt: null, mintedAt: null
+    ...issued, id: workersId, jobId: jobs.workers.value.job.id, maxWorkers: 64, attempt: null, accessKeyId: null, deliveredAt: null,
+    mintedAt: null
   }
   const worker: Grant = { ...issued, parentId: workersId, worker: 'trainer-0', attempt: '0' }
   const changedAt = exampleIssuedAt + 30 * minute
@@ -213,8 +218,8 @@ export const answers = (): Record<OperationId, Answers> => {
     listGrantEvents: {
       200: answer({
         events: [
-          { at: iso(exampleIssuedAt), ...event, action: 'pending', detail: { attach: issued.attach, idempotency: 'job' } },
-          { at: iso(exampleIssuedAt), ...event, action: 'active', detail: { accessKeyId: issued.accessKeyId, user: issued.principal.name } }
+          { at: iso(exampleIssuedAt), ...event, action: 'pending', detail: { attach: issued.attach, attempt: '0', idempotency: 'job' } },
+          { at: iso(exampleIssuedAt), ...event, action: 'active', detail: { accessKeyId: issued.accessKeyId, attempt: '0', user: issued.principal.name } }
         ]
       })
     },
