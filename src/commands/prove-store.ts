@@ -7,6 +7,7 @@ import { compose } from '../compose.ts'
 import { readConfig, type Config } from '../config.ts'
 import { inColumns } from '../doctor/report.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../doctor/store.ts'
+import type { Way } from '../iam/dialects/file.ts'
 import type { Caller, GrantDeps } from '../lifecycle/deps.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -18,7 +19,7 @@ import { ProblemError } from '../problems.ts'
 import { UsageError, operatorCommand } from './command.ts'
 
 const usage = (self: string) => `${self} --bucket BUCKET [--source-ip ADDRESS] [--layout LAYOUT] [--attach WAY]
-       [--patience SECONDS] [--json]
+       [--patience SECONDS] [--json] | --bucket BUCKET --clean
 Issues grants at the configured provider, as the service does, and uses their keys: inside and beside the prefix, from the right and from a
 wrong address, before and after the window; then extends, rotates and completes them. It removes whatever it made. Exits 0 when the store
 kept to everything, 1 when it did not.
@@ -29,9 +30,10 @@ write to BUCKET, below job-access-proof/. It does not use the ledger, the audit,
   --bucket     a bucket that exists
   --source-ip  the address from which the store sees this machine; not needed where the store is on loopback
   --layout     everywhere (default) or guarded
-  --attach     inline or managed; default: what the policy's size leads to
+  --attach     inline, managed or session (by the profile \`default\`); default: what the policy's size leads to
   --patience   how long a change may take to be in effect; default: 20
-  --json       print JSON instead of the table`
+  --json       print JSON instead of the table
+  --clean      remove what killed runs left; not while another run is under way`
 
 interface Check {
   what: string
@@ -72,20 +74,33 @@ interface Proof {
   bucket: string
   here: string
   layout: 'everywhere' | 'guarded'
-  attach: 'inline' | 'managed' | undefined
+  attach: Way | undefined
   run: string
   patienceMs: number
   signal: AbortSignal
   note: (check: Check) => void
+  /** What the store has no way to do. */
+  skip: (what: string) => void
 }
+
+interface Job { id: string, key: Key }
 
 const callerOf = (run: string): Caller =>
   ({ id: 'prove-store', kind: 'token', teams: ['*'], attributes: {}, requestId: `prove-store-${run}`, ip: '127.0.0.1' })
 
-const folderOf = (run: string) => `job-access-proof/${run}/`
+const proofs = 'job-access-proof/'
+const folderOf = (run: string) => `${proofs}${run}/`
+
+/** The middle of a grant's id, which is a ULID: names are cut, but never the id, so that --clean knows its own users. */
+const mark = 'PR0VE5T0RE'
+const markedId = (): string => {
+  const id = ulid()
+  return `${id.slice(0, 10)}${mark}${id.slice(-6)}`
+}
+const isMarked = (name: string): boolean => new RegExp(`-[0-9a-z]{10}${mark}[0-9a-z]{6}$`, 'i').test(name)
 
 /** A grant's whole life, as a job has it. */
-const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceMs, signal, note }: Proof): Promise<void> => {
+const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceMs, signal, note, skip }: Proof): Promise<void> => {
   const caller = callerOf(run)
   const folder = folderOf(run)
   const inside = `${folder}job/`
@@ -120,7 +135,7 @@ const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceM
     }
   }
 
-  const begin = async (name: string, window: object): Promise<{ id: string, key: Key }> => {
+  const begin = async (name: string, window: object): Promise<Job> => {
     signal.throwIfAborted()
     const { grant, credentials } = await issue(deps, caller, {
       request: {
@@ -136,15 +151,27 @@ const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceM
     return { id: grant.id, key: credentials }
   }
 
+  const next = async (id: string): Promise<Key> => {
+    const { credentials } = await rotate(deps, caller, id, 0)
+    if (!credentials) throw new Error('The rotation gave no key.')
+    return credentials
+  }
+  /** A session keeps the policy that it was given: the next one has the change. */
+  const change = async (job: Job, to: Parameters<typeof extend>[3]): Promise<void> => {
+    await extend(deps, caller, job.id, to)
+    if (attach === 'session') job.key = await next(job.id)
+  }
+
   // Long enough for a key that is only known when the patience is over.
   const ends = Math.ceil((Date.now() + patienceMs) / 1000) * 1000 + 8_000
   const open = { notBefore: toIso(Date.now() - 60_000), notAfter: toIso(ends) }
   const job = await begin('job', open)
   await see('reads below the prefix', 'allowed', read(job.key), patienceMs)
   const longer = { notAfter: toIso(Date.now() + 900_000) }
-  await extend(deps, caller, job.id, { window: longer })
+  await change(job, { window: longer })
   const closing = await begin('closing', { notBefore: toIso(Date.now() - 60_000), notAfter: toIso(ends) })
-  const later = await begin('later', { notBefore: toIso(Date.now() + 3_600_000), notAfter: toIso(Date.now() + 4_500_000) })
+  const laterEnds = toIso(Date.now() + 4_500_000)
+  const later = await begin('later', { notBefore: toIso(Date.now() + 3_600_000), notAfter: laterEnds })
 
   await see('reads below the prefix, extended', 'allowed', read(job.key), patienceMs)
   await see('lists the prefix', 'allowed', list(job.key, inside))
@@ -160,37 +187,41 @@ const prove = async ({ deps, store, bucket, here, layout, attach, run, patienceM
   }
 
   await see('works before the window ends', 'allowed', read(closing.key), patienceMs)
-  await extend(deps, caller, job.id, { sourceIps: [wrongAddress] })
+  await change(job, { sourceIps: [wrongAddress] })
   await see('moved to another source', 'denied', read(job.key), patienceMs)
-  await extend(deps, caller, job.id, { sourceIps: [here] })
+  await change(job, { sourceIps: [here] })
   await see('moved back', 'allowed', read(job.key), patienceMs)
 
   await see('before the window', 'denied', read(later.key), patienceMs)
-  await extend(deps, caller, later.id, { window: { ...open, ...longer } })
+  await change(later, { window: { ...open, notAfter: laterEnds } })
   await see('the window was moved to now', 'allowed', read(later.key), patienceMs)
 
   await delay(Math.max(0, ends - Date.now()), undefined, { signal })
   await see('after the window', 'denied', read(closing.key), skewSeconds * 1000)
   await see('after the first end of the window, extended', 'allowed', read(job.key))
 
-  const { credentials: fresh } = await rotate(deps, caller, job.id, 0)
-  if (!fresh) throw new Error('The rotation gave no key.')
+  const fresh = await next(job.id)
   await see('rotated: the new key', 'allowed', read(fresh), patienceMs)
-  await see('rotated: the old key', 'dead', read(job.key), patienceMs)
+  if (attach === 'session') skip('that a rotation ends the session before: each goes on until its own end')
+  else await see('rotated: the old key', 'dead', read(job.key), patienceMs)
 
-  await end(deps, caller, job.id, 'completed')
-  await see('completed', 'dead', read(fresh), patienceMs)
+  const { sessionsEndAt, state } = await end(deps, caller, job.id, 'completed')
+  if (state !== 'revoking') await see('completed', 'dead', read(fresh), patienceMs)
+  else skip(`that completion ends the sessions: their profile is not revocable, and they work until ${toIso(sessionsEndAt ?? 0)}`)
 }
 
 /** Ends every grant, also one whose issue failed half-way. What could not be removed. */
-const removeGrants = async (deps: GrantDeps, ids: string[], run: string, withinMs: number): Promise<string[]> => {
+const removeGrants = async (
+  deps: GrantDeps, ids: string[], { run, withinMs, attach }: Pick<Proof, 'run' | 'attach'> & { withinMs: number }
+): Promise<string[]> => {
   const left: string[] = []
   const deadline = Date.now() + withinMs
   for (const id of ids) {
     for (;;) {
       const state = await end(deps, callerOf(run), id, 'revoked').then(({ dueAt }) => dueAt === null ? 'over' : 'revoking',
         (error: unknown) => error instanceof ProblemError ? error.code : String(error))
-      if (state === 'over' || state === 'grant-unknown') break
+      // A session that cannot be revoked ends by itself: there is nothing that could be removed.
+      if (state === 'over' || state === 'grant-unknown' || (state === 'revoking' && attach === 'session')) break
       if (Date.now() > deadline) {
         left.push(`grant ${id}: ${state}`)
         break
@@ -202,22 +233,46 @@ const removeGrants = async (deps: GrantDeps, ids: string[], run: string, withinM
 }
 
 /** What there still is at the provider. A name ends with the id of its grant. */
-const principalsOf = async (deps: GrantDeps, ids: string[]): Promise<string[]> => {
+const principalsOf = async (deps: GrantDeps, ids: string[], attach: Way = 'inline'): Promise<string[]> => {
   const names: string[] = []
-  for await (const { ref } of deps.provisioners.inline.list(() => deps.waitingNow() + deps.deadlineMs)) {
+  for await (const { ref } of deps.provisioners[attach].list(() => deps.waitingNow() + deps.deadlineMs)) {
     if (ids.some(id => ref.name.endsWith(id))) names.push(ref.name)
   }
   return names
 }
 
-const removeObjects = async (store: Store, bucket: string, run: string): Promise<string[]> => {
-  const left: string[] = []
-  const { body } = await store.s3({ method: 'GET', bucket, query: { 'list-type': '2', prefix: folderOf(run) } })
-  for (const [, key = ''] of body.matchAll(/<Key>([^<]*)<\/Key>/g)) {
-    const { outcome, code } = await store.s3({ method: 'DELETE', bucket, key })
-    if (outcome !== 'passed') left.push(`object ${key}: ${code}`)
+const removeObjects = async (store: Store, bucket: string, prefix: string): Promise<{ removed: string[], left: string[] }> => {
+  const removed: string[] = []
+  for (;;) {
+    const { outcome, code, body } = await store.s3({ method: 'GET', bucket, query: { 'list-type': '2', prefix } })
+    if (code === 'NoSuchBucket') return { removed, left: [] }
+    if (outcome !== 'passed') return { removed, left: [`the objects of ${bucket} could not be listed: ${code}`] }
+    const keys = [...body.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => key)
+    if (keys.length === 0) return { removed, left: [] }
+    for (const key of keys) {
+      const { outcome, code } = await store.s3({ method: 'DELETE', bucket, key })
+      if (outcome !== 'passed') return { removed, left: [`object ${key}: ${code}`] }
+      removed.push(`object ${key}`)
+    }
   }
-  return left
+}
+
+/** What killed runs left, by the mark in their names. */
+const clean = async (deps: GrantDeps, store: Store, bucket: string): Promise<{ removed: string[], left: string[] }> => {
+  const { removed, left } = await removeObjects(store, bucket, proofs)
+  const until = () => deps.waitingNow() + deps.deadlineMs
+  for (const provisioner of new Set(Object.values(deps.provisioners))) {
+    try {
+      for await (const { ref } of provisioner.list(until)) {
+        if (!isMarked(ref.name)) continue
+        await provisioner.discard(ref, until())
+        removed.push(ref.name)
+      }
+    } catch (error) {
+      left.push(`users: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  return { removed, left }
 }
 
 const table = (checks: Check[]): string =>
@@ -230,17 +285,22 @@ const flags = {
   layout: { type: 'string', default: 'everywhere' },
   attach: { type: 'string' },
   patience: { type: 'string', default: '20' },
-  json: { type: 'boolean', default: false }
+  json: { type: 'boolean', default: false },
+  clean: { type: 'boolean', default: false }
 } as const
 
 await operatorCommand(usage, async args => {
-  const { values: { bucket, layout, attach, patience, json, 'source-ip': sourceIp } } = parseArgs({ args, options: flags })
+  const { values } = parseArgs({ args, options: flags })
+  const { bucket, layout, attach: asked, patience, json, clean: onlyClean, 'source-ip': sourceIp } = values
   if (bucket === undefined) throw new UsageError('--bucket is needed.')
   if (layout !== 'everywhere' && layout !== 'guarded') throw new UsageError('--layout is everywhere or guarded.')
-  if (attach !== undefined && attach !== 'inline' && attach !== 'managed') throw new UsageError('--attach is inline or managed.')
+  if (asked !== undefined && asked !== 'inline' && asked !== 'managed' && asked !== 'session') {
+    throw new UsageError('--attach is inline, managed or session.')
+  }
   if (!/^\d{1,3}$/.test(patience)) throw new UsageError('--patience takes seconds.')
   const config = readConfig(process.env)
   if (config.JOB_ACCESS_PROVIDER === 'embedded') throw new UsageError('JOB_ACCESS_PROVIDER is needed: the embedded IAM has no store.')
+  const attach = asked ?? (config.dialect.principals === 'sessions' ? 'session' : undefined)
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort(new Error(`Stopped by ${signal}.`)))
 
@@ -258,29 +318,39 @@ await operatorCommand(usage, async args => {
     ...(config.iamEndpoint !== undefined && { iamEndpoint: config.iamEndpoint })
   })
   try {
+    const log = pino(logOptions('error'), pino.destination(2))
+    if (onlyClean) {
+      const { deps, close } = await compose(alone(config), { log })
+      const { removed, left } = await clean(deps, store, bucket).finally(close)
+      for (const what of removed) process.stdout.write(`removed ${what}\n`)
+      for (const what of left) process.stderr.write(`Not removed: ${what}\n`)
+      return left.length > 0 ? 1 : 0
+    }
     const here = sourceIp ?? store.reach?.here
     if (!here) throw new UsageError('--source-ip is needed: the store is not on loopback.')
     if (!store.reach?.elsewhere) untried.push('a request from another address: only the grant was moved to one')
     const ids: string[] = []
     const newId = () => {
-      const id = ulid()
+      const id = markedId()
       ids.push(id.toLowerCase())
       return id
     }
-    const { deps, close } = await compose(alone(config), { log: pino(logOptions('error'), pino.destination(2)), overrides: { newId } })
+    const { deps, close } = await compose(alone(config), { log, overrides: { newId } })
     try {
       const note = (check: Check) => {
         checks.push(check)
         if (!json) process.stderr.write(`${check.ok ? 'ok' : 'NOT SO'}: ${check.what}\n`)
       }
-      await prove({ deps, store, bucket, here, layout, attach, run, patienceMs, signal: stop.signal, note })
+      const skip = (what: string) => { untried.push(what) }
+      await prove({ deps, store, bucket, here, layout, attach, run, patienceMs, signal: stop.signal, note, skip })
     } catch (error) {
       const cause: unknown = stop.signal.aborted ? stop.signal.reason : error
       failure = cause instanceof Error ? cause.message : String(cause)
     } finally {
-      left.push(...await removeGrants(deps, ids, run, 10_000 + patienceMs))
-      left.push(...await principalsOf(deps, ids).catch((error: unknown) => [`the users could not be listed: ${String(error)}`]))
-      left.push(...await removeObjects(store, bucket, run).catch((error: unknown) => [`${folderOf(run)} in ${bucket}: ${String(error)}`]))
+      left.push(...await removeGrants(deps, ids, { run, attach, withinMs: 10_000 + patienceMs }))
+      left.push(...await principalsOf(deps, ids, attach).catch((error: unknown) => [`the users could not be listed: ${String(error)}`]))
+      const objects = await removeObjects(store, bucket, folderOf(run)).catch((error: unknown) => ({ left: [String(error)] }))
+      left.push(...objects.left.map(what => `${folderOf(run)} in ${bucket}: ${what}`))
       await close()
     }
   } finally {

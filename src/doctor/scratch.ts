@@ -128,11 +128,17 @@ export const removeUser = async (store: Store, UserName: string): Promise<Compla
   return complaintOf(await call('DeleteUser', { UserName }), `DeleteUser ${UserName}`)
 }
 
+/** Its ARN, by the list. Where the list is refused, nobody knows whether it is there, but for a store that has no such list. */
+const policyArn = async (store: Store, name: string): Promise<string | { refused: string } | undefined> => {
+  const { found, refused } = await pagesOf(store, 'ListPolicies', 'Policies', { Scope: 'Local' })
+  const arn: string | undefined = found.find(({ PolicyName }) => PolicyName === name)?.Arn
+  return arn ?? (refused === null || gone.includes(refused) ? undefined : { refused: `ListPolicies, for ${name}: ${refused}` })
+}
+
 export const removePolicy = async (store: Store, name: string, arn?: string, UserName?: string): Promise<Complaint> => {
   const { call } = store
-  const PolicyArn = arn ??
-    (await listed(store, 'ListPolicies', 'Policies', { Scope: 'Local' })).find(({ PolicyName }) => PolicyName === name)?.Arn
-  if (PolicyArn === undefined) return null
+  const PolicyArn = arn ?? await policyArn(store, name)
+  if (typeof PolicyArn !== 'string') return PolicyArn?.refused ?? null
   if (UserName !== undefined) await call('DetachUserPolicy', { UserName, PolicyArn })
   for (const { VersionId, IsDefaultVersion } of await listed(store, 'ListPolicyVersions', 'Versions', { PolicyArn })) {
     if (!IsDefaultVersion) await call('DeletePolicyVersion', { PolicyArn, VersionId })
@@ -158,8 +164,11 @@ export const clean = async (store: Store): Promise<{ removed: string[], left: st
       else left.push(complaint)
     }
   }
-  const named = async (operation: string, items: string, name: string, input = {}): Promise<string[]> =>
-    (await listed(store, operation, items, input)).map(item => item[name])
+  const named = async (operation: string, items: string, name: string, input = {}): Promise<string[]> => {
+    const { found, refused } = await pagesOf(store, operation, items, input)
+    if (refused !== null && !gone.includes(refused)) left.push(`${operation}: ${refused}`)
+    return found.map(item => item[name])
+  }
   await sweep(await named('ListUsers', 'Users', 'UserName'), name => removeUser(store, name))
   await sweep(await named('ListPolicies', 'Policies', 'PolicyName', { Scope: 'Local' }), name => removePolicy(store, name))
   await sweep(await named('ListRoles', 'Roles', 'RoleName'), name => removeRole(store, name))

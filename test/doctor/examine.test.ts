@@ -1,7 +1,7 @@
 import t from 'tap'
 import { judgeWindow } from '../../src/doctor/effect.ts'
 import { Stopped } from '../../src/doctor/examine.ts'
-import { clean } from '../../src/doctor/scratch.ts'
+import { clean, removePolicy } from '../../src/doctor/scratch.ts'
 import { complaints, drift } from '../../src/doctor/verdict.ts'
 import { dialects } from '../../src/iam/dialects/index.ts'
 import { embeddedStore, examined, leftIn, type EmbeddedStore } from './embedded-store.ts'
@@ -65,6 +65,19 @@ t.test('what a killed run left is cleaned up, and nothing else', async t => {
   t.ok(removed.length > 2)
   t.strictSame(left, [])
   t.strictSame(leftIn(store), ['somebody'])
+})
+
+t.test('a list that fails is no list without anything of ours', async t => {
+  const store = await embeddedStore(t)
+  const refusing = (code: string) => ({
+    ...store,
+    call: async (...args: Parameters<EmbeddedStore['call']>) =>
+      args[0] === 'ListPolicies' ? { ok: false as const, code, status: 400 } : store.call(...args)
+  })
+  t.equal(await removePolicy(refusing('Throttling'), 'ja-doctor-0badcafe-calls'), 'ListPolicies, for ja-doctor-0badcafe-calls: Throttling')
+  t.equal(await removePolicy(refusing('InvalidAction'), 'ja-doctor-0badcafe-calls'), null, 'a store without the call never made one')
+  t.equal(await removePolicy(store, 'ja-doctor-0badcafe-calls'), null)
+  t.strictSame(await clean(refusing('Throttling')), { removed: [], left: ['ListPolicies: Throttling'] })
 })
 
 t.test('a window is judged by what was seen of it', async t => {

@@ -13,7 +13,7 @@ interface Proof {
   left: string[]
 }
 
-export interface ProofRun { status: number, stderr: string, proof: Proof }
+export interface ProofRun { status: number, stdout: string, stderr: string, proof: Proof }
 
 export interface ProofOptions {
   provider: string
@@ -22,14 +22,19 @@ export interface ProofOptions {
   admin: Keys
   env?: Record<string, string>
   args: string[]
-  /** Prints the table, and is sent SIGTERM when it has written this. */
+  /** Prints the table, and is sent SIGTERM, or the signal, when it has written this. */
   stopAt?: string
+  signal?: 'SIGKILL'
 }
 
 const file = join(here, '..', '..', 'src', 'commands', 'prove-store.ts')
 
-export const proveStore = async ({ provider, iamEndpoint, endpoint, admin, env, args, stopAt }: ProofOptions): Promise<ProofRun> => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', file, ...args, ...(stopAt === undefined ? ['--json'] : [])], {
+export const proveStore = async (
+  { provider, iamEndpoint, endpoint, admin, env, args, stopAt, signal }: ProofOptions
+): Promise<ProofRun> => {
+  const plain = stopAt !== undefined || args.includes('--clean')
+  const command = ['--disable-warning=ExperimentalWarning', file, ...args, ...(plain ? [] : ['--json'])]
+  const child = spawn(process.execPath, command, {
     env: serverEnv({
       JOB_ACCESS_PROVIDER: provider,
       AWS_ENDPOINT_URL_IAM: iamEndpoint,
@@ -46,8 +51,8 @@ export const proveStore = async ({ provider, iamEndpoint, endpoint, admin, env, 
   child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString() })
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString()
-    if (stopAt !== undefined && !child.killed && stderr.includes(stopAt)) child.kill('SIGTERM')
+    if (stopAt !== undefined && !child.killed && stderr.includes(stopAt)) child.kill(signal ?? 'SIGTERM')
   })
   const status = await new Promise<number>(resolve => child.on('close', code => resolve(code ?? -1)))
-  return { status, stderr, proof: JSON.parse(stopAt === undefined && stdout ? stdout : '{}') as Proof }
+  return { status, stdout, stderr, proof: JSON.parse(!plain && stdout ? stdout : '{}') as Proof }
 }

@@ -27,7 +27,7 @@ const known: Record<string, string[]> = {
   seaweedfs: ['action s3:PutObjectAcl: the dialect has it, the store does not (shut)']
 }
 
-t.test('SIGINT: nothing stays, and no key is printed', async t => {
+t.test('SIGINT: nothing stays, and no key is printed; SIGKILL: --clean', async t => {
   const server = await stores.versitygw?.start?.()
   if (!server) throw new Error('no server')
   t.teardown(() => server.stop())
@@ -36,6 +36,12 @@ t.test('SIGINT: nothing stays, and no key is printed', async t => {
   t.equal(stdout, '')
   t.notMatch(stderr, server.admin.secretAccessKey)
   t.match(await doctor(server, ['--clean']), { status: 0, stdout: '', stderr: '' }, 'nothing is left to clean')
+
+  t.equal((await doctor(server, [], 'policies: inline', 'SIGKILL')).status, null)
+  const cleaned = await doctor(server, ['--clean'])
+  t.match(cleaned, { status: 0, stderr: '' }, 'SIGKILL: what was left is removed by --clean')
+  t.match(cleaned.stdout, /^removed ja-doctor-[0-9a-f]{8}-calls\n[^]*^removed ja-doctor-[0-9a-f]{8}-a$/m)
+  t.match(await doctor(server, ['--clean']), { status: 0, stdout: '', stderr: '' }, 'all of it')
 })
 
 // Of servers of one store, each in its own time.

@@ -68,9 +68,9 @@ export const stores: Record<string, StoreCase> = {
   moto: { title: 'moto’s server', patience: 3, start: async () => ({ ...await startMoto(), admin: test, version: '5.1.22' }) }
 }
 
-/** @param interruptAt what it says when it gets SIGINT */
+/** @param interruptAt what it says when it gets the signal */
 export const doctor = (
-  { endpoint, iamEndpoint = endpoint, admin }: Server, args: string[], interruptAt?: string
+  { endpoint, iamEndpoint = endpoint, admin }: Server, args: string[], interruptAt?: string, signal: 'SIGINT' | 'SIGKILL' = 'SIGINT'
 ): Promise<{ status: number | null, stdout: string, stderr: string }> => new Promise(resolve => {
   const env = serverEnv({
     AWS_ENDPOINT_URL_IAM: iamEndpoint,
@@ -84,7 +84,7 @@ export const doctor = (
   child.stdout.on('data', text => { stdout += String(text) })
   child.stderr.on('data', text => {
     stderr += String(text)
-    if (interruptAt !== undefined && stderr.includes(interruptAt)) child.kill('SIGINT')
+    if (interruptAt !== undefined && stderr.includes(interruptAt)) child.kill(signal)
   })
   child.on('close', status => resolve({ status, stdout, stderr }))
 })

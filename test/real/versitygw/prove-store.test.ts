@@ -1,7 +1,8 @@
-import { DeleteUserCommand, ListUsersCommand } from '@aws-sdk/client-iam'
-import { ListObjectsV2Command } from '@aws-sdk/client-s3'
+import { CreateUserCommand, DeleteUserCommand, ListUsersCommand } from '@aws-sdk/client-iam'
+import { DeleteObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3'
 import { join } from 'node:path'
 import t from 'tap'
+import { principalName, principalPath } from '../../../src/iam/names.ts'
 import { here } from '../../servers/daemon.ts'
 import { s3 } from '../job.ts'
 import { proveStore } from '../prove-store.ts'
@@ -56,4 +57,27 @@ t.test('SIGTERM in the middle: all is removed', async t => {
   t.match(stopped, { status: 1, stderr: /Not finished: Stopped by SIGTERM/ })
   t.notMatch(stopped.stderr, /Not removed/)
   await nothingIsLeft()
+})
+
+t.test('SIGKILL in the middle: --clean removes what was left, and nothing else', async t => {
+  const killed = await proveStore({
+    provider: 'versitygw', iamEndpoint, endpoint, admin, stopAt: 'ok: lists the prefix', signal: 'SIGKILL', args: ['--bucket', buckets.data, '--patience', '3']
+  })
+  t.equal(killed.status, -1)
+  const names = async () => ((await iam.send(new ListUsersCommand({}))).Users ?? []).map(({ UserName }) => UserName ?? '')
+  const left = await names()
+  t.equal(left.length, 3)
+  const job = principalName('ja', 'proof-job-0badcafe', Date.now(), '01k'.padEnd(26, '0'))
+  await iam.send(new CreateUserCommand({ UserName: job, Path: principalPath('/job-access/', Date.now()) }))
+  await owner.send(new PutObjectCommand({ Bucket: buckets.data, Key: 'job-access-proof.txt', Body: 'of a job' }))
+
+  const cleaned = await prove(['--bucket', buckets.data, '--clean'])
+  t.match(cleaned, { status: 0, stderr: '' })
+  t.strictSame(cleaned.stdout.match(/ja-proof.*/g)?.sort(), left.sort())
+  t.match(cleaned.stdout, /removed object job-access-proof\/[0-9a-f]{8}\/job\/dataset\n/)
+  t.strictSame(await names(), [job], 'a job of nearly the same name goes on')
+  await iam.send(new DeleteUserCommand({ UserName: job }))
+  await nothingIsLeft()
+  await owner.send(new DeleteObjectCommand({ Bucket: buckets.data, Key: 'job-access-proof.txt' }))
+  t.match(await prove(['--bucket', buckets.data, '--clean']), { status: 0, stdout: '', stderr: '' })
 })
