@@ -175,7 +175,13 @@ export const answers = (): Record<OperationId, Answers> => {
     version: 1
   }
   const jobOfWorkers: Grant = {
-    ...issued, id: workersId, jobId: jobs.workers.value.job.id, maxWorkers: 64, attempt: null, accessKeyId: null, deliveredAt: null,
+    ...issued,
+    id: workersId,
+    jobId: jobs.workers.value.job.id,
+    maxWorkers: 64,
+    attempt: null,
+    accessKeyId: null,
+    deliveredAt: null,
     mintedAt: null
   }
   const worker: Grant = { ...issued, parentId: workersId, worker: 'trainer-0', attempt: '0' }
