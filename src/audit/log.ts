@@ -78,10 +78,11 @@ const syncEveryMs = 1000
 // Our static tokens, and whatever looks like a JWT. No field is meant for them, so a token in a text is a mistake.
 const secretForms = /jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g
 
-/** A copy of the event at this moment, without anything that looks like a token. */
-function withoutSecrets (event: NewAuditEvent): NewAuditEvent {
-  return JSON.parse(JSON.stringify(event), (_key, value: unknown) =>
-    typeof value === 'string' ? value.replace(secretForms, '[token removed]') : value) as NewAuditEvent
+/** A copy of the event at this moment, without anything that looks like a token, and its JSON. */
+function withoutSecrets (event: NewAuditEvent): { clean: NewAuditEvent, text: string } {
+  // JSON escapes no character of a token, and a token has none of JSON's own.
+  const text = JSON.stringify(event).replace(secretForms, '[token removed]')
+  return { clean: JSON.parse(text) as NewAuditEvent, text }
 }
 
 /**
@@ -232,8 +233,8 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
 
   async function record (event: NewAuditEvent): Promise<void> {
     if (closed) throw new AuditUnavailable('The audit log is closed.')
-    const clean = withoutSecrets(event)
-    if (Buffer.byteLength(JSON.stringify(clean)) > longestLine) {
+    const { clean, text } = withoutSecrets(event)
+    if (Buffer.byteLength(text) > longestLine) {
       throw new AuditUnavailable(`An audit event has at most ${longestLine} bytes.`)
     }
     if (queue.length >= longestQueue) throw new AuditUnavailable(`${longestQueue} audit events wait to be written.`)

@@ -1,4 +1,4 @@
-import { CompiledQuery, Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
+import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
@@ -24,7 +24,8 @@ const maxPreparedStatements = 200
 export async function openSqlite (path: string, busyTimeoutMs: number, mustExist = false): Promise<Store> {
   const retryWhileBusy = <T>(attempt: () => Promise<T>) => retry(attempt, busyTimeoutMs)
   const database = await retryWhileBusy(async () => openFile(path))
-  const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: kyselyDatabase(database) }) })
+  const statements = kyselyDatabase(database)
+  const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: statements }) })
   try {
     if (mustExist) await retryWhileBusy(() => requireLedger(db, 'sqlite'))
     await retryWhileBusy(() => migrate(db, 'sqlite'))
@@ -33,7 +34,8 @@ export async function openSqlite (path: string, busyTimeoutMs: number, mustExist
     database.close()
     throw error
   }
-  const commits = groupCommits(db, retryWhileBusy)
+  // Kysely has the one connection for itself meanwhile, and these have no parameters: there is nothing that it would do.
+  const commits = groupCommits(db, retryWhileBusy, text => { statements.prepare(text).run([]) })
   const opened = path === memory ? undefined : statSync(path)
   return {
     dialect: 'sqlite',
@@ -155,10 +157,12 @@ interface GroupCommits {
  * of the cost of a write and blocks the event loop. Each write has its own savepoint, so that an error rolls back this write
  * alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
  * @param retryWhileBusy runs a transaction again while another process has the file locked
+ * @param run begins, ends or divides a transaction
  */
 function groupCommits (
   db: Kysely<Tables>,
-  retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>
+  retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>,
+  run: Run
 ): GroupCommits {
   const waiting: Write[] = []
   let draining: Promise<void> | undefined
@@ -172,7 +176,7 @@ function groupCommits (
 
   async function settle (writes: Write[]): Promise<void> {
     try {
-      const settlements = await retryWhileBusy(() => db.connection().execute((tx) => runInOneTransaction(tx, writes)))
+      const settlements = await retryWhileBusy(() => db.connection().execute((tx) => runInOneTransaction(tx, writes, run)))
       for (const settleWrite of settlements) settleWrite()
     } catch (error) {
       for (const write of writes) write.reject(error)
@@ -190,32 +194,32 @@ function groupCommits (
   }
 }
 
+type Run = (text: string) => void
+
 /** Resolves with one function per write, which settles it. They are called after the commit. */
-async function runInOneTransaction (tx: Kysely<Tables>, writes: Write[]): Promise<Array<() => void>> {
-  await run(tx, 'begin')
+async function runInOneTransaction (tx: Kysely<Tables>, writes: Write[], run: Run): Promise<Array<() => void>> {
+  run('begin')
   try {
     const settlements: Array<() => void> = []
-    for (const write of writes) settlements.push(await runInSavepoint(tx, write))
-    await run(tx, 'commit')
+    for (const write of writes) settlements.push(await runInSavepoint(tx, write, run))
+    run('commit')
     return settlements
   } catch (error) {
     // The rollback fails when SQLite has already rolled back by itself (disk full, I/O error). The first error is the one to report.
-    await run(tx, 'rollback').catch(() => {})
+    try { run('rollback') } catch {}
     throw error
   }
 }
 
-async function runInSavepoint (tx: Kysely<Tables>, { work, resolve, reject }: Write): Promise<() => void> {
-  await run(tx, 'savepoint one')
+async function runInSavepoint (tx: Kysely<Tables>, { work, resolve, reject }: Write, run: Run): Promise<() => void> {
+  run('savepoint one')
   try {
     const value = await work(tx)
-    await run(tx, 'release one')
+    run('release one')
     return () => resolve(value)
   } catch (error) {
-    await run(tx, 'rollback to one')
-    await run(tx, 'release one')
+    run('rollback to one')
+    run('release one')
     return () => reject(error)
   }
 }
-
-const run = (tx: Kysely<Tables>, text: string) => tx.executeQuery(CompiledQuery.raw(text))

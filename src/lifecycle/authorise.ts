@@ -35,17 +35,16 @@ export const requireOwnName = ({ attributes }: Pick<Caller, 'attributes'>, name:
 /** A grant of another team does not exist for the caller: 404, not 403, so that ids cannot be probed. @throws ProblemError */
 export const grantOfTeam = async (deps: GrantDeps, caller: Caller, id: string, action: AuthorisedAction): Promise<Grant> => {
   const grant = await deps.ledger.get(id)
-  const unknown = new ProblemError('grant-unknown')
-  if (!grant) throw unknown
+  if (!grant) throw new ProblemError('grant-unknown')
   const { team, jobId } = grant
   if (inTeam(caller, team)) return grant
   // The caller is not told; the reader of the audit is.
   const detail = 'A grant of another team was asked for, and answered as unknown.'
-  const finding = { code: unknown.code, pointer: '', detail, hint: '' }
+  const finding = { code: 'grant-unknown' as const, pointer: '', detail, hint: '' }
   deps.audit.decided(
     caller, action, { allowed: false, findings: [finding], decidedBy: [checks.team], faults: [] }, { team, jobId, grantId: grant.id }
   )
-  throw unknown
+  throw new ProblemError('grant-unknown')
 }
 
 const inTeam = (caller: Pick<Caller, 'teams'>, team: string): boolean => caller.teams.includes('*') || caller.teams.includes(team)

@@ -125,7 +125,11 @@ export const mutants: Mutant[] = [
     ['an entry’s refusal stops the others', 'if (refused.has(\'/job\')) break', 'if (refused.size > 0) break']
   ]),
   ...of('guardrails/engine.ts', ['guardrails/decide', 'guardrails/grants', 'guardrails/mentions', 'guardrails/open'], [
-    ['an absent owner is the caller', 'at.owner ?? \'\' : caller.id', 'at.owner ?? caller.id : caller.id']
+    ['an absent owner is the caller', 'at.owner ?? \'\' : caller.id', 'at.owner ?? caller.id : caller.id'],
+    ['a forbid without a condition is taken for a permit', "effect === 'permit' && conditions.length", 'conditions.length'],
+    ['a condition is not asked', 'conditions.length === 0 && principal.op', 'principal.op'],
+    ['a permit for one principal is for all', "principal.op === 'All' &&", ''],
+    ['a permit for one job is for all', "(resource.op === 'All' ||", '(true ||']
   ]),
   ...of('identity/claims.ts', ['identity/oidc', 'identity/config'], [
     ['one of several required claims is enough', 'if (!given.some(element => accepted.includes(element)))', 'if (!given.some(element => accepted.includes(element)) && Object.keys(required).length < 2)'],
