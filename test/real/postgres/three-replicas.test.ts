@@ -105,7 +105,7 @@ await t.test('what was not acknowledged leaves no key, and each grant is swept o
   const notAfter = new Date(Date.now() + 10_000).toISOString().replace(/\.\d+/, '')
   for (const [index, { id }] of live.entries()) {
     const { status, body } = await send(index, 'PATCH', `/v1/grants/${id}`, { window: { notAfter } })
-    t.equal(status, 200, body.code)
+    t.equal(status, 200, `${body.code}`)
   }
   t.ok(await eventually(async () => (await all()).every(({ state }) => state !== 'active' && state !== 'pending')))
   const keys = () => iam.state().then(({ users }) => users.flatMap(({ keys }) => keys))
