@@ -25,7 +25,8 @@ To try it here: **Authorize** with the token that \`npm start\` printed, execute
 sees only the grants of its own teams.
 
 A refusal is \`application/problem+json\` (RFC 9457): \`code\` is for programs, \`detail\` and \`hint\` are for people, \`pointer\` names
-the field. With \`Retry-After\` you may send the same request again.`
+the field. With \`Retry-After\` you may send the same request again. Each status has one example; \`components.examples\` of the document has
+one for each \`code\`.`
 
 /** The document as text. It needs the routes only: no service behind them, and nothing is started. */
 export const openApiText = async (): Promise<string> => {
@@ -173,6 +174,14 @@ const inOrder = (codes: ReadonlySet<ProblemCode>): ProblemCode[] => (Object.keys
 const byStatus = (codes: ProblemCode[]): Record<string, ProblemCode[]> =>
   Object.groupBy(inOrder(new Set(codes)), code => `${problems[code][0]}`)
 
+/** The code whose problem is the example of a status: the most usual one that the operation can answer. */
+const shown = (status: string, codes: ProblemCode[]): ProblemCode => {
+  const usual: Record<string, ProblemCode> = { 409: 'grant-state', 422: 'bucket-invalid', 500: 'internal' }
+  const code = codes.find(code => code === usual[status]) ?? codes[0]
+  if (code === undefined) throw new Error(`no problem has status ${status}`)
+  return code
+}
+
 const mayRetry = ['409', '429', '503']
 
 const refusal = (status: string, codes: ProblemCode[], other: Response | undefined): Response => ({
@@ -182,7 +191,8 @@ const refusal = (status: string, codes: ProblemCode[], other: Response | undefin
     ...other?.content,
     'application/problem+json': {
       schema: { $ref: '#/components/schemas/Problem' },
-      examples: Object.fromEntries(codes.map(code => [code, { $ref: `#/components/examples/${code}` }]))
+      // One, and the same for every operation: a page with one for each code is mostly errors.
+      examples: { [shown(status, codes)]: { $ref: `#/components/examples/${shown(status, codes)}` } }
     }
   }
 })

@@ -1,8 +1,10 @@
-import helmet from '@fastify/helmet'
+import { IncomingMessage, type ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import { compile } from '@fastify/proxy-addr'
 import rateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type RouteOptions } from 'fastify'
+import helmet from 'helmet'
 import { clientAddress } from '../client-address.ts'
 import { useAuthorization } from './authorization.ts'
 import { consoleRoutes } from './console.ts'
@@ -46,6 +48,12 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     frameworkErrors: undecodable,
     routerOptions: { maxParamLength: 253 }
   }).withTypeProvider<TypeBoxTypeProvider>()
+  const everyAnswer = defaultHeaders()
+  // Before every other hook, so that a refusal has them, too. An answer may have a value of its own.
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.headers(everyAnswer)
+    done()
+  })
   app.decorate('isProxy', address => isProxy?.(address, 0) ?? false)
   useSchemas(app)
   useProblems(app, service.audit)
@@ -55,11 +63,6 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   refuseUnread(app)
   refuseWhenClosing(app, service)
   for (const schema of shared) app.addSchema(schema)
-  app.addHook('onSend', async (_request, reply) => {
-    // Answers have secrets, or say who has access to what: no cache may keep them.
-    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-  })
-  await app.register(helmet, { contentSecurityPolicy: false })
   await app.register(rateLimit, {
     global: true,
     hook: 'preValidation',
@@ -81,6 +84,17 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
   return app
 }
 
+/** What Helmet sets is the same for all, so it is asked once: a call for each request takes a tenth of the time of a small one. */
+const defaultHeaders = (): Record<string, string> => {
+  // Answers have secrets, or say who has access to what: no cache may keep them.
+  const headers: Record<string, string> = { 'cache-control': 'no-store' }
+  const response = { setHeader: (name: string, value: string) => { headers[name.toLowerCase()] = value }, removeHeader () {} }
+  helmet({ contentSecurityPolicy: false })(new IncomingMessage(new Socket()), response as unknown as ServerResponse, error => {
+    if (error !== undefined) throw error as Error
+  })
+  return headers
+}
+
 /**
  * At shutdown the requests under way are finished. Further ones on open connections get 503, so that they go to another replica. Before
  * that, while load balancers notice that this replica is not ready, every answer closes its connection.
@@ -88,8 +102,8 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
 const refuseWhenClosing = (app: FastifyInstance, { readiness }: Service): void => {
   let closing = false
   app.addHook('preClose', async () => { closing = true })
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', (_request, reply, done) => {
     if (readiness.stopping) reply.header('connection', 'close')
-    if (closing) throw new ProblemError('shutting-down', { retryAfterSeconds: 1 })
+    done(closing ? new ProblemError('shutting-down', { retryAfterSeconds: 1 }) : undefined)
   })
 }

@@ -121,13 +121,15 @@ const byFastifyCode: Record<string, ProblemCode> = {
 
 /** What `verbose` of ajv adds: the value, and the schema that it does not fit. `propertyName`: the value is the name of a field. */
 type Fault = NonNullable<FastifyError['validation']>[number] &
-  { data?: unknown, parentSchema?: { examples?: string[] }, propertyName?: string }
+  { data?: unknown, parentSchema?: FaultySchema, propertyName?: string }
+interface FaultySchema { examples?: string[], minimum?: number, maximum?: number, properties?: Record<string, unknown> }
 
 const findingOf = (fault: Fault, context: string): Finding | undefined => {
   const { instancePath, keyword, message, params, data, parentSchema, propertyName } = fault
   const place = context === 'body' ? 'the body' : `the ${context}`
   const at = (property: unknown) => pointerTo(instancePath, String(property))
   const finding = (pointer: string, detail: string, hint: string): Finding => ({ code: 'request-invalid', pointer, detail, hint })
+  const limit = String(params.limit)
   switch (keyword) {
     case 'additionalProperties':
       return finding(
@@ -147,12 +149,35 @@ const findingOf = (fault: Fault, context: string): Finding | undefined => {
     }
     case 'minLength':
     case 'maxLength': return finding(instancePath, `The value has ${[...String(data)].length} characters.`,
-      `Give at ${keyword === 'minLength' ? 'least' : 'most'} ${String(params.limit)}.`)
+      `Give at ${keyword === 'minLength' ? 'least' : 'most'} ${limit}.`)
+    case 'minItems': return finding(
+      instancePath, `The list has ${countOf(data, 'element')}.`, `Give at least ${limit}, or leave the field out.`
+    )
+    case 'maxItems': return finding(instancePath, `The list has ${countOf(data, 'element')}.`, `Give at most ${limit}.`)
+    case 'minimum':
+    case 'maximum': return finding(
+      instancePath, `${String(data)} is ${keyword === 'minimum' ? 'too low' : 'too high'}.`, `Give a number ${rangeOf(parentSchema)}.`
+    )
+    case 'minProperties': return finding(instancePath, `The object has ${countOf(Object.keys(data as object), 'field')}.`,
+      `Give at least ${limit} of: ${Object.keys(parentSchema?.properties ?? {}).join(', ')}.`)
+    case 'maxProperties': return finding(
+      instancePath, `The object has ${countOf(Object.keys(data as object), 'field')}.`, `Give at most ${limit}.`
+    )
     case 'type': return finding(
       instancePath, `The value must be ${String(params.type)}.`, 'Send it with that JSON type: the service converts nothing.'
     )
     default: return finding(instancePath, `The value ${message ?? 'is not valid'}.`, 'See the field in /docs.')
   }
+}
+
+const countOf = (list: unknown, what: string): string => {
+  const { length } = list as unknown[]
+  return `${length === 0 ? 'no' : length} ${what}${length === 1 ? '' : 's'}`
+}
+
+const rangeOf = ({ minimum, maximum }: FaultySchema = {}): string => {
+  if (minimum === undefined) return `of at most ${maximum}`
+  return maximum === undefined ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`
 }
 
 /**

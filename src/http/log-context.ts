@@ -16,7 +16,8 @@ export const useLogContext = (app: FastifyInstance): void => {
     serving.run({ reqId: request.id }, done)
   })
   // One line for each request: it says all that two would. Probes come every second from each kubelet and load balancer.
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
+    done()
     if (['/healthz', '/readyz'].includes(request.routeOptions.url ?? '')) return
     const { problem: code, pointer } = request
     request.log.info({
@@ -27,9 +28,10 @@ export const useLogContext = (app: FastifyInstance): void => {
       ...(pointer !== undefined && { pointer })
     }, 'request completed')
   })
-  app.addHook('onSend', async (request, reply) => {
+  app.addHook('onSend', (request, reply, body, done) => {
     const id = reply.getHeader('job-access-grant')
     if (typeof id === 'string' && request.routeOptions.url === '/v1/grants') tell(request, reply, id)
+    done(null, body)
   })
 }
 

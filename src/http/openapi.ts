@@ -19,7 +19,11 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
     docs.addHook('onRoute', route => { route.config = { ...route.config, authorization: 'public' } })
     await docs.register(swaggerUi, {
       routePrefix: '/docs',
-      theme: { title: 'job-access API', js: [{ filename: 'scheme.js', content: followScheme }] },
+      theme: {
+        title: 'job-access API',
+        js: [{ filename: 'scheme.js', content: followScheme }],
+        css: [{ filename: 'refusals.css', content: lowRefusals }]
+      },
       // Without the bar on top, which loads documents from other servers and needs an inline style.
       uiConfig: {
         layout: 'BaseLayout', persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0
@@ -38,6 +42,16 @@ export const useOpenApi = async (app: FastifyInstance): Promise<void> => {
     })
   })
 }
+
+/** An operation has a dozen statuses of refusals: each in few lines, without a choice of one. Their examples can be scrolled. */
+const lowRefusals = `tr.response:is([data-code^="4"], [data-code^="5"]) {
+  .response-controls > :has(option:only-child) { display: none }
+  .response-controls { padding: 0 }
+  .model-example { margin-top: 0 }
+  .tab { margin: 4px 0 }
+  .highlight-code pre { margin: 0; max-height: 5.5em; overflow-y: auto !important }
+}
+`
 
 /** Swagger UI is dark when its page has this class. */
 const followScheme = `const dark = matchMedia('(prefers-color-scheme: dark)')

@@ -121,42 +121,60 @@ export const useJson = (app: FastifyInstance): void => {
  */
 export const refuseUnread = (app: FastifyInstance): void => {
   // Of these Node keeps the first, and a proxy before it may have judged by the last.
-  app.addHook('onRequest', async ({ is404, raw: { rawHeaders } }) => {
-    const names = rawHeaders.filter((_text, index) => index % 2 === 0).map(name => name.toLowerCase())
-    const twice = ['authorization', 'content-type'].filter(name => names.indexOf(name) !== names.lastIndexOf(name))
-    if (is404 || twice.length === 0) return
-    throw ProblemError.of(twice.map(name => ({
-      code: 'request-invalid', pointer: pointerTo('', name), detail: 'The request has this header twice.', hint: 'Send it once.'
-    })))
+  app.addHook('onRequest', ({ is404, raw: { rawHeaders } }, _reply, done) => {
+    const twice = is404 ? [] : ['authorization', 'content-type'].filter(name => isTwiceIn(rawHeaders, name))
+    done(twice.length === 0
+      ? undefined
+      : ProblemError.of(twice.map(name => ({
+        code: 'request-invalid', pointer: pointerTo('', name), detail: 'The request has this header twice.', hint: 'Send it once.'
+      }))))
   })
   app.addHook('onRoute', route => { route.schema = { querystring: noParameters, ...route.schema } })
-  app.addHook('preParsing', async (request, reply) => {
+  app.addHook('preParsing', (request, reply, _body, done) => {
     // An unknown route is a 404, whatever is sent to it.
-    if (request.is404) return
-    if (['GET', 'HEAD'].includes(request.method)) {
-      if (!hasBody(request)) return
-      throw ProblemError.of([{ code: 'request-invalid', pointer: '', detail: 'This operation takes no body.', hint: 'Send none.' }])
-    }
-    if ((request.headers['content-encoding'] ?? 'identity').trim().toLowerCase() !== 'identity') {
-      // RFC 9110 section 15.5.16: the field says which codings would be taken.
-      reply.header('accept-encoding', 'identity')
-      throw new ProblemError('media-type-unsupported', {
-        detail: 'The body has a Content-Encoding.', hint: 'Send the body as it is, without Content-Encoding.'
-      })
-    }
-    // Node takes the chunks apart, and leaves every other coding in place.
-    if ((request.headers['transfer-encoding'] ?? 'chunked').trim().toLowerCase() !== 'chunked') {
-      throw new ProblemError('media-type-unsupported', {
-        detail: 'The body has a Transfer-Encoding that is not read.', hint: 'Send the body as it is, or in chunks alone.'
-      })
-    }
-    const parameters = request.headers['content-type']?.split(';').slice(1) ?? []
-    if (!parameters.every(parameter => /^\s*(charset=("utf-8"|utf-8)\s*)?$/i.test(parameter))) {
-      throw new ProblemError('media-type-unsupported', {
-        detail: 'The Content-Type has a parameter that is not read.', hint: 'Send `content-type: application/json`, and the body in UTF-8.'
-      })
-    }
+    const problem = request.is404 ? undefined : unreadBody(request)
+    // RFC 9110 section 15.5.16: the field says which codings would be taken.
+    if (problem !== undefined && isCoded(request)) reply.header('accept-encoding', 'identity')
+    done(problem)
   })
+}
+
+const unreadBody = (request: FastifyRequest): ProblemError | undefined => {
+  if (['GET', 'HEAD'].includes(request.method)) {
+    if (!hasBody(request)) return undefined
+    return ProblemError.of([{ code: 'request-invalid', pointer: '', detail: 'This operation takes no body.', hint: 'Send none.' }])
+  }
+  if (isCoded(request)) {
+    return new ProblemError('media-type-unsupported', {
+      detail: 'The body has a Content-Encoding.', hint: 'Send the body as it is, without Content-Encoding.'
+    })
+  }
+  // Node takes the chunks apart, and leaves every other coding in place.
+  if ((request.headers['transfer-encoding'] ?? 'chunked').trim().toLowerCase() !== 'chunked') {
+    return new ProblemError('media-type-unsupported', {
+      detail: 'The body has a Transfer-Encoding that is not read.', hint: 'Send the body as it is, or in chunks alone.'
+    })
+  }
+  const parameters = request.headers['content-type']?.split(';').slice(1) ?? []
+  if (!parameters.every(parameter => /^\s*(charset=("utf-8"|utf-8)\s*)?$/i.test(parameter))) {
+    return new ProblemError('media-type-unsupported', {
+      detail: 'The Content-Type has a parameter that is not read.', hint: 'Send `content-type: application/json`, and the body in UTF-8.'
+    })
+  }
+  return undefined
+}
+
+const isCoded = (request: FastifyRequest): boolean =>
+  (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase() !== 'identity'
+
+/** @param rawHeaders each name, followed by its value */
+const isTwiceIn = (rawHeaders: string[], wanted: string): boolean => {
+  let times = 0
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] ?? ''
+    if (name.length === wanted.length && name.toLowerCase() === wanted) times++
+  }
+  return times > 1
 }
 
 const noParameters = { type: 'object', properties: {}, additionalProperties: false }
@@ -175,8 +193,27 @@ const hasDuplicateKeys = (text: string, value: unknown): boolean => namesIn(text
 // In a valid text a string before a colon is a name, and no other colon follows a string.
 const namesIn = (text: string): number => {
   let names = 0
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"\s*:?/g)) if (token.endsWith(':')) names++
+  let start = text.indexOf('"')
+  while (start !== -1) {
+    let end = text.indexOf('"', start + 1)
+    while (end !== -1 && isEscaped(text, end)) end = text.indexOf('"', end + 1)
+    if (end === -1) break
+    let next = end + 1
+    while (whitespace.has(text.charCodeAt(next))) next++
+    if (text[next] === ':') names++
+    start = text.indexOf('"', next)
+  }
   return names
+}
+
+/** RFC 8259 section 2. */
+const whitespace = new Set([' ', '\t', '\n', '\r'].map(character => character.charCodeAt(0)))
+
+/** Whether an odd number of backslashes is before it. */
+const isEscaped = (text: string, at: number): boolean => {
+  let before = at
+  while (text[before - 1] === '\\') before--
+  return (at - before) % 2 === 1
 }
 
 // Without recursion: a body can be nested as deep as it is long.

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { ConfigError } from '../config-file.ts'
 import { identityFaults, type IdentityConfig, type TokenEntry } from './config.ts'
@@ -82,7 +82,7 @@ export function bearerToken (header: string | undefined): string {
 const tokenPrefix = 'jat_'
 const tokenForm = /^jat_[a-z0-9][a-z0-9-]{0,62}_[A-Za-z0-9_-]{43}$/
 
-const sha256 = (text: string) => createHash('sha256').update(text).digest()
+const sha256 = (text: string) => hash('sha256', text, 'buffer')
 
 /** A new token, `jat_<id>_<32 random bytes as base64url>`, and its hash for the config. */
 export function mintToken (id: string, random: (bytes: number) => Buffer = randomBytes): { token: string, sha256: string } {

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
+import fc from 'fast-check'
 import type { InjectOptions, RouteOptions } from 'fastify'
 import t from 'tap'
 import { AuditUnavailable } from '../../src/audit/log.ts'
@@ -234,6 +236,72 @@ t.test('strings that look like names, and a name in two objects, are no name twi
   const payload = JSON.stringify({ ...guideJob(), job: { id: 'id', team: 'nlp', labels: { id: 'id: team:', 'team:': ':' } } }, null, 2)
   const answer = await app.inject({ method: 'POST', url: '/v1/policies', headers: { ...bearer(b.tokens.nlp), 'content-type': 'application/json' }, payload })
   t.equal(answer.statusCode, 200, answer.body)
+})
+
+t.test('no name of a body is found twice that is there once, whatever its strings hold', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const codeOf = async (payload: string): Promise<string> => {
+    const headers = { ...bearer(b.tokens.nlp), 'content-type': 'application/json' }
+    return (await app.inject({ method: 'POST', url: '/v1/policies', headers, payload })).json().code
+  }
+  const text = fc.string({ unit: fc.constantFrom('"', '\\', ':', ',', '{', '}', '[', ' ', '\n', 'a') })
+  const value = fc.letrec(tie => ({
+    any: fc.oneof({ depthSize: 'small' }, text, fc.integer(), fc.array(tie('any')), fc.dictionary(text, tie('any')))
+  })).any
+  await fc.assert(fc.asyncProperty(fc.dictionary(text, value, { minKeys: 1 }), fc.constantFrom(0, 2), async (body, spaces) => {
+    const once = JSON.stringify(body, null, spaces)
+    const [name = ''] = Object.keys(body)
+    t.equal(await codeOf(once), 'request-invalid', once)
+    t.equal(await codeOf(`{${JSON.stringify(name)}:0,${once.slice(1)}`), 'request-malformed', once)
+  }), { numRuns: 200 })
+})
+
+t.test('a list or a number out of its range is told in plain words, with what to do', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const { grant } = (await app.inject({ method: 'POST', url: '/v1/grants', headers: bearer(b.tokens.nlp), payload: guideJob() })).json()
+  const addresses = Array.from({ length: 51 }, (_, index) => `203.0.113.${index}`)
+  const labels = Object.fromEntries(addresses.map((address, index) => [`label-${index}`, address]))
+  const told: [{ method?: 'GET' | 'PATCH', url?: string, payload?: object }, string, string, string][] = [
+    [{ payload: guideJob({ sourceIps: [] }) }, '/sourceIps', 'The list has no elements.', 'Give at least 1, or leave the field out.'],
+    [{ payload: guideJob({ sourceIps: addresses }) }, '/sourceIps', 'The list has 51 elements.', 'Give at most 50.'],
+    [{ payload: guideJob({ job: { id: 'a', team: 'nlp', labels } }) }, '/job/labels', 'The object has 51 fields.', 'Give at most 20.'],
+    [{ payload: guideJob({ window: { durationSeconds: 59 } }) }, '/window/durationSeconds', '59 is too low.', 'Give a number from 60 to 31536000.'],
+    [{ payload: guideJob({ workers: { max: 10_001 } }) }, '/workers/max', '10001 is too high.', 'Give a number from 1 to 10000.'],
+    [{ method: 'GET', url: '/v1/grants?limit=0' }, '/limit', '0 is too low.', 'Give a number from 1 to 200.'],
+    [
+      { method: 'PATCH', url: `/v1/grants/${grant.id}`, payload: {} },
+      '', 'The object has no fields.', 'Give at least 1 of: window, sourceIps, vpc.'
+    ]
+  ]
+  for (const [request, pointer, detail, hint] of told) {
+    const answer = await app.inject({ method: 'POST', url: '/v1/policies', headers: bearer(b.tokens.nlp), ...request })
+    t.match(answer.json(), { status: 400, code: 'request-invalid', pointer, detail, hint }, answer.body)
+  }
+})
+
+t.test('what a schema demands, a refusal says in words of its own', async t => {
+  const demands = new Set<string>()
+  const { paths, components } = JSON.parse(readFileSync(new URL('../../openapi/openapi.json', import.meta.url), 'utf8'))
+  const walk = (schema: unknown): void => {
+    if (typeof schema !== 'object' || schema === null) return
+    if ('$ref' in schema) walk(components.schemas[String(schema.$ref).replace('#/components/schemas/', '')])
+    for (const [key, value] of Object.entries(schema)) {
+      if (!Array.isArray(schema)) demands.add(key)
+      if (key === 'properties') for (const property of Object.values(value)) walk(property)
+      else if (!['examples', 'default', 'enum', 'required'].includes(key)) walk(value)
+    }
+  }
+  for (const { requestBody, parameters = [] } of Object.values<object>(paths).flatMap(methods => Object.values(methods))) {
+    for (const { schema } of [requestBody?.content['application/json'] ?? {}, ...parameters]) walk(schema)
+  }
+  const words = ['$ref', 'default', 'deprecated', 'description', 'examples', 'items', 'properties', 'title']
+  const said = [
+    'additionalProperties', 'enum', 'maxItems', 'maxLength', 'maxProperties', 'maximum', 'minItems', 'minLength', 'minProperties', 'minimum', 'pattern',
+    'propertyNames', 'required', 'type'
+  ]
+  t.strictSame([...demands].filter(key => !words.includes(key) && !said.includes(key)), [])
 })
 
 t.test('no route ignores a query parameter', async t => {

@@ -85,6 +85,18 @@ t.test('every code of a problem is in the document, and is an answer of some ope
   t.strictSame(Object.keys(document.components.examples), Object.keys(problems).filter(code => !ofNoOperation.includes(code)))
 })
 
+t.test('a refusal has one example, of a code that its operation answers', async t => {
+  for (const { name, operation } of operations) {
+    for (const [status, { description, content }] of Object.entries<any>(operation.responses)) {
+      const { examples } = content?.['application/problem+json'] ?? {}
+      if (!examples) continue
+      const codes = Object.keys(examples)
+      t.equal(codes.length, 1, `${name} ${status}`)
+      t.match(description, `\`${codes[0]}\``, `${name} ${status}`)
+    }
+  }
+})
+
 t.test('every example runs as it is', async t => {
   const b = await bench(t)
   const app = await appOf(t, b)

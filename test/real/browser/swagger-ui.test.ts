@@ -33,6 +33,22 @@ t.test('the page opens', async t => {
   t.strictSame(complaints, [])
 })
 
+t.test('an operation is told before its refusals take the page', async t => {
+  const block = await expanded(page, named('issueGrant'))
+  const heightOf = (part: Locator) => part.evaluate(element => element.getBoundingClientRect().height)
+  const refusals = await block.locator('tr.response:is([data-code^="4"], [data-code^="5"])').all()
+  t.ok(refusals.length > 10, `${refusals.length} statuses`)
+  for (const row of refusals) {
+    const height = await heightOf(row)
+    t.ok(height < 250, `${await row.getAttribute('data-code')}: ${height} px`)
+    t.match(await row.locator('.example').first().innerText(), /"code": "[a-z-]+"/)
+  }
+  // It was 6,700 with an example for each code, each as long as it is.
+  const whole = await heightOf(block)
+  t.ok(whole < 5000, `${whole} px`)
+  await collapse(block)
+})
+
 t.test('without a token every operation answers what to do', async t => {
   const answer = await execute(await expanded(page, named('listGrants')))
   t.equal(answer.status, 401)
