@@ -221,8 +221,17 @@ export const layers = {
     types: ['metrics'],
     belongs: 'compose.ts creates the parts of the service. What listens or exits belongs to server.ts.'
   },
+  processes: {
+    imports: ['audit', 'embedded-iam', 'identity', 'log.ts', 'metrics', 'welcome.ts'],
+    types: ['compose.ts', 'config.ts'],
+    belongs: 'Processes are started, told and measured here. What one of them does belongs to server.ts and compose.ts.'
+  },
+  'start.ts': {
+    imports: ['config.ts', 'processes', 'server.ts'],
+    belongs: 'start.ts decides which process this is, and loads no more than that one needs.'
+  },
   'server.ts': {
-    imports: ['audit', 'compose.ts', 'config.ts', 'http', 'lifecycle', 'log.ts', 'metrics', 'welcome.ts'],
+    imports: ['audit', 'compose.ts', 'config.ts', 'http', 'lifecycle', 'log.ts', 'metrics', 'processes', 'welcome.ts'],
     belongs: 'server.ts starts and stops the process. What creates the parts of the service belongs to compose.ts.'
   },
   'config.ts': {

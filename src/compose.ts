@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
-import { AuditConfigSchema, auditOptions, type AuditConfig } from './audit/config.ts'
+import { openConfiguredAudit } from './audit/config.ts'
 import { systemActor } from './audit/event.ts'
-import { openAudit, type Audit } from './audit/log.ts'
+import type { Audit } from './audit/log.ts'
 import { auditRecorder } from './audit/recorder.ts'
 import type { Config } from './config.ts'
 import { readProfiles } from './config.ts'
@@ -126,7 +126,8 @@ export const compose = async (
 
     const stored = overrides.ledger ?? opened(await openLedger({ url: config.ledgerUrl, mustExist }), ledger => ledger.close())
     metrics?.watchLedger(stored)
-    const audit = overrides.audit ?? await auditOf(config, log)
+    const audit = overrides.audit ??
+      (config.audited ? await openConfiguredAudit(config.JOB_ACCESS_AUDIT, config.instance, log) : null)
     if (audit && !overrides.audit) opened(audit, log => log.close())
     if (audit) metrics?.watchAudit(audit)
     const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
@@ -287,14 +288,6 @@ const authenticatorOf = (config: Config, now: () => number): { authenticator: Au
   const { token, sha256 } = mintToken('generated', randomBytes)
   const identity: IdentityConfig = { tokens: [{ id: 'generated', sha256, teams: ['*'] }], issuers: [] }
   return { authenticator: loadIdentity(identity, clock), generatedToken: token }
-}
-
-const auditOf = async (config: Config, log: Log): Promise<Audit | null> => {
-  if (!config.audited) return null
-  const file = config.JOB_ACCESS_AUDIT
-  const settings: AuditConfig = file ? readConfigFile(file, AuditConfigSchema) : { path: 'audit/audit' }
-  const options = auditOptions(settings, { instance: config.instance, now: Date.now })
-  return openAudit({ ...options, onProblem: message => log.error({}, `audit: ${message}`) })
 }
 
 /** Team isolation alone: what holds when no guardrails are configured. Beside src and dist alike. */

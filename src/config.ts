@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { hostname } from 'node:os'
+import { availableParallelism, hostname } from 'node:os'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { ConfigError, configFaults, readConfigFile, type ConfigFault } from './config-file.ts'
 import { abacTags, type AbacTag } from './iam/abac-tags.ts'
@@ -33,6 +33,12 @@ const postgresUrl = '^postgres(ql)?://'
 export const EnvSchema = Type.Object({
   HOST: Type.String({ description: 'Address to listen on.', default: '127.0.0.1', minLength: 1 }),
   PORT: integer('Port to listen on; 0: any free port.', 8080, 0, 65_535),
+  JOB_ACCESS_PROCESSES: Type.String({
+    description: 'Processes that answer requests on the port, on one ledger, beside a small one that starts them; `auto`: as many ' +
+      'as this machine has cores; see docs/operating.md. 1: one process in all.',
+    default: '1',
+    pattern: '^(auto|[1-9]|[1-5][0-9]|6[0-4])$'
+  }),
   JOB_ACCESS_DRAIN_SECONDS: integer(
     'Seconds after SIGTERM in which the service still answers, with `/readyz` at 503, until load balancers send it nothing more.', 0, 0, 600
   ),
@@ -142,6 +148,8 @@ export const EnvSchema = Type.Object({
 type Env = Static<typeof EnvSchema>
 
 export interface Config extends Env {
+  /** How many answer requests. */
+  processes: number
   limits: Limits
   dialect: Dialect
   /** Undefined: the endpoint of AWS, or of the AWS SDK’s configuration files. */
@@ -236,6 +244,7 @@ const derived = (env: Env): Config => {
   const embedded = env.JOB_ACCESS_PROVIDER === 'embedded'
   return {
     ...env,
+    processes: env.JOB_ACCESS_PROCESSES === 'auto' ? Math.min(64, availableParallelism()) : Number(env.JOB_ACCESS_PROCESSES),
     limits: {
       partition: env.JOB_ACCESS_PARTITION,
       maxWindowSeconds: env.JOB_ACCESS_MAX_WINDOW_SECONDS,

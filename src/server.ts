@@ -1,3 +1,4 @@
+import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
@@ -13,7 +14,8 @@ import { reconcile } from './lifecycle/reconcile.ts'
 import { sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
 import { serveMetrics } from './metrics/serve.ts'
-import { welcome } from './welcome.ts'
+import { joinProcesses } from './processes/worker.ts'
+import { portInUse, welcome } from './welcome.ts'
 
 /** The process: reads the configuration, listens, runs the periodic tasks, handles signals. */
 const main = async (config: Config): Promise<void> => {
@@ -26,22 +28,28 @@ const main = async (config: Config): Promise<void> => {
   // Their library is loaded only where they are served.
   const { createMetrics } = config.JOB_ACCESS_METRICS_PORT > 0 ? await import('./metrics/metrics.ts') : {}
   const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
-  const composed = await compose(config, { log, ...(metrics && { metrics }) })
+  // Who starts this file alone would get one process.
+  if (config.processes > 1 && !cluster.isWorker) throw new Error('JOB_ACCESS_PROCESSES needs start in the place of server: npm start.')
+  const member = cluster.isWorker ? await joinProcesses(config) : undefined
+  if (metrics) member?.measure(metrics)
+  const composed = await compose(member?.config ?? config, {
+    log, ...(metrics && { metrics }), ...(member && { overrides: member.overrides })
+  })
   const { deps, guardrails, service } = composed
   // So that the first requests are not answered by a wrong clock. What it finds is logged; without an answer the service starts as well.
   await composed.clocks.check().catch(() => {})
   const app = await buildApp(service, { logger: log, newRequestId: randomUUID, ...(metrics && { metrics }) })
   const listen = async () => {
-    const exposition = metrics &&
+    const exposition = metrics && !member &&
       await serveMetrics(metrics.registry, { host: config.JOB_ACCESS_METRICS_HOST, port: config.JOB_ACCESS_METRICS_PORT })
     if (exposition) log.info({ url: exposition.url }, 'metrics served')
-    return { exposition, address: await app.listen({ host: config.HOST, port: config.PORT }) }
+    return { exposition: exposition || undefined, address: await app.listen({ host: config.HOST, port: config.PORT }) }
   }
   const { exposition, address } = await listen().catch(async error => {
     // An open ledger or IAM would keep the process alive, although it listens nowhere.
     await app.close()
     await composed.close()
-    throw portInUse(error, config) ?? error
+    throw portInUse(error, error.port === config.PORT ? 'PORT' : 'JOB_ACCESS_METRICS_PORT') ?? error
   })
   if (composed.generatedToken) process.stdout.write(welcome(address, composed.generatedToken, config.JOB_ACCESS_PROVIDER))
 
@@ -51,32 +59,39 @@ const main = async (config: Config): Promise<void> => {
     throw error
   })
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
-  const tasks = [
-    ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
-      ? [periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
-          if (await isWrong()) return
-          const report = await sweep(deps, { ...paces, batch: 50 }, stop)
-          metrics?.swept(report)
-        }, err => {
-          metrics?.swept(undefined)
-          log.error({ err }, 'sweep failed')
-        })]
-      // Who neither sweeps nor is probed would stay wrong after one wrong answer: no issue asks IAM while the clock is wrong.
-      : [periodic(60_000, async () => { await isWrong() }, err => log.error({ err }, 'nobody tells the time'))]),
-    ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
-      ? [periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
-          if (await isWrong()) return
-          const report = await reconcile(deps, {
-            ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
-          })
-          metrics?.reconciled(report)
-          service.audit.reconciled(report.findings)
-        }, err => {
-          metrics?.reconciled(undefined)
-          log.error({ err }, 'reconciliation failed')
-        })]
-      : [])
-  ]
+  const tasks: Array<ReturnType<typeof periodic>> = []
+  const sweeps = config.JOB_ACCESS_SWEEP_SECONDS > 0
+  // Who neither sweeps nor is probed would stay wrong after one wrong answer: no issue asks IAM while the clock is wrong.
+  if (!sweeps || member) {
+    tasks.push(periodic(60_000, async () => { await isWrong() }, err => log.error({ err }, 'nobody tells the time')))
+  }
+  const tend = () => {
+    if (sweeps) {
+      tasks.push(periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
+        if (await isWrong()) return
+        const report = await sweep(deps, { ...paces, batch: 50 }, stop)
+        metrics?.swept(report)
+      }, err => {
+        metrics?.swept(undefined)
+        log.error({ err }, 'sweep failed')
+      }))
+    }
+    if (config.JOB_ACCESS_RECONCILE_SECONDS > 0) {
+      tasks.push(periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
+        if (await isWrong()) return
+        const report = await reconcile(deps, {
+          ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
+        })
+        metrics?.reconciled(report)
+        service.audit.reconciled(report.findings)
+      }, err => {
+        metrics?.reconciled(undefined)
+        log.error({ err }, 'reconciliation failed')
+      }))
+    }
+  }
+  if (member) member.listening(address, tend)
+  else tend()
 
   reload = async () => {
     const result = await guardrails.reload()
@@ -95,7 +110,9 @@ const main = async (config: Config): Promise<void> => {
   // app.close() waits for the requests under way, the periodic tasks finish their grants, then the stores are closed.
   // SIGHUP reloads the guardrails, so that closeWithGrace must not end the process for it.
   const drainMs = config.JOB_ACCESS_DRAIN_SECONDS * 1000
-  closeWithGrace({ delay: drainMs + 25_000, logger: log, skip: ['SIGHUP'] }, async ({ signal, err }) => {
+  const { close } = closeWithGrace({
+    delay: drainMs + 25_000, logger: log, skip: ['SIGHUP', ...(member ? ['SIGINT', 'SIGTERM'] as const : [])]
+  }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'stopping after an error')
     log.info({ signal }, 'stopping')
     // Until load balancers have seen that this replica is not ready, they send new connections, which would be refused.
@@ -106,16 +123,10 @@ const main = async (config: Config): Promise<void> => {
     await Promise.all(tasks.map(task => task.stop()))
     service.audit.noted({ actor: systemActor('service'), requestId: null, action: 'service.stop', outcome: err ? 'failed' : 'done' })
     await composed.close()
+    await member?.close()
     await exposition?.close()
   })
-}
-
-/** Names the variable, since the system's message has only the number. */
-const portInUse = (error: unknown, config: Config): Error | undefined => {
-  const { code, port } = error as { code?: string, port?: number }
-  if (code !== 'EADDRINUSE') return undefined
-  const variable = port === config.PORT ? 'PORT' : 'JOB_ACCESS_METRICS_PORT'
-  return new Error(`Port ${port} is in use. Set ${variable} to another one, e.g. ${variable}=${Number(port) + 1} npm start.`)
+  member?.stopBy(() => { void close() })
 }
 
 try {
@@ -123,4 +134,6 @@ try {
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1
+  // The channel to the first process would keep this one alive.
+  cluster.worker?.disconnect()
 }

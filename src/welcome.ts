@@ -18,3 +18,10 @@ curl -sS -X POST ${address}/v1/grants \\
   -d '${JSON.stringify({ ...guideRequest, job: { ...guideRequest.job, id: jobId } })}'
 
 `
+
+/** Names the variable, since the system's message has only the number. Undefined: it is another error. */
+export const portInUse = (error: unknown, variable: 'PORT' | 'JOB_ACCESS_METRICS_PORT'): Error | undefined => {
+  const { code, port } = error as { code?: string, port?: number }
+  if (code !== 'EADDRINUSE') return undefined
+  return new Error(`Port ${port} is in use. Set ${variable} to another one, e.g. ${variable}=${Number(port) + 1} npm start.`)
+}

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { Type, type Static } from '@sinclair/typebox'
-import { configFaults, type ConfigFault } from '../config-file.ts'
-import type { AuditOptions } from './log.ts'
+import { configFaults, readConfigFile, type ConfigFault } from '../config-file.ts'
+import type { Log } from '../lifecycle/deps.ts'
+import { openAudit, type Audit, type AuditOptions } from './log.ts'
 
 const strict = { additionalProperties: false }
 const File = (description: string) => Type.String({ description, minLength: 1 })
@@ -48,4 +49,12 @@ export function auditOptions (config: AuditConfig, { instance, now, readFile = p
     ...(fsync === undefined ? {} : { fsync }),
     ...(maxBytes === undefined ? {} : { maxBytes })
   }
+}
+
+/** @param file that of JOB_ACCESS_AUDIT; undefined: the default. @throws ConfigError */
+export const openConfiguredAudit = (file: string | undefined, instance: string, log: Pick<Log, 'error'>): Promise<Audit> => {
+  const settings: AuditConfig = file ? readConfigFile(file, AuditConfigSchema) : { path: 'audit/audit' }
+  return openAudit({
+    ...auditOptions(settings, { instance, now: Date.now }), onProblem: message => log.error({}, `audit: ${message}`)
+  })
 }

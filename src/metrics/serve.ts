@@ -11,7 +11,9 @@ interface MetricsServer {
  * The metrics on a port of their own, so that a proxy of the public port cannot publish them by mistake. Unauthenticated, as Prometheus
  * expects: keep it on loopback, or to the cluster by a NetworkPolicy. Rejects when it cannot listen on the port.
  */
-export const serveMetrics = async (registry: Registry, { host, port }: { host: string, port: number }): Promise<MetricsServer> => {
+export const serveMetrics = async (
+  registry: Pick<Registry, 'metrics' | 'contentType'>, { host, port }: { host: string, port: number }
+): Promise<MetricsServer> => {
   const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
     const answer = (status: number, body: string, headers: Record<string, string> = {}) =>
       response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff', ...headers }).end(body)

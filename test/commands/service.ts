@@ -23,7 +23,7 @@ export interface Running {
  * so that its address is taken from its log, and there is no token.
  */
 export const startService = async (t: Test, env: Record<string, string> = {}): Promise<Running> => {
-  const args = ['--disable-warning=ExperimentalWarning', '--import', endWithParent, join(root, 'src', 'server.ts')]
+  const args = ['--disable-warning=ExperimentalWarning', '--import', endWithParent, join(root, 'src', 'start.ts')]
   const child = spawn(process.execPath, args, {
     env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: env.JOB_ACCESS_IDENTITY ? 'info' : 'error', ...env },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc']

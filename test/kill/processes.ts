@@ -90,7 +90,7 @@ export const service = async ({ iam, ledger, dir, name = 'a', env = {} }: Servic
     url,
     async start () {
       // `exec`, so that the signal reaches the service itself; the log is what the test looks through for secrets.
-      child = spawn('/bin/sh', ['-c', `exec "$@" >>"${log}" 2>&1`, 'sh', process.execPath, ...flags, join(root, 'src/server.ts')], {
+      child = spawn('/bin/sh', ['-c', `exec "$@" >>"${log}" 2>&1`, 'sh', process.execPath, ...flags, join(root, 'src/start.ts')], {
         stdio: 'ignore',
         cwd: dir.path,
         env: serverEnv({

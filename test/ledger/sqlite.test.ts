@@ -175,6 +175,25 @@ await t.test('another process has the file locked', async (t) => {
   await hasty.update(grant, {}, event('x'), start)
 })
 
+await t.test('several processes claim at once: each grant is claimed once', async (t) => {
+  const url = join(t.testdir(), 'ledger.db')
+  const ledger = await opened(t, { url })
+  for (const way of ['by id', 'due']) {
+    const ids = (await Promise.all(Array.from({ length: 150 }, () => begun(ledger)))).map(({ id }) => id)
+    const claims = await Promise.all([ids, ids.toReversed(), ids].map(async (inOrder) => {
+      const child = spawn(process.execPath, [join(import.meta.dirname, 'claim-all.ts'), url, way, ...inOrder], { stdio: ['pipe', 'pipe', 'inherit'] })
+      t.teardown(() => child.kill('SIGKILL'))
+      const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
+      t.equal((await lines.next()).value, 'ready')
+      return { child, lines }
+    }))
+    for (const { child } of claims) child.stdin.write('go')
+    const claimed: string[] = []
+    await Promise.all(claims.map(async ({ lines }) => { for await (const line of lines) claimed.push(line) }))
+    t.strictSame(claimed.sort(), ids.toSorted(), way)
+  }
+})
+
 await t.test('kill -9: every acknowledged grant is stored', async (t) => {
   const path = join(t.testdir(), 'ledger.db')
   const acknowledged: string[] = []

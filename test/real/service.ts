@@ -86,7 +86,7 @@ export const startService = async (
     daemon = await startDaemon({
       name: 'job-access',
       command: process.execPath,
-      args: script('server.ts'),
+      args: script('start.ts'),
       dir: await temporaryDir('service-process'),
       env: settings,
       ...(signal && { signal }),

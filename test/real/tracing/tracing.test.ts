@@ -28,7 +28,7 @@ t.test('a request is a span with a child for each IAM call, and no secret is in 
   await once(collector, 'listening')
   t.teardown(() => { collector.close() })
 
-  const service = spawn(process.execPath, ['--import=./deploy/tracing/tracing.mjs', '--disable-warning=ExperimentalWarning', 'src/server.ts'], {
+  const service = spawn(process.execPath, ['--import=./deploy/tracing/tracing.mjs', '--disable-warning=ExperimentalWarning', 'src/start.ts'], {
     cwd: root,
     env: {
       PATH: process.env.PATH,

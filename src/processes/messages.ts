@@ -1,0 +1,33 @@
+import type { NewAuditEvent } from '../audit/event.ts'
+import type { AdminKeys } from '../embedded-iam/server.ts'
+
+/** What the processes of one service say to each other, over the channel that node:cluster opens. */
+
+/** What a process needs that all of them share. */
+export interface Shared {
+  /** Its number, from 1; a process that takes the place of another has the same. */
+  number: number
+  ledgerUrl: string
+  audited: boolean
+  embedded: { url: string, admin: AdminKeys, accountId: string } | null
+  /** Of the token of this run; null: identities are configured. */
+  tokenSha256: string | null
+}
+
+export type ToWorker =
+  | { kind: 'begin', shared: Shared }
+  /** Sweep and reconcile: one process alone does. */
+  | { kind: 'tend' }
+  /** Read the guardrails again. */
+  | { kind: 'reload' }
+  | { kind: 'stop' }
+  | { kind: 'metrics', id: number }
+  /** The answer to `record` or `check`; null: done. */
+  | { kind: 'audited', id: number, refusal: string | null }
+
+export type ToPrimary =
+  | { kind: 'listening', address: string }
+  /** The answer to `metrics`; null: they could not be read. */
+  | { kind: 'measured', id: number, metrics: object[] | null }
+  | { kind: 'record', id: number, event: NewAuditEvent }
+  | { kind: 'check', id: number }

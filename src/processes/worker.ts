@@ -1,0 +1,105 @@
+import type { Registry } from 'prom-client'
+import { genesis } from '../audit/chain.ts'
+import { AuditUnavailable, type Audit } from '../audit/log.ts'
+import type { Overrides } from '../compose.ts'
+import type { Config } from '../config.ts'
+import { loadIdentity } from '../identity/authenticator.ts'
+import type { Metrics } from '../metrics/metrics.ts'
+import type { Shared, ToPrimary, ToWorker } from './messages.ts'
+
+/** One of the processes that answer requests. */
+export interface Member {
+  /** Its configuration, with the ledger that all of them share. */
+  config: Config
+  /** What all of them share. */
+  overrides: Overrides
+  /** Its metrics say which process it is. The primary asks for them, and measures the audit itself. */
+  measure: (metrics: Pick<Metrics, 'registry' | 'watchAudit'>) => void
+  /** `tend` is called if this process shall sweep and reconcile. Tells the primary that requests are answered. */
+  listening: (address: string, tend: () => void) => void
+  /** `stop` is called once, however many say so: a terminal and systemd send a signal to each process, and the primary says it, too. */
+  stopBy: (stop: () => void) => void
+  /** Resolves when the audit has all that it was told. */
+  close: () => Promise<void>
+}
+
+export const joinProcesses = async (config: Config): Promise<Member> => {
+  const shared = Promise.withResolvers<Shared>()
+  const told = { tend: Promise.withResolvers<void>(), stop: Promise.withResolvers<void>() }
+  let registry: Registry | undefined
+  const audit = remoteAudit()
+  const measured = (id: number) => {
+    Promise.resolve(registry?.getMetricsAsJSON())
+      .then((metrics = []) => send({ kind: 'measured', id, metrics }), () => send({ kind: 'measured', id, metrics: null }))
+  }
+
+  process.on('message', (message: ToWorker) => {
+    switch (message.kind) {
+      case 'begin': return shared.resolve(message.shared)
+      case 'tend': return told.tend.resolve()
+      case 'stop': return told.stop.resolve()
+      // Its handler is that of the signal.
+      case 'reload': return process.emit('SIGHUP')
+      case 'metrics': return measured(message.id)
+      case 'audited': return audit.answered(message.id, message.refusal)
+    }
+  })
+  const { number, ledgerUrl, audited, embedded, tokenSha256 } = await shared.promise
+  return {
+    config: { ...config, ledgerUrl },
+    overrides: {
+      ...(audited && { audit }),
+      ...(embedded && { embedded: { ...embedded, stop: async () => {} } }),
+      ...(tokenSha256 && {
+        authenticator: loadIdentity({ tokens: [{ id: 'generated', sha256: tokenSha256, teams: ['*'] }], issuers: [] }, {
+          now: () => new Date()
+        })
+      })
+    },
+    measure (metrics) {
+      metrics.registry.setDefaultLabels({ process: String(number) })
+      metrics.watchAudit = () => {}
+      registry = metrics.registry
+    },
+    listening (address, tend) {
+      void told.tend.promise.then(tend)
+      send({ kind: 'listening', address })
+    },
+    stopBy (stop) {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => told.stop.resolve())
+      void told.stop.promise.then(stop)
+    },
+    close: () => audit.close()
+  }
+}
+
+/** Without a primary, this process ends at once by itself (node:cluster): nobody would write its audit. */
+const send = (message: ToPrimary): void => { process.send?.(message) }
+
+/** The audit of all processes is one chain, which the primary writes. What it is told is durable before record() resolves, as ever. */
+const remoteAudit = (): Audit & { answered: (id: number, refusal: string | null) => void } => {
+  const waiting = new Map<number, { resolve: () => void, reject: (error: Error) => void }>()
+  let asked = 0
+  let idle = Promise.withResolvers<void>()
+  idle.resolve()
+  const ask = (question: { kind: 'record', event: Parameters<Audit['record']>[0] } | { kind: 'check' }) =>
+    new Promise<void>((resolve, reject) => {
+      if (waiting.size === 0) idle = Promise.withResolvers<void>()
+      const id = ++asked
+      waiting.set(id, { resolve, reject })
+      send({ ...question, id })
+    })
+  return {
+    record: event => ask({ kind: 'record', event }),
+    check: () => ask({ kind: 'check' }),
+    answered (id, refusal) {
+      const one = waiting.get(id)
+      waiting.delete(id)
+      if (refusal === null) one?.resolve()
+      else one?.reject(new AuditUnavailable(refusal))
+      if (waiting.size === 0) idle.resolve()
+    },
+    state: () => ({ head: genesis, writtenAt: 0, waiting: waiting.size, broken: undefined }),
+    close: () => idle.promise
+  }
+}
