@@ -5,12 +5,12 @@ import { pino } from 'pino'
 import { buildApp } from './http/app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
-import { readConfig, type Config } from './config.ts'
+import { ceilingsOf, readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
 import { WrongClockError } from './lifecycle/clock.ts'
 import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
-import { sweep } from './lifecycle/sweep.ts'
+import { lanesOf, sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
 import { serveMetrics } from './metrics/serve.ts'
 import { welcome } from './welcome.ts'
@@ -23,9 +23,10 @@ const main = async (config: Config): Promise<void> => {
   process.on('SIGHUP', () => {
     reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
   })
+  const { total, accounts } = ceilingsOf(config)
   // Their library is loaded only where they are served.
   const { createMetrics } = config.JOB_ACCESS_METRICS_PORT > 0 ? await import('./metrics/metrics.ts') : {}
-  const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
+  const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: total, ceilings: accounts })
   const composed = await compose(config, { log, ...(metrics && { metrics }) })
   const { deps, guardrails, service } = composed
   // So that the first requests are not answered by a wrong clock. What it finds is logged; without an answer the service starts as well.
@@ -53,28 +54,32 @@ const main = async (config: Config): Promise<void> => {
   const paces = { concurrency: 4, perSecond: config.JOB_ACCESS_SWEEP_PER_SECOND }
   const tasks = [
     ...(config.JOB_ACCESS_SWEEP_SECONDS > 0
-      ? [periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
-          if (await isWrong()) return
-          const report = await sweep(deps, { ...paces, batch: 50 }, stop)
-          metrics?.swept(report)
-        }, err => {
-          metrics?.swept(undefined)
-          log.error({ err }, 'sweep failed')
-        })]
+      // An account that hangs must not keep the others waiting.
+      ? lanesOf(deps).map(lane => periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
+        if (await isWrong()) return
+        const report = await sweep(deps, { ...paces, batch: 50, lane }, stop)
+        metrics?.swept(report, lane.account)
+      }, err => {
+        metrics?.swept(undefined, lane.account)
+        log.error({ ...lane, err }, 'sweep failed')
+      }))
       // Who neither sweeps nor is probed would stay wrong after one wrong answer: no issue asks IAM while the clock is wrong.
       : [periodic(60_000, async () => { await isWrong() }, err => log.error({ err }, 'nobody tells the time'))]),
     ...(config.JOB_ACCESS_RECONCILE_SECONDS > 0
-      ? [periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
-          if (await isWrong()) return
-          const report = await reconcile(deps, {
-            ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
-          })
-          metrics?.reconciled(report)
-          service.audit.reconciled(report.findings)
-        }, err => {
-          metrics?.reconciled(undefined)
-          log.error({ err }, 'reconciliation failed')
-        })]
+      ? accounts.map(({ account }) => periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
+        if (await isWrong()) return
+        const report = await reconcile(deps, {
+          ...paces,
+          dryRun: false,
+          graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,
+          ...(account !== undefined && { account })
+        })
+        metrics?.reconciled(report, account)
+        service.audit.reconciled(report.findings)
+      }, err => {
+        metrics?.reconciled(undefined, account)
+        log.error({ account, err }, 'reconciliation failed')
+      }))
       : [])
   ]
 
