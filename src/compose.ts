@@ -5,8 +5,7 @@ import { openConfiguredAudit } from './audit/config.ts'
 import { systemActor } from './audit/event.ts'
 import type { Audit } from './audit/log.ts'
 import { auditRecorder } from './audit/recorder.ts'
-import type { Config } from './config.ts'
-import { readProfiles } from './config.ts'
+import { managedPoliciesOf, readProfiles, s3Of, type AccountConfig, type Config } from './config.ts'
 import { readConfigFile } from './config-file.ts'
 import { startEmbeddedIam, type EmbeddedIam } from './embedded-iam/server.ts'
 import { openGuardrails, type GuardrailsInForce } from './guardrails/reload.ts'
@@ -14,6 +13,7 @@ import { atMostEvery } from './http/at-most-every.ts'
 import { inContext } from './http/log-context.ts'
 import type { Service } from './http/service.ts'
 import { withAbacTags } from './iam/abac-tags.ts'
+import { healthOf, inAccounts, type Health } from './iam/accounts.ts'
 import { createIam, type DatedAnswer, type Iam, type IamClientOptions } from './iam/client.ts'
 import { statusOf } from './iam/errors.ts'
 import { createPacer, inTurn } from './iam/pace.ts'
@@ -29,7 +29,7 @@ import type { Authenticator } from './identity/identity.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { openLedger } from './ledger/open.ts'
 import { watchClocks, type Clocks, type Reference } from './lifecycle/clock.ts'
-import type { AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
+import type { Account, AuditPort, Deployment, GrantDeps, Log } from './lifecycle/deps.ts'
 import { fairTurns } from './lifecycle/turns.ts'
 import { systemClock, type Clock } from './iam/retry.ts'
 import type { Metrics } from './metrics/metrics.ts'
@@ -68,6 +68,8 @@ export interface Overrides {
   newId?: () => string
   embedded?: EmbeddedIam
   iam?: Iam
+  /** With a pool: the embedded IAM of each account. */
+  servers?: Record<string, EmbeddedIam>
   ledger?: Ledger
   audit?: Audit
   /** In the place of the audit, what the operations on grants tell it. */
@@ -133,13 +135,42 @@ export const compose = async (
     const embedded = overrides.embedded ?? (config.JOB_ACCESS_PROVIDER === 'embedded' && !overrides.iam
       ? opened(await startEmbeddedIam(), iam => iam.stop())
       : null)
-    const iam = overrides.iam ?? opened(iamOf(config, deployment, embedded, metrics, heard.provider, clock), client => client.close())
 
     const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
-    await refuseUnboundedRoles(config, deployment, iam, log, clock)
-    const sessions = wrapped(sessionProvisioner({ iam, profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now }))
-    const users = dialect.principals === 'sessions' ? sessions : wrapped(usersOrKeys(config, deployment, iam, now, clock))
-    const pingIam = atMostEvery(1_000, now, () => users.ping(clock.now() + 2_000))
+    const wireAccount = async (settings: AccountConfig, server: EmbeddedIam | null, given?: Iam): Promise<WiredAccount> => {
+      const health = healthOf(clock.now)
+      const iam = given ?? opened(iamOf(settings, dialect, server, metrics, heard.provider, clock, health), client => client.close())
+      const { profiles, path, userPrefix, users: most, managedPolicies: managed } = settings
+      await refuseUnboundedRoles(settings, iam, log, clock)
+      const sessions = wrapped(sessionProvisioner({ iam, profiles, prefix: userPrefix, now }))
+      const users = dialect.principals === 'sessions' ? sessions : wrapped(usersOrKeys(settings, dialect, iam, now, clock))
+      return {
+        ...settings,
+        iam,
+        provisioners: { inline: users, managed: users, session: sessions },
+        naming: { userPrefix, pathBase: dialect.paths ? path : null },
+        quota: { users: most, managed },
+        isWell: health.isWell,
+        ping: atMostEvery(1_000, now, () => users.ping(clock.now() + 2_000))
+      }
+    }
+    const only = config.accounts
+      ? undefined
+      : await wireAccount({ ...onlyAccount(config), profiles: deployment.profiles }, embedded, overrides.iam)
+    const accounts = await Promise.all((config.accounts ?? []).map(async (settings, index) => {
+      const given = overrides.servers?.[settings.name]
+      return wireAccount(settings, given ?? (index > 0 && embedded ? opened(await startEmbeddedIam(), iam => iam.stop()) : embedded))
+    }))
+    const earlier = accounts.find(({ earlier }) => earlier)?.name
+    const [first] = only ? [only] : accounts
+    // The schema of the accounts lets no file be without one.
+    if (!first) throw new Error('There is no account.')
+    const { iam } = first
+    const pooled = (attachment: keyof GrantDeps['provisioners']) =>
+      inAccounts(new Map(accounts.map(({ name, provisioners }) => [name, provisioners[attachment]])), earlier)
+    const pooledUsers = pooled('inline')
+    const pingIam = async () => { await (only ? only.ping() : Promise.any(accounts.map(({ ping }) => ping()))) }
+    await refuseUnknownAccounts(stored, accounts, earlier, config.accounts !== undefined)
     const recorder = auditRecorder(audit, log)
     const counted = metrics ? metrics.counted(recorder) : recorder
     const recorded = { ...counted, ...overrides.auditPort }
@@ -153,16 +184,17 @@ export const compose = async (
       newId: overrides.newId ?? ulid,
       turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
-      provisioners: { inline: users, managed: users, session: sessions },
+      provisioners: only?.provisioners ?? { inline: pooledUsers, managed: pooledUsers, session: pooled('session') },
+      ...(!only && { pool: { accounts, earlier } }),
       guardrails,
       audit: recorded,
       deployment,
-      naming: { userPrefix: config.JOB_ACCESS_USER_PREFIX, pathBase: dialect.paths ? config.JOB_ACCESS_PATH : null },
+      naming: first.naming,
       outstanding: {
         perOwner: config.JOB_ACCESS_MAX_GRANTS_PER_IDENTITY,
-        total: config.JOB_ACCESS_MAX_GRANTS,
-        // IAM User Guide, "IAM and AWS STS quotas": 1,500 customer managed policies per account by default. Others may be in use.
-        managed: config.JOB_ACCESS_MAX_MANAGED_POLICIES ?? (config.JOB_ACCESS_PROVIDER === 'aws' ? 1_400 : undefined)
+        // With a pool, each account has its own.
+        total: only ? config.JOB_ACCESS_MAX_GRANTS : Infinity,
+        managed: only?.quota.managed
       },
       log: inContext(metrics ? metrics.watchLog(log) : log)
     }
@@ -184,10 +216,8 @@ export const compose = async (
         deps,
         authenticator,
         audit: recorded,
-        s3: {
-          ...(config.JOB_ACCESS_S3_ENDPOINT && { endpoint: config.JOB_ACCESS_S3_ENDPOINT }),
-          ...(config.JOB_ACCESS_S3_REGION && { region: config.JOB_ACCESS_S3_REGION })
-        },
+        s3: first.s3,
+        ...(!only && { accounts: accounts.map(({ name, s3, isWell, ping }) => ({ name, s3, isWell, ping })) }),
         notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
         // Whoever reaches the port may ask whether the service is ready: IAM's rate is the account's, and the disk is everybody's.
         readiness: mapValues({
@@ -216,11 +246,47 @@ export const compose = async (
 const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
 
+/** With a pool, the profiles of all accounts: each names its role, which is in one of them. */
 const deploymentOf = (config: Config): Deployment => ({
   limits: config.limits,
   dialect: config.dialect,
-  profiles: config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
+  profiles: config.accounts
+    ? Object.fromEntries(config.accounts.flatMap(({ name, profiles }) =>
+      Object.values(profiles).map(profile => [`${name}/${profile.name}`, profile])))
+    : config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
 })
+
+interface WiredAccount extends Account, Pick<AccountConfig, 'earlier' | 's3'> { iam: Iam }
+
+/** The account of the environment's variables, of a service without a pool. */
+const onlyAccount = (config: Config): Omit<AccountConfig, 'profiles'> => ({
+  name: '',
+  closed: false,
+  earlier: false,
+  endpoint: config.iamEndpoint,
+  region: config.AWS_REGION,
+  awsProfile: undefined,
+  role: undefined,
+  path: config.JOB_ACCESS_PATH,
+  userPrefix: config.JOB_ACCESS_USER_PREFIX,
+  boundaryArn: config.JOB_ACCESS_BOUNDARY_ARN,
+  users: config.JOB_ACCESS_MAX_GRANTS,
+  managedPolicies: managedPoliciesOf(config),
+  s3: s3Of(config.JOB_ACCESS_S3_ENDPOINT, config.JOB_ACCESS_S3_REGION)
+})
+
+/** Nobody would end these grants: their keys would work until the window closes, and the users would stay. */
+const refuseUnknownAccounts = async (
+  ledger: Pick<Ledger, 'inhabited'>, accounts: Array<{ name: string }>, earlier: string | undefined, isPool: boolean
+): Promise<void> => {
+  const unknown = (await ledger.inhabited())
+    .filter(({ account = earlier }) => account === undefined ? isPool : !accounts.some(({ name }) => name === account))
+  if (unknown.length === 0) return
+  const of = unknown.map(({ account = 'the account from before the pool', grants }) => `${grants} in ${account}`)
+  throw new Error('JOB_ACCESS_ACCOUNTS_FILE: grants that have not ended are in accounts that it does not have, so that nothing could end ' +
+    `them: ${of.join(', ')}. Name these accounts there with "closed": true until their grants have ended; ` +
+    'that from before the pool is the one with "earlier": true. See docs/accounts.md.')
+}
 
 /** A refusal is an answer, too: it has a date. */
 const answerOf = (ping: Promise<void>): Promise<void> => ping.catch(error => {
@@ -234,8 +300,7 @@ const heardFrom = async (ledger: Pick<Ledger, 'time'>, heard: Pick<DatedAnswer[]
 }
 
 /** A role that the service may change and assume, without the boundary, is a way to every right in the account. */
-const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, iam: Iam, log: Log, clock: Clock): Promise<void> => {
-  const boundaryArn = config.JOB_ACCESS_BOUNDARY_ARN
+const refuseUnboundedRoles = async ({ boundaryArn, profiles }: AccountConfig, iam: Iam, log: Log, clock: Clock): Promise<void> => {
   if (!boundaryArn) return
   const { unsafe, unread } = await checkRoleBoundaries(iam, profiles, boundaryArn, clock.now() + 5_000)
   if (unsafe.length > 0) {
@@ -246,29 +311,39 @@ const refuseUnboundedRoles = async (config: Config, { profiles }: Deployment, ia
 }
 
 const iamOf = (
-  config: Config, { dialect }: Deployment, embedded: EmbeddedIam | null, metrics: Metrics | undefined,
-  heard: NonNullable<IamClientOptions['heard']>, clock: Clock
+  { name, endpoint, region, awsProfile, role }: AccountConfig, dialect: Deployment['dialect'], embedded: EmbeddedIam | null,
+  metrics: Metrics | undefined, heard: NonNullable<IamClientOptions['heard']>, clock: Clock, health: Health
 ): Iam => createIam({
   heard,
   now: clock.now,
   sleep: clock.pause,
-  region: config.AWS_REGION,
+  region,
   pacers: { iam: createPacer(clock), sts: createPacer(clock) },
-  ...(config.iamEndpoint && { endpoint: config.iamEndpoint }),
-  // Where an STS beside the IAM is a danger, that one is looked for.
-  ...(config.iamEndpoint && !dialect.holdsWithSts && { stsEndpoint: config.iamEndpoint }),
+  ...(endpoint && { endpoint }),
+  // Where an STS beside the IAM is a danger, that one is looked for. An account of a pool has both at its endpoint.
+  ...(endpoint && (!dialect.holdsWithSts || name !== '') && { stsEndpoint: endpoint }),
+  ...(awsProfile !== undefined && { profile: awsProfile }),
+  ...(role && { role }),
   ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),
-  ...(metrics && { onCall: call => metrics.iamCall(dialect.holdsWithSts ? call : countedAbsence(call)) })
+  ...((metrics || name !== '') && {
+    onCall (made) {
+      const call = dialect.holdsWithSts ? made : countedAbsence(made)
+      health.heard(call)
+      metrics?.iamCall(call, name === '' ? undefined : name)
+    }
+  })
 })
 
 /** Users with their keys, or, where the provider has no users, keys alone. */
-const usersOrKeys = (config: Config, { dialect }: Deployment, iam: Iam, now: () => number, clock: Clock): PrincipalProvisioner => {
+const usersOrKeys = (
+  { path, userPrefix, boundaryArn }: AccountConfig, dialect: Deployment['dialect'], iam: Iam, now: () => number, clock: Clock
+): PrincipalProvisioner => {
   const { principals, paths, tagged, managedPolicies, policyVersions, identityProbe, selfService, holdsWithSts } = dialect
   const provisioner = principals === 'keys'
-    ? keyProvisioner({ iam, prefix: config.JOB_ACCESS_USER_PREFIX, now, clock })
+    ? keyProvisioner({ iam, prefix: userPrefix, now, clock })
     : userProvisioner({
       iam,
-      ...(paths ? { pathBase: config.JOB_ACCESS_PATH } : { prefix: config.JOB_ACCESS_USER_PREFIX }),
+      ...(paths ? { pathBase: path } : { prefix: userPrefix }),
       tagged,
       managedPolicies,
       policyVersions,
@@ -276,7 +351,7 @@ const usersOrKeys = (config: Config, { dialect }: Deployment, iam: Iam, now: () 
       selfService,
       now,
       clock,
-      ...(config.JOB_ACCESS_BOUNDARY_ARN && { permissionsBoundary: config.JOB_ACCESS_BOUNDARY_ARN })
+      ...(boundaryArn && { permissionsBoundary: boundaryArn })
     })
   return holdsWithSts ? provisioner : withoutSts(provisioner, iam, clock)
 }

@@ -80,6 +80,8 @@ export const EnvSchema = Type.Object({
     default: []
   }),
   JOB_ACCESS_PROFILES: text('JSON file with the role profiles for attach `session`.'),
+  JOB_ACCESS_ACCOUNTS_FILE: text('JSON file with several accounts of the provider, which share the grants among them; see ' +
+    'docs/accounts.md. Default: one account, that of the other variables.'),
   JOB_ACCESS_S3_ENDPOINT: text('S3 endpoint for jobs, returned with the credentials.', { pattern: '^https?://[A-Za-z0-9/._:[\\]%-]+$' }),
   JOB_ACCESS_S3_REGION: text('S3 region for jobs, returned with the credentials.', { pattern: '^[A-Za-z0-9._-]+$' }),
 
@@ -114,10 +116,12 @@ export const EnvSchema = Type.Object({
   JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS: flag(
     'Accept private addresses in sourceIps, for a provider in the same private network as the jobs.'
   ),
-  JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account.', 4_000, 1, 1_000_000),
+  JOB_ACCESS_MAX_GRANTS: integer('Highest number of outstanding grants. IAM allows 5,000 users per account. With ' +
+    'JOB_ACCESS_ACCOUNTS_FILE: of users in each account.', 4_000, 1, 1_000_000),
   JOB_ACCESS_MAX_MANAGED_POLICIES: Type.Optional(Type.Integer({
     description: 'Highest number of outstanding grants and workers whose policy is attached as managed. Default: 1,400 on AWS, which ' +
-      'allows 1,500 customer managed policies per account unless the quota is raised; elsewhere no limit of its own.',
+      'allows 1,500 customer managed policies per account unless the quota is raised; elsewhere no limit of its own. With ' +
+      'JOB_ACCESS_ACCOUNTS_FILE: in each account.',
     minimum: 0,
     maximum: 1_000_000
   })),
@@ -159,6 +163,26 @@ export interface Config extends Env {
   audited: boolean
   instance: string
   exposed: boolean
+  /** The accounts of the pool; undefined: one account, that of the other settings. */
+  accounts: AccountConfig[] | undefined
+}
+
+/** An account of the provider, with what the settings for all accounts say where its own say nothing. */
+export interface AccountConfig {
+  name: string
+  closed: boolean
+  earlier: boolean
+  endpoint: string | undefined
+  region: string
+  awsProfile: string | undefined
+  role: { arn: string, externalId?: string } | undefined
+  path: string
+  userPrefix: string
+  boundaryArn: string | undefined
+  users: number
+  managedPolicies: number | undefined
+  profiles: Record<string, RoleProfile>
+  s3: { endpoint?: string, region?: string }
 }
 
 const RoleProfilesSchema = Type.Array(Type.Object({
@@ -170,6 +194,26 @@ const RoleProfilesSchema = Type.Array(Type.Object({
   revocable: Type.Boolean(),
   externalId: Type.Optional(Type.String({ minLength: 2, maxLength: 1224 }))
 }, { additionalProperties: false }), { maxItems: 100 })
+
+/** docs/accounts.md says what each is for. */
+export const AccountsSchema = Type.Array(Type.Object({
+  name: Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,31}$' }),
+  closed: Type.Optional(Type.Boolean()),
+  earlier: Type.Optional(Type.Boolean()),
+  endpoint: Type.Optional(Type.String({ pattern: '^https?://' })),
+  region: Type.Optional(Type.String({ minLength: 1 })),
+  awsProfile: Type.Optional(Type.String({ minLength: 1 })),
+  roleArn: Type.Optional(Type.String({ pattern: '^arn:aws[a-z-]*:iam::[0-9]{12}:role/' })),
+  externalId: Type.Optional(Type.String({ minLength: 2, maxLength: 1224 })),
+  path: Type.Optional(EnvSchema.properties.JOB_ACCESS_PATH),
+  userPrefix: Type.Optional(EnvSchema.properties.JOB_ACCESS_USER_PREFIX),
+  boundaryArn: EnvSchema.properties.JOB_ACCESS_BOUNDARY_ARN,
+  users: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000 })),
+  managedPolicies: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000 })),
+  profiles: Type.Optional(RoleProfilesSchema),
+  s3Endpoint: EnvSchema.properties.JOB_ACCESS_S3_ENDPOINT,
+  s3Region: EnvSchema.properties.JOB_ACCESS_S3_REGION
+}, { additionalProperties: false }), { minItems: 1, maxItems: 100 })
 
 /** @throws ConfigError with all faults. An unknown JOB_ACCESS_ variable is one: a misspelled ceiling would have no effect. */
 export const readConfig = (env: Record<string, string | undefined>): Config => {
@@ -264,8 +308,90 @@ const derived = (env: Env): Config => {
     ledgerUrl: env.DATABASE_URL ?? env.JOB_ACCESS_LEDGER ?? (embedded ? ':memory:' : 'job-access.sqlite'),
     audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined,
     instance: env.JOB_ACCESS_INSTANCE ?? (hostname().replace(/[^A-Za-z0-9_-]/g, '-').replace(/^[-_]+/, '').slice(0, 63) || 'service'),
-    exposed: !['127.0.0.1', '::1', 'localhost'].includes(env.HOST)
+    exposed: !['127.0.0.1', '::1', 'localhost'].includes(env.HOST),
+    accounts: env.JOB_ACCESS_ACCOUNTS_FILE === undefined ? undefined : accountsOf(env, env.JOB_ACCESS_ACCOUNTS_FILE)
   }
+}
+
+/** IAM User Guide, "IAM and AWS STS quotas": 1,500 customer managed policies per account by default. Others may be in use. */
+export const managedPoliciesOf = (env: Pick<Env, 'JOB_ACCESS_PROVIDER' | 'JOB_ACCESS_MAX_MANAGED_POLICIES'>): number | undefined =>
+  env.JOB_ACCESS_MAX_MANAGED_POLICIES ?? (env.JOB_ACCESS_PROVIDER === 'aws' ? 1_400 : undefined)
+
+/** What is wrong with the accounts of a file at AWS. */
+export const accountsFaults = (accounts: unknown): ConfigFault[] => {
+  const env = readConfig({ JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_ALLOW: 'no-boundary' })
+  const further = (accounts: Static<typeof AccountsSchema>) => accounts.flatMap((one, index) => accountFaults(env, accounts, one, index))
+  return configFaults(AccountsSchema, accounts, further)
+}
+
+/** The ceilings of the accounts, and of outstanding grants in all. */
+export const ceilingsOf = (config: Config): { total: number, accounts: Array<{ account?: string, users?: number, managed?: number }> } =>
+  config.accounts
+    ? {
+        total: config.accounts.reduce((sum, { users }) => sum + users, 0),
+        accounts: config.accounts.map(({ name, users, managedPolicies: managed }) =>
+          ({ account: name, users, ...(managed !== undefined && { managed }) }))
+      }
+    : {
+        total: config.JOB_ACCESS_MAX_GRANTS,
+        accounts: [managedPoliciesOf(config)].map(managed => managed === undefined ? {} : { managed })
+      }
+
+/** The accounts of a file. @throws ConfigError */
+const accountsOf = (env: Env, file: string): AccountConfig[] => {
+  const further = (accounts: Static<typeof AccountsSchema>) =>
+    accounts.flatMap((account, index) => accountFaults(env, accounts, account, index))
+  return readConfigFile(file, AccountsSchema, further).map(account => ({
+    name: account.name,
+    closed: account.closed ?? false,
+    earlier: account.earlier ?? false,
+    endpoint: account.endpoint,
+    region: account.region ?? env.AWS_REGION,
+    awsProfile: account.awsProfile,
+    role: account.roleArn === undefined
+      ? undefined
+      : { arn: account.roleArn, ...(account.externalId !== undefined && { externalId: account.externalId }) },
+    path: account.path ?? env.JOB_ACCESS_PATH,
+    userPrefix: account.userPrefix ?? env.JOB_ACCESS_USER_PREFIX,
+    boundaryArn: account.boundaryArn,
+    users: account.users ?? env.JOB_ACCESS_MAX_GRANTS,
+    managedPolicies: account.managedPolicies ?? managedPoliciesOf(env),
+    profiles: Object.fromEntries((account.profiles ?? []).map(profile => [profile.name, profile])),
+    s3: s3Of(account.s3Endpoint ?? env.JOB_ACCESS_S3_ENDPOINT, account.s3Region ?? env.JOB_ACCESS_S3_REGION)
+  }))
+}
+
+export const s3Of = (endpoint: string | undefined, region: string | undefined): AccountConfig['s3'] =>
+  ({ ...(endpoint !== undefined && { endpoint }), ...(region !== undefined && { region }) })
+
+const accountFaults = (
+  env: Env, accounts: Static<typeof AccountsSchema>, account: Static<typeof AccountsSchema>[number], index: number
+): ConfigFault[] => {
+  const { name, earlier, endpoint, awsProfile, roleArn, externalId, boundaryArn, path = env.JOB_ACCESS_PATH, profiles = [] } = account
+  const { JOB_ACCESS_PROVIDER: provider } = env
+  const faults: ConfigFault[] = furtherProfileFaults(profiles).map(({ pointer, message }) => ({ pointer: `/profiles${pointer}`, message }))
+  const add = (field: string, message: string) => { faults.push({ pointer: `/${field}`, message }) }
+  const before = accounts.slice(0, index)
+  if (before.some(other => other.name === name)) add('name', `account ${name} is given twice`)
+  if (earlier && before.some(other => other.earlier)) add('earlier', 'another account has it: the grants from before are in one')
+  const place = (other: typeof account) => [other.endpoint, other.awsProfile, other.roleArn].join(' ')
+  const twin = before.find(other => place(other) === place(account))
+  // Two names for one account would count its quota twice.
+  if (twin && provider !== 'embedded') add('name', `has endpoint, awsProfile and roleArn of ${twin.name}: it is the same account`)
+  for (const [field, given] of Object.entries({ endpoint, awsProfile, roleArn })) {
+    if (provider === 'embedded' && given !== undefined) add(field, 'has no effect with JOB_ACCESS_PROVIDER=embedded; remove it')
+  }
+  if (!['embedded', 'aws'].includes(provider) && endpoint === undefined) add('endpoint', `is required with JOB_ACCESS_PROVIDER=${provider}`)
+  if (externalId !== undefined && roleArn === undefined) add('externalId', 'is for roleArn, which is missing')
+  if (provider === 'aws' && boundaryArn === undefined && !env.JOB_ACCESS_ALLOW.includes('no-boundary')) {
+    add('boundaryArn', 'is required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary')
+  }
+  if (boundaryArn?.includes(`:policy${path}`)) add('boundaryArn', `is below ${path}, where the service itself may change it`)
+  for (const [at, { chained }] of profiles.entries()) {
+    // STS API, AssumeRole, "role chaining".
+    if (roleArn !== undefined && !chained) add(`profiles/${at}/chained`, 'must be true: the service assumes roleArn first')
+  }
+  return faults.map(({ pointer, message }) => ({ pointer: `/${index}${pointer}`, message }))
 }
 
 const crossChecks = (config: Config): ConfigFault[] => {
@@ -286,13 +412,20 @@ const crossChecks = (config: Config): ConfigFault[] => {
       fault('HOST', 'is not loopback, and there are no guardrails; set JOB_ACCESS_GUARDRAILS, or JOB_ACCESS_ALLOW=open-guardrails')
     )
   }
-  if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow('no-boundary')) {
+  if (config.JOB_ACCESS_PROVIDER === 'aws' && !config.JOB_ACCESS_BOUNDARY_ARN && !config.accounts && !allow('no-boundary')) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', 'is required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary'))
   }
   // The service's own IAM policy lets it change every policy below its path (iam/own-policies.ts).
   if (config.JOB_ACCESS_BOUNDARY_ARN?.includes(`:policy${config.JOB_ACCESS_PATH}`)) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN',
       `is below JOB_ACCESS_PATH, where the service itself may change it; use a policy outside of ${config.JOB_ACCESS_PATH}`))
+  }
+  for (const name of ['JOB_ACCESS_BOUNDARY_ARN', 'JOB_ACCESS_PROFILES', 'AWS_ENDPOINT_URL_IAM', 'AWS_ENDPOINT_URL'] as const) {
+    if (!config.accounts || !config[name]) continue
+    faults.push(fault(name, 'has no effect with JOB_ACCESS_ACCOUNTS_FILE; state it of each account there'))
+  }
+  if (config.accounts?.some(({ boundaryArn }) => boundaryArn) && !config.dialect.bounded) {
+    faults.push(fault('JOB_ACCESS_ACCOUNTS_FILE', `${config.dialect.name} has no permissions boundaries; remove boundaryArn`))
   }
   if (config.JOB_ACCESS_BOUNDARY_ARN && !config.dialect.bounded) {
     faults.push(fault('JOB_ACCESS_BOUNDARY_ARN', `${config.dialect.name} has no permissions boundaries; remove it`))
@@ -301,7 +434,7 @@ const crossChecks = (config: Config): ConfigFault[] => {
     faults.push(fault('JOB_ACCESS_ABAC_TAGS', `${config.dialect.name} keeps no tags of users; remove it`))
   }
   // Otherwise the service would create users at AWS, with the rules of another provider.
-  if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint) {
+  if (!['embedded', 'aws'].includes(config.JOB_ACCESS_PROVIDER) && !config.iamEndpoint && !config.accounts) {
     faults.push(fault('AWS_ENDPOINT_URL_IAM', `is required with JOB_ACCESS_PROVIDER=${config.JOB_ACCESS_PROVIDER}`))
   }
   if (config.DATABASE_URL && config.JOB_ACCESS_LEDGER) {

@@ -6,12 +6,12 @@ import { pino } from 'pino'
 import { buildApp } from './http/app.ts'
 import { systemActor } from './audit/event.ts'
 import { compose } from './compose.ts'
-import { readConfig, type Config } from './config.ts'
+import { ceilingsOf, readConfig, type Config } from './config.ts'
 import { version } from './http/openapi.ts'
 import { WrongClockError } from './lifecycle/clock.ts'
 import { periodic } from './lifecycle/periodic.ts'
 import { reconcile } from './lifecycle/reconcile.ts'
-import { sweep } from './lifecycle/sweep.ts'
+import { lanesOf, sweep } from './lifecycle/sweep.ts'
 import { logOptions } from './log.ts'
 import { serveMetrics } from './metrics/serve.ts'
 import { joinProcesses } from './processes/worker.ts'
@@ -25,9 +25,10 @@ const main = async (config: Config): Promise<void> => {
   process.on('SIGHUP', () => {
     reload().catch(err => log.error({ err }, 'guardrails not reloaded; the old ones stay in force'))
   })
+  const { total, accounts } = ceilingsOf(config)
   // Their library is loaded only where they are served.
   const { createMetrics } = config.JOB_ACCESS_METRICS_PORT > 0 ? await import('./metrics/metrics.ts') : {}
-  const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: config.JOB_ACCESS_MAX_GRANTS })
+  const metrics = createMetrics?.({ now: Date.now, version, provider: config.JOB_ACCESS_PROVIDER, ceiling: total, ceilings: accounts })
   // Who starts this file alone would get one process.
   if (config.processes > 1 && !cluster.isWorker) throw new Error('JOB_ACCESS_PROCESSES needs start in the place of server: npm start.')
   const member = cluster.isWorker ? await joinProcesses(config) : undefined
@@ -66,27 +67,31 @@ const main = async (config: Config): Promise<void> => {
     tasks.push(periodic(60_000, async () => { await isWrong() }, err => log.error({ err }, 'nobody tells the time')))
   }
   const tend = () => {
-    if (sweeps) {
+    // An account that hangs must not keep the others waiting.
+    for (const lane of sweeps ? lanesOf(deps) : []) {
       tasks.push(periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
         if (await isWrong()) return
-        const report = await sweep(deps, { ...paces, batch: 50 }, stop)
-        metrics?.swept(report)
+        const report = await sweep(deps, { ...paces, batch: 50, lane }, stop)
+        metrics?.swept(report, lane.account)
       }, err => {
-        metrics?.swept(undefined)
-        log.error({ err }, 'sweep failed')
+        metrics?.swept(undefined, lane.account)
+        log.error({ ...lane, err }, 'sweep failed')
       }))
     }
-    if (config.JOB_ACCESS_RECONCILE_SECONDS > 0) {
+    for (const { account } of config.JOB_ACCESS_RECONCILE_SECONDS > 0 ? accounts : []) {
       tasks.push(periodic(config.JOB_ACCESS_RECONCILE_SECONDS * 1000, async () => {
         if (await isWrong()) return
         const report = await reconcile(deps, {
-          ...paces, dryRun: false, graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000
+          ...paces,
+          dryRun: false,
+          graceMs: config.JOB_ACCESS_RECONCILE_GRACE_SECONDS * 1000,
+          ...(account !== undefined && { account })
         })
-        metrics?.reconciled(report)
+        metrics?.reconciled(report, account)
         service.audit.reconciled(report.findings)
       }, err => {
-        metrics?.reconciled(undefined)
-        log.error({ err }, 'reconciliation failed')
+        metrics?.reconciled(undefined, account)
+        log.error({ account, err }, 'reconciliation failed')
       }))
     }
   }

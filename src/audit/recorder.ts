@@ -98,7 +98,7 @@ export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
         grantId: grant.id,
         policyHash: grant.policyHash,
         ...(grant.accessKeyId && { accessKeyId: grant.accessKeyId }),
-        detail: { step: event.action, ...event.detail }
+        detail: { step: event.action, ...(grant.principal.account !== undefined && { account: grant.principal.account }), ...event.detail }
       }
       if (change.givesAccess) await write(audited)
       else note(audited)

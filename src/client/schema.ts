@@ -123,6 +123,10 @@ export type Grant = {
      */
     owner: string;
     /**
+     * Name of the account where its user, policy or session is. null: the service has one account, or the grant has no key of its own.
+     */
+    account: string | null;
+    /**
      * The user, policy or session of the grant at the provider.
      */
     user: {

@@ -91,6 +91,7 @@ const facts = (grant: Grant) => {
     ['Team', job.team],
     ['Labels', Object.entries(job.labels).map(([name, value]) => `${name}=${value}`).join(', ') || null],
     ['Asked for by', grant.owner, 'mono'],
+    ['Account', grant.account, 'mono'],
     ['Grant', grant.id, 'mono'],
     [user.roleArn === null ? 'IAM user' : 'Role', user.roleArn ?? (grant.workers ? null : `${user.path}${user.name}`), 'mono'],
     ['Managed policy', user.policyArn, 'mono'],

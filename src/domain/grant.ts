@@ -105,4 +105,6 @@ export interface PrincipalRef {
   policyArn: string | null
   /** Role ARN, for attach `session`. */
   roleArn: string | null
+  /** Name of its account in the pool; never changes. Absent: there is no pool, or nothing of the grant is at the provider. */
+  account?: string
 }

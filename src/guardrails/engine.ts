@@ -180,6 +180,8 @@ export interface At {
   workers?: number
   /** Name of the worker that joins. */
   worker?: string
+  /** The account of the pool where the access is, or would be. */
+  account?: string
 }
 
 /*
@@ -297,7 +299,8 @@ const requestContext = (
     jobId: () => job.id,
     profile: () => at.profile,
     workers: () => at.workers,
-    worker: () => at.worker
+    worker: () => at.worker,
+    account: () => at.account
   })
 
 const instant = ({ now }: At) => ({ now: () => datetime(now.toISOString()) })

@@ -58,6 +58,8 @@ export interface Guardrails {
   /** Of the policy text, in hexadecimal: it says which policies were in force. */
   readonly sha256: string
   readonly policies: readonly Policy[]
+  /** Whether a policy looks at `context.account`; if none does, a decision is the same for every account. */
+  readonly looksAtAccount: boolean
   /**
    * Decides on a whole request. The questions are the action on the job, then for every access entry each access action that
    * it needs, once per source range; every answer must allow. The team is checked first, whatever the policies say.
@@ -138,6 +140,7 @@ export const loadGuardrails = (text: string, fileName: string): Guardrails => {
     fileName,
     sha256: createHash('sha256').update(text).digest('hex'),
     policies,
+    looksAtAccount: Object.values(engine.mentions).some(mentions => mentions.has('account')),
     decide: (caller, spec, action, at) => {
       if (!belongsTo(caller, spec.job.team)) return otherTeam(spec.job.team, '/job/team')
       const planned = plan(caller, spec, action, at)

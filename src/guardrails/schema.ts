@@ -104,6 +104,7 @@ namespace JobAccess {
     profile?: String,           // role profile, with attach "session"
     workers?: Long,             // a job of workers: how many at most; it has no source, each worker has its own
     worker?: String,            // join: name of the worker
+    account?: String,           // account of the pool: asked of each that may take the grant, which goes only where it is allowed
   };
 
   // What the job may do with the objects of one entry. Listing their names is read.

@@ -137,6 +137,7 @@ export const grantView = (grant: Grant): GrantView => ({
   endReason: endReasonOf(grant),
   job: grant.spec.job,
   owner: grant.owner,
+  account: grant.principal.account ?? null,
   user: userOf(grant.principal),
   accessKeyId: grant.accessKeyId,
   // The end of a grant deletes it too, however long the overlap was to be.
@@ -264,16 +265,19 @@ export const iso = (epochMs: number): string => new Date(epochMs).toISOString()
 // --- the answer ---
 
 /** Sends a delivery in the format that was asked for. 201: the grant was made by this request. */
-export const sender = ({ notice, s3, deps }: { notice: string | null, s3: S3Target, deps: { now: () => number } }) => async (
+export const sender = ({ notice, s3, accounts, deps }: {
+  notice: string | null, s3: S3Target, accounts?: Array<{ name: string, s3: S3Target }>, deps: { now: () => number }
+}) => async (
   reply: FastifyReply, format: Format, delivery: Delivery & { created?: boolean, ready?: boolean, warnings?: Warning[] }
 ) => {
   const { grant, credentials, ready, warnings = [] } = delivery
+  const targetOf = ({ principal: { account } }: Grant) => accounts?.find(({ name }) => name === account)?.s3 ?? s3
   const ofSession = delivery.grant.attach === 'session' ? sessionWarnings(delivery, deps.now()) : []
   const extra = { warnings: [...warnings, ...ofSession], ...(ready !== undefined && { ready }) }
   reply.code(delivery.created ? 201 : 200).header('location', `/v1/grants/${grant.id}`).header('job-access-grant', grant.id)
   if (format === 'json' || !credentials) return reply.send(deliveryView(delivery, notice, extra))
   if (ready !== undefined) reply.header('job-access-ready', String(ready))
-  return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, s3, notice))
+  return reply.type(mediaTypes[format]).send(deliver(format, credentials, grant, targetOf(grant), notice))
 }
 
 /** The same answer in each format, by media type. */

@@ -41,6 +41,12 @@ export const healthRoutes: FastifyPluginAsyncTypebox<HealthOptions> = async (app
     }
     await Promise.all(Object.entries(service.readiness).map(([name, ping]) => probe(name, ping)))
     const ready = Object.values(checks).every(check => check === 'ok')
+    // Service goes on in the others. What is known is said: an account that hangs must not make the probe wait for it.
+    for (const { name, isWell, ping } of service.accounts ?? []) {
+      ping().catch(() => {})
+      checks[`account ${name}`] = isWell() ? 'ok' : 'failed'
+      checked?.(`account ${name}`, isWell())
+    }
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not-ready', checks })
   })
 }

@@ -87,6 +87,10 @@ export const GrantSchema = Type.Object({
     description: 'As in the request.'
   }),
   owner: Type.String({ description: 'The identity that asked for it.', examples: ['token:ci'] }),
+  account: nullable(Type.String(), {
+    description: 'Name of the account where its user, policy or session is. null: the service has one account, or the grant has no key ' +
+      'of its own.'
+  }),
   user: Type.Object({
     name: Type.String({ description: 'Name of the IAM user; of the policy where the provider has no users; of the role session.' }),
     path: Type.String({ description: 'Its IAM path, whose last part is the end of the window in epoch seconds.' }),

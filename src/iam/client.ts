@@ -74,6 +74,10 @@ export interface IamClientOptions {
   endpoint?: string
   stsEndpoint?: string
   credentials?: { accessKeyId: string, secretAccessKey: string }
+  /** Of the files of the AWS SDK; default: AWS_PROFILE. */
+  profile?: string
+  /** A role that all calls are made with; it is assumed with these credentials. */
+  role?: { arn: string, externalId?: string }
   /** Longest wait for one attempt, ms. */
   attemptMs?: number
   /** The clock of deadlines. */
@@ -110,9 +114,14 @@ interface Page { IsTruncated?: boolean | undefined, Marker?: string | undefined 
 
 export const createIam = (options: IamClientOptions): Iam => {
   const { now = systemClock.now, random = Math.random, sleep = systemClock.pause, attemptMs = 5_000, pacers, onCall } = options
-  const shared = { region: options.region, maxAttempts: 1, ...(options.credentials && { credentials: options.credentials }) }
+  const own = {
+    region: options.region,
+    ...(options.credentials && { credentials: options.credentials }),
+    ...(options.profile !== undefined && { profile: options.profile })
+  }
+  const shared = { ...own, maxAttempts: 1, ...(options.role && { credentials: assuming(options.role, { ...own, ...atSts(options) }) }) }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
-  const stsConfig = { ...shared, ...(options.stsEndpoint && { endpoint: options.stsEndpoint }) }
+  const stsConfig = { ...shared, ...atSts(options) }
   const iam = new sdk.IAMClient(iamConfig)
   const stsClient = new sts.STSClient(stsConfig)
   const [sendToIam, sendToSts] = [senderOf(iam, options.heard), senderOf(stsClient, options.heard)]
@@ -300,6 +309,26 @@ export const createIam = (options: IamClientOptions): Iam => {
       iam.destroy()
       stsClient.destroy()
     }
+  }
+}
+
+const atSts = ({ stsEndpoint }: IamClientOptions) => ({ ...(stsEndpoint && { endpoint: stsEndpoint }) })
+
+/** The SDK keeps what this gives it, and asks again some minutes before its end. */
+const assuming = ({ arn, externalId }: NonNullable<IamClientOptions['role']>, config: sts.STSClientConfig) => async () => {
+  const client = new sts.STSClient(config)
+  try {
+    const { Credentials: keys } = await client.send(new sts.AssumeRoleCommand({
+      RoleArn: arn, RoleSessionName: 'job-access', ...(externalId !== undefined && { ExternalId: externalId })
+    }))
+    return {
+      accessKeyId: present(keys?.AccessKeyId),
+      secretAccessKey: present(keys?.SecretAccessKey),
+      sessionToken: present(keys?.SessionToken),
+      expiration: present(keys?.Expiration)
+    }
+  } finally {
+    client.destroy()
   }
 }
 

@@ -10,8 +10,8 @@ export interface Ledger {
   /**
    * Writes the intent: a `pending` grant and its first event, in one transaction with the check of the limits.
    * When the owner already has a grant with the same idempotency key, that one is returned (`existing`) and nothing is written.
-   * `limits` are for outstanding grants (pending, active, revoking); `managed` for those of them that have a managed policy. When one
-   * is reached: `limited`, and nothing is written.
+   * `limits` are for outstanding grants (pending, active, revoking); `managed` for those of them that have a managed policy, and `users`
+   * for those that have a user: both in the grant's account. When one is reached: `limited`, and nothing is written.
    * A worker's grant names its job's, and is written only while that is active, has the same policy and window as `job`, and has room. So
    * whatever changes or ends the job sees every worker that was written before, and none with what the job was is written after.
    */
@@ -41,10 +41,19 @@ export interface Ledger {
   update(grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number): Promise<Grant>
 
   /**
-   * Claims up to `limit` unclaimed grants with dueAt <= now, oldest due first.
+   * Claims up to `limit` unclaimed grants with dueAt <= now, oldest due first: those of an account of the pool, or those of none.
    * Two replicas never get the same grant (FOR UPDATE SKIP LOCKED on PostgreSQL).
    */
-  claimDue(now: number, until: number, limit: number): Promise<Grant[]>
+  claimDue(now: number, until: number, limit: number, account?: string): Promise<Grant[]>
+
+  /**
+   * What outstanding grants have in each of these accounts, as of the last commit. '' is the one without a name: its users are not counted.
+   */
+  accounts(names: string[]): Promise<AccountUse[]>
+  /** The earliest end of an outstanding grant with a user, or with a managed policy, in one of these accounts; null: there is none. */
+  firstEnd(accounts: string[], what: 'users' | 'managed'): Promise<number | null>
+  /** The accounts with something of an outstanding grant, and of how many; without a name: from when there was no pool. */
+  inhabited(): Promise<Array<{ account: string | undefined, grants: number }>>
 
   /** The names, among these, of principals of outstanding grants. */
   known(names: string[]): Promise<Set<string>>
@@ -70,13 +79,14 @@ export interface Ledger {
  */
 export const mostSkewMs = 2 * 60_000
 
-export interface OutstandingLimits { perOwner: number, total: number, managed?: number | undefined }
+export interface OutstandingLimits { perOwner: number, total: number, managed?: number | undefined, users?: number | undefined }
+export interface AccountUse { account: string, users: number, sessions: number, managed: number }
 export type NewGrant = Omit<Grant, 'version' | 'state' | 'updatedAt'>
 export type NewEvent = Omit<GrantEvent, 'grantId' | 'at'>
 export type BeginResult =
   | { outcome: 'created', grant: Grant }
   | { outcome: 'existing', grant: Grant }
-  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'managed', outstanding: number }
+  | { outcome: 'limited', limit: 'perOwner' | 'total' | 'managed' | 'users', outstanding: number }
   | { outcome: 'limited', limit: 'workers', outstanding: number, ended: EndedWorkers }
   /** The job has ended or has another policy since it was read. */
   | { outcome: 'job-changed' }
@@ -101,6 +111,8 @@ export interface GrantFilter {
   parentId?: string | null
   /** Only the workers of this name. */
   worker?: string
+  /** Only those with a principal in this account of the pool. Filters what the others find. */
+  account?: string
 }
 
 export class LedgerError extends Error { override name = 'LedgerError' }

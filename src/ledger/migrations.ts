@@ -1,6 +1,6 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import { LedgerUrlError, SchemaTooNewError } from './ledger.ts'
-import { allOwners, managedPolicies, type Dialect, type Tables } from './rows.ts'
+import { allOwners, countNames, type Dialect, type Tables } from './rows.ts'
 
 const migrationTable = 'ledger_migration'
 
@@ -16,7 +16,8 @@ export async function migrate (db: Kysely<Tables>, dialect: Dialect): Promise<vo
     '0004_sessions_end': sessionsEnd(dialect),
     '0005_dying_keys': dyingKeys,
     '0006_indexes_of_jobs': indexesOfJobs,
-    '0007_end_reason': endReason
+    '0007_end_reason': endReason,
+    '0008_account': account(dialect)
   }
   const migrator = new Migrator({
     db,
@@ -66,8 +67,9 @@ export async function recount (db: Kysely<Tables>, dialect: Dialect): Promise<vo
       insert into grant_counts (owner, outstanding)
       select owner, count(*) from grants where due_at is not null group by owner
       union all select ${sql.lit(allOwners)}, count(*) from grants where due_at is not null
-      union all select ${sql.lit(managedPolicies)}, count(*) from grants
-        where due_at is not null and attach = 'managed' and (max_workers is null or minted_at is not null)`.execute(tx)
+      union all select ${countNames.managed}, count(*) from grants where due_at is not null and ${countNames.hasManaged} group by 1
+      union all select ${countNames.inAccount}, count(*) from grants where due_at is not null and ${countNames.hasPlace} group by 1
+    `.execute(tx)
   })
 }
 
@@ -170,6 +172,19 @@ const indexesOfJobs: Migration = {
     await sql`create index jobs_by_job_id on grants (job_id, id) where parent_id is null`.execute(db)
   }
 }
+
+/** An account of the pool; '' for the grants from before, and for those without a pool. Where a principal is never changes. */
+const account = (dialect: Dialect): Migration => ({
+  async up (db) {
+    await sql`alter table grants add column account text not null default ''`.execute(db)
+    const what = 'the account of a grant never changes'
+    // Every change of a principal names the column, so that only another value is refused.
+    await (dialect === 'sqlite'
+      ? sqliteGuard(db, 'grants_account', 'update of account on grants when new.account <> old.account', what)
+      : sql.raw('create trigger grants_account before update of account on grants for each row ' +
+        `when (new.account <> old.account) execute function ledger_refuse('${what}')`).execute(db))
+  }
+})
 
 /** The database itself ensures that events are append-only, and that the identifying columns of a grant never change. */
 const guards = (dialect: Dialect): Migration => ({

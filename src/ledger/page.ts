@@ -55,13 +55,14 @@ function branchesOf ({ parentId, ...filter }: GrantFilter): Branch[] {
   return byState.length === 0 ? byTeam : byTeam.flatMap((branch) => byState.map((state) => ({ ...branch, state })))
 }
 
-const newestIds = (db: Db, { team, teams, state }: Branch, { parentId }: GrantFilter, { after, limit }: Page) => {
+const newestIds = (db: Db, { team, teams, state }: Branch, { parentId, account }: GrantFilter, { after, limit }: Page) => {
   let ids = db.selectFrom('grants').select('id').orderBy('id', 'desc').limit(limit)
   if (team !== undefined) ids = ids.where('team', '=', team)
   // The concatenation keeps the planner from choosing an index of teams, and sorting.
   if (teams !== undefined) ids = ids.where(sql<string>`team || ''`, 'in', teams)
   if (state !== undefined) ids = ids.where('state', '=', state)
   if (parentId === null) ids = ids.where('parent_id', 'is', null)
+  if (account !== undefined) ids = ids.where('account', '=', account)
   if (after !== undefined) ids = ids.where('id', '<', after)
   // Inside a union, SQLite allows a limit only in a subquery.
   return db.selectFrom(ids.as('branch')).select('id')
@@ -72,12 +73,13 @@ const newestIds = (db: Db, { team, teams, state }: Branch, { parentId }: GrantFi
  * The concatenations keep the planner from choosing another index and sorting.
  */
 const filteredPage = async (
-  db: Db, { teams, states, jobId, parentId, worker }: GrantFilter, { after, limit }: Page
+  db: Db, { teams, states, jobId, parentId, worker, account }: GrantFilter, { after, limit }: Page
 ): Promise<GrantRow[]> => {
   let rows = db.selectFrom('grants').selectAll().orderBy('id', 'desc').limit(limit)
   if (jobId !== undefined) rows = rows.where('job_id', '=', jobId)
   if (parentId !== undefined) rows = parentId === null ? rows.where('parent_id', 'is', null) : rows.where('parent_id', '=', parentId)
   if (worker !== undefined) rows = rows.where('worker', '=', worker)
+  if (account !== undefined) rows = rows.where('account', '=', account)
   if (teams !== undefined) rows = rows.where(sql<string>`team || ''`, 'in', teams)
   if (states !== undefined) rows = rows.where(sql<string>`state || ''`, 'in', states)
   if (after !== undefined) rows = rows.where('id', '<', after)

@@ -39,6 +39,8 @@ interface GrantTable {
   principal_path: string
   principal_policy_arn: string | null
   principal_role_arn: string | null
+  /** Of the principal; '': none has a name. */
+  account: string
   access_key_id: string | null
   previous_key_id: string | null
   previous_key_dies_at: number | null
@@ -78,8 +80,20 @@ interface CountTable {
 /** The owner in grant_counts whose row is the total of all owners. */
 export const allOwners = ''
 
-/** The owner in grant_counts whose row is the number of managed policies: no identity has a blank in its id. */
-export const managedPolicies = 'managed policies'
+/** The owner in grant_counts whose row is the number of managed policies, of an account of the pool: no identity has a blank in its id. */
+export const managedPolicies = (account = ''): string => account === '' ? 'managed policies' : `managed policies of ${account}`
+
+/** The same for what else a grant has in an account of the pool. A job of workers has no principal. */
+export const inAccount = ({ attach, maxWorkers }: Pick<Grant, 'attach' | 'maxWorkers'>, account = ''): string | null =>
+  account === '' || maxWorkers !== null ? null : `${attach === 'session' ? 'sessions' : 'users'} of ${account}`
+
+/** The same names of a row, as SQL. */
+export const countNames = {
+  managed: sql<string>`case account when '' then 'managed policies' else 'managed policies of ' || account end`,
+  hasManaged: sql<boolean>`(attach = 'managed' and (max_workers is null or minted_at is not null))`,
+  inAccount: sql<string>`case attach when 'session' then 'sessions of ' else 'users of ' end || account`,
+  hasPlace: sql<boolean>`(account <> '' and max_workers is null)`
+}
 
 /** Whether the grant has a managed policy of its own. A job of workers has one at the provider only where they share it. */
 export const hasManagedPolicy = ({ attach, maxWorkers, mintedAt }: Pick<Grant, 'attach' | 'maxWorkers' | 'mintedAt'>): boolean =>
@@ -141,7 +155,8 @@ const principalColumns = (principal: Grant['principal']) => ({
   principal_name: principal.name,
   principal_path: principal.path,
   principal_policy_arn: principal.policyArn,
-  principal_role_arn: principal.roleArn
+  principal_role_arn: principal.roleArn,
+  account: principal.account ?? ''
 })
 
 export const grantOf = (row: GrantRow): Grant => ({
@@ -165,7 +180,8 @@ export const grantOf = (row: GrantRow): Grant => ({
     name: row.principal_name,
     path: row.principal_path,
     policyArn: row.principal_policy_arn,
-    roleArn: row.principal_role_arn
+    roleArn: row.principal_role_arn,
+    ...(row.account !== '' && { account: row.account })
   },
   accessKeyId: row.access_key_id,
   previousKeyId: row.previous_key_id,
@@ -195,8 +211,8 @@ export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
   detail: JSON.parse(row.detail)
 })
 
-/** Outstanding grants of one owner, of all owners, and, if the grant has a managed policy, of those that have one. */
-export interface Counts { own: number, all: number, managed: number | null }
+/** Outstanding grants of one owner and of all; those with a managed policy, and with a user or session, where the grant has one itself. */
+export interface Counts { own: number, all: number, managed: number | null, placed: number | null }
 
 /** A change of a grant as a statement, with the event that records it. */
 interface GrantWrite {
@@ -237,9 +253,10 @@ async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, coun
  * same limit. The rows are always locked in this order, so that no two transactions wait for each other.
  */
 async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1): Promise<Counts> {
-  const { owner, attach } = grant
-  const withPolicy = hasManagedPolicy({ attach, maxWorkers: grant.max_workers, mintedAt: grant.minted_at })
-  const counted = [allOwners, owner, ...(withPolicy ? [managedPolicies] : [])]
+  const { owner, attach, account, max_workers: maxWorkers, minted_at: mintedAt } = grant
+  const withPolicy = hasManagedPolicy({ attach, maxWorkers, mintedAt }) ? managedPolicies(account) : null
+  const place = inAccount({ attach, maxWorkers }, account)
+  const counted = [allOwners, owner, withPolicy, place].filter((name) => name !== null)
   const rows = await tx.insertInto('grant_counts')
     .values(counted.map((owner) => ({ owner, outstanding: change })))
     .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
@@ -248,7 +265,12 @@ async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1
     .returningAll()
     .execute()
   const countOf = (name: string) => rows.find((row) => row.owner === name)?.outstanding ?? Infinity
-  return { own: countOf(owner), all: countOf(allOwners), managed: withPolicy ? countOf(managedPolicies) : null }
+  return {
+    own: countOf(owner),
+    all: countOf(allOwners),
+    managed: withPolicy === null ? null : countOf(withPolicy),
+    placed: place === null ? null : countOf(place)
+  }
 }
 
 /** PostgreSQL can do all of it in one statement, SQLite cannot. This saves one to three round trips to the server. */
@@ -257,11 +279,11 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
   const counted = sql`
     insert into grant_counts (owner, outstanding)
     select ${sql.lit(allOwners)}, ${change} from written union all select owner, ${change} from written
-    union all select ${sql.lit(managedPolicies)}, ${change} from written where attach = 'managed'
-      and (max_workers is null or minted_at is not null)
+    union all select ${countNames.managed}, ${change} from written where ${countNames.hasManaged}
+    union all select ${countNames.inAccount}, ${change} from written where ${countNames.hasPlace}
     on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
     returning owner, outstanding`
-  const { rows: [row] } = await sql<GrantRow & { own: number | null, all: number | null, managed: number | null }>`
+  const { rows: [row] } = await sql<GrantRow & Record<keyof Counts, number | null>>`
     with written as (${statement}),
     noted as (
       insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
@@ -273,8 +295,9 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
     select *,
       (select outstanding from counted where counted.owner = written.owner) as own,
       (select outstanding from counted where counted.owner = ${sql.lit(allOwners)}) as all,
-      (select outstanding from counted where counted.owner = ${sql.lit(managedPolicies)}) as managed
+      (select outstanding from counted where counted.owner = ${countNames.managed}) as managed,
+      (select outstanding from counted where counted.owner = ${countNames.inAccount}) as placed
     from written`.execute(tx)
   if (!row) return undefined
-  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed } }
+  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed, placed: row.placed } }
 }

@@ -1,4 +1,4 @@
-import type { ExpressionBuilder, Kysely } from 'kysely'
+import { sql, type ExpressionBuilder, type Kysely } from 'kysely'
 import { transitions, type Grant, type GrantState } from '../domain/grant.ts'
 import {
   IllegalTransitionError, LedgerError, LedgerUnavailableError, StaleGrantError, mostSkewMs,
@@ -6,8 +6,8 @@ import {
 } from './ledger.ts'
 import { checkLimit, pageOf } from './page.ts'
 import {
-  allOwners, columnsOf, eventOf, grantOf, hasManagedPolicy, managedPolicies, writeGrant, type Counts, type Dialect, type GrantRow,
-  type Tables
+  allOwners, columnsOf, countNames, eventOf, grantOf, hasManagedPolicy, inAccount, managedPolicies, writeGrant, type Counts, type Dialect,
+  type GrantRow, type Tables
 } from './rows.ts'
 
 type Db = Kysely<Tables>
@@ -82,13 +82,14 @@ export function sqlLedger (store: Store): Ledger {
 
     update: (grant, change, event, at) => statement((tx) => update(tx, dialect, grant, change, event, at)),
 
-    claimDue: (now, until, limit) => statement(async (tx) => {
+    claimDue: (now, until, limit, account = '') => statement(async (tx) => {
       checkLimit(limit)
       // Materialized, or the planner could run the subquery more than once, and so lock and return more than `limit` rows.
       const rows = await tx
         .with((cte) => cte('due').materialized(), (due) => {
           const oldest = due.selectFrom('grants').select('id')
             .where('due_at', '<=', now)
+            .where('account', '=', account)
             .where(unclaimed(now, until))
             .orderBy('due_at').orderBy('id')
             .limit(limit)
@@ -101,6 +102,40 @@ export function sqlLedger (store: Store): Ledger {
         .returningAll()
         .execute()
       return rows.map(grantOf).sort(oldestDueFirst)
+    }),
+
+    accounts: (names) => read(async () => {
+      const counted = names.map((account) => ({
+        account,
+        users: inAccount({ attach: 'inline', maxWorkers: null }, account) ?? '',
+        sessions: inAccount({ attach: 'session', maxWorkers: null }, account) ?? '',
+        managed: managedPolicies(account)
+      }))
+      const owners = counted.flatMap(({ users, sessions, managed }) => [users, sessions, managed]).filter((owner) => owner !== '')
+      const rows = await db.selectFrom('grant_counts').selectAll().where('owner', 'in', owners).execute()
+      const countOf = (name: string) => rows.find(({ owner }) => owner === name)?.outstanding ?? 0
+      return counted.map(({ account, users, sessions, managed }) =>
+        ({ account, users: countOf(users), sessions: countOf(sessions), managed: countOf(managed) }))
+    }),
+
+    firstEnd: (accounts, what) => read(async () => {
+      // The concatenation keeps the planner from another index than that of the ends.
+      const first = await db.selectFrom('grants').select('expires_at')
+        .where('due_at', 'is not', null)
+        .where(sql<string>`account || ''`, 'in', accounts)
+        .where(what === 'managed' ? countNames.hasManaged : sql<boolean>`(${countNames.hasPlace} and attach <> 'session')`)
+        .orderBy('expires_at').limit(1)
+        .executeTakeFirst()
+      return first?.expires_at ?? null
+    }),
+
+    inhabited: () => read(async () => {
+      const rows = await db.selectFrom('grants').select((eb) => ['account', eb.fn.countAll<number>().as('grants')])
+        .where('due_at', 'is not', null)
+        .where(sql<boolean>`(max_workers is null or minted_at is not null)`)
+        .groupBy('account').orderBy('account')
+        .execute()
+      return rows.map(({ account, grants }) => ({ account: account === '' ? undefined : account, grants: Number(grants) }))
     }),
 
     known: (names) => read(async () => {
@@ -165,21 +200,23 @@ const probeOwner = 'readiness probe'
 
 /** The answer of begin() when it needs no write. */
 async function answerWithoutWriting (db: Db, grant: NewGrant, limits: Limits): Promise<BeginResult | undefined> {
-  const { existing, own, all, policies } = await db.selectNoFrom((eb) => [
+  const place = inAccount(grant, grant.principal.account)
+  const { existing, own, all, policies, there } = await db.selectNoFrom((eb) => [
     eb.selectFrom('grants').select('id')
       .where('owner', '=', grant.owner)
       .where('idempotency_key', '=', grant.idempotencyKey)
       .as('existing'),
     outstandingOf(db, grant.owner).as('own'),
     outstandingOf(db, allOwners).as('all'),
-    outstandingOf(db, managedPolicies).as('policies')
+    outstandingOf(db, managedPolicies(grant.principal.account)).as('policies'),
+    outstandingOf(db, place ?? '').as('there')
   ]).executeTakeFirstOrThrow()
   if (existing !== null) {
     const stored = await get(db, existing)
     if (stored) return { outcome: 'existing', grant: stored }
   }
   const managed = hasManagedPolicy(grant) ? (policies ?? 0) + 1 : null
-  return limitReached({ own: (own ?? 0) + 1, all: (all ?? 0) + 1, managed }, limits)
+  return limitReached({ own: (own ?? 0) + 1, all: (all ?? 0) + 1, managed, placed: place === null ? null : (there ?? 0) + 1 }, limits)
 }
 
 /** As of the last commit, without a lock. */
@@ -239,6 +276,9 @@ function limitReached (counts: Counts, limits: Limits): BeginResult | undefined 
   if (counts.all > limits.total) return { outcome: 'limited', limit: 'total', outstanding: counts.all - 1 }
   if (counts.managed !== null && counts.managed > (limits.managed ?? Infinity)) {
     return { outcome: 'limited', limit: 'managed', outstanding: counts.managed - 1 }
+  }
+  if (counts.placed !== null && counts.placed > (limits.users ?? Infinity)) {
+    return { outcome: 'limited', limit: 'users', outstanding: counts.placed - 1 }
   }
   return undefined
 }

@@ -14,7 +14,7 @@ import { render } from '../policy/render.ts'
 import { firstIssueOf } from '../policy/window.ts'
 import { ProblemError, problems } from '../problems.ts'
 import type { GrantRequest, PolicyRequest } from '../request.ts'
-import type { Actor, Caller, Deployment, GrantDeps } from './deps.ts'
+import type { Account, Actor, Caller, Deployment, GrantDeps } from './deps.ts'
 
 /**
  * The stages of a request before the ledger and IAM: normalise, render, authorise, prove. What renders too large is refused at once, for
@@ -31,6 +31,8 @@ export interface NormalisedRequest<Spec extends AccessSpec = AccessSpec> {
   firstIssuedAt: Date
   /** A job of workers: how many at most. */
   workers?: number
+  /** The accounts of the pool into which the guardrails let it go. */
+  accounts?: Account[]
 }
 
 export interface Rendered<Spec extends AccessSpec = AccessSpec> extends NormalisedRequest<Spec> {
@@ -135,10 +137,12 @@ const refuseOwnKey = (request: GrantRequest): void => {
  *
  * @param owner who asked for the grant that `extend` changes or `join` joins
  * @param worker name of the worker that joins
+ * @param account the one where the access is, or must be; absent: any that takes it
  * @throws ProblemError `forbidden` with a finding per refused entry
  */
 export const authorise = <Request extends NormalisedRequest>(
-  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'join' | 'render', normalised: Request, owner?: string, worker?: string
+  deps: GrantDeps, caller: Caller, action: 'issue' | 'extend' | 'join' | 'render', normalised: Request, owner?: string, worker?: string,
+  account?: string
 ): Request & { spec: Authorised } => {
   const { spec, profileName, firstIssuedAt, workers } = normalised
   const at: At = {
@@ -149,10 +153,18 @@ export const authorise = <Request extends NormalisedRequest>(
     ...(workers !== undefined && { workers }),
     ...(worker !== undefined && { worker })
   }
-  const decision = deps.guardrails.current.decide(caller, spec, action, at)
+  const { current } = deps.guardrails
+  const accounts = deps.pool?.accounts.filter(({ name, closed, profiles }) => account === undefined
+    ? !closed && (profileName === undefined || Object.hasOwn(profiles, profileName))
+    : name === account)
+  const decisionFor = (account?: string) => current.decide(caller, spec, action, { ...at, ...(account !== undefined && { account }) })
+  const decided = current.looksAtAccount ? accounts?.map(account => ({ account, decision: decisionFor(account.name) })) : undefined
+  const allowed = decided?.filter(({ decision }) => decision.allowed)
+  const { decision } = allowed?.[0] ?? decided?.[0] ?? { decision: decisionFor() }
   deps.audit.decided(caller, action, decision, { team: spec.job.team, jobId: spec.job.id })
   if (!decision.allowed) throw ProblemError.of(decision.findings)
-  return { ...normalised, spec: permitted(spec) }
+  const permittedIn = allowed?.map(({ account }) => account) ?? accounts
+  return { ...normalised, spec: permitted(spec), ...(permittedIn && { accounts: permittedIn }) }
 }
 
 /** The only place where a spec becomes an authorised one. */
@@ -214,8 +226,9 @@ const profileWithoutSession = {
 } as const
 
 const profileOf = ({ profiles }: Deployment, name: string): RoleProfile => {
-  const names = Object.keys(profiles)
-  const profile = Object.hasOwn(profiles, name) ? profiles[name] : undefined
+  // With a pool several accounts may have a profile of this name, each with a role of its own.
+  const names = [...new Set(Object.values(profiles).map(profile => profile.name))]
+  const profile = Object.values(profiles).find(profile => profile.name === name)
   if (!profile) {
     throw ProblemError.of([{
       code: 'session-unfit',

@@ -31,7 +31,10 @@ export interface GrantDeps {
   /** Comes before everything that computes for long: see turns.ts. */
   turn: Turn
   ledger: Ledger
+  /** With a pool, each goes to the account of the principal. */
   provisioners: Record<PolicyAttachment, PrincipalProvisioner>
+  /** Absent: there is one account, without a name. */
+  pool?: Pool
   /** The guardrails in force now; a reload replaces them. */
   guardrails: { readonly current: Guardrails }
   audit: AuditPort
@@ -40,6 +43,29 @@ export interface GrantDeps {
   naming: { userPrefix: string, pathBase: string | null }
   outstanding: OutstandingLimits
   log: Log
+}
+
+/** Several accounts that share the grants among them: see pool.ts. */
+export interface Pool {
+  accounts: Account[]
+  /** The account of the grants from when there was no pool. */
+  earlier: string | undefined
+}
+
+export interface Account {
+  name: string
+  /** Takes no new grants; those that it has go on. */
+  closed: boolean
+  /** Those of this account alone. */
+  provisioners: GrantDeps['provisioners']
+  naming: GrantDeps['naming']
+  profiles: Deployment['profiles']
+  /** How many users it may have, and how many managed policies: undefined, no limit of ours. */
+  quota: { users: number, managed: number | undefined }
+  /** Whether its last calls were answered. False: it is the last choice. */
+  isWell: () => boolean
+  /** Rejects while the account does not answer, or refuses our credentials. */
+  ping: () => Promise<unknown>
 }
 
 /** What a deployment holds every request against: its ceilings, what its provider can express, and its roles. */

@@ -175,7 +175,8 @@ export const changedAccess = (deps: GrantDeps, caller: Caller, grant: Grant, cha
   const normalised = normalisedChange(deps, grant, change)
   // The guardrails see what was requested, as at the issue. What is rendered must fit into the attachment that the grant has.
   const { attach, profile } = grant.spec
-  const authorised = authorise(deps, caller, 'extend', { ...normalised, spec: { ...normalised.spec, attach } }, grant.owner)
+  const authorised = authorise(deps, caller, 'extend', { ...normalised, spec: { ...normalised.spec, attach } }, grant.owner, undefined,
+    grant.principal.account)
   if (grant.attach === 'session') refuseLess(grant, authorised.spec)
   const access = proveAccess(renderAccess(deps.deployment, { ...authorised, spec: { ...authorised.spec, attach: grant.attach } }))
   return { ...access, spec: { ...access.spec, attach, ...(profile !== undefined && { profile }) } }

@@ -14,10 +14,11 @@ import type { GrantRequest } from '../request.ts'
 import { authorise, normaliseRequest, observing, proveAccess, proveStored, renderAccess, type ProvenAccess } from './access.ts'
 import { assertLease, claimLease, commit, deadline, event, release, rereadAfterFailedCommit, wantedOf } from './lease.ts'
 import { requireClock } from './clock.ts'
-import type { Actor, Caller, GrantDeps } from './deps.ts'
+import type { Account, Actor, Caller, GrantDeps } from './deps.ts'
 import { finish, freesKey, startEnding } from './end.ts'
 import { changedAccess, extend } from './extend.ts'
 import { iamProblem } from './iam-problem.ts'
+import { AccountFullError, inFirstAccount, isFull, limitsIn, profileIn } from './pool.ts'
 import { abandon, activate, provision, type Delivery } from './provision.ts'
 import { ended, resume, type Restart } from './redeliver.ts'
 import { beforeSession } from './session.ts'
@@ -58,23 +59,30 @@ const issueStated = async (deps: GrantDeps, caller: Caller, order: Order): Promi
   requireKeyWithinWindow(issueAt, access)
   const { warnings } = access
 
-  const intent = () => intentOf(deps, access, {
-    owner: caller.id,
-    key: idempotencyKey === undefined ? `job:${access.spec.job.team}/${access.spec.job.id}` : `key:${idempotencyKey}`,
-    attempt: request.attempt,
-    issueAt
+  return inSomeAccount(deps, access, async account => {
+    const intent = () => intentOf(deps, access, {
+      owner: caller.id,
+      key: idempotencyKey === undefined ? `job:${access.spec.job.team}/${access.spec.job.id}` : `key:${idempotencyKey}`,
+      attempt: request.attempt,
+      issueAt,
+      account
+    })
+    const reserved = await reserve(deps, caller, intent)
+    if (reserved.outcome === 'existing') return { ...await repeat(deps, caller, order, access, reserved.grant), warnings }
+    const { grant } = reserved
+    if (grant.issueAt !== null) return { grant, credentials: null, created: true, warnings }
+    if (grant.maxWorkers !== null) {
+      return { grant: await open(deps, caller, grant, access.policy), credentials: null, created: true, warnings }
+    }
+    const provisioned = await provision(deps, caller, grant, access.policy)
+    const active = await activate(deps, caller, grant, provisioned)
+    return deliver(deps, request, { grant: active, credentials: provisioned.credentials, created: true, warnings })
   })
-  const reserved = await reserve(deps, caller, intent)
-  if (reserved.outcome === 'existing') return { ...await repeat(deps, caller, order, access, reserved.grant), warnings }
-  const { grant } = reserved
-  if (grant.issueAt !== null) return { grant, credentials: null, created: true, warnings }
-  if (grant.maxWorkers !== null) {
-    return { grant: await open(deps, caller, grant, access.policy), credentials: null, created: true, warnings }
-  }
-  const provisioned = await provision(deps, caller, grant, access.policy)
-  const active = await activate(deps, caller, grant, provisioned)
-  return deliver(deps, request, { grant: active, credentials: provisioned.credentials, created: true, warnings })
 }
+
+/** With a pool: one account after the other, see pool.ts. */
+export const inSomeAccount = <T>(deps: GrantDeps, access: ProvenAccess, work: (account: Account | undefined) => Promise<T>): Promise<T> =>
+  deps.pool ? inFirstAccount(deps, access, work) : work(undefined)
 
 // --- reserve ---
 
@@ -93,8 +101,8 @@ const begin = async (deps: GrantDeps, caller: Caller, intent: NewGrant, job?: Jo
   const what = event(caller, 'pending', {
     attach, idempotency: how, ...(worker !== null && { worker }), ...(attempt !== null && { attempt })
   }, intent.policyHash)
-  const begun = await deps.ledger.begin(intent, what, deps.outstanding, job)
-  if (begun.outcome === 'limited') throw tooMany(deps, begun, intent)
+  const begun = await deps.ledger.begin(intent, what, deps.pool ? limitsIn(deps, intent) : deps.outstanding, job)
+  if (begun.outcome === 'limited') throw isFull(intent, begun.limit) ? new AccountFullError() : tooMany(deps, begun, intent)
   if (begun.outcome === 'job-changed') throw jobChanged()
   if (begun.outcome === 'created') await auditedOrWithdrawn(deps, caller, begun.grant, what)
   return begun
@@ -308,7 +316,7 @@ const requireSameJob = (
   const asked = issueAtOf(request)
   const waitsFor = asked !== undefined && asked > deps.now() ? asked : null
   const same = canonicalJson(fixedPart(access.spec)) === canonicalJson(fixedPart(grant.spec)) &&
-    (access.profile?.roleArn ?? null) === grant.principal.roleArn &&
+    (profileIn(deps, grant, access.profile)?.roleArn ?? null) === grant.principal.roleArn &&
     (access.workers ?? null) === grant.maxWorkers &&
     (access.spec.source.kind === 'any') === (grant.spec.source.kind === 'any') &&
     (waitsFor === null || waitsFor === grant.issueAt)
@@ -409,10 +417,13 @@ interface Asked {
   issueAt?: number | undefined
   /** The job that this worker joins. */
   joins?: { jobGrantId: string, worker: string, policyArn: string | null }
+  account?: Account | undefined
 }
 
-export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, attempt, issueAt, joins }: Asked): NewGrant => {
-  const { spec, policy, measure, attachment, profile, workers = null } = access
+export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, attempt, issueAt, joins, account }: Asked): NewGrant => {
+  const { spec, policy, measure, attachment, workers = null } = access
+  const profile = access.profile && account ? account.profiles[access.profile.name] ?? null : access.profile
+  const { userPrefix, pathBase } = account?.naming ?? deps.naming
   const now = deps.now()
   const id = deps.newId().toLowerCase()
   const expiresAt = Date.parse(spec.window.outputNotAfter)
@@ -434,10 +445,11 @@ export const intentOf = (deps: GrantDeps, access: ProvenAccess, { owner, key, at
     policyHash: measure.sha256,
     attach: attachment,
     principal: {
-      name: principalName(deps.naming.userPrefix, spec.job.id, expiresAt, id),
-      path: deps.naming.pathBase === null ? '/' : principalPath(deps.naming.pathBase, expiresAt),
+      name: principalName(userPrefix, spec.job.id, expiresAt, id),
+      path: pathBase === null ? '/' : principalPath(pathBase, expiresAt),
       policyArn: joins?.policyArn ?? null,
-      roleArn: profile?.roleArn ?? null
+      roleArn: profile?.roleArn ?? null,
+      ...(account && { account: account.name })
     },
     accessKeyId: null,
     previousKeyId: null,

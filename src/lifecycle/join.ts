@@ -11,7 +11,7 @@ import { requireClock } from './clock.ts'
 import type { Caller, GrantDeps } from './deps.ts'
 import { end } from './end.ts'
 import { requireProfile } from './extend.ts'
-import { busy, deliver, intentOf, jobChanged, redeliver, requireReasonToReplace, reserve, type Issued } from './issue.ts'
+import { busy, deliver, inSomeAccount, intentOf, jobChanged, redeliver, requireReasonToReplace, reserve, type Issued } from './issue.ts'
 import { stateWord } from './lease.ts'
 import { activate, provision } from './provision.ts'
 
@@ -29,17 +29,20 @@ export const join = (deps: GrantDeps, caller: Caller, jobGrantId: string, given:
     requireOpen(deps, job)
     const access = await workerAccess(deps, caller, job, request)
     const { warnings } = access
-    const intent = () => intentOf(deps, access, {
-      owner: job.owner,
-      key: `worker:${job.id}/${request.name}`,
-      attempt: request.attempt,
-      joins: { jobGrantId: job.id, worker: request.name, policyArn: job.principal.policyArn }
+    return inSomeAccount(deps, access, async account => {
+      const intent = () => intentOf(deps, access, {
+        owner: job.owner,
+        key: `worker:${job.id}/${request.name}`,
+        attempt: request.attempt,
+        joins: { jobGrantId: job.id, worker: request.name, policyArn: job.principal.policyArn },
+        account
+      })
+      const reserved = await reserve(deps, caller, intent, job)
+      if (reserved.outcome === 'existing') return { ...await rejoin(deps, caller, job, reserved.grant, request, access), warnings }
+      const provisioned = await provision(deps, caller, reserved.grant, access.policy)
+      const grant = await activate(deps, caller, reserved.grant, provisioned)
+      return deliver(deps, request, { grant, credentials: provisioned.credentials, created: true, warnings })
     })
-    const reserved = await reserve(deps, caller, intent, job)
-    if (reserved.outcome === 'existing') return { ...await rejoin(deps, caller, job, reserved.grant, request, access), warnings }
-    const provisioned = await provision(deps, caller, reserved.grant, access.policy)
-    const grant = await activate(deps, caller, reserved.grant, provisioned)
-    return deliver(deps, request, { grant, credentials: provisioned.credentials, created: true, warnings })
   })
 
 /** Another start of a worker, or a retry. Its key is replaced, and its policy if its source or the job's window is another one now. */
@@ -124,7 +127,8 @@ const workerAccess = async (
   await deps.turn(caller.id)
   // The guardrails see the attachment that the job asked for.
   const asked = { ...rendered, spec: { ...spec, attach: job.spec.attach } }
-  const authorised = authorise(deps, caller, 'join', asked, job.owner, name)
+  // Its workers share what is in the job's account: a policy, or a role.
+  const authorised = authorise(deps, caller, 'join', asked, job.owner, name, job.principal.account)
   await deps.turn(caller.id)
   return proveAccess(authorised)
 }

@@ -3,8 +3,9 @@ import { settleMs } from '../iam/provisioner.ts'
 import { grantIdOf } from '../iam/names.ts'
 import { ignoring } from '../iam/retry.ts'
 import type { Grant, PrincipalRef } from '../domain/grant.ts'
+import type { GrantFilter } from '../ledger/ledger.ts'
 import { requireClock } from './clock.ts'
-import type { Actor, GrantDeps } from './deps.ts'
+import type { Account, Actor, GrantDeps } from './deps.ts'
 import { dying, keyIdsOf } from './dying-keys.ts'
 import { finish, startEnding } from './end.ts'
 import { commit, deadline, dueAfter, event, release } from './lease.ts'
@@ -17,10 +18,13 @@ export interface ReconcileOptions {
   graceMs: number
   concurrency: number
   perSecond: number
+  /** Only this account of the pool. Default: each, all at the same time. */
+  account?: string
 }
 
-/** Where provider and ledger differ. */
-export type Discrepancy =
+/** Where provider and ledger differ. `account`: in the pool. */
+export type Discrepancy = { account?: string } & Difference
+type Difference =
   | { kind: 'stray', name: string, expiresAt: string, done: boolean }
   | { kind: 'foreign', name: string }
   | { kind: 'lost', grantId: string, name: string, done: boolean }
@@ -37,6 +41,24 @@ const actor: Actor = { id: 'reconcile', requestId: null }
  */
 export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Promise<ReconcileReport> => {
   requireClock(deps)
+  const { pool } = deps
+  if (!pool) return reconcileAccount(deps, options, [undefined])
+  const reconciled = async ({ name, provisioners }: Account): Promise<ReconcileReport> => {
+    const report = await reconcileAccount({ ...deps, provisioners }, options, pool.earlier === name ? [name, ''] : [name])
+    return { ...report, findings: report.findings.map(finding => ({ ...finding, account: name })) }
+  }
+  const chosen = pool.accounts.find(({ name }) => name === options.account)
+  if (chosen) return reconciled(chosen)
+  const reports = await Promise.all(pool.accounts.map(account => reconciled(account).catch(err => {
+    deps.log.error({ account: account.name, err }, 'an account could not be compared with the ledger')
+    return { seen: 0, findings: [], failed: 1 }
+  })))
+  const sum = (what: 'seen' | 'failed') => reports.reduce((total, report) => total + report[what], 0)
+  return { seen: sum('seen'), failed: sum('failed'), findings: reports.flatMap(({ findings }) => findings) }
+}
+
+/** @param names what the account's grants say of their account; undefined: there is no pool */
+const reconcileAccount = async (deps: GrantDeps, options: ReconcileOptions, names: Array<string | undefined>): Promise<ReconcileReport> => {
   const report: ReconcileReport = { seen: 0, findings: [], failed: 0 }
   const startedAt = deps.now()
   const seen = new Set<string>()
@@ -47,7 +69,7 @@ export const reconcile = async (deps: GrantDeps, options: ReconcileOptions): Pro
       await removeStrays(deps, provisioner, page, options, report)
     }
   }
-  await compareGrants(deps, { startedAt, seen }, options, report)
+  for (const account of names) await compareGrants(deps, { startedAt, seen, account }, options, report)
   await removeStrayPolicies(deps, seen, options, report)
   return { ...report, seen: seen.size }
 }
@@ -140,11 +162,13 @@ const hasEnded = async (deps: GrantDeps, { name, roleArn }: PrincipalRef): Promi
 }
 
 const compareGrants = async (
-  deps: GrantDeps, { startedAt, seen }: { startedAt: number, seen: Set<string> }, options: ReconcileOptions, report: ReconcileReport
+  deps: GrantDeps, { startedAt, seen, account }: { startedAt: number, seen: Set<string>, account: string | undefined },
+  options: ReconcileOptions, report: ReconcileReport
 ) => {
+  const filter: GrantFilter = { states: ['active'], ...(account !== undefined && { account }) }
   let after: string | undefined
   do {
-    const page: Grant[] = await deps.ledger.list({ states: ['active'] }, { limit: 200, ...(after && { after }) })
+    const page: Grant[] = await deps.ledger.list(filter, { limit: 200, ...(after && { after }) })
     after = page.length === 200 ? page.at(-1)?.id : undefined
     const old = page.filter(grant => grant.attach !== 'session' && grant.maxWorkers === null && !seen.has(grant.principal.name) &&
       grant.mintedAt !== null && startedAt - grant.mintedAt >= settleMs)

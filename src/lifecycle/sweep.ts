@@ -18,7 +18,16 @@ export interface SweepOptions {
   concurrency: number
   /** Grants started per second: a sweep must leave most of IAM's rate to jobs that start. */
   perSecond: number
+  /** Only what is in this account of the pool, or in none. Default: each lane, all at the same time. */
+  lane?: Lane
 }
+
+/** Grants that are swept one after the other: those of one account, so that no account waits for another. */
+export interface Lane { account: string | undefined }
+
+/** Jobs whose workers have the keys are in no account, and the grants from before there was a pool name none. */
+export const lanesOf = ({ pool }: Pick<GrantDeps, 'pool'>): Lane[] =>
+  [{ account: undefined }, ...pool?.accounts.map(({ name }) => ({ account: name })) ?? []]
 
 export interface SweepReport { handled: number, failed: number }
 
@@ -30,13 +39,20 @@ const sweeper: Actor = { id: 'sweeper', requestId: null }
  * grant has its own backoff.
  */
 export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
+  const lanes = options.lane ? [options.lane] : lanesOf(deps)
+  const reports = await Promise.all(lanes.map(lane => sweepLane(deps, lane, options, stop)))
+  const sum = (what: keyof SweepReport) => reports.reduce((total, report) => total + report[what], 0)
+  return { handled: sum('handled'), failed: sum('failed') }
+}
+
+const sweepLane = async (deps: GrantDeps, { account }: Lane, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
   const report = { handled: 0, failed: 0 }
   // Claim no more grants than can be started in the first third of the lease.
   const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
   // A wrong clock would end grants that go on. See clock.ts.
   while (!stop.aborted && !deps.clock.wrong()) {
     const now = deps.now()
-    const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch)
+    const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch, account)
     await paced(due, options, async grant => {
       // The lease lapses, and another replica continues.
       if (stop.aborted || deps.clock.wrong() || !hasTime(deps, grant)) return

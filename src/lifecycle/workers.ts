@@ -2,7 +2,7 @@ import type { Grant } from '../domain/grant.ts'
 import type { GrantDeps } from './deps.ts'
 import { claimLease, release } from './lease.ts'
 
-/** How many workers one operation on their job works on at a time. */
+/** How many workers of an account one operation on their job works on at a time. */
 const concurrency = 16
 
 /**
@@ -18,8 +18,7 @@ export const reachWorkers = async (
 ): Promise<Grant[]> => {
   const until = deps.waitingNow() + deps.deadlineMs
   const workers = await deps.ledger.workersOf(job.id)
-  const queue = workers.entries()
-  const next = async () => {
+  const next = async (queue: Iterator<[number, Grant]> & Iterable<[number, Grant]>) => {
     // All of them take from one iterator, so each worker is taken once.
     for (const [index, worker] of queue) {
       if (!isReached(worker) && deps.waitingNow() < until) workers[index] = await reached(worker)
@@ -36,6 +35,8 @@ export const reachWorkers = async (
       return worker
     }
   }
-  await Promise.all(Array.from({ length: concurrency }, next))
+  // An account that does not answer must not keep the workers of the others waiting.
+  const queues = [...Map.groupBy(workers.entries(), ([, { principal }]) => principal.account).values()].map(group => group.values())
+  await Promise.all(queues.flatMap(queue => Array.from({ length: concurrency }, () => next(queue))))
   return workers
 }

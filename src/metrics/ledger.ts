@@ -1,19 +1,25 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { GrantState } from '../domain/grant.ts'
-import { LedgerUnavailableError, StaleGrantError, type Ledger } from '../ledger/ledger.ts'
+import { LedgerUnavailableError, StaleGrantError, type AccountUse, type Ledger } from '../ledger/ledger.ts'
 
 export interface LedgerMetrics {
   /** The same ledger, its operations timed. */
   timed: (ledger: Ledger) => Ledger
   /** Asks the ledger for its figures at a scrape, at most once in freshMs. */
-  watchLedger: (ledger: Pick<Ledger, 'stats'>) => void
+  watchLedger: (ledger: Pick<Ledger, 'stats' | 'accounts'>) => void
 }
+
+/** A ceiling of an account of the pool; without a name: of the only one. */
+export interface Ceiling { account?: string, users?: number, managed?: number }
+
+/** Only with a pool there is a label. */
+export const labelOf = (account: string | undefined): { account?: string } => account === undefined ? {} : { account }
 
 const patienceMs = 3_000
 const states: GrantState[] = ['pending', 'active', 'revoking', 'revoked', 'expired', 'failed']
 const kinds = { unavailable: LedgerUnavailableError, stale: StaleGrantError }
 
-export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: number): LedgerMetrics => {
+export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: number, ceilings: Ceiling[]): LedgerMetrics => {
   const registers = [registry]
   const seconds = new Histogram({
     name: 'job_access_ledger_operation_duration_seconds',
@@ -43,8 +49,19 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
     }
   }
 
-  const watchLedger = (ledger: Pick<Ledger, 'stats'>) => {
-    const stats = cached(freshMs, () => inTime(ledger.stats(now())).catch(() => null))
+  const ceilingOf = (name: string, help: string, what: 'users' | 'managed') => {
+    const gauge = new Gauge({ name, help, labelNames: ['account'], registers })
+    for (const { account, [what]: ceiling } of ceilings) if (ceiling !== undefined) gauge.set(labelOf(account), ceiling)
+  }
+  ceilingOf('job_access_managed_policies_ceiling', 'Ceiling of outstanding grants with a managed policy, JOB_ACCESS_MAX_MANAGED_POLICIES.',
+    'managed')
+  const isPool = ceilings.some(({ account }) => account !== undefined)
+  if (isPool) ceilingOf('job_access_account_users_ceiling', 'Ceiling of users of outstanding grants in an account of the pool.', 'users')
+
+  const watchLedger = (ledger: Pick<Ledger, 'stats' | 'accounts'>) => {
+    const names = ceilings.map(({ account = '' }) => account)
+    const stats = cached(freshMs, () => inTime(Promise.all([ledger.stats(now()), ledger.accounts(names)]))
+      .then(([stats, accounts]) => ({ ...stats, accounts }), () => null))
     const gauge = (name: string, help: string, labelNames: string[], read: (gauge: Gauge, found: Stats) => void) => new Gauge({
       name,
       help,
@@ -62,6 +79,11 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
     gauge('job_access_grants', grants, ['state'], (gauge, { byState }) => {
       for (const state of states) gauge.set({ state }, byState[state])
     })
+    const perAccount = (name: string, help: string, what: 'users' | 'managed') => gauge(name, help, ['account'], (gauge, { accounts }) => {
+      for (const { account, [what]: count } of accounts) gauge.set(labelOf(account === '' ? undefined : account), count)
+    })
+    perAccount('job_access_managed_policies', 'Outstanding grants with a managed policy. Take the max, not the sum.', 'managed')
+    if (isPool) perAccount('job_access_account_users', 'Outstanding grants with a user in an account of the pool. Take the max.', 'users')
     gauge('job_access_oldest_overdue_grant_seconds', 'How long the oldest outstanding grant has outlived its end; 0: none has.', [],
       (gauge, { oldestOverdueExpiry }) => gauge.set(age(oldestOverdueExpiry)))
     gauge('job_access_sweep_lag_seconds', 'How long the sweeper has left something due that nobody works on; 0: nothing is.', [],
@@ -86,6 +108,9 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
       update: time('update', ledger.update),
       claimDue: time('claimDue', ledger.claimDue),
       workersOf: time('workersOf', ledger.workersOf),
+      accounts: time('accounts', ledger.accounts),
+      firstEnd: time('firstEnd', ledger.firstEnd),
+      inhabited: time('inhabited', ledger.inhabited),
       known: time('known', ledger.known),
       events: time('events', ledger.events),
       stats: time('stats', ledger.stats),
@@ -96,7 +121,7 @@ export const ledgerMetrics = (registry: Registry, now: () => number, freshMs: nu
   }
 }
 
-type Stats = Awaited<ReturnType<Ledger['stats']>>
+type Stats = Awaited<ReturnType<Ledger['stats']>> & { accounts: AccountUse[] }
 
 /** Asks once; all callers until `freshMs` after the answer get the same one. In real time, since it limits load. */
 const cached = <T>(freshMs: number, ask: () => Promise<T>): () => Promise<T> => {

@@ -4,11 +4,12 @@ import type { Log } from '../lifecycle/deps.ts'
 import type { ReconcileReport } from '../lifecycle/reconcile.ts'
 import type { SweepReport } from '../lifecycle/sweep.ts'
 import { ProblemError } from '../problems.ts'
+import { labelOf } from './ledger.ts'
 
 export interface TendingMetrics {
-  /** A sweep has ended; undefined: it failed as a whole. */
-  swept: (report: SweepReport | undefined) => void
-  reconciled: (report: ReconcileReport | undefined) => void
+  /** A sweep has ended, with a pool that of one account; undefined: it failed as a whole. */
+  swept: (report: SweepReport | undefined, account?: string) => void
+  reconciled: (report: ReconcileReport | undefined, account?: string) => void
   /** Read at each scrape. */
   watchClocks: (clocks: Pick<Clocks, 'wrong' | 'ahead'>) => void
   /** The same log of the lifecycle; it counts the one failure that must never happen, whichever operation meets it. */
@@ -18,14 +19,14 @@ export interface TendingMetrics {
 const runs = ['done', 'failed']
 
 /** Metrics of the service's own work on grants: sweeps and reconciliations. */
-export const tendingMetrics = (registry: Registry, now: () => number): TendingMetrics => {
+export const tendingMetrics = (registry: Registry, now: () => number, accounts: Array<string | undefined>): TendingMetrics => {
   const registers = [registry]
   const counter = (name: string, help: string, label: string, values: string[]) => {
-    const made = new Counter({ name, help, labelNames: [label], registers })
-    for (const value of values) made.inc({ [label]: value }, 0)
+    const made = new Counter({ name, help, labelNames: ['account', label], registers })
+    for (const account of accounts) for (const value of values) made.inc({ ...labelOf(account), [label]: value }, 0)
     return made
   }
-  const gauge = (name: string, help: string) => new Gauge({ name, help, registers })
+  const gauge = (name: string, help: string) => new Gauge({ name, help, labelNames: ['account'], registers })
   const sweeps = counter('job_access_sweeps_total', 'Sweeps, by outcome.', 'outcome', runs)
   const grants = counter(
     'job_access_swept_grants_total', 'Grants that sweeps worked on, by outcome; a failed one is tried again.', 'outcome', runs
@@ -46,24 +47,26 @@ export const tendingMetrics = (registry: Registry, now: () => number): TendingMe
     help: 'Reports of a stored policy that was about to be used and is not what was asked: a bug, or a changed ledger.',
     registers
   })
-  for (const at of [sweptAt, reconciledAt]) at.set(now() / 1000)
+  for (const at of [sweptAt, reconciledAt]) for (const account of accounts) at.set(labelOf(account), now() / 1000)
 
   return {
-    swept (report) {
-      sweeps.inc({ outcome: report ? 'done' : 'failed' })
+    swept (report, account) {
+      const of = labelOf(account)
+      sweeps.inc({ ...of, outcome: report ? 'done' : 'failed' })
       if (!report) return
-      grants.inc({ outcome: 'done' }, report.handled - report.failed)
-      grants.inc({ outcome: 'failed' }, report.failed)
-      sweptAt.set(now() / 1000)
+      grants.inc({ ...of, outcome: 'done' }, report.handled - report.failed)
+      grants.inc({ ...of, outcome: 'failed' }, report.failed)
+      sweptAt.set(of, now() / 1000)
     },
-    reconciled (report) {
-      reconciliations.inc({ outcome: report ? 'done' : 'failed' })
+    reconciled (report, account) {
+      const of = labelOf(account)
+      reconciliations.inc({ ...of, outcome: report ? 'done' : 'failed' })
       if (!report) return
       const count = (kind: string) => report.findings.filter(finding => finding.kind === kind).length
-      for (const kind of ['stray', 'lost', 'key']) found.inc({ kind }, count(kind))
-      foreign.set(count('foreign'))
-      failed.set(report.failed)
-      reconciledAt.set(now() / 1000)
+      for (const kind of ['stray', 'lost', 'key']) found.inc({ ...of, kind }, count(kind))
+      foreign.set(of, count('foreign'))
+      failed.set(of, report.failed)
+      reconciledAt.set(of, now() / 1000)
     },
     watchClocks (clocks) {
       const watched = (name: string, help: string, labelNames: string[], collect: (this: Gauge) => void) =>

@@ -42,10 +42,11 @@ t.test('every alert has a severity, a summary and a runbook that is there', asyn
 })
 
 const exposed = async () => {
-  const metrics = createMetrics({ now: () => 0, version: '0', provider: 'aws', ceiling: 1 })
+  const metrics = createMetrics({ now: () => 0, version: '0', provider: 'aws', ceiling: 1, ceilings: [{ account: 'a', users: 1, managed: 1 }] })
   metrics.watchAudit({ state: () => ({ head: { seq: 0, hash: '' }, waiting: 0, broken: undefined, writtenAt: 0 }) })
   metrics.watchClocks({ wrong: () => null, ahead: () => ({ provider: 0 }) })
   metrics.watchLedger({
+    accounts: async () => [{ account: '', users: 0, sessions: 0, managed: 0 }],
     stats: async () => ({
       byState: { pending: 0, active: 0, revoking: 0, revoked: 0, expired: 0, failed: 0 }, oldestOverdueExpiry: null, oldestDue: null
     })

@@ -7,7 +7,7 @@ import formats from 'ajv-formats'
 import { parseAllDocuments } from 'yaml'
 import { auditFaults } from '../../src/audit/config.ts'
 import { auditActions, type AuditEvent } from '../../src/audit/event.ts'
-import { profileFaults, readConfig } from '../../src/config.ts'
+import { accountsFaults, profileFaults, readConfig } from '../../src/config.ts'
 import { parseCases, runCases } from '../../src/guardrails/cases.ts'
 import { loadGuardrails } from '../../src/guardrails/guardrails.ts'
 import { boundaryPolicy, servicePolicy } from '../../src/iam/own-policies.ts'
@@ -57,6 +57,7 @@ const ajv = formats.default(new Ajv({ allErrors: true, strict: false }))
 /** Files that a page shows, by language and word: each is taken by the code that reads it. */
 export const configurations: Record<string, (shown: Shown) => void | Promise<void>> = {
   'json identity': ({ text }) => must(identityFaults(JSON.parse(text))),
+  'json accounts': ({ text }) => must(accountsFaults(JSON.parse(text))),
   'json audit': ({ text }) => must(auditFaults(JSON.parse(text))),
   'json profiles': ({ text }) => must(profileFaults(JSON.parse(text))),
   'json service-policy': ({ text }) => same(JSON.parse(text), servicePolicy(own)),

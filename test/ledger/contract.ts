@@ -520,7 +520,8 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     t.equal((await replicas[0]?.list({}, { limit: 9 }))?.length, 4)
     const applied = (await query('select name from ledger_migration order by name')).map(({ name }) => name)
     t.strictSame(applied, [
-      '0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs', '0007_end_reason'
+      '0001_grants', '0002_guards', '0003_workers', '0004_sessions_end', '0005_dying_keys', '0006_indexes_of_jobs', '0007_end_reason',
+      '0008_account'
     ])
   })
 

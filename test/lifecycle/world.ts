@@ -142,7 +142,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         newId,
         embedded: iam,
         iam: calling,
-        ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close']),
+        ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close', 'inhabited']),
         auditPort: { changed: (_grant, event) => heard(`record ${event.action}`, async () => {}) },
         guardrails,
         authenticator: nobody,

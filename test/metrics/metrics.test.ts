@@ -151,7 +151,7 @@ t.test('a ledger that does not answer: no old numbers, the rest is told', async 
     asked++
     throw new LedgerUnavailableError('down')
   }
-  metrics.watchLedger({ stats: down })
+  metrics.watchLedger({ accounts: async () => [], stats: down })
   const after = samples(await metrics.registry.metrics())
   t.equal(after.get('job_access_ledger_up'), 0)
   t.notOk(after.has('job_access_grants{state="active"}'))
@@ -167,7 +167,7 @@ t.test('a ledger that does not answer: no old numbers, the rest is told', async 
 
 t.test('a ledger that hangs does not hang the scrape', async t => {
   const metrics = createMetrics({ now: () => startOfTime, version: '1.0.0', provider: 'aws', ceiling: 1 })
-  metrics.watchLedger({ stats: () => new Promise(() => {}) })
+  metrics.watchLedger({ accounts: async () => [], stats: () => new Promise(() => {}) })
   t.equal(samples(await metrics.registry.metrics()).get('job_access_ledger_up'), 0)
 })
 

@@ -66,6 +66,15 @@ export const mutants: Mutant[] = [
   ...of('lifecycle/workers.ts', ['lifecycle/workers'], [
     ['a worker that was reached meanwhile stays claimed', '      if (claimed.dueAt !== null) await release(deps, claimed)\n', '']
   ]),
+  ...of('lifecycle/pool.ts', ['lifecycle/pool'], [
+    ['the ceiling of users is not that of the account', '...(attach !== \'session\' && { users })', ''],
+    ['a failure that made something goes to the next account', 'cause.definite && cause.operation === first &&', ''],
+    ['accounts that do not answer are as good as others', 'Number(b.isWell) - Number(a.isWell) || ', ''],
+    ['a full account is tried', '.filter(({ room }) => room > 0)', '']
+  ]),
+  ...of('iam/accounts.ts', ['lifecycle/pool'], [
+    ['grants from before the pool are in no account', '({ account = earlier }: PrincipalRef)', '({ account }: PrincipalRef)']
+  ]),
   ...of('lifecycle/lease.ts', ['lifecycle/lease', 'lifecycle/end', 'lifecycle/extend', 'lifecycle/rotate', 'lifecycle/issue'], [
     ['what cannot be changed stays claimed', '  await release(deps, grant)\n  throw inactive(grant)', '  throw inactive(grant)']
   ]),
@@ -143,9 +152,9 @@ export const mutants: Mutant[] = [
   ...of('compose.ts', ['compose', 'http/health', 'lifecycle/cost'], [
     ['calls are not in turn', 'inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))', 'withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS)'],
     ['the tags for bucket policies are left out', 'inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))', 'inTurn(provisioner)'],
-    ['sessions have the default prefix', 'profiles: deployment.profiles, prefix: config.JOB_ACCESS_USER_PREFIX, now', 'profiles: deployment.profiles, prefix: \'ja\', now'],
+    ['sessions have the default prefix', 'sessionProvisioner({ iam, profiles, prefix: userPrefix, now })', 'sessionProvisioner({ iam, profiles, prefix: \'ja\', now })'],
     ['guardrails of the configuration are not read', 'config.JOB_ACCESS_GUARDRAILS ?? openSet', 'openSet'],
-    ['the endpoint of the configuration is not used', '...(config.iamEndpoint && { endpoint: config.iamEndpoint }),', ''],
+    ['the endpoint of the configuration is not used', '...(endpoint && { endpoint }),', ''],
     ['parts are closed in the order in which they were opened', 'closers.splice(0).reverse()', 'closers.splice(0)', { equivalent: 'no part needs another one while it is closed' }],
     ['a part that does not close keeps the others open', '.catch(err => log.error({ err }, \'closing failed\'))', ''],
     ['the notice of the embedded IAM is missing', 'notice: embedded ?', 'notice: !embedded ?']
@@ -171,7 +180,7 @@ export const mutants: Mutant[] = [
     ['the shortest IPv6 prefix is that of IPv4', 'minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V6', 'minPrefixV6: env.JOB_ACCESS_MIN_PREFIX_V4'],
     ['any source is allowed with private ones', 'allowAnySource: env.JOB_ACCESS_ALLOW_ANY_SOURCE', 'allowAnySource: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS'],
     ['the embedded IAM is always audited', 'audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined', 'audited: true'],
-    ['AWS without a boundary', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow(\'no-boundary\')', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !allow(\'open-guardrails\')'],
+    ['AWS without a boundary', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !config.accounts && !allow(\'no-boundary\')', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !config.accounts && !allow(\'open-guardrails\')'],
     ['tags at a provider that keeps none', 'config.JOB_ACCESS_ABAC_TAGS.length > 0 &&', 'config.JOB_ACCESS_ABAC_TAGS.length > 1 &&']
   ]),
 
