@@ -25,8 +25,8 @@ export const unknownVariables = (text: string): string[] =>
   [...new Set([...text.matchAll(/(?<![_…])\b(JOB_ACCESS_[A-Z0-9_]+|JOBACCESS_[A-Z_]+)\b(?!\*)/g)].map(([name]) => name))]
     .filter(name => !(name in EnvSchema.properties) && !(name in variables) && !known.includes(name))
 
-/** Of the tests and the CLI's own making, which no schema lists. */
-const known = ['JOB_ACCESS_CACHE', 'JOBACCESS_GRANT', 'JOB_ACCESS_']
+/** Of the tests, of the CLI's own making and of deploy/compose, which no schema lists. */
+const known = ['JOB_ACCESS_CACHE', 'JOB_ACCESS_IMAGE', 'JOBACCESS_GRANT', 'JOB_ACCESS_']
 
 const folders = /(?<![\w/.-])(?:\.\/)?((?:deploy|src|test|guardrails|examples|openapi|bench|client|docs|\.ci)\/[\w./-]*[\w-])/g
 
