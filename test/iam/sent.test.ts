@@ -99,6 +99,23 @@ t.test('the first call may fail before it is sent, and the next one finds the cr
   t.ok(iam)
 })
 
+t.test('credentials that end are asked for anew, those of a role for example', async t => {
+  const { iam, sent, host } = await provider(t, [ok('DeleteUser'), ok('DeleteUser'), ok('DeleteUser')])
+  let asked = 0
+  const ofRole = createIam({
+    region: 'us-east-1',
+    endpoint: `http://${host}/`,
+    credentials: (async () =>
+      ({ accessKeyId: `AKIA${++asked}`, secretAccessKey: 'x', sessionToken: `session ${asked}`, expiration: new Date(Date.now() + 1000) })) as any
+  })
+  t.teardown(() => ofRole.close())
+  for (let call = 0; call < 3; call++) await ofRole.deleteUser('job', until())
+  const keys = sent.map(({ headers }) => /AKIA\d+/.exec(String(headers.authorization))?.[0])
+  t.equal(new Set(keys).size, 3, keys.join(' '))
+  t.same(sent.map(({ headers }) => headers['x-amz-security-token']), keys.map(key => `session ${key?.slice(4)}`))
+  t.ok(iam)
+})
+
 t.test('an answer that is cut off leaves it open whether it was done', async t => {
   const server = createServer((_request, response) => {
     response.writeHead(200, { 'content-length': '100' }).write('<DeleteUserResponse>')
