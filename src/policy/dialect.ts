@@ -14,6 +14,8 @@ export interface Dialect {
    * are neither, STS is all there is.
    */
   principals: 'users' | 'keys' | 'sessions'
+  /** With `sessions`: AssumeRole was seen to need no role, and its sessions to keep to their policy. */
+  roleless?: boolean
   /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
   /** Whether CreateUser takes Tags. */

@@ -5,6 +5,7 @@ import { freshAdmin, openAccount, startEmbeddedIam } from '../../src/embedded-ia
 import { examine } from '../../src/doctor/examine.ts'
 import type { ExamineOptions } from '../../src/doctor/context.ts'
 import { concluded } from '../../src/iam/dialects/conclusions.ts'
+import { noRole, stsAlone } from '../embedded-iam/levers/sts-alone.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 
 /** The embedded IAM, with an S3 in memory that asks the service's own evaluator: a store that enforces, but for its quirks. */
@@ -18,6 +19,8 @@ export interface Quirks {
   deadKeysWork?: true
   /** A call of IAM that every key may make. */
   anyKeyMay?: string
+  /** Has AssumeRole alone; `leaky`: its sessions may call that, too. */
+  sts?: 'alone' | 'leaky'
   /** Has inline policies alone. */
   inline?: true
 }
@@ -45,11 +48,13 @@ const actionOf = ({ method, query = {} }: S3Request): string => {
 }
 
 export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) => void }, quirks: Quirks = {}): Promise<EmbeddedStore> => {
-  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline } = quirks
+  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline, sts } = quirks
   let time = Date.now()
   const admin = freshAdmin()
   const account = openAccount({ now: () => new Date(time) }, admin)
-  const iam = await startEmbeddedIam({ account: () => account, adminKeys: admin })
+  const iam = await startEmbeddedIam({
+    account: () => account, adminKeys: admin, ...(sts && { intercept: stsAlone(account, { leaky: sts === 'leaky' }).intercept })
+  })
   const store = await openStore({ region: 'us-east-1', iamEndpoint: iam.url, credentials: admin })
   t.teardown(async () => { store.close(); await iam.stop() })
   const sessions = new Map<string, string>()
@@ -157,4 +162,4 @@ export const examined = async (store: EmbeddedStore, more: Partial<ExamineOption
 }
 
 export const leftIn = ({ account, buckets }: EmbeddedStore): string[] =>
-  [...account.users.keys(), ...account.policyNames, ...account.roles.keys(), ...buckets.keys()]
+  [...account.users.keys(), ...account.policyNames, ...[...account.roles.keys()].filter(name => name !== noRole), ...buckets.keys()]
