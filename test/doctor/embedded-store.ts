@@ -1,7 +1,7 @@
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../../src/doctor/store.ts'
 import type { Account } from '../../src/embedded-iam/account.ts'
-import { freshAdmin, openAccount, startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { freshAdmin, openAccount, startEmbeddedIam, type EmbeddedIam } from '../../src/embedded-iam/server.ts'
 import { examine } from '../../src/doctor/examine.ts'
 import type { ExamineOptions } from '../../src/doctor/context.ts'
 import { concluded } from '../../src/iam/dialects/conclusions.ts'
@@ -27,6 +27,9 @@ export interface Quirks {
 
 export interface EmbeddedStore extends Store {
   account: Account
+  iam: EmbeddedIam
+  /** With `sts`: every call that came. */
+  calls: Array<{ action: string, params: Readonly<Record<string, string>> }>
   now: () => number
   pause: (ms: number) => Promise<void>
   buckets: Map<string, Set<string>>
@@ -52,9 +55,8 @@ export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) =
   let time = Date.now()
   const admin = freshAdmin()
   const account = openAccount({ now: () => new Date(time) }, admin)
-  const iam = await startEmbeddedIam({
-    account: () => account, adminKeys: admin, ...(sts && { intercept: stsAlone(account, { leaky: sts === 'leaky' }).intercept })
-  })
+  const alone = sts && stsAlone(account, { leaky: sts === 'leaky' })
+  const iam = await startEmbeddedIam({ account: () => account, adminKeys: admin, ...(alone && { intercept: alone.intercept }) })
   const store = await openStore({ region: 'us-east-1', iamEndpoint: iam.url, credentials: admin })
   t.teardown(async () => { store.close(); await iam.stop() })
   const sessions = new Map<string, string>()
@@ -69,7 +71,7 @@ export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) =
       const standing = (policy: typeof attached extends Set<infer P> ? P : never) => policy.versions.find(({ isDefault }) => isDefault)?.document ?? ''
       return [[...inline.values(), ...[...attached].map(standing)], ...(boundary ? [[standing(boundary)]] : [])]
     }
-    return [[sessions.get(accessKeyId) ?? '']]
+    return [[sessions.get(accessKeyId) ?? alone?.policies.get(accessKeyId) ?? '']]
   }
 
   const may = (request: S3Request, key: Key): boolean => {
@@ -118,6 +120,8 @@ export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) =
 
   return {
     account,
+    iam,
+    calls: alone?.calls ?? [],
     buckets,
     now: () => time,
     async pause (ms) {

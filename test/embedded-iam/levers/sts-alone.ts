@@ -7,9 +7,11 @@ export const noRole = 'sts-alone'
 
 /**
  * The embedded IAM as MinIO documents its STS: AssumeRole, which needs no RoleArn, and no call of IAM. What it answers to the others is in
- * minio/minio, cmd/sts-handlers.go. Names every call that came.
+ * minio/minio, cmd/sts-handlers.go. It keeps every call that came, and the policies of
+ * sessions by their keys.
  */
 export const stsAlone = (account: Account, { leaky = false } = {}) => {
+  const policies = new Map<string, string>()
   const calls: Array<{ action: string, params: Readonly<Record<string, string>> }> = []
   const trusted = leaky ? '*' : `arn:aws:iam::${account.id}:root`
   roleActions.CreateRole?.(account, {
@@ -31,7 +33,10 @@ export const stsAlone = (account: Account, { leaky = false } = {}) => {
       return status === 403 ? { status, code, ...reply } : errorReply(service, 400, 'InvalidParameterValue', `Unsupported action ${call.action}`)
     }
     received.call = { ...call, params: { RoleArn: role?.arn ?? '', ...call.params } }
-    return serve()
+    const reply = serve()
+    const [, id] = /<AccessKeyId>(.*)<\/AccessKeyId>/.exec(reply.body) ?? []
+    if (id !== undefined) policies.set(id, call.params.Policy ?? '')
+    return reply
   }
-  return { calls, intercept }
+  return { calls, policies, intercept }
 }
