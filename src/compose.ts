@@ -253,7 +253,7 @@ const deploymentOf = (config: Config): Deployment => ({
   profiles: config.accounts
     ? Object.fromEntries(config.accounts.flatMap(({ name, profiles }) =>
       Object.values(profiles).map(profile => [`${name}/${profile.name}`, profile])))
-    : config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES) : {}
+    : config.JOB_ACCESS_PROFILES ? readProfiles(config.JOB_ACCESS_PROFILES, config.dialect) : {}
 })
 
 interface WiredAccount extends Account, Pick<AccountConfig, 'earlier' | 's3'> { iam: Iam }

@@ -188,7 +188,7 @@ export interface AccountConfig {
 const RoleProfilesSchema = Type.Array(Type.Object({
   name: Type.String({ pattern: '^[A-Za-z0-9_-]{1,64}$' }),
   // In Ceph, the account is a tenant or empty (docs.ceph.com, radosgw/role).
-  roleArn: Type.String({ pattern: '^arn:aws[a-z-]*:iam::[A-Za-z0-9_-]*:role/' }),
+  roleArn: Type.Optional(Type.String({ pattern: '^arn:aws[a-z-]*:iam::[A-Za-z0-9_-]*:role/' })),
   maxSessionSeconds: Type.Integer({ minimum: 900, maximum: 43_200 }),
   chained: Type.Boolean(),
   revocable: Type.Boolean(),
@@ -356,7 +356,7 @@ const accountsOf = (env: Env, file: string): AccountConfig[] => {
     boundaryArn: account.boundaryArn,
     users: account.users ?? env.JOB_ACCESS_MAX_GRANTS,
     managedPolicies: account.managedPolicies ?? managedPoliciesOf(env),
-    profiles: Object.fromEntries((account.profiles ?? []).map(profile => [profile.name, profile])),
+    profiles: profilesOf(account.profiles ?? []),
     s3: s3Of(account.s3Endpoint ?? env.JOB_ACCESS_S3_ENDPOINT, account.s3Region ?? env.JOB_ACCESS_S3_REGION)
   }))
 }
@@ -369,7 +369,9 @@ const accountFaults = (
 ): ConfigFault[] => {
   const { name, earlier, endpoint, awsProfile, roleArn, externalId, boundaryArn, path = env.JOB_ACCESS_PATH, profiles = [] } = account
   const { JOB_ACCESS_PROVIDER: provider } = env
-  const faults: ConfigFault[] = furtherProfileFaults(profiles).map(({ pointer, message }) => ({ pointer: `/profiles${pointer}`, message }))
+  // A session without a role does not say which account it is of.
+  const faults: ConfigFault[] = [...furtherProfileFaults(profiles), ...roleFaults(profiles, {})]
+    .map(({ pointer, message }) => ({ pointer: `/profiles${pointer}`, message }))
   const add = (field: string, message: string) => { faults.push({ pointer: `/${field}`, message }) }
   const before = accounts.slice(0, index)
   if (before.some(other => other.name === name)) add('name', `account ${name} is given twice`)
@@ -450,8 +452,28 @@ const crossChecks = (config: Config): ConfigFault[] => {
 }
 
 /** The role profiles of a file, by name. @throws ConfigError */
-export const readProfiles = (file: string): Record<string, RoleProfile> =>
-  Object.fromEntries(readConfigFile(file, RoleProfilesSchema, furtherProfileFaults).map(profile => [profile.name, profile]))
+export const readProfiles = (file: string, dialect: Pick<Dialect, 'roleless'> = {}): Record<string, RoleProfile> =>
+  profilesOf(readConfigFile(file, RoleProfilesSchema, read => [...furtherProfileFaults(read), ...roleFaults(read, dialect)]))
+
+const profilesOf = (profiles: Static<typeof RoleProfilesSchema>): Record<string, RoleProfile> =>
+  Object.fromEntries(profiles.map(profile => [profile.name, { ...profile, roleArn: profile.roleArn ?? null }]))
+
+/** A session without a role is as good as the store was shown to make it, and its end is the one that STS gave it. */
+const roleFaults = (profiles: Static<typeof RoleProfilesSchema>, { roleless }: Pick<Dialect, 'roleless'>): ConfigFault[] =>
+  profiles.flatMap(({ name, roleArn, revocable }, index) => [
+    ...(roleArn === undefined && !roleless
+      ? [{
+          pointer: `/${index}/roleArn`,
+          message: `profile ${name} has none; only a single store whose dialect file shows that AssumeRole works without one can do that`
+        }]
+      : []),
+    ...(revocable && (roleless || roleArn === undefined)
+      ? [{
+          pointer: `/${index}/revocable`,
+          message: `profile ${name} cannot be revocable: the store has no role whose policy could end a session; set it to false`
+        }]
+      : [])
+  ])
 
 export const profileFaults = (profiles: unknown): ConfigFault[] => configFaults(RoleProfilesSchema, profiles, furtherProfileFaults)
 

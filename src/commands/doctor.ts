@@ -25,7 +25,8 @@ JOB_ACCESS_PARTITION, and the credentials of an administrator as the AWS SDK doe
   --json           print JSON instead of the table
   --write          a file to write the dialect to, for JOB_ACCESS_PROVIDER=custom
   --store          name and version of the store, and who tried it, for the file
-  --role           a role to assume that allows all of the scratch buckets, where the doctor can make none
+  --role           a role to assume that allows all of the scratch buckets, where the doctor can make none;
+                   without, and without users, it asks for sessions without a role
   --against        a built-in dialect: ${Object.keys(dialects).join(', ')}
   --patience       how long a change may take to be in effect; default: 20
   --clean          remove what killed runs left; not while another run is under way`

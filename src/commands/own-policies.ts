@@ -31,7 +31,10 @@ await operatorCommand(usage, args => {
     pathBase: config.JOB_ACCESS_PATH,
     userPrefix: config.JOB_ACCESS_USER_PREFIX,
     boundaryArn: config.JOB_ACCESS_BOUNDARY_ARN ?? `arn:${config.JOB_ACCESS_PARTITION}:iam::${account}:policy/job-access-boundary`,
-    roles: config.JOB_ACCESS_PROFILES ? Object.values(readProfiles(config.JOB_ACCESS_PROFILES)) : [],
+    roles: config.JOB_ACCESS_PROFILES
+      ? Object.values(readProfiles(config.JOB_ACCESS_PROFILES, config.dialect))
+        .flatMap(({ roleArn, revocable }) => roleArn === null ? [] : [{ roleArn, revocable }])
+      : [],
     buckets: config.JOB_ACCESS_ALLOWED_BUCKETS,
     kmsKeys: config.JOB_ACCESS_ALLOWED_KMS_KEYS
   }

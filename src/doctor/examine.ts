@@ -108,10 +108,10 @@ const refusals = ({ findings }: Examination, way: Way): number =>
 /** Lanes answer in any order; reports are compared. */
 const inOrder = (findings: Finding[]): Finding[] => {
   const ids = [
-    'users', 'paths', 'tags', 'boundaries', 'keys', 'inline', 'managed', 'attached', 'versions', 'roles', 'session', 'identity-sts',
-    'identity-iam', 'size', 's3', 'clock', 'changes', 'secret', 'deleted-key', ...windows.map(([id]) => id),
+    'users', 'paths', 'tags', 'boundaries', 'keys', 'inline', 'managed', 'attached', 'versions', 'roles', 'session', 'no-role',
+    'identity-sts', 'identity-iam', 'size', 's3', 'clock', 'changes', 'secret', 'deleted-key', ...windows.map(([id]) => id),
     ...questions.map(({ id }) => id),
-    'boundary', ...widenings.map(([operation]) => `widen ${operation}`), ...untried.map(([id]) => id)
+    'boundary', ...widenings.map(([operation]) => `widen ${operation}`), 'widen AssumeRole', ...untried.map(([id]) => id)
   ]
   const place = ({ id, way }: Finding) => ids.indexOf(id) * 10 + (way === undefined ? 0 : ['inline', 'managed', 'session'].indexOf(way))
   return findings.toSorted((a, b) => place(a) - place(b))

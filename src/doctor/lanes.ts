@@ -53,21 +53,23 @@ const openSessions = async (context: Context, callerArn: string | null): Promise
   const { store, note } = context
   const asks = 'AssumeRole with a session policy, tags and a source identity'
   const role = await roleOf(context, callerArn)
-  if (typeof role !== 'string') {
+  if (role !== null && typeof role !== 'string') {
     note({ id: 'session', asks, ...role })
     return []
   }
-  const assume = (Policy: string, more = {}) =>
-    store.call('AssumeRole', { RoleArn: role, RoleSessionName: 'ja-doctor', DurationSeconds: 900, Policy, ...more })
+  const as = { ...(role !== null && { RoleArn: role }), RoleSessionName: 'ja-doctor', DurationSeconds: 900 }
+  const assume = (Policy: string, more = {}) => store.call('AssumeRole', { ...as, Policy, ...more })
   // As the service does. Tags take room of the policy: later they are left out.
   const asService = { Tags: [{ Key: 'doctor', Value: 'job-access' }], SourceIdentity: 'ja-doctor' }
   // A new role is known to STS after a while.
   let first = await assume(documentOf(...everything(context.scene)), asService)
-  for (const until = context.now() + context.patienceMs; !first.ok && first.code === 'AccessDenied' && context.now() < until;) {
+  const patienceMs = role === null ? 0 : context.patienceMs
+  for (const until = context.now() + patienceMs; !first.ok && first.code === 'AccessDenied' && context.now() < until;) {
     await context.pause(1_000)
     first = await assume(documentOf(...everything(context.scene)), asService)
   }
   note({ id: 'session', asks, ...verdictOf(first) })
+  if (role === null) note({ id: 'no-role', asks: 'AssumeRole needs no RoleArn', ...verdictOf(first) })
   if (!first.ok) return []
   return Array.from({ length: context.lanes }, () => {
     const lane: Lane = {
@@ -84,9 +86,16 @@ const openSessions = async (context: Context, callerArn: string | null): Promise
   })
 }
 
-/** The ARN of the role that was given, or of one of the doctor's own; else why there is none. */
-const roleOf = async ({ store, scratch, scene, note, roleArn }: Context, callerArn: string | null): Promise<string | Judged> => {
+/**
+ * The ARN of the role that was given, or of one of the doctor's own; null: there are no users either, so AssumeRole is asked without one,
+ * as MinIO documents it (docs/sts/assume-role.md); else why there is none.
+ */
+const roleOf = async (
+  { store, scratch, scene, note, roleArn, found }: Context, callerArn: string | null
+): Promise<string | Judged | null> => {
   const RoleName = scratch.name('-role')
+  const users = found.findings.some(({ id, verdict }) => id === 'users' && verdict === 'yes')
+  const without = (why: Judged) => users ? why : null
   const asks = 'CreateRole, PutRolePolicy'
   const trust = JSON.stringify({
     Version: '2012-10-17',
@@ -94,7 +103,7 @@ const roleOf = async ({ store, scratch, scene, note, roleArn }: Context, callerA
   })
   if (callerArn === null) {
     note({ id: 'roles', asks, verdict: 'untried', detail: 'no call tells who the admin is, for a trust policy' })
-    return roleArn ?? { verdict: 'untried', detail: 'give a role with --role' }
+    return roleArn ?? without({ verdict: 'untried', detail: 'give a role with --role' })
   }
   const role = await scratch.make('CreateRole', { RoleName, Path: scratch.path, AssumeRolePolicyDocument: trust },
     () => removeRole(scratch.store, RoleName))
@@ -103,7 +112,7 @@ const roleOf = async ({ store, scratch, scene, note, roleArn }: Context, callerA
     : role
   note({ id: 'roles', asks, ...verdictOf(put) })
   if (roleArn !== undefined) return roleArn
-  return role.ok && put.ok ? role.output.Role?.Arn ?? '' : { verdict: 'untried', detail: 'there is no role: give one with --role' }
+  return role.ok && put.ok ? role.output.Role?.Arn ?? '' : without({ verdict: 'untried', detail: 'there is no role: give one with --role' })
 }
 
 /** The longest policy of many Resources that is taken, up to a limit that no grant needs. */

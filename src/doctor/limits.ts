@@ -15,7 +15,11 @@ export const askKey = async (context: Context, way: Way, [lane]: Lane[]): Promis
   if (way === 'session') {
     const UserName = scratch.name('-wider')
     const created = await scratch.make('CreateUser', { UserName }, () => removeUser(scratch.store, UserName), lane.key)
-    return note({ id: 'widen CreateUser', way, asks: 'a key may not call CreateUser', ...mustFail(created) })
+    note({ id: 'widen CreateUser', way, asks: 'a key may not call CreateUser', ...mustFail(created) })
+    if (!found.findings.some(({ id, verdict }) => id === 'no-role' && verdict === 'yes')) return
+    const next = { RoleSessionName: 'ja-doctor', DurationSeconds: 900, Policy: documentOf(...everything(scene)) }
+    const assumed = await store.call('AssumeRole', next, lane.key)
+    return note({ id: 'widen AssumeRole', way, asks: 'a key may not call AssumeRole', ...mustFail(assumed) })
   }
   const UserName = scratch.name(`-${way}-0`)
   await attach(context, lane, [])

@@ -74,7 +74,11 @@ export const bucketIn = (location: string | undefined): string => location === u
   : `<CreateBucketConfiguration><LocationConstraint>${location}</LocationConstraint></CreateBucketConfiguration>`
 
 /** Nothing was there: then it need not be removed. A call that the store does not have never made anything. */
-const gone = ['NoSuchEntity', 'NoSuchBucket', 'InvalidAction', 'NotImplemented', '404', '405', '501']
+const gone = [
+  'NoSuchEntity', 'NoSuchBucket', 'InvalidAction', 'NotImplemented', '404', '405', '501',
+  // What MinIO and RustFS, which have STS alone, answer to a call of IAM.
+  'MissingParameter', 'InvalidParameterValue', 'InvalidArgument'
+]
 
 const complaintOf = (called: Called, what: string): Complaint => called.ok || gone.includes(called.code) ? null : `${what}: ${called.code}`
 

@@ -44,7 +44,7 @@ export const drift = (dialect: Dialect, file: Pick<DialectFile, 'enforces' | 'di
   const enforcing = enforces.prefix
   const words = (what: string, has: 'any' | ReadonlySet<string>, word: string, id: string): string[] => {
     const verdict = verdictOf(id)
-    const says = has === 'any' || has.has(word)
+    const says = (has === 'any' || has.has(word)) && !dialect.adminOnly?.has(word)
     if (says && ['refused', 'shut'].includes(verdict)) return [`${what} ${word}: the dialect has it, the store does not (${verdict})`]
     return !says && verdict === 'yes' ? [`${what} ${word}: the store has it, the dialect does not`] : []
   }

@@ -57,7 +57,8 @@ export interface Key { accessKeyId: string, secretAccessKey: string, sessionToke
 export interface ListedUser { name: string, path: string, createdAt: number }
 
 export interface SessionRequest {
-  roleArn: string
+  /** Null: RoleArn is not sent. */
+  roleArn: string | null
   sessionName: string
   policy: string
   durationSeconds: number
@@ -287,7 +288,7 @@ export const createIam = (options: IamClientOptions): Iam => {
 
     async assumeRole (session, until) {
       const { Credentials: keys } = await send(sendToSts, sts.AssumeRoleCommand, {
-        RoleArn: session.roleArn,
+        RoleArn: session.roleArn ?? undefined,
         RoleSessionName: session.sessionName,
         Policy: session.policy,
         DurationSeconds: session.durationSeconds,

@@ -12,7 +12,7 @@ export const checkRoleBoundaries = async (
   iam: Pick<Iam, 'roleBoundary'>, profiles: Record<string, RoleProfile>, boundaryArn: string, until: number
 ): Promise<RoleBoundaries> => {
   const found: RoleBoundaries = { unsafe: [], unread: [] }
-  const roles = new Set(Object.values(profiles).filter(({ revocable }) => revocable).map(({ roleArn }) => roleArn))
+  const roles = new Set(Object.values(profiles).flatMap(({ revocable, roleArn }) => revocable && roleArn !== null ? [roleArn] : []))
   for (const roleArn of roles) {
     try {
       const boundary = await iam.roleBoundary(roleArn.slice(roleArn.lastIndexOf('/') + 1), until)

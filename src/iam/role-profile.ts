@@ -1,9 +1,10 @@
 import type { Grant } from '../domain/grant.ts'
 
-/** A role that grants of attach `session` assume; the rendered policy is the session policy. */
+/** What grants of attach `session` assume; the rendered policy is the session policy. */
 export interface RoleProfile {
   name: string
-  roleArn: string
+  /** Null: none. The session is one of the service's own user; see `roleless` of a dialect. */
+  roleArn: string | null
   /** The role's MaxSessionDuration, seconds. */
   maxSessionSeconds: number
   /** Our own credentials are a role session: STS then allows one hour at most (STS API, AssumeRole, "role chaining"). */

@@ -56,13 +56,15 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     keys: async () => [],
 
     async teardown ({ ref, sessionsEndAt }, until) {
+      // There is no role that could deny it anything.
+      if (ref.roleArn === null) return 'irrevocable'
       const profile = profileOf(ref.roleArn)
       if (!profile.revocable) return 'irrevocable'
       const document = JSON.stringify(revocation(ref.name, now()))
       try {
         // It must stay as long as a session may last, and no longer, since the role has little room: list() reads that from its name.
         const name = sessionsEndAt ? withExpiry(ref.name, sessionsEndAt) : ref.name
-        await iam.putRolePolicy(roleName(profile.roleArn), name, document, until)
+        await iam.putRolePolicy(roleName(ref.roleArn), name, document, until)
       } catch (error) {
         // The role's inline policies have no room left (10,240 characters): no more sessions can be revoked until some have ended.
         if (isIamError(error, 'limit')) return 'irrevocable'
@@ -74,7 +76,8 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     ready: (_ref, credentials, until) => poll(() => iam.callerIdentity(credentials, until), until),
     // A session leaves nothing behind, but its revocation does: a policy on the role, to be removed once the session is over.
     async * list (until) {
-      for (const { roleArn } of Object.values(profiles).filter(profile => profile.revocable)) {
+      for (const { roleArn, revocable } of Object.values(profiles)) {
+        if (!revocable || roleArn === null) continue
         for (const name of await iam.listRolePolicies(roleName(roleArn), until())) {
           const stated = expiryOfName(prefix, name)
           // Other policies of the role are not ours.
@@ -91,8 +94,15 @@ export const sessionProvisioner = ({ iam, profiles, prefix, now }: SessionProvis
     },
     exists: async () => true,
     policyEnd: async () => undefined,
-    // A store that has STS for AssumeRole alone says so: that is an answer, too.
-    async ping (until) { await ignoring('unsupported', iam.callerIdentity(undefined, until)) }
+    // A store that has STS for AssumeRole alone says so: that is an answer, too. MinIO (cmd/sts-handlers.go) and RustFS
+    // (admin/handlers/sts.rs) check the signature first, and then call the action an invalid parameter, with a 400.
+    async ping (until) {
+      try {
+        await iam.callerIdentity(undefined, until)
+      } catch (error) {
+        if (!isIamError(error, 'unsupported', 'malformed')) throw error
+      }
+    }
   }
 }
 

@@ -225,7 +225,7 @@ const profileWithoutSession = {
   hint: 'Ask for attach `session`, or leave `profile` out.'
 } as const
 
-const profileOf = ({ profiles }: Deployment, name: string): RoleProfile => {
+const profileOf = ({ profiles, dialect }: Deployment, name: string): RoleProfile => {
   // With a pool several accounts may have a profile of this name, each with a role of its own.
   const names = [...new Set(Object.values(profiles).map(profile => profile.name))]
   const profile = Object.values(profiles).find(profile => profile.name === name)
@@ -234,7 +234,9 @@ const profileOf = ({ profiles }: Deployment, name: string): RoleProfile => {
       code: 'session-unfit',
       pointer: '/profile',
       detail: `There is no role profile ${name === 'default' ? 'named default' : name}.`,
-      hint: names.length > 0 ? `Profiles: ${names.join(', ')}.` : 'This service has no role profiles: use attach auto.'
+      hint: names.length > 0
+        ? `Profiles: ${names.join(', ')}.`
+        : `This service has no role profiles: ${dialect.principals === 'sessions' ? 'its operator must give it some' : 'use attach auto'}.`
     }])
   }
   return profile

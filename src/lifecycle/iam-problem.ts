@@ -30,7 +30,8 @@ export const iamProblem = (cause: IamError): ProblemError => {
 }
 
 const roleHints: Partial<Record<IamError['kind'], string>> = {
-  denied: 'The role’s trust policy must let the service do sts:AssumeRole, sts:TagSession and sts:SetSourceIdentity: see docs/dialects.md.',
+  denied: 'The role’s trust policy must let the service do sts:AssumeRole, sts:TagSession and sts:SetSourceIdentity; without a role, ' +
+    'the store must let the service’s user assume it: see docs/dialects.md.',
   malformed: 'Compare the role’s MaxSessionDuration with maxSessionSeconds of its profile.',
   credentials: 'The service’s own credentials are not valid at the provider.'
 }

@@ -14,6 +14,8 @@ export interface Dialect {
    * are neither, STS is all there is.
    */
   principals: 'users' | 'keys' | 'sessions'
+  /** With `sessions`: AssumeRole was seen to need no role, and its sessions to keep to their policy. */
+  roleless?: boolean
   /** Whether users and policies have a path by which lists can be filtered. Without it, their names say that they are ours. */
   paths: boolean
   /** Whether CreateUser takes Tags. */
@@ -28,6 +30,8 @@ export interface Dialect {
   policyVersions: boolean
   /** Actions that a policy may name. The provider refuses a policy with another action, or ignores that action. */
   actions: 'any' | ReadonlySet<string>
+  /** Actions that a policy may name, and that give nothing: nobody but the provider's admin may do them. The guide's layout names them. */
+  adminOnly?: ReadonlySet<string>
   /** Condition operators that it evaluates. */
   operators: 'any' | ReadonlySet<string>
   /** Condition keys that it evaluates. */
@@ -120,14 +124,18 @@ export const unfit = (policy: PolicyDocument, dialect: Dialect, spec?: Pick<Acce
   const alternatives = spec?.layout === 'everywhere' && spec.source.kind === 'either'
   const groups = groupsOf(spec?.entries ?? [])
   const entriesOf = (sid: string) => groups.find(group => sidsOf(group, alternatives).includes(sid)) ?? []
-  const found = policy.Statement.flatMap(statement =>
-    unfitIn(statement, dialect).flatMap(what => refusals(dialect, statement, what, entriesOf)))
+  const found = policy.Statement.flatMap(statement => {
+    const useless = uselessIn(statement, dialect, spec)
+    // A canned ACL is no way out where no ACL can be set.
+    const others = unfitIn(statement, dialect).filter(({ name }) => name !== 's3:x-amz-acl' || useless.length === 0)
+    return [...useless, ...others].flatMap(what => refusals(dialect, statement, what, entriesOf))
+  })
   found.push(...(spec?.entries ?? []).flatMap(entry => unfitKey(entry, dialect)))
   return [...new Map(found.reverse().map(finding => [`${finding.pointer} ${finding.hint}`, finding])).values()].reverse()
 }
 
 /** Something of a statement that the provider cannot express; `name` is its key in `remedies`. */
-interface Unfit { what: string, name: string }
+interface Unfit { what: string, name: string, not?: string }
 
 const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   const { operators, conditionKeys } = dialect
@@ -148,6 +156,13 @@ const unfitIn = (statement: Statement, dialect: Dialect): Unfit[] => {
   ]
 }
 
+/** The guide has its actions whatever they are worth; elsewhere the request asked for them. */
+const uselessIn = ({ Action }: Statement, { adminOnly }: Dialect, spec?: Pick<AccessSpec, 'layout'>): Unfit[] =>
+  adminOnly === undefined || spec === undefined || spec.layout === 'guide'
+    ? []
+    : [Action].flat().filter(action => adminOnly.has(action))
+        .map(name => ({ what: `names ${name}`, name, not: 'lets nobody but its admin do' }))
+
 const unfitKey = (entry: Entry, { name, unfitInKeys }: Dialect): Finding[] => {
   const characters = [...entry.prefix]
   const at = characters.findIndex(character => unfitInKeys?.test(character))
@@ -165,10 +180,10 @@ const unfitKey = (entry: Entry, { name, unfitInKeys }: Dialect): Finding[] => {
 
 /** One finding for each entry that the statement is for. */
 const refusals = (
-  dialect: Dialect, statement: Statement, { what, name }: Unfit, entriesOf: (sid: string) => readonly Entry[]
+  dialect: Dialect, statement: Statement, { what, name, not = 'does not take' }: Unfit, entriesOf: (sid: string) => readonly Entry[]
 ): Finding[] => {
   const { pointer, hint } = remedies[name] ?? { pointer: '', hint: 'Ask for less, or use another provider.' }
-  const detail = `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} does not take.`
+  const detail = `Statement ${statement.Sid ?? ''} ${what}, which ${dialect.name} ${not}.`
   const entries = entriesOf(statement.Sid ?? '').filter(entry => pointer !== kms.pointer || entry.kmsKeyArns.length > 0)
   const pointers = pointer.startsWith('/') ? [pointer] : entries.map(entry => entry.pointer + pointer.slice(1))
   return (pointers.length > 0 ? pointers : ['']).map(each => ({ code: 'dialect-unfit', pointer: each, detail, hint }))
@@ -185,6 +200,7 @@ const remedies: Record<string, { pointer: string, hint: string }> = {
   's3:CompleteMultipartUpload': {
     pointer: '/layout', hint: 'Layout guide names it, though it is no action anywhere: use layout everywhere or guarded.'
   },
+  's3:PutObjectAcl': { pointer: './acl', hint: 'Leave `acl` out: the provider lets no job set the ACL of an object.' },
   's3:x-amz-acl': { pointer: './acl', hint: 'The provider cannot bind s3:PutObjectAcl to a canned ACL: leave `acl` out.' },
   ...Object.fromEntries(Object.entries(optionActions).flatMap(([name, actions]) => {
     const option = { versionTags: 'tags', versionAttributes: 'attributes' }[name] ?? name

@@ -23,6 +23,8 @@ export const marked: Record<string, string> = {
   "docs/quick-start.md: ID=$(sed -n 's/^job-access-grant: \\([0-9a-z]*\\).*/\\1/p' headers)": 'run by test/real/seaweedfs/quick-start.test.ts',
   'docs/quick-start.md: rm -rf access.json headers job.env story.txt storage tools audit job-access.sqlite*': 'run by test/real/seaweedfs/quick-start.test.ts',
   'docs/stores/README.md: test/servers/install.sh versitygw': 'builds from a registry; .ci/run does it, and test/real/stores runs the doctor on it',
+  'docs/stores/README.md: export AWS_ENDPOINT_URL=http://minio.storage:9000': 'needs MinIO, which no test has; test/http/sts-alone.test.ts has a stand-in',
+  'docs/stores/README.md: JOB_ACCESS_PROVIDER=custom JOB_ACCESS_DIALECT_FILE=minio.json JOB_ACCESS_PROFILES=profiles.json JOB_ACCESS_IDENTITY=identity.json npm start': 'needs MinIO, which no test has; test/http/sts-alone.test.ts starts the service so',
   'docs/stores/README.md: export AWS_ENDPOINT_URL_IAM=http://versitygw.storage:7071 JOB_ACCESS_S3_ENDPOINT=http://versitygw.storage:7070': 'needs a store; test/real/stores runs the same command on six of them',
   'docs/aws-first-run.md: export AWS_REGION=eu-west-1 AWS_PROFILE=empty-account': 'needs an AWS account, which no test has; test/real/localstack/aws-first-run.test.ts runs the command',
   'docs/aws-first-run.md: npm run -s aws-first-run -- --clean': 'needs an AWS account, which no test has; test/real/localstack/aws-first-run.test.ts runs the command',

@@ -1,10 +1,11 @@
 import type { PolicyDocument } from '../../src/domain/policy-document.ts'
 import { openStore, type Answered, type Key, type S3Request, type Store } from '../../src/doctor/store.ts'
 import type { Account } from '../../src/embedded-iam/account.ts'
-import { freshAdmin, openAccount, startEmbeddedIam } from '../../src/embedded-iam/server.ts'
+import { freshAdmin, openAccount, startEmbeddedIam, type EmbeddedIam } from '../../src/embedded-iam/server.ts'
 import { examine } from '../../src/doctor/examine.ts'
 import type { ExamineOptions } from '../../src/doctor/context.ts'
 import { concluded } from '../../src/iam/dialects/conclusions.ts'
+import { noRole, stsAlone } from '../embedded-iam/levers/sts-alone.ts'
 import { evaluate } from '../../src/policy/prove/evaluate.ts'
 
 /** The embedded IAM, with an S3 in memory that asks the service's own evaluator: a store that enforces, but for its quirks. */
@@ -18,12 +19,17 @@ export interface Quirks {
   deadKeysWork?: true
   /** A call of IAM that every key may make. */
   anyKeyMay?: string
+  /** Has AssumeRole alone; `leaky`: its sessions may call that, too. */
+  sts?: 'alone' | 'leaky'
   /** Has inline policies alone. */
   inline?: true
 }
 
 export interface EmbeddedStore extends Store {
   account: Account
+  iam: EmbeddedIam
+  /** With `sts`: every call that came. */
+  calls: Array<{ action: string, params: Readonly<Record<string, string>> }>
   now: () => number
   pause: (ms: number) => Promise<void>
   buckets: Map<string, Set<string>>
@@ -45,11 +51,12 @@ const actionOf = ({ method, query = {} }: S3Request): string => {
 }
 
 export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) => void }, quirks: Quirks = {}): Promise<EmbeddedStore> => {
-  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline } = quirks
+  const { reads = policy => policy, decides, forwarded, anySecret, deadKeysWork, anyKeyMay, inline, sts } = quirks
   let time = Date.now()
   const admin = freshAdmin()
   const account = openAccount({ now: () => new Date(time) }, admin)
-  const iam = await startEmbeddedIam({ account: () => account, adminKeys: admin })
+  const alone = sts && stsAlone(account, { leaky: sts === 'leaky' })
+  const iam = await startEmbeddedIam({ account: () => account, adminKeys: admin, ...(alone && { intercept: alone.intercept }) })
   const store = await openStore({ region: 'us-east-1', iamEndpoint: iam.url, credentials: admin })
   t.teardown(async () => { store.close(); await iam.stop() })
   const sessions = new Map<string, string>()
@@ -64,7 +71,7 @@ export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) =
       const standing = (policy: typeof attached extends Set<infer P> ? P : never) => policy.versions.find(({ isDefault }) => isDefault)?.document ?? ''
       return [[...inline.values(), ...[...attached].map(standing)], ...(boundary ? [[standing(boundary)]] : [])]
     }
-    return [[sessions.get(accessKeyId) ?? '']]
+    return [[sessions.get(accessKeyId) ?? alone?.policies.get(accessKeyId) ?? '']]
   }
 
   const may = (request: S3Request, key: Key): boolean => {
@@ -113,6 +120,8 @@ export const embeddedStore = async (t: { teardown: (stop: () => Promise<void>) =
 
   return {
     account,
+    iam,
+    calls: alone?.calls ?? [],
     buckets,
     now: () => time,
     async pause (ms) {
@@ -157,4 +166,4 @@ export const examined = async (store: EmbeddedStore, more: Partial<ExamineOption
 }
 
 export const leftIn = ({ account, buckets }: EmbeddedStore): string[] =>
-  [...account.users.keys(), ...account.policyNames, ...account.roles.keys(), ...buckets.keys()]
+  [...account.users.keys(), ...account.policyNames, ...[...account.roles.keys()].filter(name => name !== noRole), ...buckets.keys()]

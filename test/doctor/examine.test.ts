@@ -91,3 +91,20 @@ t.test('a window is judged by what was seen of it', async t => {
   t.equal(judged([8_900, true], [12_000, true], [15_900, false]), 'untried', 'nothing was seen of the time before')
   t.equal(judged([8_000, false], [12_000, true]), 'untried', 'nothing was seen of the time after')
 })
+
+t.test('where STS is all there is, and needs no role: its sessions are judged, and the file is a dialect without roles', async t => {
+  const store = await embeddedStore(t, { sts: 'alone' })
+  const found = await examined(store)
+  t.strictSame(found.enforces, { window: true, address: true, prefix: true, deletion: true })
+  t.match(found.dialect, { principals: 'sessions', identityProbe: null, holdsWithSts: true })
+  t.strictSame(found.dialect.sizes, { session: 2048 })
+  const verdicts = Object.fromEntries(found.findings.map(({ id, verdict }) => [id, verdict]))
+  t.match(verdicts, { users: 'no', roles: 'untried', session: 'yes', 'no-role': 'yes', 'widen AssumeRole': 'yes' })
+  t.strictSame(complaints(found), [])
+  t.strictSame([found.left, leftIn(store)], [[], []], 'what no call could make need not be removed')
+  t.strictSame(await clean(store), { removed: [], left: [] })
+
+  const leaky = await examined(await embeddedStore(t, { sts: 'leaky' }))
+  t.match(leaky.enforces, { window: false, address: false, prefix: false }, 'a session that may assume the next one leaves its policy behind')
+  t.match(complaints(leaky), ['window: not shown to be enforced', /address/, /prefix/, 'no: a key may not call AssumeRole (session)'])
+})

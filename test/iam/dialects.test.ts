@@ -42,6 +42,7 @@ const kms: Refusal = { pointer: '/datasets/0/kmsKeyArns', detail: /names kms:Dec
 const reading = (option: object): GrantRequest => ({ ...job, datasets: [{ bucket: 'acme-data', ...option }] })
 const lacks = (option: string): Refusal => ({ pointer: `/datasets/0/${option}`, hint: new RegExp(`Leave .${option}. out`) })
 const canned: Refusal = { pointer: '/output/acl', detail: /StringLike s3:x-amz-acl/, hint: /leave `acl` out/ }
+const useless: Refusal = { pointer: '/output/acl', detail: /s3:PutObjectAcl, which seaweedfs lets nobody but its admin do/, hint: /Leave `acl` out/ }
 const inline: Refusal = { pointer: '/attach', hint: /auto, managed\.$/ }
 const waiting: Refusal = { pointer: '/waitUntilReady', hint: /first request again/ }
 
@@ -63,7 +64,7 @@ const table: Array<[what: string, request: GrantRequest, ...cells: Cell[]]> = [
   ['attributes', reading({ attributes: true }), 'ok', 'ok', 'ok', 'ok', lacks('attributes'), lacks('attributes')],
   ['restore', reading({ restore: true }), 'ok', 'ok', lacks('restore'), 'ok', 'ok', 'ok'],
   ['uploads', { ...job, output: { bucket: 'acme-output', uploads: true } }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
-  ['a canned ACL', { ...job, output: { bucket: 'acme-output', acl: 'private' } }, 'ok', 'ok', canned, canned, canned, canned],
+  ['a canned ACL', { ...job, output: { bucket: 'acme-output', acl: 'private' } }, 'ok', 'ok', useless, canned, canned, canned],
   ['grace, everywhere', { ...job, window: grace }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
   ['grace, guarded', { ...job, window: grace, layout: 'guarded' }, 'ok', 'ok', 'ok', 'ok', 'ok',
     { pointer: '/window/outputGraceSeconds', detail: /NotResource/, hint: /everywhere/ }],
@@ -76,7 +77,8 @@ const table: Array<[what: string, request: GrantRequest, ...cells: Cell[]]> = [
   ['two sources', { ...job, vpc: { vpcIds: ['vpc-01234567'] } }, 'ok', 'ok', vpc, vpc, vpc, vpc],
   ['two sources, guarded', { ...job, vpc: { vpcIds: ['vpc-01234567'] }, layout: 'guarded' }, 'ok', 'ok', vpc, vpc, vpc, vpc],
   ['KMS', { ...job, datasets: [{ bucket: 'acme-data', kmsKeyArns }] }, 'ok', 'ok', kms, kms, kms, kms],
-  ['ACLs and deletions', { ...job, output: { bucket: 'acme-output', acl: true, delete: true } }, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
+  ['ACLs and deletions', { ...job, output: { bucket: 'acme-output', acl: true, delete: true } }, 'ok', 'ok', useless, 'ok', 'ok', 'ok'],
+  ['ACLs, guarded', { ...job, output: { bucket: 'acme-output', acl: true }, layout: 'guarded' }, 'ok', 'ok', useless, 'ok', 'ok', 'ok'],
   ['from anywhere', anywhere, 'ok', 'ok', 'ok', 'ok', 'ok', 'ok'],
   ['inline', { ...job, attach: 'inline' }, 'ok', 'ok', inline, 'ok', 'ok', inline],
   ['managed', { ...job, attach: 'managed' }, 'ok', 'ok', 'ok', { pointer: '/attach', hint: /auto, inline\.$/ }, { pointer: '/attach', hint: /auto, inline, session\.$/ }, 'ok'],

@@ -1,12 +1,13 @@
-import { ways, type DialectFile, type Finding, type Way } from './file.ts'
+import { ways, withoutRole, type DialectFile, type Finding, type Way } from './file.ts'
 
 /** What follows from the findings of the doctor. The service draws the conclusions anew: a file may have been edited by hand. */
 
 type Found = Pick<DialectFile, 'enforces' | 'dialect'>
 
 /** Calls with which a key could give itself more; those that askKey in src/doctor/limits.ts tries. */
-const widenings = (way: Way, attached: boolean): string[] => way === 'session'
-  ? ['CreateUser']
+const widenings = (way: Way, attached: boolean, roleless: boolean): string[] => way === 'session'
+  // Without a role, a session that may assume the next one leaves its policy behind.
+  ? ['CreateUser', ...roleless ? ['AssumeRole'] : []]
   : [
       'PutUserPolicy', 'CreatePolicy', 'CreateUser', ...way === 'inline' ? ['DeleteUserPolicy'] : [],
       ...attached ? ['AttachUserPolicy'] : []
@@ -29,7 +30,7 @@ export const concluded = (findings: Finding[]): Found => {
   }
   const open = (operation: string, way: Way) => (verdict(`widen ${operation}`, way) ?? 'open') === 'open'
   // What a key can change of its own policies binds it to nothing. A further key of its user can do no more than the first.
-  const bound = (way: Way) => !widenings(way, yes('attached')).some(operation => open(operation, way))
+  const bound = (way: Way) => !widenings(way, yes('attached'), withoutRole(findings)).some(operation => open(operation, way))
   // A way that cannot be tried in this place (an address of IPv6, a second address of ours) is no way that failed.
   const holds = (way: Way, ...ids: string[]) =>
     bound(way) && ids.every(id => yes(id, way) || (verdict(id, way) === 'untried' && optional.includes(id)))

@@ -64,14 +64,18 @@ export const DialectFileSchema = Type.Object({
 export type DialectFile = Static<typeof DialectFileSchema>
 export const enforceable = ['window', 'address', 'prefix', 'deletion'] as const
 
+/** The sessions that the doctor judged were those of AssumeRole without RoleArn. */
+export const withoutRole = (findings: Finding[]): boolean => findings.some(({ id, verdict }) => id === 'no-role' && verdict === 'yes')
+
 /** It compares the bits of an address whatever the family: every IPv4 address is one of ::/64, and ::1 one of 0.0.0.0/16. */
 export const confusesFamilies = (cidr: string): boolean => /^(0\.|::(?!1\/128$))/.test(cidr)
 
-export const dialectOf = ({ dialect }: DialectFile): Dialect => {
+export const dialectOf = ({ dialect, findings }: DialectFile): Dialect => {
   const { confusesFamilies: confused, actions, operators, conditionKeys, sizes, ...rest } = dialect
   return {
     ...rest,
     name: 'custom',
+    ...(dialect.principals === 'sessions' && withoutRole(findings) && { roleless: true }),
     sizes: {
       ...(sizes.inline !== undefined && { inline: sizes.inline }),
       ...(sizes.managed !== undefined && { managed: sizes.managed }),

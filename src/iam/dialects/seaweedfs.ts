@@ -5,7 +5,8 @@ import { optionActions, usualActions, usualConditionKeys, usualOperators, type D
  * SeaweedFS 4.48: the IAM API of `weed s3`, with -s3.iam.readOnly=false and without an STS configuration: with one, another engine
  * evaluates the policies and knows no aws:CurrentTime, so that a Deny by time never applies. All tried on that release.
  * PutUserPolicy and CreatePolicyVersion refuse Deny and some actions that CreatePolicy takes, so managed policies alone are used.
- * Paths, tags and boundaries are accepted and dropped. A key may make its user further keys.
+ * Paths, tags and boundaries are accepted and dropped. A key may make its user further keys. Object ACLs are its admin's alone,
+ * whatever a policy says.
  */
 export const seaweedfs: Dialect = {
   name: 'seaweedfs',
@@ -22,6 +23,7 @@ export const seaweedfs: Dialect = {
     ...usualActions, completeMultipartUpload, ...optionActions.versions, ...optionActions.tags, ...optionActions.attributes,
     ...optionActions.uploads
   ]),
+  adminOnly: new Set(['s3:PutObjectAcl']),
   operators: new Set(usualOperators),
   conditionKeys: new Set(usualConditionKeys),
   denies: true,

@@ -1,6 +1,6 @@
 import { IAMClient } from '@aws-sdk/client-iam'
 import type { Test } from 'tap'
-import { startVersitygw } from '../../servers/versitygw.ts'
+import { startVersitygw, type Versitygw } from '../../servers/versitygw.ts'
 import { jobOf, s3, second, type Job, type Keys } from '../job.ts'
 import { startService, type Service, type ServiceOptions } from '../service.ts'
 import { fill } from '../store.ts'
@@ -10,7 +10,7 @@ import { fill } from '../store.ts'
 export const here = '127.0.0.1'
 export const elsewhere = '127.0.0.2'
 
-export interface Gateway {
+export interface Gateway extends Pick<Versitygw, 'copyUser'> {
   iam: IAMClient
   admin: Keys
   iamEndpoint: string
@@ -30,6 +30,7 @@ export const startGateway = async (t: Test): Promise<Gateway> => {
   await fill(owner)
   return {
     iam,
+    copyUser: versitygw.copyUser,
     admin,
     iamEndpoint,
     endpoint,
