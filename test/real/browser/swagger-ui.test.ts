@@ -161,14 +161,16 @@ const execute = async (block: Locator): Promise<Answer> => {
 
 /** Until issueAt, and while the sweeper has the grant in hand, the answer is 409 with Retry-After. */
 const executeOnceMinted = async (block: Locator): Promise<Answer> => {
+  let last = ''
   for (let tries = 0; tries < 20; tries++) {
     const answer = await execute(block)
     if (answer.status !== 409) return answer
+    last = answer.body
     // Chromium notes the failed load.
     complaints.splice(0)
     await delay(1000)
   }
-  throw new Error('still 409')
+  throw new Error(`still 409: ${last}`)
 }
 
 /** Types a request with an issueAt soon, another job each, and gives the id that is answered. */
@@ -176,7 +178,8 @@ const scheduled = async (name: string): Promise<string> => {
   const block = await expanded(page, named('issueGrant'))
   const body = block.locator('textarea')
   const request = JSON.parse(await body.inputValue())
-  const issueAt = new Date(Date.now() + 2000).toISOString().replace(/\.\d+/, '')
+  // Far enough, so that it is still to come when a busy machine has sent the request.
+  const issueAt = new Date(Date.now() + 10_000).toISOString().replace(/\.\d+/, '')
   await body.fill(JSON.stringify({ ...request, job: { id: `later-${name}`, team: 'nlp' }, issueAt }))
   const answer = JSON.parse((await execute(block)).body)
   await collapse(block)
