@@ -70,6 +70,8 @@ export interface Overrides {
   iam?: Iam
   /** With a pool: the embedded IAM of each account. */
   servers?: Record<string, EmbeddedIam>
+  /** With a pool: the client of each account, which tells `heard` of its calls. */
+  iamIn?: (account: string, heard: Health['heard']) => Iam
   ledger?: Ledger
   audit?: Audit
   /** In the place of the audit, what the operations on grants tell it. */
@@ -139,7 +141,8 @@ export const compose = async (
     const wrapped = (provisioner: PrincipalProvisioner) => inTurn(withAbacTags(provisioner, config.JOB_ACCESS_ABAC_TAGS))
     const wireAccount = async (settings: AccountConfig, server: EmbeddedIam | null, given?: Iam): Promise<WiredAccount> => {
       const health = healthOf(clock.now)
-      const iam = given ?? opened(iamOf(settings, dialect, server, metrics, heard.provider, clock, health), client => client.close())
+      const iam = given ?? overrides.iamIn?.(settings.name, health.heard) ??
+        opened(iamOf(settings, dialect, server, metrics, heard.provider, clock, health), client => client.close())
       const { profiles, path, userPrefix, users: most, managedPolicies: managed } = settings
       await refuseUnboundedRoles(settings, iam, log, clock)
       const sessions = wrapped(sessionProvisioner({ iam, profiles, prefix: userPrefix, now }))

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
-import t from 'tap'
-import { EnvSchema, profileFaults, readConfig, readProfiles } from '../src/config.ts'
+import t, { type Test } from 'tap'
+import { EnvSchema, ceilingsOf, profileFaults, readConfig, readProfiles } from '../src/config.ts'
 import { ConfigError, configFaults, readConfigFile } from '../src/config-file.ts'
 
 /** The lines that an operator reads. */
@@ -97,6 +97,112 @@ t.test('role profiles', async t => {
   // A grant stores its role, not its profile.
   refused([profile, { ...profile, name: 'other', externalId: 'another' }], '/1', /^profile other has the same role as default, but another externalId/)
   refused([profile, { ...profile, name: 'other', revocable: false }], '/1', /^profile other has the same role as default/)
+})
+
+/** What a file of accounts is refused for, as an operator reads it, without the name of the file. */
+const accountFaults = (t: Test, accounts: unknown, env: Record<string, string> = {}): string[] => {
+  const file = join(t.testdir({ 'a.json': JSON.stringify(accounts) }), 'a.json')
+  return faultsOf({ JOB_ACCESS_ACCOUNTS_FILE: file, ...env }).map(line => line.replace(file, ''))
+}
+const onAws = { JOB_ACCESS_PROVIDER: 'aws' }
+const boundaryArn = 'arn:aws:iam::111122223333:policy/b'
+const roleArn = 'arn:aws:iam::111122223333:role/service'
+const profile = { name: 'default', roleArn: 'arn:aws:iam::111122223333:role/jobs', maxSessionSeconds: 3600, chained: false, revocable: true }
+
+t.test('faults of the accounts that the start is refused for', async t => {
+  const refusals: Array<[what: string, accounts: unknown, env: Record<string, string>, fault: RegExp]> = [
+    ['no account', [], {}, /^: must NOT have fewer than 1 items$/],
+    ['one account, not in a list', { name: 'a' }, {}, /^: must be array$/],
+    ['an account without a name', [{ users: 1 }], {}, /^\/0\/name: is missing$/],
+    ['a name that would not fit a label', [{ name: 'EU 1' }], {}, /^\/0\/name: must match pattern/],
+    ['a misspelled field', [{ name: 'a', user: 1 }], {}, /^\/0\/user: is unknown$/],
+    ['a number of users below 0', [{ name: 'a', users: -1 }], {}, /^\/0\/users: must be >= 0$/],
+    ['the same name twice', [{ name: 'a' }, { name: 'a' }], {}, /^\/1\/name: account a is given twice$/],
+    ['two accounts with the grants from before', [{ name: 'a', earlier: true }, { name: 'b', earlier: true }], {}, /^\/1\/earlier: another account has it/],
+    ['one account under two names', [{ name: 'a', boundaryArn }, { name: 'b', boundaryArn, path: '/b/' }], onAws,
+      /^\/1\/name: has endpoint, awsProfile and roleArn of a: it is the same account$/],
+    ['credentials of an embedded IAM', [{ name: 'a', awsProfile: 'p' }], {}, /^\/0\/awsProfile: has no effect with JOB_ACCESS_PROVIDER=embedded; remove it$/],
+    ['another provider without an endpoint', [{ name: 'a' }], { JOB_ACCESS_PROVIDER: 'versitygw' }, /^\/0\/endpoint: is required with JOB_ACCESS_PROVIDER=versitygw$/],
+    ['an external id for no role', [{ name: 'a', boundaryArn, externalId: 'x1' }], onAws, /^\/0\/externalId: is for roleArn, which is missing$/],
+    ['AWS without a boundary', [{ name: 'a' }], onAws, /^\/0\/boundaryArn: is required on AWS; set it, or JOB_ACCESS_ALLOW=no-boundary$/],
+    ['a boundary that the service itself may change', [{ name: 'a', path: '/jobs/', boundaryArn: 'arn:aws:iam::111122223333:policy/jobs/b' }], onAws,
+      /^\/0\/boundaryArn: is below \/jobs\/, where the service itself may change it$/],
+    ['a boundary for a provider without boundaries', [{ name: 'a', endpoint: 'http://iam', boundaryArn }], { JOB_ACCESS_PROVIDER: 'versitygw' },
+      /^JOB_ACCESS_ACCOUNTS_FILE: versitygw has no permissions boundaries; remove boundaryArn$/],
+    ['a profile that is not chained behind a role', [{ name: 'a', boundaryArn, roleArn, profiles: [profile] }], onAws,
+      /^\/0\/profiles\/0\/chained: must be true: the service assumes roleArn first$/],
+    ['the same profile twice', [{ name: 'a', profiles: [profile, profile] }], {}, /^\/0\/profiles\/1\/name: profile default is given twice$/],
+    ...['JOB_ACCESS_BOUNDARY_ARN', 'JOB_ACCESS_PROFILES', 'AWS_ENDPOINT_URL_IAM', 'AWS_ENDPOINT_URL'].map((name): typeof refusals[number] =>
+      [`${name} for all accounts`, [{ name: 'a' }], { [name]: name.startsWith('AWS') ? 'http://iam' : boundaryArn },
+        new RegExp(`^${name}: has no effect with JOB_ACCESS_ACCOUNTS_FILE; state it of each account there$`)])
+  ]
+  for (const [what, accounts, env, fault] of refusals) {
+    const faults = accountFaults(t, accounts, env)
+    t.equal(faults.length, 1, `${what}: ${faults.join('; ')}`)
+    t.match(faults[0], fault, what)
+  }
+  t.match(faultsOf({ JOB_ACCESS_ACCOUNTS_FILE: '/none/such' }), [/^\/none\/such: cannot be read$/])
+  t.strictSame(accountFaults(t, [{ name: 'a' }, { name: 'b' }], { ...onAws, JOB_ACCESS_ALLOW: 'no-boundary' }),
+    ['/1/name: has endpoint, awsProfile and roleArn of a: it is the same account'], 'two of nothing are the account of the process')
+})
+
+t.test('an account has what it states, and otherwise what the variables state', async t => {
+  const file = join(t.testdir({
+    'a.json': JSON.stringify([
+      { name: 'old', earlier: true, closed: true, boundaryArn },
+      {
+        name: 'new',
+        roleArn,
+        externalId: 'x1',
+        region: 'eu-west-1',
+        path: '/new/',
+        userPrefix: 'n',
+        boundaryArn,
+        users: 7,
+        managedPolicies: 3,
+        profiles: [{ ...profile, chained: true }],
+        s3Endpoint: 'https://s3.example',
+        s3Region: 'eu'
+      }
+    ])
+  }), 'a.json')
+  const env = { ...onAws, JOB_ACCESS_ACCOUNTS_FILE: file, JOB_ACCESS_MAX_GRANTS: '2000', JOB_ACCESS_S3_REGION: 'us' }
+  t.strictSame(readConfig(env).accounts, [
+    {
+      name: 'old',
+      closed: true,
+      earlier: true,
+      endpoint: undefined,
+      region: 'us-east-1',
+      awsProfile: undefined,
+      role: undefined,
+      path: '/job-access/',
+      userPrefix: 'ja',
+      boundaryArn,
+      users: 2000,
+      managedPolicies: 1400,
+      profiles: {},
+      s3: { region: 'us' }
+    },
+    {
+      name: 'new',
+      closed: false,
+      earlier: false,
+      endpoint: undefined,
+      region: 'eu-west-1',
+      awsProfile: undefined,
+      role: { arn: roleArn, externalId: 'x1' },
+      path: '/new/',
+      userPrefix: 'n',
+      boundaryArn,
+      users: 7,
+      managedPolicies: 3,
+      profiles: { default: { ...profile, chained: true } },
+      s3: { endpoint: 'https://s3.example', region: 'eu' }
+    }
+  ])
+  t.strictSame(ceilingsOf(readConfig(env)), { total: 2007, accounts: [{ account: 'old', users: 2000, managed: 1400 }, { account: 'new', users: 7, managed: 3 }] })
+  t.equal(readConfig({}).accounts, undefined)
 })
 
 const Strict = Type.Object({

@@ -62,9 +62,13 @@ export const auditRecorder = (audit: Audit | null, log: Log): AuditRecorder => {
           requestId: null,
           action: 'reconcile.remove',
           outcome: 'done',
-          detail: discrepancy.kind === 'key'
-            ? { user: discrepancy.name, grantId: discrepancy.grantId, accessKeyId: discrepancy.accessKeyId }
-            : { user: discrepancy.name, expiresAt: discrepancy.expiresAt }
+          detail: {
+            user: discrepancy.name,
+            ...(discrepancy.account !== undefined && { account: discrepancy.account }),
+            ...(discrepancy.kind === 'key'
+              ? { grantId: discrepancy.grantId, accessKeyId: discrepancy.accessKeyId }
+              : { expiresAt: discrepancy.expiresAt })
+          }
         })
       }
     },

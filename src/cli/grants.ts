@@ -61,11 +61,13 @@ export const show: Command = async (args, io) => {
 }
 
 export const list: Command = async (args, io) => {
-  const { values } = parseArgs({ args, options: { state: text, team: text, job: text, limit: text, json: { type: 'boolean' } } })
+  const filters = { state: text, team: text, job: text, account: text }
+  const { values } = parseArgs({ args, options: { ...filters, limit: text, json: { type: 'boolean' } } })
   const query = {
     ...(values.state !== undefined && { state: values.state as NonNullable<ListQuery['state']> }),
     ...(values.team !== undefined && { team: values.team }),
-    ...(values.job !== undefined && { job: values.job })
+    ...(values.job !== undefined && { job: values.job }),
+    ...(values.account !== undefined && { account: values.account })
   }
   const limit = Number(values.limit ?? 50)
   if (!Number.isInteger(limit) || limit < 1) throw new UsageError(`--limit ${values.limit}: give a number of grants.`)

@@ -8,7 +8,7 @@ export const help = `job-access: access to storage for one training job, for as 
   job-access complete GRANT                 end a grant: its key dies now; or --grant-file FILE, or --job J --team T
   job-access rotate GRANT                   a fresh key; --overlap 10m keeps the old one so long
   job-access extend GRANT                   --duration, --not-after, --source-ip …: change a live grant
-  job-access list                           --state S --team T --job J --limit N --json
+  job-access list                           --state S --team T --job J --account A --limit N --json
   job-access show GRANT                     --events, --blast-radius
   job-access join GRANT --worker NAME       a key for one worker of a job; [start] [source] --format … --out FILE --wait
   job-access workers GRANT                  --state S --json

@@ -1390,6 +1390,10 @@ export type ListGrantsData = {
          */
         job?: string;
         /**
+         * Only grants whose `account` this is. A job whose workers have the keys has none, wherever these are.
+         */
+        account?: string;
+        /**
          * Grants per page.
          */
         limit?: number;

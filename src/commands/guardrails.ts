@@ -14,7 +14,8 @@ Tries guardrails before the service gets them. Exits 1 when a policy or a case i
 
   check FILE       validate a policy file
   test FILE CASES  run a file of cases against it; the result is TAP
-  explain FILE REQUEST.json --caller CALLER.json [--action ${requestActions.join('|')}] [--owner ID] [--now INSTANT]
+  explain FILE REQUEST.json --caller CALLER.json [--action ${requestActions.join('|')}] [--owner ID]
+      [--account NAME] [--now INSTANT]
                    say which policy decides each access entry
   schema           print what policies can look at`
 
@@ -58,7 +59,13 @@ const explainRequest = async (file: string, requestFile: string, values: Record<
   }
   const profile = profileNameOf(request)
   const { lines, allowed } = explainDecision(guardrails, caller, normalised.spec, action,
-    { now, owner: values.owner ?? caller.id, firstIssuedAt, ...(profile !== undefined && { profile }) })
+    {
+      now,
+      owner: values.owner ?? caller.id,
+      firstIssuedAt,
+      ...(profile !== undefined && { profile }),
+      ...(values.account !== undefined && { account: values.account })
+    })
   for (const line of lines) console.log(line)
   return allowed ? 0 : 1
 }
@@ -86,7 +93,13 @@ await operatorCommand(usage, async args => {
   const { positionals: [command, ...files], values } = parseArgs({
     args,
     allowPositionals: true,
-    options: { caller: { type: 'string' }, action: { type: 'string' }, owner: { type: 'string' }, now: { type: 'string' } }
+    options: {
+      caller: { type: 'string' },
+      action: { type: 'string' },
+      owner: { type: 'string' },
+      account: { type: 'string' },
+      now: { type: 'string' }
+    }
   })
   const [first = '', second = ''] = files
   switch (`${command} ${files.length}`) {

@@ -38,6 +38,8 @@ const CaseSchema = Type.Object({
   }, strict)),
   // For join: the name of the worker.
   worker: Type.Optional(Type.String()),
+  // With a pool: the account that is asked about.
+  account: Type.Optional(Type.String()),
   team: Type.Optional(Type.String()),
   expect: anyOf(['allow', 'deny'] as const),
   by: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })])),
@@ -127,6 +129,9 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Guardrail
   const at = { now: new Date(cases.now) }
   const caller = typeof test.caller === 'string' ? callerOf(named(cases.callers, test.caller, 'caller')) : callerOf(test.caller)
   const action = test.action ?? 'issue'
+  if (test.account !== undefined && !(requestActions as readonly string[]).includes(action)) {
+    throw new CasesError(`${action} has no account`)
+  }
   if (action === 'list') {
     if (test.team === undefined) throw new CasesError('list needs a team')
     return guardrails.decideOnTeam(caller, test.team, at)
@@ -153,7 +158,8 @@ const decideCase = (guardrails: Guardrails, cases: Cases, test: Case): Guardrail
     firstIssuedAt,
     ...(profile !== undefined && { profile }),
     ...(request.workers && { workers: request.workers.max }),
-    ...(test.worker !== undefined && { worker: test.worker })
+    ...(test.worker !== undefined && { worker: test.worker }),
+    ...(test.account !== undefined && { account: test.account })
   })
 }
 

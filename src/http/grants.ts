@@ -58,10 +58,16 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantPageSchema) }
     }
   }, async request => {
-    const { state, team, job, limit = 50, after } = request.query
+    const { state, team, job, account, limit = 50, after } = request.query
     const teams = listableTeams(deps, callerOf(request), team)
     const grants = await deps.ledger.list(
-      { ...(teams && { teams }), ...(state && { states: statesOf(state) }), ...(job && { jobId: job }), parentId: null },
+      {
+        ...(teams && { teams }),
+        ...(state && { states: statesOf(state) }),
+        ...(job && { jobId: job }),
+        ...(account && { account }),
+        parentId: null
+      },
       { limit: limit + 1, ...(after && { after }) })
     return pageView(grants, limit)
   })

@@ -277,6 +277,10 @@ export const ListQuerySchema = Type.Object({
   state: Type.Optional(StateFilterSchema),
   team: Type.Optional(parameter(JobSchema.properties.team, 'Only grants of this team.')),
   job: Type.Optional(Type.String({ ...parameter(JobSchema.properties.id, 'Only grants of the job with this id.'), pattern: '^[ -~]+$' })),
+  account: Type.Optional(Type.String({
+    pattern: '^[a-z0-9][a-z0-9-]{0,31}$',
+    description: 'Only grants whose `account` this is. A job whose workers have the keys has none, wherever these are.'
+  })),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, default: 50, description: 'Grants per page.' })),
   after: Type.Optional(Type.String({ pattern: '^[0-9a-hjkmnp-tv-z]{26}$', description: '`next` of the page before.' }))
 }, strict)

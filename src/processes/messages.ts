@@ -3,13 +3,17 @@ import type { AdminKeys } from '../embedded-iam/server.ts'
 
 /** What the processes of one service say to each other, over the channel that node:cluster opens. */
 
+interface SharedIam { url: string, admin: AdminKeys, accountId: string }
+
 /** What a process needs that all of them share. */
 export interface Shared {
   /** Its number, from 1; a process that takes the place of another has the same. */
   number: number
   ledgerUrl: string
   audited: boolean
-  embedded: { url: string, admin: AdminKeys, accountId: string } | null
+  embedded: SharedIam | null
+  /** With several accounts: the embedded IAM of each. */
+  servers: Record<string, SharedIam>
   /** Of the token of this run; null: identities are configured. */
   tokenSha256: string | null
 }

@@ -59,8 +59,14 @@ const openShared = async (config: Config, log: Logger, closers: Array<() => unkn
     ? await openConfiguredAudit(config.JOB_ACCESS_AUDIT, config.instance, log)
     : null
   if (audit) closers.push(() => audit.close())
-  const embedded = config.JOB_ACCESS_PROVIDER === 'embedded' ? await startEmbeddedIam() : null
-  if (embedded) closers.push(() => embedded.stop())
+  const startIam = async () => {
+    const { url, admin, accountId, stop } = await startEmbeddedIam()
+    closers.push(stop)
+    return { url, admin, accountId }
+  }
+  const servers: Shared['servers'] = {}
+  const isEmbedded = config.JOB_ACCESS_PROVIDER === 'embedded'
+  for (const { name } of isEmbedded ? config.accounts ?? [] : []) servers[name] = await startIam()
   let { ledgerUrl } = config
   if (/^(sqlite:)?:memory:$/.test(ledgerUrl)) {
     // No process can read another one's memory. This file ends with the service, as the memory would.
@@ -72,7 +78,8 @@ const openShared = async (config: Config, log: Logger, closers: Array<() => unkn
   const shared: Omit<Shared, 'number'> = {
     ledgerUrl,
     audited: audit !== null,
-    embedded: embedded && { url: embedded.url, admin: embedded.admin, accountId: embedded.accountId },
+    embedded: isEmbedded ? Object.values(servers)[0] ?? await startIam() : null,
+    servers,
     tokenSha256: minted?.sha256 ?? null
   }
   return { shared, token: minted?.token, audit }

@@ -44,12 +44,13 @@ export const joinProcesses = async (config: Config): Promise<Member> => {
       case 'audited': return audit.answered(message.id, message.refusal)
     }
   })
-  const { number, ledgerUrl, audited, embedded, tokenSha256 } = await shared.promise
+  const { number, ledgerUrl, audited, embedded, servers, tokenSha256 } = await shared.promise
   return {
     config: { ...config, ledgerUrl },
     overrides: {
       ...(audited && { audit }),
-      ...(embedded && { embedded: { ...embedded, stop: async () => {} } }),
+      ...(embedded && { embedded: { ...embedded, stop: notOurs } }),
+      servers: Object.fromEntries(Object.entries(servers).map(([name, server]) => [name, { ...server, stop: notOurs }])),
       ...(tokenSha256 && {
         authenticator: loadIdentity({ tokens: [{ id: 'generated', sha256: tokenSha256, teams: ['*'] }], issuers: [] }, {
           now: () => new Date()
@@ -72,6 +73,9 @@ export const joinProcesses = async (config: Config): Promise<Member> => {
     close: () => audit.close()
   }
 }
+
+/** The primary stops the embedded IAMs. */
+const notOurs = async (): Promise<void> => {}
 
 /** Without a primary, this process ends at once by itself (node:cluster): nobody would write its audit. */
 const send = (message: ToPrimary): void => { process.send?.(message) }

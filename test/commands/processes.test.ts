@@ -57,7 +57,7 @@ const [answers, tends, again] = ['a process answers requests', 'this process swe
 
 /** A connection of its own: the primary hands these to the processes in turn. */
 const call = (url: string, token: string, method: string, path: string, body?: object) =>
-  new Promise<{ status: number, body: { grant?: { id: string } } }>((resolve, reject) => {
+  new Promise<{ status: number, body: { grant?: { id: string, account: string } } }>((resolve, reject) => {
     const sent = request(url + path, {
       method, agent: false, headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) }
     }, answer => {
@@ -120,6 +120,35 @@ t.test('two processes: one port, ledger and audit, one that sweeps; a killed one
   t.match(events.slice(-3), [{ action: 'service.stop' }, { action: 'service.stop' }, { action: 'audit.close' }])
   execFileSync(process.execPath, ['src/commands/audit-verify.ts', join(home, audits[0] ?? '')], { cwd: root })
   t.same(readdirSync(home).filter(name => name.startsWith('job-access-')), [], 'the ledger of the embedded IAM is not kept')
+})
+
+t.test('two processes over two accounts: each reaches the grants of both, and one sweeps both', async t => {
+  const file = join(t.testdir({ 'accounts.json': '[{ "name": "eu-1", "users": 20 }, { "name": "eu-2", "users": 20 }]' }), 'accounts.json')
+  const { token, child, done, named, until, scrape } = await start(t, { JOB_ACCESS_ACCOUNTS_FILE: file })
+  await until(() => named(answers).length === 2)
+  const url = named(answers)[0]?.address ?? ''
+  const grants: Array<{ id: string, account: string }> = []
+  for (const job of ['1', '2', '3', '4']) {
+    const { status, body } = await call(url, token, 'POST', '/v1/grants', { ...guideRequest, job: { id: job, team: 'nlp' } })
+    t.equal(status, 201)
+    if (body.grant) grants.push(body.grant)
+  }
+  t.same(grants.map(({ account }) => account), ['eu-1', 'eu-2', 'eu-1', 'eu-2'], 'the room is counted in the ledger that both have')
+  // One after the other: each grant comes to both processes.
+  for (const { id, account } of [...grants, ...grants.slice(1), ...grants.slice(0, 1)]) {
+    t.equal((await call(url, token, 'POST', `/v1/grants/${id}/rotate`, {})).status, 200, `a grant in ${account}`)
+  }
+  for (const { id } of grants) t.equal((await call(url, token, 'POST', `/v1/grants/${id}/complete`)).status, 200)
+  const sweeps = (found: Map<string, number>, account: string, process: number) =>
+    found.get(`job_access_sweeps_total{account="${account}",outcome="done",process="${process}"}`) ?? 0
+  await until(async () => {
+    const found = await scrape()
+    return ['eu-1', 'eu-2'].every(account => sweeps(found, account, 1) > 0)
+  })
+  const found = await scrape()
+  t.same(['eu-1', 'eu-2'].map(account => sweeps(found, account, 2)), [0, 0], 'one sweeps')
+  child.kill('SIGTERM')
+  t.match(await done, { code: 0, signal: null })
 })
 
 t.test('without the first process, the others end too', async t => {

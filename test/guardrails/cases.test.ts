@@ -5,6 +5,7 @@ import { loadGuardrails } from '../../src/guardrails/guardrails.ts'
 const guardrails = loadGuardrails(`
 @id("all") permit (principal, action, resource);
 @id("no-payroll") forbid (principal, action, resource is JobAccess::Access) when { resource.bucket == "acmeco-payroll" };
+@id("here") forbid (principal, action, resource is JobAccess::Access) when { context has account && context.account != "eu-1" };
 @id("no-views") forbid (principal, action == JobAccess::Action::"view", resource);`, 'rules.cedar')
 
 const head = `
@@ -33,6 +34,9 @@ t.test('a case is as expected, or says what was decided instead', async t => {
     [`caller: nlp, action: view, ${grant}, expect: deny, by: no-views`, null],
     [`caller: nlp, action: rotate, ${grant}, expect: allow`, null],
     ['caller: nlp, action: list, team: nlp, expect: allow', null],
+    ['caller: nlp, request: data, account: eu-1, expect: allow', null],
+    ['caller: nlp, request: data, account: eu-2, expect: deny, by: here', null],
+    ['caller: nlp, action: list, team: nlp, account: eu-2, expect: allow', /^list has no account$/],
     ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: 2025-06-20T00:00:00Z }, expect: allow', null],
     ['caller: nlp, action: extend, request: data, grant: { team: nlp, jobId: j1, owner: x, issuedAt: 2025-06-09T00:00:00Z }, expect: allow',
       /^the request is refused before the guardrails are asked: lifetime-too-long at \/window\/durationSeconds/],

@@ -11,6 +11,10 @@ import { arnOf, identityOf, rows, type World } from './world.ts'
  */
 export const disorder = async (w: World): Promise<string[]> => {
   const grants = await rows(w)
+  return w.accounts.flatMap(account => disorderIn(w.at(account), grants.filter(({ principal }) => principal.account === account)))
+}
+
+const disorderIn = (w: World, grants: Grant[]): string[] => {
   const { users, policies } = w.iam.state
   const byName = new Map(grants.map(grant => [grant.principal.name, grant]))
   return [
@@ -63,7 +67,7 @@ export const whole = async (t: Test, w: World, { grant, credentials }: Delivery)
   t.equal(stored?.state, 'active', 'the ledger says active')
   t.equal(stored?.accessKeyId, credentials?.accessKeyId, 'with this key')
   t.ok(credentials, 'there are credentials')
-  t.equal(await identityOf(w, credentials), arnOf(grant), 'and the key works')
+  t.equal(await identityOf(w.at(grant.principal.account), credentials), arnOf(grant), 'and the key works')
 }
 
 /** Nothing that anybody wrote down holds a secret. */

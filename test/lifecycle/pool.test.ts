@@ -3,8 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
+import type { NewAuditEvent } from '../../src/audit/event.ts'
+import type { Audit } from '../../src/audit/log.ts'
+import { auditRecorder } from '../../src/audit/recorder.ts'
 import { compose, type Composed } from '../../src/compose.ts'
 import { readConfig } from '../../src/config.ts'
+import type { GrantView } from '../../src/http/schemas.ts'
+import { createIam } from '../../src/iam/client.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import type { Account } from '../../src/lifecycle/deps.ts'
@@ -18,7 +23,7 @@ import { rotate } from '../../src/lifecycle/rotate.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { startTestIam, type TestIam } from '../embedded-iam/levers/start.ts'
-import { appOf, callerNamed, countedIds, guideJob, inForce, openSet, silent, startOfTime } from '../harness.ts'
+import { appOf, bearer, callerNamed, countedIds, guideJob, inForce, openSet, silent, startOfTime } from '../harness.ts'
 
 /** Two accounts, each an IAM of its own, and one ledger. */
 
@@ -158,6 +163,22 @@ t.test('an account that does not answer takes only its own grants', async t => {
   t.same((await accountsOf(p)).filter(line => !line.endsWith('revoked') && !line.endsWith('expired')), ['a failed'])
 })
 
+t.test('the list has those of one account', async t => {
+  const p = await pooled(t)
+  for (const id of ['1', '2', '3']) await issue(p.deps, owner, jobOf(id))
+  const app = await appOf(t, p)
+  const headers = bearer(p.generatedToken ?? '')
+  const list = async (query: string) => (await app.inject({ url: `/v1/grants?${query}`, headers })).json()
+  const jobs = async (query: string) => (await list(query)).grants.map(({ job, account }: GrantView) => `${job.id} ${account}`)
+  t.same(await jobs('account=a'), ['2 a', '1 a'])
+  t.same(await jobs('account=b&state=live&team=nlp'), ['3 b'])
+  t.same(await jobs('account=gone'), [])
+  t.match(await list('account=A'), { code: 'request-invalid', pointer: '/account' })
+  const { next, grants } = await list('account=a&limit=1')
+  t.equal(grants.length, 1)
+  t.same(await jobs(`account=a&limit=1&after=${next}`), ['1 a'])
+})
+
 t.test('not ready: no account answers', async t => {
   const p = await pooled(t)
   for (const iam of [p.a, p.b]) iam.faults.on({}, { kind: 'error', code: 'ServiceUnavailable', status: 503 })
@@ -244,7 +265,14 @@ t.test('each account is compared with its own grants, and one that fails does no
   p.a.faults.on({ action: 'ListUsers' }, { kind: 'error', code: 'AccessDenied' })
   const { ledger } = p.deps
   await p.deps.provisioners.inline.discard({ ...(await ledger.list({ account: 'b' }, { limit: 1 }))[0]?.principal ?? { name: '', path: '', policyArn: null, roleArn: null } }, Infinity)
-  t.match(await reconcile(p.deps, options), { failed: 1, findings: [{ kind: 'lost', name: gone, account: 'b' }] })
+  const byHand = createIam({ region: 'us-east-1', endpoint: p.b.url, credentials: p.b.admin })
+  t.teardown(() => byHand.close())
+  await byHand.createUser({ name: 'ja-stray', path: '/job-access/1000/', tags: {} }, Infinity)
+  const report = await reconcile(p.deps, options)
+  t.match(report, { failed: 1, findings: [{ kind: 'stray', name: 'ja-stray', account: 'b' }, { kind: 'lost', name: gone, account: 'b' }] })
+  const events: NewAuditEvent[] = []
+  auditRecorder({ record: async (event: NewAuditEvent) => { events.push(event) } } as Audit, silent).reconciled(report.findings)
+  t.match(events, [{ action: 'reconcile.remove', detail: { user: 'ja-stray', account: 'b', expiresAt: /^1970-/ } }], 'the audit says in which')
 })
 
 t.test('the order of the accounts', async t => {

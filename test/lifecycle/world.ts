@@ -2,9 +2,9 @@ import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { startTestIam, type TestIam, type TestIamOptions } from '../embedded-iam/levers/start.ts'
-import { createIam, type Iam, type Key } from '../../src/iam/client.ts'
+import { createIam, type Iam, type IamClientOptions, type Key } from '../../src/iam/client.ts'
 import { compose } from '../../src/compose.ts'
-import { readConfig } from '../../src/config.ts'
+import { readConfig, type AccountConfig } from '../../src/config.ts'
 import type { Credentials } from '../../src/iam/provisioner.ts'
 import type { RoleProfile } from '../../src/iam/role-profile.ts'
 import type { Clock } from '../../src/iam/retry.ts'
@@ -26,7 +26,12 @@ import { callerNamed, countedIds, deploymentWith, inForce } from '../harness.ts'
  * always longer.
  */
 export interface World {
+  /** With a pool: one of its two accounts. */
   iam: TestIam
+  /** The accounts of the pool; without one: the only account, which has no name. */
+  accounts: ReadonlyArray<string | undefined>
+  /** The same world, looked at in another account. */
+  at: (account: string | undefined) => World
   store: Ledger
   /** The provider as a bystander asks it. */
   ask: Iam
@@ -67,6 +72,8 @@ export interface WorldOptions extends TestIamOptions {
   ledgerUrl?: string
   /** A provider that another world stopped working on. */
   on?: TestIam
+  /** Two accounts, a and b, with equal room, so that a grant goes to a first. The world's `iam` is this one. */
+  pool?: 'a' | 'b'
 }
 
 export const deadlineMs = 15_000
@@ -77,9 +84,11 @@ export const roleArn = 'arn:aws:iam::000000000000:role/jobs'
 export const role: RoleProfile = { name: 'default', roleArn, maxSessionSeconds: 43_200, chained: false, revocable: true }
 
 export const world = async (t: Test, options: WorldOptions = {}): Promise<World> => {
-  const { limits, profiles = {}, ledgerUrl = ':memory:', on, ...iamOptions } = options
+  const { limits, profiles = {}, ledgerUrl = ':memory:', on, pool, ...iamOptions } = options
   const clock = { now: startOfTime, advance (ms: number) { clock.now += ms } }
   const iam = on ?? await startTestIam({ now: () => new Date(clock.now), ...iamOptions })
+  const other = pool && await startTestIam({ now: () => new Date(clock.now), ...iamOptions })
+  const servers = other && { a: pool === 'a' ? iam : other, b: pool === 'a' ? other : iam }
   const store = await openLedger({ url: ledgerUrl })
   const log: string[] = []
   const secrets = new Set<string>()
@@ -88,6 +97,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
     for (const client of clients) client.close()
     await store.close()
     if (!on) await iam.stop()
+    await other?.stop()
   })
   if (Object.keys(profiles).length > 0 && !on) await makeRole(iam)
   const deployment = deploymentWith(limits, profiles)
@@ -112,28 +122,34 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         await new Promise(resolve => setImmediate(resolve))
       })
     }
-    const client = createIam({
-      region: 'us-east-1',
-      endpoint: iam.url,
-      stsEndpoint: iam.url,
-      credentials: iam.admin,
-      attemptMs,
-      now: waiting.now,
-      sleep: waiting.pause,
-      random: () => 1
-    })
-    clients.push(client)
-    const calling = each(client, (_name, args, call) => living(async () => {
-      const answer = await call(...args)
-      if (isKey(answer)) secrets.add(answer.secretAccessKey)
-      return answer
-    }), ['close'])
+    const callingOn = ({ url, admin }: TestIam, heard?: IamClientOptions['onCall']): Iam => {
+      const client = createIam({
+        region: 'us-east-1',
+        endpoint: url,
+        stsEndpoint: url,
+        credentials: admin,
+        attemptMs,
+        now: waiting.now,
+        sleep: waiting.pause,
+        random: () => 1,
+        ...(heard && { onCall: heard })
+      })
+      clients.push(client)
+      return each(client, (_name, args, call) => living(async () => {
+        const answer = await call(...args)
+        if (isKey(answer)) secrets.add(answer.secretAccessKey)
+        return answer
+      }), ['close'])
+    }
     const heard = async <T>(name: string, effect: () => Promise<T>): Promise<T> => living(async () => {
       it.calls.push(name)
       return it.intercept ? await it.intercept(name, effect) as T : effect()
     })
     const { deps } = await compose({
-      ...config, JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner, JOB_ACCESS_MAX_GRANTS: outstanding.total
+      ...config,
+      JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner,
+      JOB_ACCESS_MAX_GRANTS: outstanding.total,
+      accounts: pool && accounts
     }, {
       log: pino(logOptions('trace'), { write (line: string) { log.push(line) } }),
       overrides: {
@@ -141,7 +157,9 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         clock: waiting,
         newId,
         embedded: iam,
-        iam: calling,
+        ...(servers
+          ? { servers, iamIn: (account, heard) => callingOn(account === 'a' ? servers.a : servers.b, heard) }
+          : { iam: callingOn(iam) }),
         ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close', 'inhabited']),
         auditPort: { changed: (_grant, event) => heard(`record ${event.action}`, async () => {}) },
         guardrails,
@@ -164,10 +182,17 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
   }
 
   const healthy = await replica()
-  const ask = createIam({ region: 'us-east-1', endpoint: iam.url, stsEndpoint: iam.url, credentials: iam.admin, sleep: async () => {} })
-  clients.push(ask)
-  return {
+  const asking = ({ url, admin }: TestIam): Iam => {
+    const ask = createIam({ region: 'us-east-1', endpoint: url, stsEndpoint: url, credentials: admin, sleep: async () => {} })
+    clients.push(ask)
+    return ask
+  }
+  const ask = asking(iam)
+  const elsewhere = other && { iam: other, ask: asking(other) }
+  const found: World = {
     iam,
+    accounts: pool ? ['a', 'b'] : [undefined],
+    at: account => account === undefined || account === pool ? found : { ...found, ...elsewhere },
     store,
     ask,
     clock,
@@ -180,9 +205,26 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       return swept(healthy)
     }
   }
+  return found
 }
 
 const config = readConfig({ JOB_ACCESS_IAM_DEADLINE_MS: String(deadlineMs) })
+const accounts = ['a', 'b'].map((name): AccountConfig => ({
+  name,
+  closed: false,
+  earlier: false,
+  endpoint: undefined,
+  region: config.AWS_REGION,
+  awsProfile: undefined,
+  role: undefined,
+  path: config.JOB_ACCESS_PATH,
+  userPrefix: config.JOB_ACCESS_USER_PREFIX,
+  boundaryArn: undefined,
+  users: 1000,
+  managedPolicies: undefined,
+  profiles: {},
+  s3: {}
+}))
 const guardrails = inForce()
 const nobody = { authenticate: () => Promise.reject(new Error('nothing here asks over HTTP')) }
 

@@ -181,7 +181,10 @@ export const mutants: Mutant[] = [
     ['any source is allowed with private ones', 'allowAnySource: env.JOB_ACCESS_ALLOW_ANY_SOURCE', 'allowAnySource: env.JOB_ACCESS_ALLOW_PRIVATE_SOURCE_IPS'],
     ['the embedded IAM is always audited', 'audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined', 'audited: true'],
     ['AWS without a boundary', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !config.accounts && !allow(\'no-boundary\')', 'config.JOB_ACCESS_PROVIDER === \'aws\' && !config.JOB_ACCESS_BOUNDARY_ARN && !config.accounts && !allow(\'open-guardrails\')'],
-    ['tags at a provider that keeps none', 'config.JOB_ACCESS_ABAC_TAGS.length > 0 &&', 'config.JOB_ACCESS_ABAC_TAGS.length > 1 &&']
+    ['tags at a provider that keeps none', 'config.JOB_ACCESS_ABAC_TAGS.length > 0 &&', 'config.JOB_ACCESS_ABAC_TAGS.length > 1 &&'],
+    ['one account has two names', 'twin && provider !== \'embedded\'', 'twin && provider === \'embedded\''],
+    ['a boundary that the service may change in an account', 'boundaryArn?.includes(`:policy${path}`)', 'boundaryArn?.includes(`:policy${env.JOB_ACCESS_PATH}`)'],
+    ['variables of one account are ignored beside several', 'if (!config.accounts || !config[name]) continue', 'continue']
   ]),
 
   // delivery

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { answers, cachePath, freePort, requireInstalled, serverEnv, startDaemon, temporaryDir, type Daemon } from './daemon.ts'
 
@@ -22,6 +22,10 @@ export interface Versitygw {
    * writes the one file of all users anew. The file is read for every call.
    */
   copyUser (name: string, copies: string[]): Promise<void>
+  /** Kills the IAM. Its users stay, and the gateway goes on and knows nobody but the root user. */
+  killIam (): Promise<void>
+  /** Starts it again at the same place. */
+  startIam (): Promise<void>
   stop (): Promise<void>
 }
 
@@ -41,16 +45,20 @@ export async function startVersitygw (): Promise<Versitygw> {
   const start = (name: string, dir: string, args: string[], url: string): Promise<Daemon> =>
     startDaemon({ name, command, args, dir, env, signal: 'KILL', ready: () => answers(url) })
 
+  const port = await freePort('127.0.0.1', '::1')
+  const dir = await temporaryDir('versitygw')
   const iamPort = await freePort('127.0.0.1')
-  const iamDir = await temporaryDir('versitygw-iam')
   const iamEndpoint = `http://127.0.0.1:${iamPort}`
-  const [users, socket] = [join(iamDir, 'users'), join(iamDir, 'private.sock')]
+  // Beside the gateway, whose end removes them: they outlive an IAM that is killed.
+  const [users, socket] = [join(dir, 'users'), join(dir, 'private.sock')]
   await mkdir(users)
-  const iam = await start('VersityGW IAM', iamDir,
-    ['-p', `127.0.0.1:${iamPort}`, 'iam', '--quiet', '--dir', users, '--private-ports', socket], iamEndpoint)
+  const startIam = async (): Promise<Daemon> => {
+    await rm(socket, { force: true })
+    return start('VersityGW IAM', await temporaryDir('versitygw-iam'),
+      ['-p', `127.0.0.1:${iamPort}`, 'iam', '--quiet', '--dir', users, '--private-ports', socket], iamEndpoint)
+  }
+  let iam = await startIam()
   try {
-    const port = await freePort('127.0.0.1', '::1')
-    const dir = await temporaryDir('versitygw')
     const endpoint = `http://127.0.0.1:${port}`
     const [objects, metadata] = [join(dir, 'objects'), join(dir, 'metadata')]
     await Promise.all([objects, metadata].map(dir => mkdir(dir)))
@@ -75,12 +83,18 @@ export async function startVersitygw (): Promise<Versitygw> {
         await writeFile(`${file}.new`, JSON.stringify(all))
         await rename(`${file}.new`, file)
       },
+      killIam: () => iam.stop(),
+      async startIam () {
+        iam = await startIam()
+      },
       async stop () {
-        await Promise.all([gateway.stop(), iam.stop()])
+        await iam.stop()
+        await gateway.stop()
       }
     }
   } catch (error) {
     await iam.stop()
+    await rm(dir, { recursive: true, force: true })
     throw error
   }
 }

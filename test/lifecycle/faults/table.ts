@@ -2,11 +2,13 @@ import type { Test } from 'tap'
 import type { Grant } from '../../../src/domain/grant.ts'
 import type { Delivery } from '../../../src/lifecycle/provision.ts'
 import { disorder, noSecret, watchSources, watchUsers, whole } from '../order.ts'
-import { leaseMs, reconciled, role, swept, world, type Replica, type World } from '../world.ts'
+import { leaseMs, reconciled, role, swept, world, type Replica, type World, type WorldOptions } from '../world.ts'
 import { waysAt, type Point, type Way } from './ways.ts'
 
 export interface Operation {
   name: string
+  /** Where it runs, in the place of one account. */
+  world?: WorldOptions
   /** Leads to where the operation begins. The delivery, if any, is one that a job holds. */
   arrange: (w: World) => Promise<Delivery | null>
   /** The operation itself. `before` is what arrange() gave. */
@@ -52,7 +54,7 @@ export const faultsOf = async (t: Test, operation: Operation, only = process.env
 }
 
 const pointsOf = async (t: Test, operation: Operation): Promise<Point[]> => {
-  const w = await world(t, { profiles: { default: role } })
+  const w = await world(t, operation.world ?? { profiles: { default: role } })
   const before = await operation.arrange(w)
   const replica = await w.replica()
   const seen = w.iam.calls.length
@@ -74,7 +76,7 @@ const pointsOf = async (t: Test, operation: Operation): Promise<Point[]> => {
 }
 
 const runCase = async (t: Test, operation: Operation, point: Point, way: Way, withRival: boolean): Promise<void> => {
-  const w = await world(t, { profiles: { default: role } })
+  const w = await world(t, operation.world ?? { profiles: { default: role } })
   const watch = watchUsers(w)
   const sources = watchSources(w)
   const before = await operation.arrange(w)

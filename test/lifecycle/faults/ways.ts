@@ -129,7 +129,7 @@ const ledgerWays: Way[] = [
 ]
 
 /** A read, and the audit's record, have no effect to come before or after. */
-const withoutEffect = (call: string): boolean => call === 'get' || call.startsWith('record ')
+const withoutEffect = (call: string): boolean => ['get', 'accounts'].includes(call) || call.startsWith('record ')
 
 export const waysAt = ({ to, call }: Point): Way[] => {
   if (to === 'iam') return iamWays

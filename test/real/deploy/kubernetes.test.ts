@@ -92,7 +92,8 @@ const checkPod = (t: Test, found: Manifest[]) => {
     t.notMatch(valueFrom, { secretKeyRef: {} }, 'secrets are files: a variable shows in crash dumps, and children have it')
   }
   for (const { name, secret } of pod.volumes) if (secret && name !== 'database-ca') t.equal(secret.defaultMode, 0o440, `${name}: for its user alone`)
-  return configured(t, set, { database: 'postgres://u:p@db/job_access\n' })
+  const accounts = found.find(({ kind }) => kind === 'ConfigMap')?.data['accounts.json']
+  return configured(t, set, { database: 'postgres://u:p@db/job_access\n', ...(accounts !== undefined && { config: accounts }) })
 }
 
 /** The files that the pod's variables name, and what mounts them. */
@@ -170,6 +171,22 @@ t.test('a store of one’s own', async t => {
   const { data } = one(found, 'ConfigMap', 'job-access-config')
   t.strictSame(JSON.parse(data['dialect.json'] ?? ''), JSON.parse(readFileSync(store, 'utf8')))
   t.match(mountOf(found, variable(found, 'JOB_ACCESS_DIALECT_FILE')), { configMap: { items: [{}, { path: 'dialect.json' }] } })
+})
+
+t.test('several accounts', async t => {
+  const accounts = readFileSync(join(root, 'docs/accounts.md'), 'utf8').match(/```json accounts\n(.*?)```/s)?.[1] ?? ''
+  const given = (...more: string[]) => template('aws', '--set', 'boundaryArn=', '--set-json', 'profiles=[]', '--set-json', `accounts=${accounts}`, ...more)
+  const text = run('helm', given())
+  conforms(t, text)
+  const found = manifests(text)
+  t.match(checkPod(t, found).accounts, [{ name: 'eu-1' }, { name: 'eu-2', path: '/training/' }])
+  t.match(mountOf(found, variable(found, 'JOB_ACCESS_ACCOUNTS_FILE')), { configMap: { items: [{}, { path: 'accounts.json' }] } })
+  const elsewhere = JSON.stringify(['http://a.example:7071', 'https://b.example', 'http://192.0.2.9:7071'].map((endpoint, index) => ({ name: `n${index}`, endpoint })))
+  const { egress } = one(manifests(run('helm', given('--set', 'provider=versitygw', '--set-json', `accounts=${elsewhere}`))), 'NetworkPolicy').spec
+  t.ok(egress.some(({ ports }) => ports.map(({ port }) => port).join() === '7071,443'), 'the endpoint of each can be reached')
+  for (const set of ['endpoint=https://iam.example', 'boundaryArn=arn:aws:iam::111122223333:policy/b']) {
+    t.match(complaint('helm', given('--set', set)) ?? '', 'accounts: endpoint, boundaryArn and profiles have no effect beside it', set)
+  }
 })
 
 t.test('what must be given is asked for, all at once; what is not known is refused', async t => {

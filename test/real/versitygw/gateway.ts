@@ -10,7 +10,7 @@ import { fill } from '../store.ts'
 export const here = '127.0.0.1'
 export const elsewhere = '127.0.0.2'
 
-export interface Gateway extends Pick<Versitygw, 'copyUser'> {
+export interface Gateway extends Pick<Versitygw, 'copyUser' | 'killIam' | 'startIam'> {
   iam: IAMClient
   admin: Keys
   iamEndpoint: string
@@ -23,7 +23,7 @@ export interface Gateway extends Pick<Versitygw, 'copyUser'> {
 export const startGateway = async (t: Test): Promise<Gateway> => {
   const versitygw = await startVersitygw()
   t.teardown(() => versitygw.stop())
-  const { iamEndpoint, endpoint, endpointV6, admin } = versitygw
+  const { iamEndpoint, endpoint, endpointV6, admin, killIam, startIam } = versitygw
   const iam = new IAMClient({ endpoint: iamEndpoint, region: 'us-east-1', credentials: admin, maxAttempts: 1 })
   const owner = s3(endpoint, admin)
   t.teardown(() => { iam.destroy(); owner.destroy() })
@@ -34,6 +34,8 @@ export const startGateway = async (t: Test): Promise<Gateway> => {
     admin,
     iamEndpoint,
     endpoint,
+    killIam,
+    startIam,
     jobFrom (address, keys) {
       const client = address === '::1' ? s3(endpointV6, keys) : s3(endpoint, keys, address)
       t.teardown(() => client.destroy())
