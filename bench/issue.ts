@@ -38,6 +38,7 @@ const startIam = async (latencyMs: number) => {
 
 /** No ledger at all: the grant in hand, nothing kept. */
 const noLedger = (): Ledger => ({
+  inhabited: async () => [],
   begin: async (grant: NewGrant) => ({ outcome: 'created', grant: { ...grant, state: 'pending', version: 1, updatedAt: 0 } as Grant }),
   update: async (grant: Grant, change: GrantChange) => ({ ...grant, ...change })
 }) as unknown as Ledger

@@ -164,7 +164,8 @@ export const compose = async (
       const given = overrides.servers?.[settings.name]
       return wireAccount(settings, given ?? (index > 0 && embedded ? opened(await startEmbeddedIam(), iam => iam.stop()) : embedded))
     }))
-    const earlier = accounts.find(({ earlier }) => earlier)?.name
+    const before = accounts.find(({ earlier }) => earlier)
+    const earlier = before?.name
     const [first] = only ? [only] : accounts
     // The schema of the accounts lets no file be without one.
     if (!first) throw new Error('There is no account.')
@@ -219,7 +220,8 @@ export const compose = async (
         deps,
         authenticator,
         audit: recorded,
-        s3: first.s3,
+        // Of grants that name no account.
+        s3: (before ?? first).s3,
         ...(!only && { accounts: accounts.map(({ name, s3, isWell, ping }) => ({ name, s3, isWell, ping })) }),
         notice: embedded ? 'Credentials of the embedded IAM, for development: they open nothing at AWS or anywhere else.' : null,
         // Whoever reaches the port may ask whether the service is ready: IAM's rate is the account's, and the disk is everybody's.

@@ -1,7 +1,7 @@
 import { guideRequest } from './request.ts'
 
 // The shell makes it another job each time: for one that has its key, the same request again is refused.
-const jobId = "guide-'$(date +%s)'"
+const jobId = "guide-'$(date +%s%N)'"
 
 /** What `npm start` prints with a token of its own: everything that is needed to try the service by pasting. */
 export const welcome = (address: string, token: string, provider: string): string => `

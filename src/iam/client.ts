@@ -120,7 +120,8 @@ export const createIam = (options: IamClientOptions): Iam => {
     ...(options.credentials && { credentials: options.credentials }),
     ...(options.profile !== undefined && { profile: options.profile })
   }
-  const shared = { ...own, maxAttempts: 1, ...(options.role && { credentials: assuming(options.role, { ...own, ...atSts(options) }) }) }
+  const assumed = options.role && { credentials: assuming(options.role, { ...own, ...atSts(options) }, attemptMs) }
+  const shared = { ...own, maxAttempts: 1, ...assumed }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...atSts(options) }
   const iam = new sdk.IAMClient(iamConfig)
@@ -315,13 +316,18 @@ export const createIam = (options: IamClientOptions): Iam => {
 
 const atSts = ({ stsEndpoint }: IamClientOptions) => ({ ...(stsEndpoint && { endpoint: stsEndpoint }) })
 
-/** The SDK keeps what this gives it, and asks again some minutes before its end. */
-const assuming = ({ arn, externalId }: NonNullable<IamClientOptions['role']>, config: sts.STSClientConfig) => async () => {
+/**
+ * The SDK keeps what this gives it, and asks again some minutes before its end. Meanwhile all calls wait for it, so that an STS that hangs
+ * must not keep it: the next call asks again.
+ */
+const assuming = (
+  { arn, externalId }: NonNullable<IamClientOptions['role']>, config: sts.STSClientConfig, withinMs: number
+) => async () => {
   const client = new sts.STSClient(config)
   try {
-    const { Credentials: keys } = await client.send(new sts.AssumeRoleCommand({
+    const { Credentials: keys } = await timed(withinMs, abortSignal => client.send(new sts.AssumeRoleCommand({
       RoleArn: arn, RoleSessionName: 'job-access', ...(externalId !== undefined && { ExternalId: externalId })
-    }))
+    }), { abortSignal }))
     return {
       accessKeyId: present(keys?.AccessKeyId),
       secretAccessKey: present(keys?.SecretAccessKey),

@@ -18,13 +18,18 @@ export const systemClock: Clock = {
 
 /**
  * A call with a time limit, whose timer ends with it. That of AbortSignal.timeout() stays: each call that is long done would still wake the
- * process, and build an error.
+ * process, and build an error. The limit holds for what does not heed the signal as well, such as the SDK's search for our credentials.
  */
 export const timed = async <T>(ms: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> => {
   const limit = new AbortController()
-  const timer = setTimeout(() => limit.abort(new DOMException(`No answer within ${ms} ms.`, 'TimeoutError')), ms)
+  const passed = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    const late = new DOMException(`No answer within ${ms} ms.`, 'TimeoutError')
+    limit.abort(late)
+    passed.reject(late)
+  }, ms)
   try {
-    return await call(limit.signal)
+    return await Promise.race([call(limit.signal), passed.promise])
   } finally {
     clearTimeout(timer)
   }

@@ -183,7 +183,9 @@ const runPlaces = async (config: Config, { log, shared, token, audit, server, cl
     worker.on('error', err => log.error({ err, process: number }, 'a process cannot be told anything'))
     worker.on('exit', (code, signal) => {
       place.listening = false
-      firstEnded.resolve(code)
+      // A signal leaves no code, and what a signal ended has not said why.
+      firstEnded.resolve(code || 1)
+      if (!started && signal) log.error({ process: number, pid: worker.process.pid, signal }, 'the first process ended before it answered')
       if (stopping || !started) return
       const again = restartDelay(failures, Date.now() - place.startedAt)
       log.error({ process: number, pid: worker.process.pid, code, signal, afterMs: again.afterMs }, 'a process ended and is started again')
@@ -204,8 +206,7 @@ const runPlaces = async (config: Config, { log, shared, token, audit, server, cl
   start(1)
   const failed = await Promise.race([firstListens.promise, firstEnded.promise])
   if (failed !== null) {
-    // It has said why.
-    process.exitCode = failed || 1
+    process.exitCode = failed
     return closeAll()
   }
   for (let number = 2; number <= config.processes; number++) start(number)

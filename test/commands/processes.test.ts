@@ -168,6 +168,16 @@ t.test('what is wrong at the start is said once, and ends it', async t => {
   t.notMatch(stdout, 'started again')
 })
 
+t.test('a first process that is killed before it answers ends the start', async t => {
+  const { child: { pid }, done, until } = await start(t)
+  const first = () => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')[0])
+  await until(() => first() > 0)
+  process.kill(first(), 'SIGKILL')
+  const { code, stdout } = await done
+  t.equal(code, 1)
+  t.match(stdout, '"signal":"SIGKILL"')
+})
+
 t.test('who ends again and again is started ever later', async t => {
   let failures = 0
   const waits = Array.from({ length: 9 }, () => {

@@ -34,6 +34,12 @@ t.test('setting the machine’s clock neither shortens nor lengthens a wait', as
   }
 })
 
+t.test('a call ends by its limit, also one that does not heed the signal', async t => {
+  let signal: AbortSignal | undefined
+  await t.rejects(timed(1, it => { signal = it; return new Promise(() => {}) }), { name: 'TimeoutError' })
+  t.ok(signal?.aborted)
+})
+
 t.test('no try begins at the deadline or after it', async t => {
   for (const [until, late, calls] of [[250, 0, 1], [251, 0, 2], [251, 1, 1], [1_000, 1, 4]] as const) {
     const it = always('unavailable')

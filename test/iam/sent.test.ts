@@ -127,3 +127,58 @@ t.test('an answer that is cut off leaves it open whether it was done', async t =
   t.teardown(() => { iam.close(); server.close() })
   await t.rejects(iam.deleteUser('job', until()), { name: 'IamError', kind: 'unavailable', definite: false })
 })
+
+/** A provider where every call is made with a role, whose sessions last as long as `lasts` says, in minutes; undefined: no answer. */
+const providerWithRole = async (t: Test, lasts: () => number | undefined) => {
+  const signers: Array<string | undefined> = []
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', part => { body += String(part) }).on('end', () => {
+      if (!body.includes('AssumeRole')) {
+        signers.push(/Credential=(\w+)/.exec(String(request.headers.authorization))?.[1])
+        return response.end(ok('DeleteUser').body)
+      }
+      const minutes = lasts()
+      return minutes !== undefined && response.end(ok('AssumeRole', `<AssumeRoleResult><Credentials><AccessKeyId>ASIA${minutes}</AccessKeyId>
+        <SecretAccessKey>x</SecretAccessKey><SessionToken>x</SessionToken>
+        <Expiration>${new Date(Date.now() + minutes * 60_000).toISOString()}</Expiration></Credentials></AssumeRoleResult>`).body)
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const iam = createIam({
+    region: 'us-east-1',
+    endpoint,
+    stsEndpoint: endpoint,
+    credentials: { accessKeyId: 'AKIAOWN', secretAccessKey: 'x' },
+    role: { arn: 'arn:aws:iam::111122223333:role/job-access' },
+    attemptMs: 250,
+    random: () => 1e9
+  })
+  t.teardown(() => {
+    iam.close()
+    server.close()
+    server.closeAllConnections()
+  })
+  return { iam, signers }
+}
+
+t.test('the credentials of a role are asked for again before they end', async t => {
+  let minutes = 1
+  const { iam, signers } = await providerWithRole(t, () => minutes)
+  await iam.deleteUser('job', until())
+  minutes = 60
+  await iam.deleteUser('job', until())
+  minutes = 30
+  await iam.deleteUser('job', until())
+  t.same(signers, ['ASIA1', 'ASIA60', 'ASIA60'])
+})
+
+t.test('an STS that hangs keeps no call, and the next call asks it again', async t => {
+  let hangs = true
+  const { iam, signers } = await providerWithRole(t, () => hangs ? undefined : 60)
+  await t.rejects(iam.deleteUser('job', until()), { name: 'IamError', kind: 'unavailable' })
+  hangs = false
+  await iam.deleteUser('job', until()).catch(() => iam.deleteUser('job', until()))
+  t.same(signers, ['ASIA60'])
+})
