@@ -27,7 +27,8 @@ export async function openSqlite (path: string, busyTimeoutMs: number, mustExist
   const statements = kyselyDatabase(database)
   const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: statements }) })
   try {
-    if (mustExist) await retryWhileBusy(() => requireLedger(db, 'sqlite'))
+    // A memory is empty at first, whoever opens it.
+    if (mustExist && path !== memory) await retryWhileBusy(() => requireLedger(db, 'sqlite'))
     await retryWhileBusy(() => migrate(db, 'sqlite'))
     await retryWhileBusy(() => recount(db, 'sqlite'))
   } catch (error) {

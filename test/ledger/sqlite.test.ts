@@ -80,6 +80,7 @@ await t.test('a command beside the service makes no ledger in a wrong file', asy
   await t.rejects(openLedger({ url, mustExist: true }), { name: 'LedgerUrlError', message: /no ledger in this database.*JOB_ACCESS_LEDGER/ })
   await begun(await opened(t, { url }))
   await opened(t, { url, mustExist: true })
+  await opened(t, { url: ':memory:', mustExist: true })
 })
 
 await t.test('only the owner can read the files', async (t) => {
