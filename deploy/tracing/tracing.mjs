@@ -1,12 +1,14 @@
 /**
  * Traces of the service, for `node --import`. This uses OpenTelemetry's own SDK and instrumentations. All settings are the SDK's own
- * variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …). The service itself has no code for tracing.
+ * variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, …). The service only tells the name of each
+ * call to IAM.
  */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
+import { ClientRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { context } from '@opentelemetry/api'
 import { getRPCMetadata } from '@opentelemetry/core'
-import { AwsInstrumentation } from '@opentelemetry/instrumentation-aws-sdk'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { NodeSDK } from '@opentelemetry/sdk-node'
 
@@ -19,15 +21,21 @@ process.env.OTEL_NODE_RESOURCE_DETECTORS ??= 'env'
 
 const probes = new Set(['/healthz', '/readyz'])
 
+// The service says which call of IAM or STS the next request of this asynchronous context is.
+const call = new AsyncLocalStorage()
+subscribe('job-access:iam', name => { call.enterWith(name) })
+
 const sdk = new NodeSDK({
   instrumentations: [
     new HttpInstrumentation({
       ignoreIncomingRequestHook: ({ url }) => probes.has(url ?? ''),
       // As in the log: a caller can put a secret into the query by mistake, so it is not exported.
-      requestHook: span => { if ('url.query' in span.attributes) span.setAttribute('url.query', 'removed') }
-    }),
-    // The AWS SDK's call is the span. A span for its HTTP request would add nothing.
-    new AwsInstrumentation({ suppressInternalInstrumentation: true })
+      requestHook: (span, request) => {
+        if ('url.query' in span.attributes) span.setAttribute('url.query', 'removed')
+        const name = call.getStore()
+        if (name && request instanceof ClientRequest) span.updateName(name)
+      }
+    })
   ]
 })
 sdk.start()

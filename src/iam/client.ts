@@ -1,6 +1,7 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
 import { SignatureV4 } from '@smithy/signature-v4'
+import { channel } from 'node:diagnostics_channel'
 import type { Readable } from 'node:stream'
 import type { Pacer } from './pace.ts'
 import { retry, systemClock, timed } from './retry.ts'
@@ -344,6 +345,9 @@ interface SendOptions { idempotent?: boolean, key?: Key }
 /** Sends one call, signed by `key` or, without one, by our own credentials. */
 type Sender = <Input, Output>(Command: CommandClass<Input, Output>, input: Input, abortSignal: AbortSignal, key?: Key) => Promise<Output>
 
+/** For traces: the name of each call, e.g. `IAM.CreateUser`, before it is sent. OpenTelemetry would look for the SDK's own `send`. */
+const sending = channel('job-access:iam')
+
 const operationName = (Command: { name: string }): string => Command.name.replace(/Command$/, '')
 
 /**
@@ -391,6 +395,7 @@ const senderOf = (client: SdkClient, heard: IamClientOptions['heard']): Sender =
     Object.assign(request.headers, headers, { 'content-length': String(Buffer.byteLength(request.body)) })
     const signed = await (key ? signerOf(key) : signer).sign(request, { signingDate: new Date(Date.now() + clockOffsetMs) })
 
+    if (sending.hasSubscribers) sending.publish(`${config.serviceId}.${operationName(Command)}`)
     const askedAt = performance.now()
     const { response }: { response: HttpAnswer } = await config.requestHandler.handle(signed, { abortSignal })
     const { headers: { date, age }, statusCode } = response
