@@ -320,8 +320,7 @@ export const managedPoliciesOf = (env: Pick<Env, 'JOB_ACCESS_PROVIDER' | 'JOB_AC
 /** What is wrong with the accounts of a file at AWS. */
 export const accountsFaults = (accounts: unknown): ConfigFault[] => {
   const env = readConfig({ JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_ALLOW: 'no-boundary' })
-  const further = (accounts: Static<typeof AccountsSchema>) => accounts.flatMap((one, index) => accountFaults(env, accounts, one, index))
-  return configFaults(AccountsSchema, accounts, further)
+  return configFaults(AccountsSchema, accounts, read => furtherAccountFaults(env, read))
 }
 
 /** The ceilings of the accounts, and of outstanding grants in all. */
@@ -339,9 +338,7 @@ export const ceilingsOf = (config: Config): { total: number, accounts: Array<{ a
 
 /** The accounts of a file. @throws ConfigError */
 const accountsOf = (env: Env, file: string): AccountConfig[] => {
-  const further = (accounts: Static<typeof AccountsSchema>) =>
-    accounts.flatMap((account, index) => accountFaults(env, accounts, account, index))
-  return readConfigFile(file, AccountsSchema, further).map(account => ({
+  return readConfigFile(file, AccountsSchema, read => furtherAccountFaults(env, read)).map(account => ({
     name: account.name,
     closed: account.closed ?? false,
     earlier: account.earlier ?? false,
@@ -363,6 +360,9 @@ const accountsOf = (env: Env, file: string): AccountConfig[] => {
 
 export const s3Of = (endpoint: string | undefined, region: string | undefined): AccountConfig['s3'] =>
   ({ ...(endpoint !== undefined && { endpoint }), ...(region !== undefined && { region }) })
+
+const furtherAccountFaults = (env: Env, accounts: Static<typeof AccountsSchema>): ConfigFault[] =>
+  accounts.flatMap((account, index) => accountFaults(env, accounts, account, index))
 
 const accountFaults = (
   env: Env, accounts: Static<typeof AccountsSchema>, account: Static<typeof AccountsSchema>[number], index: number
