@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { open, readdir, stat, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
@@ -44,7 +45,7 @@ async function syncDirectory (path: string): Promise<void> {
 
 /** What the log does with a file; a test passes a file that fails. */
 export interface AppendFile {
-  /** Appends all of it. When it rejects, any part of it may have been written. */
+  /** Appends all of it, and onto the disk where the file is `synced`. When it rejects, any part of it may have been written. */
   append(bytes: Buffer): Promise<void>
   sync(): Promise<void>
   truncate(size: number): Promise<void>
@@ -53,12 +54,15 @@ export interface AppendFile {
   close(): Promise<void>
 }
 
-export type OpenFile = (path: string, fresh: boolean) => Promise<AppendFile>
+export type OpenFile = (path: string, how: { fresh: boolean, synced: boolean }) => Promise<AppendFile>
 
-export const openAppendFile: OpenFile = async (path, fresh) => {
-  const handle = await open(path, fresh ? 'ax+' : 'a+', 0o600)
+// Each call takes a turn of the thread pool, which costs more than the call: so one call writes and syncs, and one looks at the file.
+export const openAppendFile: OpenFile = async (path, { fresh, synced }) => {
+  const { O_APPEND, O_CREAT, O_DSYNC, O_EXCL, O_RDWR } = constants
+  const handle = await open(path, O_RDWR | O_APPEND | O_CREAT | (fresh ? O_EXCL : 0) | (synced ? O_DSYNC : 0), 0o600)
   await handle.chmod(0o600)
   if (fresh) await syncDirectory(dirname(path))
+  const own = await handle.stat()
   return {
     append: bytes => writeAll(handle, bytes),
     sync: () => handle.datasync(),
@@ -67,8 +71,10 @@ export const openAppendFile: OpenFile = async (path, fresh) => {
       await handle.sync()
     },
     async state () {
-      const [own, there] = await Promise.all([handle.stat(), stat(path).catch(() => undefined)])
-      return { size: own.size, inPlace: there !== undefined && there.ino === own.ino && there.dev === own.dev }
+      const there = await stat(path).catch(() => undefined)
+      return there?.ino === own.ino && there.dev === own.dev
+        ? { size: there.size, inPlace: true }
+        : { size: (await handle.stat()).size, inPlace: false }
     },
     close: () => handle.close()
   }

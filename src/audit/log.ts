@@ -92,6 +92,7 @@ function withoutSecrets (event: NewAuditEvent): { clean: NewAuditEvent, text: st
 export async function openAudit (options: AuditOptions): Promise<Audit> {
   const { path, instance, now, fsync = 'always', maxBytes = 64 * 1024 * 1024, openFile = openAppendFile } = options
   if (!instanceForm.test(instance)) throw new RangeError('An audit instance is named with letters, digits, - and _, at most 63.')
+  const synced = fsync === 'always'
   const onProblem = options.onProblem ?? (() => {})
   const key = options.hmacKey && auditKey(options.hmacKey)
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
@@ -99,7 +100,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   const found = await findHead(options, key, now)
   let head = found.head
   let current: Current = found.file
-    ? { path: found.file.path, size: found.file.size, file: await openFile(found.file.path, false) }
+    ? { path: found.file.path, size: found.file.size, file: await openFile(found.file.path, { fresh: false, synced }) }
     : await begin(head.seq + 1)
   let queue: Entry[] = []
   let pumping = false
@@ -116,7 +117,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
 
   async function begin (firstSeq: number): Promise<Current> {
     const { path: fresh } = chainFile(path, instance, firstSeq)
-    return { path: fresh, size: 0, file: await openFile(fresh, true) }
+    return { path: fresh, size: 0, file: await openFile(fresh, { fresh: true, synced }) }
   }
 
   /** Runs the work on the file one after the other, in order. */
@@ -177,7 +178,6 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     if (current.size > 0 && (cut || current.size + bytes.length > maxBytes)) await roll()
     try {
       await current.file.append(bytes)
-      if (fsync === 'always') await current.file.sync()
     } catch (cause) {
       await undo()
       throw cause
@@ -248,7 +248,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
     try {
       // What a process that was killed here left.
       await rm(trial, { force: true })
-      const file = await openFile(trial, true)
+      const file = await openFile(trial, { fresh: true, synced: false })
       try {
         await file.append(Buffer.alloc(longestLine))
         await file.sync()

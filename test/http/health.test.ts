@@ -55,8 +55,8 @@ t.test('an audit that cannot be written: not ready, without a growing log; what 
     path: join(temporary(t), 'audit'),
     instance: 'a',
     now: Date.now,
-    openFile: async (path, fresh) => {
-      const file = await openAppendFile(path, fresh)
+    openFile: async (path, how) => {
+      const file = await openAppendFile(path, how)
       return { ...file, append: bytes => full.disk ? Promise.reject(new Error('ENOSPC')) : file.append(bytes) }
     }
   })
