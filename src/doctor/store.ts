@@ -1,4 +1,3 @@
-import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto'
 import * as http from 'node:http'
 import * as https from 'node:https'
 import * as iam from '@aws-sdk/client-iam'
@@ -92,7 +91,7 @@ export const openStore = async (options: StoreOptions): Promise<Store & { close:
       service: 's3',
       region: s3Region,
       credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
-      sha256: Sha256,
+      sha256: own.iam.config.sha256,
       uriEscapePath: false
     })
     const signed = await signer.sign({
@@ -175,16 +174,4 @@ const reachOf = async (url: URL, ask: (request: S3Request) => Promise<Answered>)
   }
   const [four, second, six] = await Promise.all([answers('127.0.0.1'), answers('127.0.0.2'), answers('::1')])
   return { secure, family: four ? 4 : 6, here: four ? '127.0.0.1' : '::1', elsewhere: second ? '127.0.0.2' : null, six }
-}
-
-/** What the signer takes for a hash, on Node's. */
-class Sha256 {
-  readonly #hash: Hash | Hmac
-  constructor (secret?: unknown) {
-    this.#hash = secret === undefined ? createHash('sha256') : createHmac('sha256', secret as Buffer)
-  }
-
-  update (data: Uint8Array): void { this.#hash.update(data) }
-  async digest (): Promise<Uint8Array> { return this.#hash.digest() }
-  reset (): void {}
 }

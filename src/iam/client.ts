@@ -1,6 +1,7 @@
 import * as sdk from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
 import { SignatureV4 } from '@smithy/signature-v4'
+import { createHmac, createSecretKey, hash, type KeyObject } from 'node:crypto'
 import { channel } from 'node:diagnostics_channel'
 import type { Readable } from 'node:stream'
 import type { Pacer } from './pace.ts'
@@ -122,7 +123,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     ...(options.profile !== undefined && { profile: options.profile })
   }
   const assumed = options.role && { credentials: assuming(options.role, { ...own, ...atSts(options) }, attemptMs) }
-  const shared = { ...own, maxAttempts: 1, ...assumed }
+  const shared = { ...own, maxAttempts: 1, sha256: Sha256, ...assumed }
   const iamConfig = { ...shared, ...(options.endpoint && { endpoint: options.endpoint }) }
   const stsConfig = { ...shared, ...atSts(options) }
   const iam = new sdk.IAMClient(iamConfig)
@@ -388,10 +389,11 @@ const senderOf = (client: SdkClient, heard: IamClientOptions['heard']): Sender =
       throw error
     })
     const { place, headers, signer, signerOf } = await prepared
-    const operation = operations.get(Command) ?? operationOf(new Command(input).schema)
-    operations.set(Command, operation)
+    let operation = operations.get(Command)
+    if (!operation) operations.set(Command, operation = operationOf(operationName(Command), new Command(input).schema))
+    const { schema, form, result } = operation
 
-    const request = Object.assign(await config.protocol.serializeRequest(operation, input, nowhere), place)
+    const request = Object.assign(await config.protocol.serializeRequest(schema, input, nowhere), place)
     Object.assign(request.headers, headers, { 'content-length': String(Buffer.byteLength(request.body)) })
     const signed = await (key ? signerOf(key) : signer).sign(request, { signingDate: new Date(Date.now() + clockOffsetMs) })
 
@@ -407,10 +409,11 @@ const senderOf = (client: SdkClient, heard: IamClientOptions['heard']): Sender =
     const bytes = await readAll(response.body)
     response.body = new Uint8Array(bytes)
     try {
-      if (statusCode < 300 && !isAnswerTo(operationName(Command), bytes.toString())) {
+      const answer = statusCode < 300 ? form.exec(bytes.toString()) : undefined
+      if (answer === null || (answer && result && !result.test(answer[1] ?? ''))) {
         throw Object.assign(new Error('The answer is none of IAM’s.'), { name: 'NotAnAnswer' })
       }
-      const output = await config.protocol.deserializeResponse(operation, config, response)
+      const output = answer && !result ? {} : await config.protocol.deserializeResponse(schema, config, response)
       hear()
       return output
     } catch (cause) {
@@ -423,6 +426,31 @@ const senderOf = (client: SdkClient, heard: IamClientOptions['heard']): Sender =
   }
 }
 
+/** What the SDK's signer takes for a hash, by Node's own. A derived key comes again with each call, so it is made ready once. */
+class Sha256 {
+  static readonly #keys = new WeakMap<object, KeyObject>()
+  readonly #secret: unknown
+  #data: Uint8Array = new Uint8Array()
+
+  constructor (secret?: unknown) { this.#secret = secret }
+
+  update (data: Uint8Array): void { this.#data = this.#data.length === 0 ? data : Buffer.concat([this.#data, data]) }
+
+  async digest (): Promise<Uint8Array> {
+    const secret = this.#secret
+    if (secret === undefined) return hash('sha256', this.#data, 'buffer')
+    return createHmac('sha256', typeof secret === 'string' ? secret : Sha256.#keyOf(secret as Uint8Array)).update(this.#data).digest()
+  }
+
+  reset (): void { this.#data = new Uint8Array() }
+
+  static #keyOf (secret: Uint8Array): KeyObject {
+    let key = Sha256.#keys.get(secret)
+    if (!key) Sha256.#keys.set(secret, key = createSecretKey(secret))
+    return key
+  }
+}
+
 /** What is the same in all requests of a client. */
 interface Prepared {
   place: object
@@ -431,10 +459,28 @@ interface Prepared {
   signerOf: (key: Key) => SignatureV4
 }
 
-/** As the SDK's protocols take an operation; in a command it is a list. */
-interface Operation { namespace: unknown, name: unknown, traits: unknown, input: unknown, output: unknown }
+interface Operation {
+  /** As the SDK's protocols take it; in a command it is a list. */
+  schema: { namespace: unknown, name: unknown, traits: unknown, input: unknown, output: unknown }
+  /** The form of an answer with status 200. */
+  form: RegExp
+  /** The form of what it holds, where that is read; no other answer is parsed. */
+  result: RegExp | undefined
+}
 
-const operationOf = ([, namespace, name, traits, input, output]: unknown[]): Operation => ({ namespace, name, traits, input, output })
+/** The calls whose answers are read. */
+const withResult = /^(List|Get|AssumeRole$|CreateAccessKey$|CreatePolicy$)/
+
+const operationOf = (operation: string, [, namespace, name, traits, input, output]: unknown[]): Operation => ({
+  schema: { namespace, name, traits, input, output },
+  // Ceph answers to DeleteUserPolicy and DeleteRolePolicy in the plural.
+  form: new RegExp(`^\\s*(?:<\\?xml[^>]*>)?${element(`(?:${operation}|${operation.replace(/Policy$/, 'Policies')})Response`)}\\s*$`, 's'),
+  result: withResult.test(operation) ? new RegExp(`^${element(`${operation}Result`, '\\s*<\\w.*')}`, 's') : undefined
+})
+
+/** An element that may be empty, and what it holds. */
+const element = (name: string, inner?: string): string =>
+  `\\s*<${name}(?:\\s[^>]*)?(?:${inner === undefined ? '/>|' : ''}>(${inner ?? '.*'})</${name}>)`
 
 /** The place of a request is put in after it is written. */
 const nowhere = { endpoint: async () => undefined }
@@ -448,21 +494,6 @@ const readAll = (body: Readable): Promise<Buffer> => new Promise((resolve, rejec
 })
 
 interface HttpAnswer { statusCode: number, headers: Record<string, string>, body: any }
-
-/** The calls whose answers are read. */
-const withResult = /^(List|Get|AssumeRole$|CreateAccessKey$|CreatePolicy$)/
-
-const isAnswerTo = (operation: string, text: string): boolean => {
-  // Ceph answers to DeleteUserPolicy and DeleteRolePolicy in the plural.
-  const inner = within(`(?:${operation}|${operation.replace(/Policy$/, 'Policies')})Response`, text.trim().replace(/^<\?xml[^>]*>\s*/, ''), '$')
-  return inner !== undefined && (!withResult.test(operation) || /^\s*<\w/.test(within(`${operation}Result`, inner) ?? ''))
-}
-
-/** What the element holds with which a text begins. */
-const within = (element: string, text: string, end = ''): string | undefined => {
-  const [found, inner = ''] = new RegExp(`^\\s*<${element}(?:\\s[^>]*)?(?:/>|>(.*)</${element}>)${end}`, 's').exec(text) ?? []
-  return found === undefined ? undefined : inner
-}
 
 interface SdkError {
   /** The name of the error in IAM's own answer. */
