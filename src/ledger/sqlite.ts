@@ -175,8 +175,8 @@ interface GroupCommits {
 
 /**
  * Puts the writes of one turn of the event loop into one commit, and so into one sync of the disk: on SQLite the sync is most
- * of the cost of a write and blocks the event loop. Each write has its own savepoint, so that an error rolls back this write
- * alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
+ * of the cost of a write and blocks the event loop. Where there are more, each has its own savepoint, so that an error rolls back
+ * this write alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
  * @param retryWhileBusy runs a transaction again while another process has the file locked
  */
 function groupCommits (
@@ -198,7 +198,9 @@ function groupCommits (
     try {
       const settlements = await retryWhileBusy(() => transaction(async (tx) => {
         const settlements: Array<() => void> = []
-        for (const write of writes) settlements.push(await runInSavepoint(tx, write, run))
+        // One alone needs no savepoint, for which SQLite copies pages: its error rolls back the transaction.
+        const runOne = writes.length === 1 ? runAlone : runInSavepoint
+        for (const write of writes) settlements.push(await runOne(tx, write, run))
         return settlements
       }))
       for (const settleWrite of settlements) settleWrite()
@@ -219,15 +221,20 @@ function groupCommits (
 }
 
 /** Resolves with a function that settles the write. It is called after the commit. */
-async function runInSavepoint (tx: Query, { work, resolve, reject }: Write, run: Run): Promise<() => void> {
+async function runAlone (tx: Query, { work, resolve }: Write): Promise<() => void> {
+  const value = await work(tx)
+  return () => resolve(value)
+}
+
+async function runInSavepoint (tx: Query, write: Write, run: Run): Promise<() => void> {
   run('savepoint one')
   try {
-    const value = await work(tx)
+    const settle = await runAlone(tx, write)
     run('release one')
-    return () => resolve(value)
+    return settle
   } catch (error) {
     run('rollback to one')
     run('release one')
-    return () => reject(error)
+    return () => write.reject(error)
   }
 }
