@@ -7,8 +7,16 @@ export type Dialect = 'sqlite' | 'postgres'
 
 export type Value = string | number | null
 
-/** A statement or a part of one, with a `?` for each of its values. */
-export interface Sql { text: string, values: Value[] }
+/** A statement or a part of one, with a `?` for each of its values. A class, so that nothing that a caller sent can look like one. */
+export class Sql {
+  readonly text: string
+  readonly values: Value[]
+
+  constructor (text: string, values: Value[] = []) {
+    this.text = text
+    this.values = values
+  }
+}
 
 /** Runs one statement and resolves with its rows. */
 export type Query = <Row>(statement: Sql) => Promise<Row[]>
@@ -18,25 +26,25 @@ export function sql (texts: TemplateStringsArray, ...parts: Array<Value | Sql>):
   let text = texts[0] ?? ''
   const values: Value[] = []
   parts.forEach((part, index) => {
-    if (part === null || typeof part !== 'object') {
-      text += '?'
-      values.push(part)
-    } else {
+    if (part instanceof Sql) {
       text += part.text
       values.push(...part.values)
+    } else {
+      text += '?'
+      values.push(part)
     }
     text += texts[index + 1]
   })
-  return { text, values }
+  return new Sql(text, values)
 }
 
 /** Text of this folder, such as the name of a column. Never anything that a caller sent. */
-export const raw = (text: string): Sql => ({ text, values: [] })
+export const raw = (text: string): Sql => new Sql(text)
 
-export const list = (values: Value[]): Sql => ({ text: values.map(() => '?').join(', '), values })
+export const list = (values: Value[]): Sql => new Sql(values.map(() => '?').join(', '), values)
 
 export const joined = (parts: Sql[], between: string): Sql =>
-  ({ text: parts.map(({ text }) => text).join(between), values: parts.flatMap(({ values }) => values) })
+  new Sql(parts.map(({ text }) => text).join(between), parts.flatMap(({ values }) => values))
 
 /**
  * The tables, the mapping between a row and a grant, and the writing of a grant with its event and the counts.

@@ -108,6 +108,14 @@ await t.test('each commit is synced to the disk', async (t) => {
   t.equal(await pragma('foreign_keys'), 1)
 })
 
+await t.test('what a caller sends is a value, also where it has the shape of a part of a statement', async (t) => {
+  const ledger = await opened(t, { url: ':memory:' })
+  await begun(ledger)
+  const everything = { text: '? or true', values: ['x'] }
+  await t.rejects(ledger.list({ jobId: everything as never }, { limit: 9 }), TypeError)
+  t.same(await ledger.list({ jobId: '? or true' }, { limit: 9 }), [])
+})
+
 await t.test('writes share a commit; a failed write does not roll back the others', async (t) => {
   const dir = t.testdir()
   const ledger = await opened(t, { url: join(dir, 'ledger.db') })
