@@ -2,11 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { sql } from 'kysely'
 import type { Grant, GrantState } from '../src/domain/grant.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { openPostgres } from '../src/ledger/postgres.ts'
-import { columnsOf, type GrantRow } from '../src/ledger/rows.ts'
+import { columnsOf, list, raw, sql, type GrantRow } from '../src/ledger/rows.ts'
 import { sqlLedger, type Store } from '../src/ledger/sql.ts'
 import { openSqlite } from '../src/ledger/sqlite.ts'
 import { changeTo, event, isEnd, newGrant, start, unlimited } from '../test/ledger/grants.ts'
@@ -64,10 +63,12 @@ async function fill (store: Store, size: number): Promise<string> {
     const rows = Array.from({ length: Math.min(500, size - done) }, (_, index) => filling(done + index))
     if (done <= size / 2) middle = rows[0]?.id ?? ''
     await store.write(async (tx) => {
-      await tx.insertInto('grants').values(rows).execute()
-      await tx.insertInto('grant_events')
-        .values(rows.map(({ id }) => ({ grant_id: id, version: 1, at: start, actor: 'token:ci', action: 'pending', detail: '{}' })))
-        .execute()
+      for (const row of rows) {
+        await tx(sql`insert into grants (${raw(Object.keys(row).join(', '))}) values (${list(Object.values(row))})`)
+        await tx(sql`
+          insert into grant_events (grant_id, version, at, actor, action, detail)
+          values (${row.id}, 1, ${start}, 'token:ci', 'pending', '{}')`)
+      }
     })
   }
   return middle
@@ -141,8 +142,8 @@ async function bench (title: string, open: (size: number) => Promise<Store>): Pr
 }
 
 /** What autovacuum does after such a load, had it been given the time. */
-async function settle ({ dialect, db }: Store): Promise<void> {
-  if (dialect === 'postgres') await sql`vacuum analyze grants`.execute(db)
+async function settle ({ dialect, query }: Store): Promise<void> {
+  if (dialect === 'postgres') await query(sql`vacuum analyze grants`)
 }
 
 if (options.only !== 'postgres') {

@@ -1,9 +1,7 @@
-import { sql, type Kysely } from 'kysely'
 import { transitions, type GrantState } from '../domain/grant.ts'
 import type { GrantFilter, Ledger } from './ledger.ts'
-import type { GrantRow, Tables } from './rows.ts'
+import { joined, list, raw, sql, type GrantRow, type Query, type Sql } from './rows.ts'
 
-type Db = Kysely<Tables>
 type Page = Parameters<Ledger['list']>[1]
 
 /** A part of the union: the grants of one team, of one state, or of both, which one index has in order. `teams` filters them. */
@@ -21,20 +19,18 @@ const everyState = Object.keys(transitions) as GrantState[]
  * the whole table for a rare state. Instead the n newest ids of each (team, state) are read from its index, and the n newest
  * of all these are fetched.
  */
-export async function pageOf (db: Db, filter: GrantFilter, page: Page): Promise<GrantRow[]> {
+export async function pageOf (query: Query, filter: GrantFilter, page: Page): Promise<GrantRow[]> {
   checkLimit(page.limit)
   // An empty list matches nothing: a caller without a team sees no grant.
   if (filter.teams?.length === 0 || filter.states?.length === 0) return []
 
   const { jobId, parentId, teams } = filter
   const byIndex = jobId === undefined && (parentId === null || (parentId === undefined && teams === undefined))
-  const [first, ...rest] = byIndex ? branchesOf(filter) : []
-  if (!first) return filteredPage(db, filter, page)
-  const ids = rest.reduce((union, branch) => union.unionAll(newestIds(db, branch, filter, page)), newestIds(db, first, filter, page))
-  return db.selectFrom('grants').selectAll()
-    .where('id', 'in', db.selectFrom(ids.as('ids')).select('id').orderBy('id', 'desc').limit(page.limit))
-    .orderBy('id', 'desc')
-    .execute()
+  const found = byIndex
+    ? sql`id in (select id from (${joined(branchesOf(filter).map((branch) => newestIds(branch, filter, page)), ' union all ')}) as ids
+        order by id desc limit ${page.limit})`
+    : filtered(filter, page)
+  return query(sql`select * from grants where ${found} order by id desc limit ${page.limit}`)
 }
 
 /** For SQLite, a negative limit means no limit. */
@@ -55,33 +51,33 @@ function branchesOf ({ parentId, ...filter }: GrantFilter): Branch[] {
   return byState.length === 0 ? byTeam : byTeam.flatMap((branch) => byState.map((state) => ({ ...branch, state })))
 }
 
-const newestIds = (db: Db, { team, teams, state }: Branch, { parentId, account }: GrantFilter, { after, limit }: Page) => {
-  let ids = db.selectFrom('grants').select('id').orderBy('id', 'desc').limit(limit)
-  if (team !== undefined) ids = ids.where('team', '=', team)
-  // The concatenation keeps the planner from choosing an index of teams, and sorting.
-  if (teams !== undefined) ids = ids.where(sql<string>`team || ''`, 'in', teams)
-  if (state !== undefined) ids = ids.where('state', '=', state)
-  if (parentId === null) ids = ids.where('parent_id', 'is', null)
-  if (account !== undefined) ids = ids.where('account', '=', account)
-  if (after !== undefined) ids = ids.where('id', '<', after)
-  // Inside a union, SQLite allows a limit only in a subquery.
-  return db.selectFrom(ids.as('branch')).select('id')
-}
+/** Inside a union, SQLite allows a limit only in a subquery. */
+const newestIds = ({ team, teams, state }: Branch, { parentId, account }: GrantFilter, { after, limit }: Page): Sql =>
+  sql`select id from (select id from grants where ${all([
+    team !== undefined && sql`team = ${team}`,
+    // The concatenation keeps the planner from choosing an index of teams, and sorting.
+    teams !== undefined && sql`team || '' in (${list(teams)})`,
+    state !== undefined && sql`state = ${state}`,
+    parentId === null && raw('parent_id is null'),
+    account !== undefined && sql`account = ${account}`,
+    after !== undefined && sql`id < ${after}`
+  ])} order by id desc limit ${limit}) as branch`
 
 /**
  * For a job or its workers, which are few grants: reads their index, and filters.
  * The concatenations keep the planner from choosing another index and sorting.
  */
-const filteredPage = async (
-  db: Db, { teams, states, jobId, parentId, worker, account }: GrantFilter, { after, limit }: Page
-): Promise<GrantRow[]> => {
-  let rows = db.selectFrom('grants').selectAll().orderBy('id', 'desc').limit(limit)
-  if (jobId !== undefined) rows = rows.where('job_id', '=', jobId)
-  if (parentId !== undefined) rows = parentId === null ? rows.where('parent_id', 'is', null) : rows.where('parent_id', '=', parentId)
-  if (worker !== undefined) rows = rows.where('worker', '=', worker)
-  if (account !== undefined) rows = rows.where('account', '=', account)
-  if (teams !== undefined) rows = rows.where(sql<string>`team || ''`, 'in', teams)
-  if (states !== undefined) rows = rows.where(sql<string>`state || ''`, 'in', states)
-  if (after !== undefined) rows = rows.where('id', '<', after)
-  return rows.execute()
+const filtered = ({ teams, states, jobId, parentId, worker, account }: GrantFilter, { after }: Page): Sql => all([
+  jobId !== undefined && sql`job_id = ${jobId}`,
+  parentId !== undefined && (parentId === null ? raw('parent_id is null') : sql`parent_id = ${parentId}`),
+  worker !== undefined && sql`worker = ${worker}`,
+  account !== undefined && sql`account = ${account}`,
+  teams !== undefined && sql`team || '' in (${list(teams)})`,
+  states !== undefined && sql`state || '' in (${list(states)})`,
+  after !== undefined && sql`id < ${after}`
+])
+
+const all = (conditions: Array<Sql | false>): Sql => {
+  const given = conditions.filter((condition) => condition !== false)
+  return given.length === 0 ? raw('true') : joined(given, ' and ')
 }

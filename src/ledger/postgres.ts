@@ -1,8 +1,7 @@
-import { Kysely, PostgresDialect, sql, type PostgresPool, type PostgresPoolClient, type PostgresQueryResult } from 'kysely'
-import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolClient, type PoolConfig } from 'pg'
+import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolConfig } from 'pg'
 import { LedgerUrlError } from './ledger.ts'
-import { migrate, recount, requireLedger } from './migrations.ts'
-import type { Tables } from './rows.ts'
+import { prepareLedger } from './migrations.ts'
+import { sql, type Query } from './rows.ts'
 import type { Store } from './sql.ts'
 
 /**
@@ -31,31 +30,29 @@ export async function openPostgres (url: string, poolSize: number, mustExist = f
     idle_in_transaction_session_timeout: timeouts.idleInTransaction,
     query_timeout: timeouts.answer
   }))
-  const db = kyselyOn(pool)
+  const query: Query = (statement) => onConnection(pool, (query) => query(statement))
   return {
     dialect: 'postgres',
-    db,
-    statement: (work) => work(db),
-    write: (work) => db.transaction().execute(work),
+    query,
+    statement: (work) => work(query),
+    write: (work) => inTransaction(pool, work),
     async time () {
-      const { rows } = await sql<{ now: number }>`select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`.execute(db)
-      return rows[0]?.now ?? NaN
+      const [row] = await query<{ now: number }>(sql`select (extract(epoch from clock_timestamp()) * 1000)::float8 as now`)
+      return row?.now ?? NaN
     },
-    close: () => db.destroy()
+    close: () => pool.end()
   }
 }
 
 /** A migration needs longer timeouts, so it has its own connection. */
 async function migrateOnOwnConnection (connection: PoolConfig, mustExist: boolean): Promise<void> {
-  const db = kyselyOn(withErrorListeners(new Pool({
+  const pool = withErrorListeners(new Pool({
     ...connection, max: 1, statement_timeout: migrationTimeoutMs, query_timeout: migrationTimeoutMs
-  })))
+  }))
   try {
-    if (mustExist) await requireLedger(db, 'postgres')
-    await migrate(db, 'postgres')
-    await recount(db, 'postgres')
+    await inTransaction(pool, (tx) => prepareLedger(tx, 'postgres', mustExist))
   } finally {
-    await db.destroy()
+    await pool.end()
   }
 }
 
@@ -95,28 +92,43 @@ function withErrorListeners (pool: Pool): Pool {
   return pool
 }
 
-const kyselyOn = (pool: Pool) => new Kysely<Tables>({ dialect: new PostgresDialect({ pool: kyselyPool(pool) }) })
-
-/** Kysely returns every connection to the pool. Here an unusable one is closed instead. */
-const kyselyPool = (pool: Pool): PostgresPool => ({
-  connect: async () => kyselyClient(await pool.connect()),
-  end: () => pool.end()
-})
-
-function kyselyClient (client: PoolClient): PostgresPoolClient {
+/** An unusable connection is closed, instead of going back to the pool. */
+async function onConnection<T> (pool: Pool, work: (query: Query) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
   let broken: Error | undefined
-  async function query<R> (text: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<R>> {
+  const query: Query = async ({ text, values }) => {
     // A query after one that got no answer would wait for that answer. So the rollback fails at once.
     if (broken) throw broken
     try {
-      const { command, rowCount, rows } = await client.query(text, [...parameters])
-      return { command: command as PostgresQueryResult<R>['command'], rowCount: rowCount ?? 0, rows }
+      return (await client.query(numbered(text), values)).rows
     } catch (error) {
       if (isUnusable(error)) broken = error
       throw error
     }
   }
-  return { query: query as PostgresPoolClient['query'], release: () => client.release(broken) }
+  try {
+    return await work(query)
+  } finally {
+    client.release(broken)
+  }
+}
+
+const inTransaction = <T>(pool: Pool, work: (tx: Query) => Promise<T>): Promise<T> => onConnection(pool, async (query) => {
+  await query(sql`begin`)
+  try {
+    const value = await work(query)
+    await query(sql`commit`)
+    return value
+  } catch (error) {
+    await query(sql`rollback`).catch(() => {})
+    throw error
+  }
+})
+
+/** PostgreSQL numbers what stands for the values. No text of this folder has another question mark. */
+const numbered = (text: string): string => {
+  let number = 0
+  return text.replace(/\?/g, () => `$${++number}`)
 }
 
 /**

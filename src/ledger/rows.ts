@@ -1,4 +1,3 @@
-import { sql, type Generated, type InsertQueryBuilder, type Kysely, type Selectable, type UpdateQueryBuilder } from 'kysely'
 import type { PolicyAttachment } from '../domain/access-spec.ts'
 import type { GrantEvent } from '../domain/events.ts'
 import type { EndReason, Ending, Grant, GrantState } from '../domain/grant.ts'
@@ -6,18 +5,53 @@ import type { NewEvent } from './ledger.ts'
 
 export type Dialect = 'sqlite' | 'postgres'
 
+export type Value = string | number | null
+
+/** A statement or a part of one, with a `?` for each of its values. A class, so that nothing that a caller sent can look like one. */
+export class Sql {
+  readonly text: string
+  readonly values: Value[]
+
+  constructor (text: string, values: Value[] = []) {
+    this.text = text
+    this.values = values
+  }
+}
+
+/** Runs one statement and resolves with its rows. */
+export type Query = <Row>(statement: Sql) => Promise<Row[]>
+
+/** What is put in is a value, and never becomes text of the statement; only what was made here before is a part of it. */
+export function sql (texts: TemplateStringsArray, ...parts: Array<Value | Sql>): Sql {
+  let text = texts[0] ?? ''
+  const values: Value[] = []
+  parts.forEach((part, index) => {
+    if (part instanceof Sql) {
+      text += part.text
+      values.push(...part.values)
+    } else {
+      text += '?'
+      values.push(part)
+    }
+    text += texts[index + 1]
+  })
+  return new Sql(text, values)
+}
+
+/** Text of this folder, such as the name of a column. Never anything that a caller sent. */
+export const raw = (text: string): Sql => new Sql(text)
+
+export const list = (values: Value[]): Sql => new Sql(values.map(() => '?').join(', '), values)
+
+export const joined = (parts: Sql[], between: string): Sql =>
+  new Sql(parts.map(({ text }) => text).join(between), parts.flatMap(({ values }) => values))
+
 /**
  * The tables, the mapping between a row and a grant, and the writing of a grant with its event and the counts.
  * Instants are epoch milliseconds. Structures are stored as JSON text, never as jsonb: it would reorder the keys of a policy,
  * and policyHash is the hash of its text.
  */
-export interface Tables {
-  grants: GrantTable
-  grant_events: EventTable
-  grant_counts: CountTable
-}
-
-interface GrantTable {
+export interface GrantRow {
   id: string
   state: GrantState
   ending: Ending | null
@@ -56,11 +90,11 @@ interface GrantTable {
   due_at: number | null
   attempts: number
   claimed_until: number | null
-  version: Generated<number>
+  version: number
 }
 
 /** An event is numbered by the version that its grant had after it: unique, in order, and without a sequence to maintain. */
-interface EventTable {
+export interface EventRow {
   grant_id: string
   version: number
   at: number
@@ -72,13 +106,16 @@ interface EventTable {
 }
 
 /** The number of outstanding grants of each owner, changed in the same transaction as the grants. */
-interface CountTable {
+export interface CountRow {
   owner: string
   outstanding: number
 }
 
 /** The owner in grant_counts whose row is the total of all owners. */
 export const allOwners = ''
+
+/** The same, as SQL. */
+export const everyone = raw(`'${allOwners}'`)
 
 /** The owner in grant_counts whose row is the number of managed policies, of an account of the pool: no identity has a blank in its id. */
 export const managedPolicies = (account = ''): string => account === '' ? 'managed policies' : `managed policies of ${account}`
@@ -89,17 +126,15 @@ export const inAccount = ({ attach, maxWorkers }: Pick<Grant, 'attach' | 'maxWor
 
 /** The same names of a row, as SQL. */
 export const countNames = {
-  managed: sql<string>`case account when '' then 'managed policies' else 'managed policies of ' || account end`,
-  hasManaged: sql<boolean>`(attach = 'managed' and (max_workers is null or minted_at is not null))`,
-  inAccount: sql<string>`case attach when 'session' then 'sessions of ' else 'users of ' end || account`,
-  hasPlace: sql<boolean>`(account <> '' and max_workers is null)`
+  managed: raw("case account when '' then 'managed policies' else 'managed policies of ' || account end"),
+  hasManaged: raw("(attach = 'managed' and (max_workers is null or minted_at is not null))"),
+  inAccount: raw("case attach when 'session' then 'sessions of ' else 'users of ' end || account"),
+  hasPlace: raw("(account <> '' and max_workers is null)")
 }
 
 /** Whether the grant has a managed policy of its own. A job of workers has one at the provider only where they share it. */
 export const hasManagedPolicy = ({ attach, maxWorkers, mintedAt }: Pick<Grant, 'attach' | 'maxWorkers' | 'mintedAt'>): boolean =>
   attach === 'managed' && (maxWorkers === null || mintedAt !== null)
-
-export type GrantRow = Selectable<GrantTable>
 
 const plainColumns = {
   id: 'id',
@@ -131,7 +166,7 @@ const plainColumns = {
   attempts: 'attempts',
   claimedUntil: 'claimed_until',
   version: 'version'
-} as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal' | 'dyingKeys'>, keyof GrantTable>
+} as const satisfies Record<Exclude<keyof Grant, 'spec' | 'policy' | 'principal' | 'dyingKeys'>, keyof GrantRow>
 
 /**
  * The columns for some fields of a grant. Throws TypeError on an unknown field or an undefined value, since neither may be
@@ -201,7 +236,7 @@ export const grantOf = (row: GrantRow): Grant => ({
   version: row.version
 })
 
-export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
+export const eventOf = (row: EventRow): GrantEvent => ({
   grantId: row.grant_id,
   at: row.at,
   actor: row.actor,
@@ -214,56 +249,53 @@ export const eventOf = (row: Selectable<EventTable>): GrantEvent => ({
 /** Outstanding grants of one owner and of all; those with a managed policy, and with a user or session, where the grant has one itself. */
 export interface Counts { own: number, all: number, managed: number | null, placed: number | null }
 
+/** What the statement of a GrantWrite must return, at least. */
+export const writtenColumns = ['id', 'version', 'owner', 'attach', 'account', 'max_workers', 'minted_at'] as const
+type WrittenRow = Pick<GrantRow, typeof writtenColumns[number]>
+
 /** A change of a grant as a statement, with the event that records it. */
 interface GrantWrite {
-  statement: InsertQueryBuilder<Tables, 'grants', GrantRow> | UpdateQueryBuilder<Tables, 'grants', 'grants', GrantRow>
+  statement: Sql
   event: NewEvent
   at: number
   /** 1: the grant becomes outstanding. -1: it ends. Undefined: the counts stay. */
   countChange: 1 | -1 | undefined
 }
 
+type Written<Row> = { row: Row, counts: Counts | undefined } | undefined
+
 /**
  * Writes a grant, its event and the counts. Undefined, and nothing is written, when the statement matches no row.
  * The counts come last, since their lock makes every other begin() wait until the commit.
  */
-export const writeGrant = (
-  tx: Kysely<Tables>, dialect: Dialect, write: GrantWrite
-): Promise<{ row: GrantRow, counts: Counts | undefined } | undefined> =>
-  dialect === 'postgres' ? writeInOneStatement(tx, write) : writeStepByStep(tx, write)
+export const writeGrant = <Row extends WrittenRow>(query: Query, dialect: Dialect, write: GrantWrite): Promise<Written<Row>> =>
+  dialect === 'postgres' ? writeInOneStatement(query, write) : writeStepByStep(query, write)
 
-async function writeStepByStep (tx: Kysely<Tables>, { statement, event, at, countChange }: GrantWrite) {
-  const row = await statement.executeTakeFirst()
+async function writeStepByStep<Row extends WrittenRow> (
+  query: Query, { statement, event, at, countChange }: GrantWrite
+): Promise<Written<Row>> {
+  const [row] = await query<Row>(statement)
   if (!row) return undefined
-  await tx.insertInto('grant_events').values({
-    grant_id: row.id,
-    version: row.version,
-    at,
-    actor: event.actor,
-    action: event.action,
-    request_id: event.requestId,
-    policy_hash: event.policyHash,
-    detail: JSON.stringify(event.detail)
-  }).execute()
-  return { row, counts: countChange && await changeCounts(tx, row, countChange) }
+  await query(sql`
+    insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
+    values (${row.id}, ${row.version}, ${at}, ${event.actor}, ${event.action}, ${event.requestId}, ${event.policyHash},
+      ${JSON.stringify(event.detail)})`)
+  return { row, counts: countChange && await changeCounts(query, row, countChange) }
 }
 
 /**
  * Changes the counts and returns them. Their rows stay locked until the transaction ends, so that no two transactions pass the
  * same limit. The rows are always locked in this order, so that no two transactions wait for each other.
  */
-async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1): Promise<Counts> {
+async function changeCounts (query: Query, grant: WrittenRow, change: 1 | -1): Promise<Counts> {
   const { owner, attach, account, max_workers: maxWorkers, minted_at: mintedAt } = grant
   const withPolicy = hasManagedPolicy({ attach, maxWorkers, mintedAt }) ? managedPolicies(account) : null
   const place = inAccount({ attach, maxWorkers }, account)
   const counted = [allOwners, owner, withPolicy, place].filter((name) => name !== null)
-  const rows = await tx.insertInto('grant_counts')
-    .values(counted.map((owner) => ({ owner, outstanding: change })))
-    .onConflict((conflict) => conflict.column('owner').doUpdateSet((eb) => ({
-      outstanding: eb('grant_counts.outstanding', '+', eb.ref('excluded.outstanding'))
-    })))
-    .returningAll()
-    .execute()
+  const rows = await query<CountRow>(sql`
+    insert into grant_counts (owner, outstanding) values ${joined(counted.map((name) => sql`(${name}, ${change})`), ', ')}
+    on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
+    returning owner, outstanding`)
   const countOf = (name: string) => rows.find((row) => row.owner === name)?.outstanding ?? Infinity
   return {
     own: countOf(owner),
@@ -274,16 +306,18 @@ async function changeCounts (tx: Kysely<Tables>, grant: GrantRow, change: 1 | -1
 }
 
 /** PostgreSQL can do all of it in one statement, SQLite cannot. This saves one to three round trips to the server. */
-async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, countChange }: GrantWrite) {
-  const change = sql.lit(countChange ?? 0)
+async function writeInOneStatement<Row extends WrittenRow> (
+  query: Query, { statement, event, at, countChange }: GrantWrite
+): Promise<Written<Row>> {
+  const change = raw(String(countChange ?? 0))
   const counted = sql`
     insert into grant_counts (owner, outstanding)
-    select ${sql.lit(allOwners)}, ${change} from written union all select owner, ${change} from written
+    select ${everyone}, ${change} from written union all select owner, ${change} from written
     union all select ${countNames.managed}, ${change} from written where ${countNames.hasManaged}
     union all select ${countNames.inAccount}, ${change} from written where ${countNames.hasPlace}
     on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
     returning owner, outstanding`
-  const { rows: [row] } = await sql<GrantRow & Record<keyof Counts, number | null>>`
+  const [row] = await query<Row & Record<keyof Counts, number | null>>(sql`
     with written as (${statement}),
     noted as (
       insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
@@ -291,13 +325,13 @@ async function writeInOneStatement (tx: Kysely<Tables>, { statement, event, at, 
         ${JSON.stringify(event.detail)}
       from written
     ),
-    counted as (${countChange ? counted : sql`select owner, null as outstanding from written`})
+    counted as (${countChange ? counted : raw('select owner, null as outstanding from written')})
     select *,
       (select outstanding from counted where counted.owner = written.owner) as own,
-      (select outstanding from counted where counted.owner = ${sql.lit(allOwners)}) as all,
+      (select outstanding from counted where counted.owner = ${everyone}) as all,
       (select outstanding from counted where counted.owner = ${countNames.managed}) as managed,
       (select outstanding from counted where counted.owner = ${countNames.inAccount}) as placed
-    from written`.execute(tx)
+    from written`)
   if (!row) return undefined
   return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed, placed: row.placed } }
 }

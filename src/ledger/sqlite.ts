@@ -1,11 +1,10 @@
-import { Kysely, SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import { LedgerUnavailableError } from './ledger.ts'
-import { migrate, recount, requireLedger } from './migrations.ts'
-import type { Tables } from './rows.ts'
+import { prepareLedger } from './migrations.ts'
+import type { Query, Sql } from './rows.ts'
 import type { Store } from './sql.ts'
 
 const memory = ':memory:'
@@ -24,23 +23,19 @@ const maxPreparedStatements = 200
 export async function openSqlite (path: string, busyTimeoutMs: number, mustExist = false): Promise<Store> {
   const retryWhileBusy = <T>(attempt: () => Promise<T>) => retry(attempt, busyTimeoutMs)
   const database = await retryWhileBusy(async () => openFile(path))
-  const statements = kyselyDatabase(database)
-  const db = new Kysely<Tables>({ dialect: new NodeSqliteDialect({ database: statements }) })
+  const { run, query, transaction } = connectionOn(database)
+  const commits = groupCommits(retryWhileBusy, transaction, run)
   try {
     // A memory is empty at first, whoever opens it.
-    if (mustExist && path !== memory) await retryWhileBusy(() => requireLedger(db, 'sqlite'))
-    await retryWhileBusy(() => migrate(db, 'sqlite'))
-    await retryWhileBusy(() => recount(db, 'sqlite'))
+    await commits.write(tx => prepareLedger(tx, 'sqlite', mustExist && path !== memory))
   } catch (error) {
     database.close()
     throw error
   }
-  // Kysely has the one connection for itself meanwhile, and these have no parameters: there is nothing that it would do.
-  const commits = groupCommits(db, retryWhileBusy, text => { statements.prepare(text).run([]) })
   const opened = path === memory ? undefined : statSync(path)
   return {
     dialect: 'sqlite',
-    db,
+    query,
     statement: commits.write,
     write: commits.write,
     requireKept () {
@@ -52,7 +47,7 @@ export async function openSqlite (path: string, busyTimeoutMs: number, mustExist
     },
     async close () {
       await commits.idle()
-      await db.destroy()
+      database.close()
     }
   }
 }
@@ -103,81 +98,111 @@ function makePrivate (path: string): void {
   chmodSync(path, 0o600)
 }
 
-class NodeSqliteDialect extends SqliteDialect {
-  override createAdapter (): SqliteAdapter { return new TransactionalDdl() }
+type Run = (text: string) => void
+
+interface Connection {
+  /** Begins, ends or divides a transaction. */
+  run: Run
+  /** Waits for the end of a transaction, so that it never sees what may still be rolled back. */
+  query: Query
+  /** Runs `work` between `begin` and `commit`. */
+  transaction<T>(work: (tx: Query) => Promise<T>): Promise<T>
 }
 
-/** Kysely assumes one process per file. With this setting, migrations run in a `begin immediate`, which locks out other processes. */
-class TransactionalDdl extends SqliteAdapter {
-  override get supportsTransactionalDdl (): boolean { return true }
-}
+/** The one connection of this process. Each statement is prepared once and kept, up to the number of maxPreparedStatements. */
+function connectionOn (database: DatabaseSync): Connection {
+  const statements = new Map<string, StatementSync>()
+  let transaction: Promise<void> | undefined
 
-function kyselyDatabase (database: DatabaseSync): SqliteDatabase {
-  const statements = new Map<string, SqliteStatement>()
+  function prepared (text: string): StatementSync {
+    const statement = statements.get(text) ?? database.prepare(text)
+    // Keeps the map in order of use: the least recently used statement comes first.
+    statements.delete(text)
+    statements.set(text, statement)
+    for (const oldest of statements.keys()) {
+      if (statements.size <= maxPreparedStatements) break
+      statements.delete(oldest)
+    }
+    return statement
+  }
+
+  const run: Run = (text) => { prepared(text).run() }
+  const tx = (async ({ text, values }: Sql) => prepared(text).all(...values)) as Query
+  const query: Query = async (statement) => {
+    if (!transaction) return tx(statement)
+    await transaction
+    return query(statement)
+  }
+
   return {
-    close: () => database.close(),
-    prepare (sql) {
-      const text = sql === 'begin' ? 'begin immediate' : sql
-      const statement = statements.get(text) ?? kyselyStatement(database.prepare(text))
-      // Keeps the map in order of use: the least recently used statement comes first.
-      statements.delete(text)
-      statements.set(text, statement)
-      for (const oldest of statements.keys()) {
-        if (statements.size <= maxPreparedStatements) break
-        statements.delete(oldest)
+    run,
+    query,
+    async transaction (work) {
+      // Takes the lock at once: a transaction that has read before it cannot get it while another process writes.
+      run('begin immediate')
+      const { promise, resolve } = Promise.withResolvers<void>()
+      transaction = promise
+      try {
+        const value = await work(tx)
+        run('commit')
+        return value
+      } catch (error) {
+        // The rollback fails when SQLite has already rolled back by itself (disk full, I/O error). The first error is the one to report.
+        try { run('rollback') } catch {}
+        throw error
+      } finally {
+        transaction = undefined
+        resolve()
       }
-      return statement
     }
   }
 }
-
-const kyselyStatement = (statement: StatementSync): SqliteStatement => ({
-  reader: statement.columns().length > 0,
-  all: (parameters) => statement.all(...parameters as SQLInputValue[]),
-  run: (parameters) => statement.run(...parameters as SQLInputValue[]),
-  iterate: (parameters) => statement.iterate(...parameters as SQLInputValue[])
-})
 
 /** Between two commits, reads get their turn. */
 const maxWritesPerCommit = 64
 
 interface Write {
-  work: (tx: Kysely<Tables>) => Promise<unknown>
+  work: (tx: Query) => Promise<unknown>
   resolve: (value: unknown) => void
   reject: (error: unknown) => void
 }
 
 interface GroupCommits {
-  write<T>(work: (tx: Kysely<Tables>) => Promise<T>): Promise<T>
+  write<T>(work: (tx: Query) => Promise<T>): Promise<T>
   /** Resolves when every write so far is settled. */
   idle(): Promise<void>
 }
 
 /**
  * Puts the writes of one turn of the event loop into one commit, and so into one sync of the disk: on SQLite the sync is most
- * of the cost of a write and blocks the event loop. Each write has its own savepoint, so that an error rolls back this write
- * alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
+ * of the cost of a write and blocks the event loop. Where there are more, each has its own savepoint, so that an error rolls back
+ * this write alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
  * @param retryWhileBusy runs a transaction again while another process has the file locked
- * @param run begins, ends or divides a transaction
  */
 function groupCommits (
-  db: Kysely<Tables>,
-  retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>,
-  run: Run
+  retryWhileBusy: <T>(attempt: () => Promise<T>) => Promise<T>, transaction: Connection['transaction'], run: Run
 ): GroupCommits {
   const waiting: Write[] = []
   let draining: Promise<void> | undefined
 
   async function drain (): Promise<void> {
-    // Waits for the other writes of this turn of the event loop.
-    await setImmediate()
-    while (waiting.length > 0) await settle(waiting.splice(0, maxWritesPerCommit))
+    do {
+      // Waits for the other writes of this turn of the event loop, and gives the reads theirs.
+      await setImmediate()
+      await settle(waiting.splice(0, maxWritesPerCommit))
+    } while (waiting.length > 0)
     draining = undefined
   }
 
   async function settle (writes: Write[]): Promise<void> {
     try {
-      const settlements = await retryWhileBusy(() => db.connection().execute((tx) => runInOneTransaction(tx, writes, run)))
+      const settlements = await retryWhileBusy(() => transaction(async (tx) => {
+        const settlements: Array<() => void> = []
+        // One alone needs no savepoint, for which SQLite copies pages: its error rolls back the transaction.
+        const runOne = writes.length === 1 ? runAlone : runInSavepoint
+        for (const write of writes) settlements.push(await runOne(tx, write, run))
+        return settlements
+      }))
       for (const settleWrite of settlements) settleWrite()
     } catch (error) {
       for (const write of writes) write.reject(error)
@@ -195,32 +220,21 @@ function groupCommits (
   }
 }
 
-type Run = (text: string) => void
-
-/** Resolves with one function per write, which settles it. They are called after the commit. */
-async function runInOneTransaction (tx: Kysely<Tables>, writes: Write[], run: Run): Promise<Array<() => void>> {
-  run('begin')
-  try {
-    const settlements: Array<() => void> = []
-    for (const write of writes) settlements.push(await runInSavepoint(tx, write, run))
-    run('commit')
-    return settlements
-  } catch (error) {
-    // The rollback fails when SQLite has already rolled back by itself (disk full, I/O error). The first error is the one to report.
-    try { run('rollback') } catch {}
-    throw error
-  }
+/** Resolves with a function that settles the write. It is called after the commit. */
+async function runAlone (tx: Query, { work, resolve }: Write): Promise<() => void> {
+  const value = await work(tx)
+  return () => resolve(value)
 }
 
-async function runInSavepoint (tx: Kysely<Tables>, { work, resolve, reject }: Write, run: Run): Promise<() => void> {
+async function runInSavepoint (tx: Query, write: Write, run: Run): Promise<() => void> {
   run('savepoint one')
   try {
-    const value = await work(tx)
+    const settle = await runAlone(tx, write)
     run('release one')
-    return () => resolve(value)
+    return settle
   } catch (error) {
     run('rollback to one')
     run('release one')
-    return () => reject(error)
+    return () => write.reject(error)
   }
 }

@@ -1,9 +1,9 @@
 import { isIamError } from '../iam/errors.ts'
 import { sessionEnd } from '../iam/role-profile.ts'
 import type { EndReason, Ending, Grant } from '../domain/grant.ts'
-import type { GrantChange } from '../ledger/ledger.ts'
+import { StaleGrantError, type GrantChange } from '../ledger/ledger.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { claimLease, commit, deadline, event, release } from './lease.ts'
+import { claimLease, commit, deadline, event, isLeased, release } from './lease.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
 import { targetOf } from './dying-keys.ts'
 import { sharedOf } from './shared.ts'
@@ -21,7 +21,11 @@ export const end = async (
 ): Promise<Grant> => {
   const grant = await authoriseOnGrant(deps, actor, id, 'revoke')
   if (grant.dueAt === null) return grant
-  if (grant.state !== 'revoking') requireMeant(grant)
+  if (grant.state !== 'revoking') {
+    requireMeant(grant)
+    const started = isLeased(deps, grant) ? undefined : await startUnlessStale(deps, actor, grant, reason)
+    if (started) return finish(deps, actor, started)
+  }
   const claimed = await claimLease(deps, id)
   if (claimed.dueAt === null) return claimed
   try {
@@ -33,7 +37,17 @@ export const end = async (
   return finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', reason))
 }
 
-/** Commits the intent to end a grant that this operation holds. */
+/** Undefined: something came in between since the grant was read. */
+const startUnlessStale = async (deps: GrantDeps, actor: Actor, grant: Grant, reason: EndReason): Promise<Grant | undefined> => {
+  try {
+    return await startEnding(deps, actor, grant, 'revoked', reason)
+  } catch (error) {
+    if (error instanceof StaleGrantError) return undefined
+    throw error
+  }
+}
+
+/** Commits the intent to end a grant that this operation holds, or takes with it: no other one can commit on the version before. */
 export const startEnding = async (
   deps: GrantDeps, actor: Actor, grant: Grant, ending: Ending, reason: EndReason
 ): Promise<Grant> => {
@@ -42,7 +56,8 @@ export const startEnding = async (
     state: 'revoking',
     ending,
     endReason: reason,
-    dueAt: deps.now() + deps.leaseMs
+    dueAt: deps.now() + deps.leaseMs,
+    claimedUntil: deps.now() + deps.leaseMs
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }
 

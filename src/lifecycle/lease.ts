@@ -64,7 +64,7 @@ export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
 }
 
 /** As the ledger sees it: after a clock was set back by much, another operation may hold the grant. */
-const isLeased = ({ now, leaseMs }: GrantDeps, { claimedUntil }: Grant): boolean =>
+export const isLeased = ({ now, leaseMs }: GrantDeps, { claimedUntil }: Grant): boolean =>
   claimedUntil !== null && now() < claimedUntil && claimedUntil <= now() + leaseMs + mostSkewMs
 
 /** The instant by which the IAM calls of one operation must be done. */

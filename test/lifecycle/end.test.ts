@@ -235,15 +235,23 @@ t.test('under rights bound to a path all of it works the same', async t => {
   t.same(await swept(w.healthy), { handled: 0, failed: 0 })
 })
 
+t.test('an end takes the grant and commits its intent in one write', async t => {
+  const w = await world(t)
+  const { grant } = await give(w)
+  const r = await w.replica()
+  t.match(await end(r.deps, owner, grant.id, 'completed'), { state: 'revoked' })
+  t.same(r.calls.filter(call => /^(get|claim|update)/.test(call)), ['get', 'update revoking', 'update revoked'])
+})
+
 t.test('an end that another one overtakes is answered with what that one did', async t => {
   const w = await world(t)
   const { grant } = await give(w)
   const r = await w.replica()
   r.intercept = async (call, effect) => {
-    if (call === 'claim') await end(w.healthy.deps, owner, grant.id, 'completed')
+    if (call === 'update revoking') await end(w.healthy.deps, owner, grant.id, 'completed')
     return effect()
   }
-  t.match(await end(r.deps, owner, grant.id, 'revoked'), { state: 'revoked', dueAt: null })
+  t.match(await end(r.deps, owner, grant.id, 'revoked'), { state: 'revoked', endReason: 'completed', dueAt: null })
   t.equal((await w.store.events(grant.id)).filter(({ action }) => action === 'revoked').length, 1)
 })
 

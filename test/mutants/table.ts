@@ -220,11 +220,14 @@ export const mutants: Mutant[] = [
 
   // ledger
   ...of('ledger/sql.ts', ['ledger/sqlite'], [
-    ['a worker joins a job that was changed', '.where(\'not_before\', \'=\', job.notBefore).where(\'expires_at\', \'=\', job.expiresAt)', ''],
-    ['workers that have ended take room', '.where(\'parent_id\', \'=\', job.id).where(\'due_at\', \'is not\', null).executeTakeFirstOrThrow()', '.where(\'parent_id\', \'=\', job.id).executeTakeFirstOrThrow()'],
-    ['ended workers are worked on', '.where(\'parent_id\', \'=\', jobId)\n        .where(\'due_at\', \'is not\', null)', '.where(\'parent_id\', \'=\', jobId)'],
-    ['a principal of an ended grant is known', '.where(\'principal_name\', \'in\', names.slice(start, start + namesPerStatement))\n          .where(\'due_at\', \'is not\', null)', '.where(\'principal_name\', \'in\', names.slice(start, start + namesPerStatement))'],
-    ['the newest due grant comes first', '.orderBy(\'due_at\').orderBy(\'id\')', '.orderBy(\'due_at\', \'desc\').orderBy(\'id\')'],
+    ['a worker joins a job that was changed', 'and not_before = ${job.notBefore} and expires_at = ${job.expiresAt}', ''],
+    ['workers that have ended take room', 'where parent_id = ${job.id} and due_at is not null', 'where parent_id = ${job.id}'],
+    ['ended workers are worked on', 'where parent_id = ${jobId} and due_at is not null', 'where parent_id = ${jobId}'],
+    ['a principal of an ended grant is known', 'namesPerStatement))}) and due_at is not null', 'namesPerStatement))})'],
+    ['the newest due grant comes first', 'order by due_at, id', 'order by due_at desc, id'],
     ['one grant too many of an owner', 'counts.own > limits.perOwner', 'counts.own > limits.perOwner + 1']
+  ]),
+  ...of('ledger/sqlite.ts', ['ledger/sqlite'], [
+    ['a read sees what may be rolled back', 'if (!transaction) return', 'return']
   ])
 ]

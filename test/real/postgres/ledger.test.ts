@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { CompiledQuery, createQueryId, sql } from 'kysely'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { LedgerUnavailableError, type GrantFilter, type Ledger } from '../../../src/ledger/ledger.ts'
 import { openLedger } from '../../../src/ledger/open.ts'
 import { pageOf } from '../../../src/ledger/page.ts'
 import { openPostgres } from '../../../src/ledger/postgres.ts'
+import { sql } from '../../../src/ledger/rows.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 import { contract } from '../../ledger/contract.ts'
 import { begun, event, newGrant, start, unlimited } from '../../ledger/grants.ts'
@@ -107,7 +107,7 @@ await t.test('each commit is synced to the disk, whatever the server’s default
   await query(`alter database ${new URL(url).pathname.slice(1)} set synchronous_commit = off`)
   const store = await openPostgres(url, 1)
   t.teardown(() => store.close())
-  t.strictSame((await sql`show synchronous_commit`.execute(store.db)).rows, [{ synchronous_commit: 'on' }])
+  t.strictSame(await store.query(sql`show synchronous_commit`), [{ synchronous_commit: 'on' }])
 })
 
 await t.test('a primary that became a standby', async (t) => {
@@ -166,23 +166,17 @@ await t.test('a page of jobs reads none of their workers', async (t) => {
     await query(`insert into grants (${columns.join()}) select ${values.join()} from grants, generate_series(1, 512) n where id = '${id}'`)
   }
   await query('analyze grants')
-  const asked: Array<{ sql: string, parameters: readonly unknown[] }> = []
-  const { db } = await openPostgres(url, 1)
-  t.teardown(() => db.destroy())
+  const { query: ask, close } = await openPostgres(url, 1)
+  t.teardown(close)
   const many = Array.from({ length: 200 }, (_, index) => index === 0 ? 'nlp' : `team-${index}`)
   const filters: GrantFilter[] = [
     {}, { teams: ['nlp'] }, { states: ['pending'] }, { teams: ['nlp', 'vision'], states: ['pending', 'active'] }, { jobId: 'j' }, { teams: many }
   ]
   for (const filter of filters) {
-    const spy = db.withPlugin({
-      transformQuery: ({ node }) => { asked.push(db.getExecutor().compileQuery(node, createQueryId())); return node },
-      transformResult: async ({ result }) => result
-    })
-    const page = await pageOf(spy, { ...filter, parentId: null }, { limit: 5 })
+    let asked = sql``
+    const page = await pageOf((statement) => ask(asked = statement), { ...filter, parentId: null }, { limit: 5 })
     t.equal(page.length, 5, JSON.stringify(filter))
-    const { sql: text, parameters } = asked.at(-1) ?? { sql: '', parameters: [] }
-    const { rows: [explained] } = await db.executeQuery<{ 'QUERY PLAN': [{ Plan: Plan }] }>(
-      CompiledQuery.raw(`explain (analyze, format json) ${text}`, [...parameters]))
+    const [explained] = await ask<{ 'QUERY PLAN': [{ Plan: Plan }] }>(sql`explain (analyze, format json) ${asked}`)
     const plan = explained?.['QUERY PLAN'][0].Plan as Plan
     t.ok(rowsRead(plan) <= 40, `${JSON.stringify(filter)}: ${rowsRead(plan)} rows\n${JSON.stringify(plan, null, 1)}`)
   }
@@ -225,7 +219,7 @@ await t.test('an answer that is lost after the commit', async (t) => {
   const proxy = await proxied(t, url)
   const ledger = await opened(t, `${proxy.url}?query_timeout=300`, 1)
   const grant = await begun(ledger)
-  proxy.dropAnswersTo('update "grants"')
+  proxy.dropAnswersTo('update grants')
   await t.rejects(ledger.update(grant, { attempts: 5 }, event('x'), start), LedgerUnavailableError)
   proxy.dropAnswersTo(undefined)
   t.match(await ledger.get(grant.id), { attempts: 5, version: 2 })
