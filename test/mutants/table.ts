@@ -84,6 +84,8 @@ export const mutants: Mutant[] = [
   ...of('lifecycle/reconcile.ts', ['lifecycle/reconcile', 'lifecycle/dying-keys'], [
     ['keys are compared though the grant ended meanwhile', 'claimed.state === \'active\' ? await unknownTo(claimed) : []', 'await unknownTo(claimed)'],
     ['the key of an overlap dies in the comparison', 'const keep = [claimed.accessKeyId, claimed.previousKeyId].filter', 'const keep = [claimed.accessKeyId].filter'],
+    ['users that need no call take a turn', '{ ...options, perSecond: Infinity }', 'options'],
+    ['the end that a policy states is not asked for', 'ended ? undefined : await statedEnd(ref)', 'undefined'],
     ['a dry run deletes keys', 'if (dryRun || unknown.length === 0)', 'if (unknown.length === 0)']
   ]),
   ...of('lifecycle/authorise.ts', ['guardrails/grants', 'http/audit', 'lifecycle/workers'], [
