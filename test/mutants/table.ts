@@ -73,7 +73,8 @@ export const mutants: Mutant[] = [
     ['a full account is tried', '.filter(({ room }) => room > 0)', '']
   ]),
   ...of('iam/accounts.ts', ['lifecycle/pool'], [
-    ['grants from before the pool are in no account', '({ account = earlier }: PrincipalRef)', '({ account }: PrincipalRef)']
+    ['grants from before the pool are in no account', '({ account = earlier }: PrincipalRef)', '({ account }: PrincipalRef)'],
+    ['a refused role takes its whole account', 'refusedUntil.set(roleArn,', 'refusedUntil.set(\'\',']
   ]),
   ...of('lifecycle/lease.ts', ['lifecycle/lease', 'lifecycle/end', 'lifecycle/extend', 'lifecycle/rotate', 'lifecycle/issue'], [
     ['what cannot be changed stays claimed', '  await release(deps, grant)\n  throw inactive(grant)', '  throw inactive(grant)']
