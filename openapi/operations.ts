@@ -111,7 +111,8 @@ export const operations = {
     tag: 'grants',
     summary: 'What somebody who has stolen this key could do now',
     description: 'Decides many requests by the grant’s policy: from its source and from other addresses, now and later, in its buckets and ' +
-      'in buckets with similar names. The answer says what is allowed, from where, and until when. No IAM call.'
+      'in buckets with similar names. The answer says what is allowed, from where, and until when. ' +
+      'Of a scheduled grant it says what the key will open from `issueAt` on. No IAM call.'
   },
   checkGrant: {
     tag: 'grants',

@@ -17,6 +17,9 @@ Every refusal is \`application/problem+json\` (RFC 9457): \`type\`, \`title\`, \
 - \`pointer\`: JSON pointer of the field in the request body; \`errors\`: every finding of the request.
 - \`requestId\`: the id of the request in the service's log and audit.
 
+What is no whole HTTP request (400, 408, 431), such as one with too large headers, gets only \`type\` (\`about:blank\`), \`title\`
+and \`status\`.
+
 With \`Retry-After\` you may send the same request again.
 
 | code | status | meaning | what to do |

@@ -434,11 +434,11 @@ export type Verdict = {
 
 export type BlastRadius = {
     /**
-     * The time for which the policy was evaluated.
+     * The time for which the policy was evaluated: now, or `issueAt` of a scheduled grant, which has no key before.
      */
     at: string;
     /**
-     * In plain words.
+     * In plain words. Where no key works, the first says so.
      */
     words: Array<string>;
     /**

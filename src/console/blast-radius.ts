@@ -8,22 +8,31 @@ interface Neighbour { name: string, denied: boolean }
 
 const rights = ['read', 'list', 'write', 'delete', 'acl'] as const satisfies Right[]
 
+export type KeyIs = 'alive' | 'unmade' | 'gone'
+
+const told = {
+  alive: { opens: 'opens', key: 'This key', works: '' },
+  unmade: { opens: 'will open', key: 'This key is not made yet', works: 'it will work ' },
+  gone: { opens: 'opened', key: 'This key is gone', works: 'it worked ' }
+} satisfies Record<KeyIs, object>
+
 /** The picture: what the key opens, each place beside a wall, and its neighbours, refused, behind the wall. */
-export const blastRadiusPicture = (data: Data, alive: boolean): HTMLElement => {
+export const blastRadiusPicture = (data: Data, keyIs: KeyIs): HTMLElement => {
+  const { opens, key, works } = told[keyIs]
   const caption = el('figcaption', { id: newId('radius'), class: 'fine' },
-    `Left of the double line: what the key ${alive ? 'opens' : 'opened'}, from its source. ` +
+    `Left of the double line: what the key ${opens}, from its source. ` +
       'Right of it: neighbours and look-alikes that were tried.')
   const boundBy = (wanted: (key: string) => boolean) =>
     data.source.filter(({ key }) => wanted(key)).flatMap(({ values }) => values.map(withoutMask)).join(', ')
   const bound = [boundBy(key => key === 'aws:SourceIp'), boundBy(key => key !== 'aws:SourceIp')].filter(text => text !== '')
   const leaks = data.areas.filter(({ elsewhere }) => openOf(elsewhere).length > 0)
   const neighbours = byArea(data)
-  return el('figure', { class: alive ? 'radius' : 'radius ended', 'aria-labelledby': caption.id },
+  return el('figure', { class: keyIs === 'gone' ? 'radius ended' : 'radius', 'aria-labelledby': caption.id },
     el('div', { class: 'radius-source' }, icon('key'),
-      el('div', {}, el('strong', {}, alive ? 'This key' : 'This key is gone'), el('br'),
-        `${alive ? '' : 'it worked '}${bound.length === 0 ? 'from anywhere' : `from ${bound.join(' or ')}`}`)),
+      el('div', {}, el('strong', {}, key), el('br'),
+        `${works}${bound.length === 0 ? 'from anywhere' : `from ${bound.join(' or ')}`}`)),
     el('ul', { class: 'radius-areas' }, ...data.areas.map((area, index) => el('li', {},
-      areaCard(area, data.at, alive),
+      areaCard(area, data.at, keyIs),
       el('ul', { class: 'radius-neighbours', 'aria-label': `Neighbours of ${area.bucket}/${area.prefix}` },
         ...(neighbours[index] ?? []).map(neighbourCard))))),
     el('div', { class: `radius-elsewhere ${leaks.length > 0 ? 'open' : 'shut'}` }, icon(leaks.length > 0 ? 'warn' : 'cross'),
@@ -37,31 +46,31 @@ const withoutMask = (value: string) => value.replace(/(?<=\.\d+)\/32$|(?<=:.*)\/
 
 const openOf = (place: Area['source']) => rights.filter(right => place[right] !== null)
 
-const areaCard = (area: Area, at: string, alive: boolean) => el('div', { class: 'radius-area' },
+const areaCard = (area: Area, at: string, keyIs: KeyIs) => el('div', { class: 'radius-area' },
   el('p', { class: 'mono' }, `${area.bucket}/${area.prefix}`),
   el('ul', { class: 'rights', 'aria-label': 'Rights' }, ...rights.map(right => {
     const open = area.source[right]
-    const said = open === null ? 'no' : alive ? period(open, at) : 'until the grant ended'
+    const said = open === null ? 'no' : keyIs === 'gone' ? 'until the grant ended' : period(open, at, keyIs)
     return el('li', { class: open === null ? 'no' : `yes ${right}`, title: said }, icon(open === null ? 'cross' : right), right,
       el('span', { class: 'hidden' }, open === null ? ': no' : `: yes, ${said}`))
   })),
-  el('p', { class: 'fine num' }, alive ? periods(area, at) : 'nothing any more'))
+  el('p', { class: 'fine num' }, keyIs === 'gone' ? 'nothing any more' : periods(area, at, keyIs)))
 
-const periods = (area: Area, at: string) => {
+const periods = (area: Area, at: string, keyIs: KeyIs) => {
   const said = new Map<string, Right[]>()
   for (const right of rights) {
     const open = area.source[right]
     if (open === null) continue
-    const key = period(open, at)
+    const key = period(open, at, keyIs)
     said.set(key, [...said.get(key) ?? [], right])
   }
   if (said.size === 0) return 'nothing any more'
   return [...said].map(([when, names]) => said.size === 1 ? when : `${names.join(', ')}: ${when}`).join('; ')
 }
 
-const period = ({ from, until }: NonNullable<Open>, at: string) => {
+const period = ({ from, until }: NonNullable<Open>, at: string, keyIs: KeyIs) => {
   const end = until === null ? 'without end' : `until ${utc(until)} UTC`
-  return from === at ? `now, ${end}` : `from ${utc(from)} ${end}`
+  return from === at && keyIs === 'alive' ? `now, ${end}` : `from ${utc(from)} ${end}`
 }
 
 const neighbourCard = ({ name, denied }: Neighbour) => el('li', { class: denied ? 'denied' : 'open' }, icon(denied ? 'cross' : 'warn'),

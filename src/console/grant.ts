@@ -1,6 +1,6 @@
 import type { Grant, GrantEvents } from '../client/schema.ts'
 import { grantDetails, now, type GrantDetails } from './api.ts'
-import { blastRadiusPicture, type Data } from './blast-radius.ts'
+import { blastRadiusPicture, type Data, type KeyIs } from './blast-radius.ts'
 import { el } from './dom.ts'
 import { askComplete, askExtend, askRotate, askSource, type Done } from './grant-actions.ts'
 import { checkForm } from './check.ts'
@@ -66,12 +66,18 @@ const sections = (
   section('Window', ownLane(grant, now()), el('p', {}, `${sentence(position(grant, now()))}.`),
     grant.notice !== null && el('p', { class: 'callout callout-warn' }, grant.notice), facts(grant)),
   ...(grant.workers === null ? [] : [section('Workers', workerTable(workers, grant.workers.max, done))]),
-  section('Blast radius', blastRadiusPicture(radius.data as Data, isOutstanding(grant)),
+  section('Blast radius', blastRadiusPicture(radius.data as Data, keyOf(grant)),
     el('h3', {}, 'In words'), el('ul', {}, ...radius.words.map(word => el('li', {}, word)))),
   section('Policy', statementList(grant.policy, explanation), wholePolicy(grant.policy)),
   section('Check', checkForm(grant)),
   section('History', el('ol', { class: 'history' }, ...events.map(event)))
 ]
+
+const keyOf = (grant: Grant): KeyIs => {
+  const { state, accessKeyId, workers } = grant
+  if (!isOutstanding(grant)) return 'gone'
+  return state === 'pending' || (state === 'active' && accessKeyId === null && workers === null) ? 'unmade' : 'alive'
+}
 
 const sentence = (text: string) => text.slice(0, 1).toUpperCase() + text.slice(1)
 

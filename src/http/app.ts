@@ -8,7 +8,7 @@ import helmet from 'helmet'
 import { clientAddress } from '../client-address.ts'
 import { useAuthorization } from './authorization.ts'
 import { consoleRoutes } from './console.ts'
-import { undecodable, useProblems } from './errors.ts'
+import { answerUnparsed, unroutable, useProblems } from './errors.ts'
 import { grantRoutes } from './grants.ts'
 import { healthRoutes } from './health.ts'
 import { useLogContext } from './log-context.ts'
@@ -31,6 +31,7 @@ interface AppOptions {
 
 /** Builds the HTTP application: the table of contents of the API. It reads no environment, does not listen and has no clock. */
 export const buildApp = async (service: Service, { logger, newRequestId, metrics, onRoute }: AppOptions): Promise<FastifyInstance> => {
+  const everyAnswer = defaultHeaders()
   const isProxy = service.trustProxy === false ? null : compile(service.trustProxy.split(',').map(address => address.trim()))
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
@@ -45,15 +46,17 @@ export const buildApp = async (service: Service, { logger, newRequestId, metrics
     keepAliveTimeout: 65_000,
     trustProxy: isProxy ?? false,
     return503OnClosing: false,
-    frameworkErrors: undecodable,
+    frameworkErrors: unroutable(everyAnswer),
+    clientErrorHandler: ({ code }, socket) => answerUnparsed(socket, everyAnswer, code),
     routerOptions: { maxParamLength: 253 }
   }).withTypeProvider<TypeBoxTypeProvider>()
-  const everyAnswer = defaultHeaders()
   // Before every other hook, so that a refusal has them, too. An answer may have a value of its own.
   app.addHook('onRequest', (_request, reply, done) => {
     reply.headers(everyAnswer)
     done()
   })
+  // Without a listener Node answers itself.
+  app.server.on('checkExpectation', (_request, response) => response.writeHead(417, { ...everyAnswer, connection: 'close' }).end())
   app.decorate('isProxy', address => isProxy?.(address, 0) ?? false)
   useSchemas(app)
   useProblems(app, service.audit)

@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AuditUnavailable } from '../audit/log.ts'
 import { clientAddress } from '../client-address.ts'
@@ -55,11 +57,28 @@ const answeredRequest = (request: FastifyRequest) => {
   return { caller: request.identity ? callerOf(request) : null, ip: clientAddress(request), requestId: request.id, grantId, job }
 }
 
-/** For a path that the router cannot decode. Fastify calls it before any hook, and without decorators. */
-export const undecodable = (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
-  const problem = new ProblemError('route-unknown', { detail: 'The path cannot be decoded.', cause: error })
+type Headers = Record<string, string>
+
+/** For a path that the router cannot read. Fastify calls it before any hook, and without decorators. */
+export const unroutable = (headers: Headers) => (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+  const detail = error.code === 'FST_ERR_MAX_PARAM_LENGTH' ? 'A part of the path is too long.' : 'The path cannot be decoded.'
+  const problem = new ProblemError('route-unknown', { detail, cause: error })
   request.log.info({ code: problem.code }, 'request refused')
-  reply.code(problem.status).header('cache-control', 'no-store').type('application/problem+json').send(problemBody(problem, request.id))
+  reply.code(problem.status).headers(headers).type('application/problem+json').send(problemBody(problem, request.id))
+}
+
+/**
+ * For what is no HTTP request: there is no request, and so no id. `about:blank` (RFC 9457 section 4.2.1) says no more than the status.
+ * Nothing is logged: the error has the raw bytes, and they may have a token.
+ */
+export const answerUnparsed = (socket: Socket, headers: Headers, errorCode?: string): void => {
+  const status = { ERR_HTTP_REQUEST_TIMEOUT: 408, HPE_HEADER_OVERFLOW: 431 }[errorCode ?? ''] ?? 400
+  const title = STATUS_CODES[status]
+  const body = JSON.stringify({ type: 'about:blank', title, status })
+  const all = { ...headers, 'content-type': 'application/problem+json; charset=utf-8', 'content-length': body.length, connection: 'close' }
+  const head = [`HTTP/1.1 ${status} ${title}`, ...Object.entries(all).map(([name, value]) => `${name}: ${value}`)].join('\r\n')
+  if (socket.writable) socket.write(`${head}\r\n\r\n${body}`)
+  socket.destroy()
 }
 
 /** The router finds a path only with its method; RFC 9110 section 15.5.6 requires 405 and Allow for another method. */

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Grant } from '../domain/grant.ts'
 import { authoriseOnGrant, listableTeams } from '../lifecycle/authorise.ts'
 import { end } from '../lifecycle/end.ts'
 import { extend } from '../lifecycle/extend.ts'
@@ -11,7 +12,7 @@ import { explainPolicy } from '../policy/explain.ts'
 import { blastRadius } from '../policy/prove/blast-radius.ts'
 import { FormatSchema, GrantRequestSchema } from '../request.ts'
 import { callerOf } from './authorization.ts'
-import { changedView, chooseFormat, deliveries, grantView, iso, leavesWorkers, pageView, sender } from './delivery.ts'
+import { changedView, chooseFormat, deliveries, grantView, iso, isoSeconds, leavesWorkers, pageView, sender } from './delivery.ts'
 import {
   BlastRadiusSchema, ChangeSchema, EventsSchema, GrantPageSchema, GrantSchema, IdParamsSchema, ListQuerySchema,
   PolicyExplanationSchema, QuestionSchema, RotateSchema, VerdictSchema, ref, statesOf
@@ -104,10 +105,13 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
     }
   }, async request => {
     const grant = await authoriseOnGrant(deps, callerOf(request), request.params.id, 'view')
-    const dead = grant.state === 'active' ? [] : [`The grant is ${stateWord(grant)}: what follows is what its policy alone would allow.`]
-    if (grant.maxWorkers !== null) dead.push('No key has this policy: each worker’s key has it bound to the worker’s own source.')
-    const { data, words } = blastRadius(grant.policy, new Date(deps.now()))
-    return { at: iso(deps.now()), words: [...dead, ...words], data }
+    const now = deps.now()
+    // No key can be stolen before it is made.
+    const at = grant.state === 'pending' ? Math.max(now, grant.issueAt ?? now) : now
+    const first = aboutKey(grant, at > now)
+    if (grant.maxWorkers !== null) first.push('No key has this policy: each worker’s key has it bound to the worker’s own source.')
+    const { data, words } = blastRadius(grant.policy, new Date(at), undefined, new Date(now))
+    return { at: iso(at), words: [...first, ...words], data }
   })
 
   app.post('/v1/grants/:id/check', {
@@ -190,4 +194,15 @@ export const grantRoutes: FastifyPluginAsyncTypebox<{ service: Service }> = asyn
       response: { 200: ref(GrantSchema), 202: ref(GrantSchema) }
     }
   }, ending('revoked'))
+}
+
+/** What a blast radius says first where no key works. */
+const aboutKey = (grant: Grant, scheduled: boolean): string[] => {
+  const { state, issueAt, accessKeyId, dyingKeys, maxWorkers } = grant
+  const then = 'What follows is what that key will open.'
+  if (scheduled) return [`The grant is scheduled: it has no key before ${isoSeconds(issueAt ?? 0)}. ${then}`]
+  if (state === 'active' && (accessKeyId !== null || dyingKeys.length > 0 || maxWorkers !== null)) return []
+  return state === 'pending' || state === 'active'
+    ? [`Nobody has a key of the grant yet. ${then}`]
+    : [`The grant is ${stateWord(grant)}: what follows is what its policy alone would allow.`]
 }

@@ -237,8 +237,8 @@ export const VerdictSchema = Type.Object({
 }, { $id: 'Verdict' })
 
 export const BlastRadiusSchema = Type.Object({
-  at: instant('The time for which the policy was evaluated.'),
-  words: Type.Array(Type.String(), { description: 'In plain words.' }),
+  at: instant('The time for which the policy was evaluated: now, or `issueAt` of a scheduled grant, which has no key before.'),
+  words: Type.Array(Type.String(), { description: 'In plain words. Where no key works, the first says so.' }),
   data: Type.Unknown({
     description: 'The same for programs: what is allowed per bucket and prefix, from the source and from other addresses, and until when.'
   })

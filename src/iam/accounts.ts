@@ -50,8 +50,11 @@ export const inAccounts = (accounts: ReadonlyMap<string, PrincipalProvisioner>, 
 /** What the calls to an account tell of it. */
 export interface Health {
   heard: NonNullable<IamClientOptions['onCall']>
-  /** False: its last call failed for a reason of its own, or it refused to make something lately. It may have recovered since. */
-  isWell: () => boolean
+  /**
+   * False: its last call failed for a reason of its own, or it refused to make something lately. It may have recovered since.
+   * With a role, also where that role was refused lately: which is its trouble alone.
+   */
+  isWell: (roleArn?: string | null) => boolean
 }
 
 /** The calls that a quota or a missing right of the account refuses, before anything of a grant is there. */
@@ -63,14 +66,16 @@ const refusedMs = 60_000
 
 export const healthOf = (now: () => number): Health => {
   let isDown = false
-  let refusedUntil = -Infinity
+  /** By role; the account itself is ''. */
+  const refusedUntil = new Map<string, number>()
+  const isRefused = (what: string) => now() < (refusedUntil.get(what) ?? -Infinity)
   return {
-    heard ({ operation, outcome }) {
+    heard ({ operation, outcome, roleArn = '' }) {
       isDown = outcome === 'unavailable' || (outcome === 'credentials' && !asked.includes(operation))
       if (!making.includes(operation)) return
-      if (outcome === 'ok') refusedUntil = -Infinity
-      if (outcome === 'limit' || outcome === 'denied') refusedUntil = now() + refusedMs
+      if (outcome === 'ok') refusedUntil.delete(roleArn)
+      if (outcome === 'limit' || outcome === 'denied') refusedUntil.set(roleArn, now() + refusedMs)
     },
-    isWell: () => !isDown && now() >= refusedUntil
+    isWell: roleArn => !isDown && !isRefused('') && !isRefused(roleArn ?? '')
   }
 }

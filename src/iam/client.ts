@@ -92,7 +92,7 @@ export interface IamClientOptions {
   /** Gets the Date of each answer of IAM's or STS's own: see lifecycle/clock.ts. */
   heard?: { push: (answer: DatedAnswer) => unknown }
   /** Called after every attempt, for metrics. */
-  onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number, status?: number }) => void
+  onCall?: (call: { operation: string, outcome: 'ok' | IamError['kind'], ms: number, status?: number, roleArn?: string }) => void
 }
 
 /** What the clock of another machine said, and when we asked and heard it, in ms of performance.now(). */
@@ -131,13 +131,14 @@ export const createIam = (options: IamClientOptions): Iam => {
   const [sendToIam, sendToSts] = [senderOf(iam, options.heard), senderOf(stsClient, options.heard)]
 
   const attempt = async <T>(
-    operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
+    named: Named, call: (abortSignal: AbortSignal) => Promise<T>, until: number, pacer: Pacer | undefined
   ): Promise<T> => {
+    const { operation } = named
     const answered = await pacer?.take(until)
     if (pacer && !answered) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
     let throttled = false
     try {
-      return await sent(operation, call, until)
+      return await sent(named, call, until)
     } catch (error) {
       throttled = isIamError(error, 'throttled') && error.cause !== undefined
       throw error
@@ -146,26 +147,28 @@ export const createIam = (options: IamClientOptions): Iam => {
     }
   }
 
-  const sent = async <T>(operation: string, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
+  const sent = async <T>(named: Named, call: (abortSignal: AbortSignal) => Promise<T>, until: number): Promise<T> => {
+    const { operation } = named
     const started = now()
     // After the deadline another replica may have taken over the grant: nothing is sent.
     if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
     try {
       const answer = await timed(Math.min(attemptMs, until - started), call)
-      onCall?.({ operation, outcome: 'ok', ms: now() - started })
+      onCall?.({ ...named, outcome: 'ok', ms: now() - started })
       return answer
     } catch (cause) {
       const error = translate(operation, cause)
       const status = statusOf(cause)
-      onCall?.({ operation, outcome: error.kind, ms: now() - started, ...(status !== undefined && { status }) })
+      onCall?.({ ...named, outcome: error.kind, ms: now() - started, ...(status !== undefined && { status }) })
       throw error
     }
   }
 
   const send = async <Input, Output>(
-    sender: Sender, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true, key }: SendOptions = {}
+    sender: Sender, Command: CommandClass<Input, Output>, input: Input, until: number, { idempotent = true, key, roleArn }: SendOptions = {}
   ): Promise<Output> => {
     const operation = operationName(Command)
+    const named = { operation, ...(roleArn !== undefined && { roleArn }) }
     const pacer = sender === sendToSts ? pacers?.sts : pacers?.iam
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
@@ -177,7 +180,7 @@ export const createIam = (options: IamClientOptions): Iam => {
       return again ? random() * Math.min(maxBackoffMs, baseBackoffMs * 2 ** (failures - 1)) : undefined
     }
     try {
-      const once = () => attempt(operation, abortSignal => sender(Command, input, abortSignal, key), until, pacer)
+      const once = () => attempt(named, abortSignal => sender(Command, input, abortSignal, key), until, pacer)
       return await retry(once, { until, clock: { now, pause: sleep }, waitAfter })
     } catch (error) {
       // The answer to an earlier try was lost, so that this error does not prove that nothing was done.
@@ -298,7 +301,7 @@ export const createIam = (options: IamClientOptions): Iam => {
         Tags: tagList(session.tags),
         SourceIdentity: session.sourceIdentity,
         ...(session.externalId && { ExternalId: session.externalId })
-      }, until)
+      }, until, session.roleArn === null ? {} : { roleArn: session.roleArn })
       return {
         accessKeyId: present(keys?.AccessKeyId),
         secretAccessKey: present(keys?.SecretAccessKey),
@@ -341,7 +344,10 @@ const assuming = (
   }
 }
 
-interface SendOptions { idempotent?: boolean, key?: Key }
+interface SendOptions { idempotent?: boolean, key?: Key, roleArn?: string }
+
+/** `roleArn`: the role that a refusal is about, and not the account. */
+interface Named { operation: string, roleArn?: string }
 
 /** Sends one call, signed by `key` or, without one, by our own credentials. */
 type Sender = <Input, Output>(Command: CommandClass<Input, Output>, input: Input, abortSignal: AbortSignal, key?: Key) => Promise<Output>

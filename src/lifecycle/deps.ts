@@ -62,8 +62,8 @@ export interface Account {
   profiles: Deployment['profiles']
   /** How many users it may have, and how many managed policies: undefined, no limit of ours. */
   quota: { users: number, managed: number | undefined }
-  /** Whether its last calls were answered. False: it is the last choice. */
-  isWell: () => boolean
+  /** Whether its last calls were answered, those for sessions of this role included. False: it is the last choice. */
+  isWell: (roleArn?: string | null) => boolean
   /** Rejects while the account does not answer, or refuses our credentials. */
   ping: () => Promise<unknown>
 }

@@ -53,7 +53,7 @@ export const inFirstAccount = async <T>(
   if (need === 'nothing') return work(undefined)
   const names = accounts.map(({ name }) => name)
   const uses = new Map((await deps.ledger.accounts(names)).map(use => [use.account, use]))
-  const withRoom = inOrder(accounts, need, uses)
+  const withRoom = inOrder(accounts, need, uses, access.profile?.name)
   const [first] = deps.pool?.accounts ?? []
   let refusal: ProblemError | undefined
   for (const account of withRoom.length > 0 || !first ? withRoom : [{ ...first, name: nowhere }]) {
@@ -79,9 +79,12 @@ const needOf = ({ attachment, workers, spec }: Pick<ProvenAccess, 'attachment' |
 }
 
 /** The accounts with room: first those that are well, of these the one with the most room, then by name. */
-export const inOrder = (accounts: Account[], need: Need, uses: ReadonlyMap<string, AccountUse>): Account[] => {
+export const inOrder = (
+  accounts: Account[], need: Need, uses: ReadonlyMap<string, AccountUse>, profile?: string
+): Account[] => {
+  const roleOf = ({ profiles }: Account) => profile === undefined ? undefined : profiles[profile]?.roleArn
   const withRoom = accounts
-    .map(account => ({ account, room: roomOf(account, need, uses.get(account.name)), isWell: account.isWell() }))
+    .map(account => ({ account, room: roomOf(account, need, uses.get(account.name)), isWell: account.isWell(roleOf(account)) }))
     .filter(({ room }) => room > 0)
   // Those that are not well are asked whether they are again: by the next grant they may be.
   for (const { account } of withRoom.filter(({ isWell }) => !isWell)) account.ping().catch(() => {})

@@ -85,10 +85,11 @@ const removeStrays = async (
     statedEnd: ref => provisioner.policyEnd(ref, deadline(deps)),
     remove: ref => provisioner.discard(ref, deadline(deps))
   }
-  await paced(page.filter(({ ref }) => !known.has(ref.name)), options, async ({ ref, expiresAt }) => {
+  const unknown = page.filter(({ ref }) => !known.has(ref.name))
+  for (const { ref, expiresAt } of unknown) {
     if (expiresAt === undefined) report.findings.push({ kind: 'foreign', name: ref.name })
-    else await removeStray(deps, principals, { ref, expiresAt }, options, report)
-  })
+  }
+  await removeEach(deps, principals, unknown.flatMap(strayOf), options, report)
 }
 
 /** Managed policies that no user of their name has: those that workers shared. They come after the users that may have them. */
@@ -105,10 +106,9 @@ const removeStrayPolicies = async (
     remove: ref => shared.remove(ref, 0, deadline(deps))
   }
   for await (const page of pages(shared.list(() => deadline(deps)))) {
-    const ofNoUser = page.filter(({ ref, expiresAt }) => expiresAt !== undefined && !seen.has(ref.name))
+    const ofNoUser = page.filter(({ ref }) => !seen.has(ref.name))
     const known = await deps.ledger.known(ofNoUser.map(({ ref }) => ref.name))
-    await paced(ofNoUser.filter(({ ref }) => !known.has(ref.name)), options, ({ ref, expiresAt = 0 }) =>
-      removeStray(deps, policies, { ref, expiresAt }, options, report))
+    await removeEach(deps, policies, ofNoUser.filter(({ ref }) => !known.has(ref.name)).flatMap(strayOf), options, report)
   }
 }
 
@@ -121,34 +121,40 @@ interface Kind {
   remove: (ref: PrincipalRef) => Promise<unknown>
 }
 
-const removeStray = async (
-  deps: GrantDeps, { field, found, failed, statedEnd, remove }: Kind, { ref, expiresAt }: { ref: PrincipalRef, expiresAt: number },
-  options: ReconcileOptions, report: ReconcileReport
+interface Stray { ref: PrincipalRef, expiresAt: number }
+
+/** What states no end is not ours. */
+const strayOf = ({ ref, expiresAt }: Pick<Listed, 'ref' | 'expiresAt'>): Stray[] => expiresAt === undefined ? [] : [{ ref, expiresAt }]
+
+/** Only what is asked or removed takes a turn: most that a service without its database finds has not reached its end. */
+const removeEach = async (
+  deps: GrantDeps, kind: Kind, strays: Stray[], options: ReconcileOptions, report: ReconcileReport
 ): Promise<void> => {
-  try {
+  const { field, found, failed, statedEnd, remove } = kind
+  const over = (end: number) => deps.now() - end >= options.graceMs
+  const guarded = <T extends Stray>(work: (stray: T) => Promise<void>) => async (stray: T) => {
+    try {
+      await work(stray)
+    } catch (error) {
+      report.failed++
+      deps.log.error({ [field]: stray.ref.name, err: error }, failed)
+    }
+  }
+  const due: Array<Stray & { ended: boolean }> = []
+  await paced(strays, { ...options, perSecond: Infinity }, guarded(async stray => {
     requireClock(deps)
-    if (!await isOver(deps, ref, expiresAt, () => statedEnd(ref), options)) return
+    const ended = await hasEnded(deps, stray.ref)
+    if (ended || over(stray.expiresAt)) due.push({ ...stray, ended })
+  }))
+  await paced(due, options, guarded(async ({ ref, expiresAt, ended }) => {
+    requireClock(deps)
+    // The policy of an extended grant states its true end: after the loss of the database its job must not lose its key.
+    const stated = ended ? undefined : await statedEnd(ref)
+    if (stated !== undefined && !over(stated)) return
     if (!options.dryRun) await remove(ref)
     report.findings.push({ kind: 'stray', name: ref.name, expiresAt: new Date(expiresAt).toISOString(), done: !options.dryRun })
     deps.log.warn({ [field]: ref.name, dryRun: options.dryRun }, found)
-  } catch (error) {
-    report.failed++
-    deps.log.error({ [field]: ref.name, err: error }, failed)
-  }
-}
-
-/**
- * Whether what no outstanding grant has may be removed. The policy of an extended grant states its true end: after the loss of the database
- * its job must not lose its key.
- */
-const isOver = async (
-  deps: GrantDeps, ref: PrincipalRef, expiresAt: number, statedEnd: () => Promise<number | undefined>, { graceMs }: ReconcileOptions
-): Promise<boolean> => {
-  if (await hasEnded(deps, ref)) return true
-  const over = (end: number) => deps.now() - end >= graceMs
-  if (!over(expiresAt)) return false
-  const stated = await statedEnd()
-  return stated === undefined || over(stated)
+  }))
 }
 
 /**

@@ -1,4 +1,6 @@
+import { connect, type AddressInfo } from 'node:net'
 import type { RouteOptions } from 'fastify'
+import { pino } from 'pino'
 import t from 'tap'
 import { appOf, bearer, bench, guideJob } from '../harness.ts'
 import { buildApp } from '../../src/http/app.ts'
@@ -114,13 +116,39 @@ t.test('a flood of bad tokens from one address is refused without a line each', 
   t.equal((await app.inject({ method: 'GET', url: '/v1/grants', headers: bearer(b.tokens.nlp) })).statusCode, 200, 'a good token from there goes on')
 })
 
-t.test('headers that protect a browser come with every answer, refusals included', async t => {
+t.test('headers that protect a browser come with every answer, refusals and what is no HTTP included', async t => {
+  const logged: string[] = []
   const b = await bench(t)
-  const app = await appOf(t, b)
-  for (const url of ['/healthz', '/v1/grants', '/nothing']) {
-    const { headers } = await app.inject({ method: 'GET', url })
-    t.equal(headers['x-content-type-options'], 'nosniff', url)
-    t.equal(headers['x-frame-options'], 'SAMEORIGIN', url)
-    t.equal(headers['cache-control'], 'no-store', url)
+  const app = await appOf(t, b, pino({ level: 'trace' }, { write: (line: string) => { logged.push(line) } }))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const raw = (text: string): Promise<string> => new Promise((resolve, reject) => {
+    let got = ''
+    const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1', () => { socket.write(text) })
+    socket.setEncoding('utf8').on('data', data => { got += data }).on('close', () => resolve(got)).on('error', reject)
+  })
+  const host = 'Host: a\r\nConnection: close\r\nAuthorization: Bearer jat_secret\r\n'
+  const json = 'Content-Type: application/json\r\n'
+  const requests: [status: number, detail: string | undefined, text: string][] = [
+    [200, undefined, `GET /healthz HTTP/1.1\r\n${host}\r\n`],
+    [401, undefined, `GET /v1/grants HTTP/1.1\r\n${host}\r\n`],
+    [404, 'There is no GET /nothing.', `GET /nothing HTTP/1.1\r\n${host}\r\n`],
+    [404, 'The path cannot be decoded.', `GET /%ff HTTP/1.1\r\n${host}\r\n`],
+    [404, 'A part of the path is too long.', `GET /v1/grants/${'a'.repeat(254)} HTTP/1.1\r\n${host}\r\n`],
+    [405, '/healthz takes GET, HEAD.', `PUT /healthz HTTP/1.1\r\n${host}\r\n`],
+    [413, 'Request body is too large', `POST /v1/policies HTTP/1.1\r\n${host.replace('jat_secret', b.tokens.nlp)}${json}Content-Length: 70000\r\n\r\n`],
+    [417, undefined, `POST /v1/policies HTTP/1.1\r\n${host}Expect: more\r\nContent-Length: 2\r\n\r\n{}`],
+    [431, undefined, `GET /healthz HTTP/1.1\r\n${host}x: ${'a'.repeat(20_000)}\r\n\r\n`],
+    [400, undefined, `NOTHING / HTTP/1.1\r\n${host}\r\n`],
+    [400, undefined, `POST /v1/policies HTTP/1.1\r\n${host}${json}Transfer-Encoding: chunked\r\n\r\nno\r\n`]
+  ]
+  for (const [status, detail, text] of requests) {
+    const name = `${status} ${text.slice(0, 30)}`
+    const [head = '', body = ''] = (await raw(text)).split('\r\n\r\n')
+    t.match(head, `HTTP/1.1 ${status} `, name)
+    for (const header of ['x-content-type-options: nosniff', 'x-frame-options: SAMEORIGIN', 'cache-control: no-store']) t.match(head, header, name)
+    if (status < 400 || status === 417) continue
+    t.match(head, 'content-type: application/problem+json', name)
+    t.match(JSON.parse(body), { status, ...(detail !== undefined && { detail }) }, name)
   }
+  t.notMatch(logged.join(''), /jat_secret|rawPacket/, 'what was sent is not logged')
 })

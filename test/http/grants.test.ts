@@ -101,3 +101,29 @@ t.test('a list says why each has ended, or is being ended', async t => {
   const { words } = await ask('GET', `/${job}/blast-radius`)
   t.match(words[0], /^The grant is completed: /)
 })
+
+t.test('the blast radius of a grant without a key says that there is none yet, and what the key will open from when', async t => {
+  const b = await bench(t)
+  const app = await appOf(t, b)
+  const headers = bearer(b.tokens.nlp)
+  const issueAt = '2025-07-16T02:00:00Z'
+  const payload = guideJob({ issueAt, window: { notBefore: '2025-07-16T01:00:00Z', notAfter: '2025-07-16T04:00:00Z' } })
+  const { grant } = (await app.inject({ method: 'POST', url: '/v1/grants', headers, payload })).json()
+  const radius = async () => (await app.inject({ method: 'GET', url: `/v1/grants/${grant.id}/blast-radius`, headers })).json()
+  const scheduled = await radius()
+  t.match(scheduled.words.slice(0, 2), [
+    `The grant is scheduled: it has no key before ${issueAt}. What follows is what that key will open.`,
+    /^From 203\.0\.113\.42\/32, from 2025-07-16T02:00:00Z until 2025-07-16T04:00:00Z: /
+  ])
+  t.notMatch(scheduled.words.join(' '), /pending|now and/)
+  t.match(scheduled, { at: '2025-07-16T02:00:00.000Z', data: { at: issueAt } })
+
+  b.clock.advance(Date.parse(issueAt) - b.clock.now)
+  await sweep(b.deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  t.match((await radius()).words.slice(0, 2), [
+    'Nobody has a key of the grant yet. What follows is what that key will open.',
+    /^From 203\.0\.113\.42\/32, now and until 2025-07-16T04:00:00Z: /
+  ])
+  t.equal((await app.inject({ method: 'POST', url: `/v1/grants/${grant.id}/credentials`, headers, payload: {} })).statusCode, 200)
+  t.match((await radius()).words[0], /^From 203/)
+})

@@ -9,6 +9,7 @@ import { auditRecorder } from '../../src/audit/recorder.ts'
 import { compose, type Composed } from '../../src/compose.ts'
 import { readConfig } from '../../src/config.ts'
 import type { GrantView } from '../../src/http/schemas.ts'
+import { healthOf } from '../../src/iam/accounts.ts'
 import { createIam } from '../../src/iam/client.ts'
 import { openLedger } from '../../src/ledger/open.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
@@ -23,6 +24,7 @@ import { rotate } from '../../src/lifecycle/rotate.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { startTestIam, type TestIam } from '../embedded-iam/levers/start.ts'
+import { makeRole } from './world.ts'
 import { appOf, bearer, callerNamed, countedIds, guideJob, inForce, openSet, silent, startOfTime } from '../harness.ts'
 
 /** Two accounts, each an IAM of its own, and one ledger. */
@@ -127,6 +129,43 @@ t.test('an account that refuses before it made anything is passed over; after th
       t.equal(usersOf(p.b).length, expected.length - 1)
     })
   }
+})
+
+t.test('a refused role is its profile’s trouble: the account’s other profiles, and its users, go on', async t => {
+  const arn = (name: string) => `arn:aws:iam::000000000000:role/${name}`
+  const profiles = ['jobs', 'others'].map(name => ({ name, roleArn: arn(name), maxSessionSeconds: 3600, chained: false, revocable: false }))
+  const p = await pooled(t, { accounts: [{ name: 'a', users: 9, profiles }, { name: 'b', users: 5, profiles }] })
+  for (const iam of [p.a, p.b]) for (const { name } of profiles) await makeRole(iam, name)
+  p.a.faults.on({ action: 'AssumeRole', params: { RoleArn: arn('others') } }, { kind: 'error', code: 'AccessDenied' })
+  const where = async (id: string, profile?: string) =>
+    (await issue(p.deps, owner, jobOf(id, profile === undefined ? {} : { attach: 'session', profile }))).grant.principal.account
+  const asked = () => p.a.calls.filter(({ params }) => params.RoleArn === arn('others')).length
+  t.equal(await where('1', 'others'), 'b')
+  t.equal(await where('2', 'jobs'), 'a', 'another profile of the account')
+  t.equal(await where('3'), 'a', 'a user of the account')
+  t.match((await (await appOf(t, p)).inject('/readyz')).json(), { checks: { 'account a': 'ok' } })
+  const before = asked()
+  t.equal(await where('4', 'others'), 'b')
+  t.equal(asked(), before, 'which is the last choice for this profile')
+})
+
+t.test('a refusal is believed for a minute, or until the same is done', async t => {
+  let now = 0
+  const { heard, isWell } = healthOf(() => now)
+  const seen = () => [isWell(), isWell('x'), isWell('y')]
+  const call = (operation: string, outcome: 'ok' | 'denied', roleArn?: string) => heard({ operation, outcome, ms: 1, ...(roleArn && { roleArn }) })
+  call('AssumeRole', 'denied', 'x')
+  t.same(seen(), [true, false, true])
+  call('AssumeRole', 'ok', 'y')
+  call('CreateUser', 'ok')
+  t.same(seen(), [true, false, true])
+  now = 60_000
+  t.same(seen(), [true, true, true])
+  call('AssumeRole', 'denied', 'x')
+  call('AssumeRole', 'ok', 'x')
+  t.same(seen(), [true, true, true])
+  call('CreateUser', 'denied')
+  t.same(seen(), [false, false, false])
 })
 
 t.test('an account that does not answer takes only its own grants', async t => {

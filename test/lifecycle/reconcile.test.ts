@@ -4,6 +4,7 @@ import { minSessionSeconds } from '../../src/iam/role-profile.ts'
 import { end } from '../../src/lifecycle/end.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
+import { reconcile } from '../../src/lifecycle/reconcile.ts'
 import type { Delivery } from '../../src/lifecycle/provision.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
@@ -216,6 +217,22 @@ t.test('more users than fit in one page: the strays are on the second', async t 
   t.equal(actions(w, before).filter(action => action === 'ListUsers').length, 2, 'one call a page')
   t.equal(w.iam.state.userCount, living)
   t.same(await rows(w), [])
+})
+
+t.test('only what needs a call takes a turn', async t => {
+  const w = await world(t)
+  await byHand(w, async client => {
+    const create = (Path: string, UserName: string) => client.send(new CreateUserCommand({ UserName, Path }))
+    for (let i = 0; i < 20; i++) await create(`/job-access/${2_000_000_000 + i}/`, `ja-${i}`)
+    await create('/job-access/by-hand/', 'by-hand')
+    await create('/job-access/1000/', 'ja-over')
+  })
+  const before = w.iam.calls.length
+  // A second turn would come after 16 minutes.
+  t.match(await reconcile(w.healthy.deps, { concurrency: 4, perSecond: 0.001, graceMs, dryRun: false }),
+    { seen: 22, findings: [{ kind: 'foreign' }, { kind: 'stray', name: 'ja-over', done: true }], failed: 0 })
+  t.same([...new Set(w.iam.calls.slice(before).map(({ params }) => params.UserName))], [undefined, 'ja-over'], 'nobody else is asked about')
+  t.equal(w.iam.state.userCount, 21)
 })
 
 t.test('more grants than fit in one page of the ledger', async t => {

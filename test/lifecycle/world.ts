@@ -99,7 +99,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
     if (!on) await iam.stop()
     await other?.stop()
   })
-  if (Object.keys(profiles).length > 0 && !on) await makeRole(iam)
+  if (Object.keys(profiles).length > 0 && !on) for (const server of [iam, other]) if (server) await makeRole(server)
   const deployment = deploymentWith(limits, profiles)
   const newId = countedIds()
 
@@ -149,7 +149,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
       ...config,
       JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: outstanding.perOwner,
       JOB_ACCESS_MAX_GRANTS: outstanding.total,
-      accounts: pool && accounts
+      accounts: pool && accounts.map(account => ({ ...account, profiles }))
     }, {
       log: pino(logOptions('trace'), { write (line: string) { log.push(line) } }),
       overrides: {
@@ -246,11 +246,11 @@ const isKey = (answer: unknown): answer is Key => typeof answer === 'object' && 
 
 export const never = <T>(): Promise<T> => new Promise(() => {})
 
-export const makeRole = async (iam: TestIam): Promise<void> => {
+export const makeRole = async (iam: TestIam, RoleName = 'jobs'): Promise<void> => {
   const Principal = { AWS: `arn:aws:iam::${iam.accountId}:root` }
   const trust = { Effect: 'Allow', Principal, Action: ['sts:AssumeRole', 'sts:TagSession', 'sts:SetSourceIdentity'] }
   await byHand({ iam }, client => client.send(new CreateRoleCommand({
-    RoleName: 'jobs',
+    RoleName,
     MaxSessionDuration: role.maxSessionSeconds,
     AssumeRolePolicyDocument: JSON.stringify({ Version: '2012-10-17', Statement: [trust] })
   })))

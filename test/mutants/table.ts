@@ -73,7 +73,8 @@ export const mutants: Mutant[] = [
     ['a full account is tried', '.filter(({ room }) => room > 0)', '']
   ]),
   ...of('iam/accounts.ts', ['lifecycle/pool'], [
-    ['grants from before the pool are in no account', '({ account = earlier }: PrincipalRef)', '({ account }: PrincipalRef)']
+    ['grants from before the pool are in no account', '({ account = earlier }: PrincipalRef)', '({ account }: PrincipalRef)'],
+    ['a refused role takes its whole account', 'refusedUntil.set(roleArn,', 'refusedUntil.set(\'\',']
   ]),
   ...of('lifecycle/lease.ts', ['lifecycle/lease', 'lifecycle/end', 'lifecycle/extend', 'lifecycle/rotate', 'lifecycle/issue'], [
     ['what cannot be changed stays claimed', '  await release(deps, grant)\n  throw inactive(grant)', '  throw inactive(grant)']
@@ -84,6 +85,8 @@ export const mutants: Mutant[] = [
   ...of('lifecycle/reconcile.ts', ['lifecycle/reconcile', 'lifecycle/dying-keys'], [
     ['keys are compared though the grant ended meanwhile', 'claimed.state === \'active\' ? await unknownTo(claimed) : []', 'await unknownTo(claimed)'],
     ['the key of an overlap dies in the comparison', 'const keep = [claimed.accessKeyId, claimed.previousKeyId].filter', 'const keep = [claimed.accessKeyId].filter'],
+    ['users that need no call take a turn', '{ ...options, perSecond: Infinity }', 'options'],
+    ['the end that a policy states is not asked for', 'ended ? undefined : await statedEnd(ref)', 'undefined'],
     ['a dry run deletes keys', 'if (dryRun || unknown.length === 0)', 'if (unknown.length === 0)']
   ]),
   ...of('lifecycle/authorise.ts', ['guardrails/grants', 'http/audit', 'lifecycle/workers'], [

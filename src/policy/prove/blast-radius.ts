@@ -220,22 +220,22 @@ const verbs: Record<Right, string> = {
   read: 'read', list: 'list', write: 'write', delete: 'delete', acl: 'change the ACLs of'
 }
 
-const periodOf = (open: NonNullable<Open>, at: string): string => {
+const periodOf = (open: NonNullable<Open>, now: string): string => {
   const end = open.until === null ? 'without end' : `until ${open.until}`
-  return open.from === at ? `now and ${end}` : `from ${open.from} ${end}`
+  return open.from === now ? `now and ${end}` : `from ${open.from} ${end}`
 }
 
 /** No name has these quotes, so it cannot be taken for a part of the sentence. */
 const inQuotes = (name: string): string => /[^A-Za-z0-9/!_.'()=+@,:*-]/.test(name) ? `“${name}”` : name
 
 /** One phrase per period: what is allowed in it, area by area. */
-const deeds = (areas: Area[], place: Place, at: string): string[] => {
+const deeds = (areas: Area[], place: Place, now: string): string[] => {
   const byPeriod = new Map<string, Map<string, Right[]>>()
   for (const area of areas) {
     for (const right of Object.keys(verbs) as Right[]) {
       const open = area[place][right]
       if (open === null) continue
-      const period = periodOf(open, at)
+      const period = periodOf(open, now)
       // A listing of `wiki` also shows the names beside it, such as `wiki-backup/a`.
       const whole = /(^|\/)$/.test(area.prefix) || (area.exact && right !== 'list')
       const name = inQuotes(`${area.bucket}/${area.prefix}${whole ? '' : '*'}`)
@@ -255,14 +255,14 @@ const saidBefore = new Set([
 ])
 
 /** The data of a blast radius in words, for a reader who does not know IAM. */
-const inWords = ({ at, source, areas, keys, neighbours, actionsDenied, actionsAllowed }: BlastRadius['data']): string[] => {
+const inWords = ({ source, areas, keys, neighbours, actionsDenied, actionsAllowed }: BlastRadius['data'], now: string): string[] => {
   const [off, through] = [(key: string) => key === publicKey, (key: string) => key !== publicKey].map(wanted => source
     .filter(({ key }) => wanted(key))
     .map(({ key, values }) => key.endsWith('SourceIp') ? listed(values) : `through ${listed(values)}`)
     .join(' '))
   const bound = [off, through].filter(Boolean).join(' or ')
-  const inside = deeds(areas, 'source', at)
-  const outside = deeds(areas, 'elsewhere', at)
+  const inside = deeds(areas, 'source', now)
+  const outside = deeds(areas, 'elsewhere', now)
   const everywhere = inside.join() === outside.join()
   const sentences = (start: string, phrases: string[]) => phrases.map(phrase => `${start}, ${phrase}.`)
   const open = keys.filter(key => key.decrypt !== null || key.encrypt !== null)
@@ -303,9 +303,10 @@ const neverOf = (areas: Area[]): string[] => {
  * @param at the instant at which it is stolen
  * @param source condition keys of the thief's requests, such as `{ 'aws:SourceIp': '198.51.100.7' }`; absent: an address outside
  *   the policy's source
+ * @param now the instant that the words call now: before `at` while the key does not exist
  * @throws UnknownElementError when the policy has something that the evaluator does not know
  */
-export const blastRadius = (policy: PolicyDocument, at: Date, source?: Record<string, string>): BlastRadius => {
+export const blastRadius = (policy: PolicyDocument, at: Date, source?: Record<string, string>, now = at): BlastRadius => {
   const data = measure(policy, at, source)
-  return { data, words: inWords(data) }
+  return { data, words: inWords(data, iso(now.getTime())) }
 }

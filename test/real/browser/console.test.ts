@@ -631,6 +631,10 @@ t.test('a grant by a VPC, its key made later, by a role session: what the form a
   })
   await page.getByRole('heading', { level: 1, name: /later\s+scheduled/ }).waitFor()
   t.equal(service.iam.state.keyCount, 0)
+  const radius = await page.getByRole('region', { name: 'Blast radius' }).innerText()
+  t.match(radius, /This key is not made yet\s+it will work from 203\.0\.113\.42 or /)
+  t.match(radius, /The grant is scheduled: it has no key before /)
+  t.notMatch(radius, /now, until|now and/)
 
   await page.goto(`${service.url}/console#/issue`)
   await page.getByLabel('Its policy is attached').selectOption('session')
