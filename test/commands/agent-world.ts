@@ -5,6 +5,7 @@ import type { Test } from 'tap'
 import { createClient, type Client } from '../../src/client/index.ts'
 import { benchWithRole } from '../bench-with-role.ts'
 import { appOf, type Bench } from '../harness.ts'
+import { freePort } from '../servers/daemon.ts'
 import { jobFlags, startCli, type Started } from './service.ts'
 
 /** The service of this process, which can go away and come back, and agents of its grants. */
@@ -26,7 +27,9 @@ export interface AgentWorld {
 export const agentWorld = async (t: Test): Promise<AgentWorld> => {
   const it = await benchWithRole(t)
   let app = await appOf(t, it)
-  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  // Nobody else takes it while the service is away.
+  const port = await freePort('127.0.0.1')
+  const url = await app.listen({ host: '127.0.0.1', port })
   const calls = (action: string) => it.iam.calls.filter(call => call.action === action)
   return {
     bench: it,
@@ -39,7 +42,7 @@ export const agentWorld = async (t: Test): Promise<AgentWorld> => {
     },
     async comeBack () {
       app = await appOf(t, it)
-      await app.listen({ host: '127.0.0.1', port: Number(new URL(url).port) })
+      await app.listen({ host: '127.0.0.1', port })
     },
     minted: () => calls('CreateAccessKey').length,
     lastUsed: () => calls('GetCallerIdentity').at(-1)?.accessKeyId

@@ -10,7 +10,7 @@ import { mintToken } from '../../src/identity/authenticator.ts'
 import { restartDelay } from '../../src/processes/backoff.ts'
 import { guideRequest } from '../../src/request.ts'
 import { samples } from '../metrics/scrape.ts'
-import { freePort } from '../servers/daemon.ts'
+import { freePort, nodeOptions } from '../servers/daemon.ts'
 import { startCommand } from './service.ts'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -26,7 +26,7 @@ const start = async (t: Test, given: Record<string, string> = {}) => {
   writeFileSync(join(home, 'audit.json'), JSON.stringify({ path: join(home, 'audit'), fsync: 'batch' }))
   const metricsPort = await freePort('127.0.0.1')
   const { child, says, said, done } = startCommand(t,
-    [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src', 'start.ts')], {
+    [process.execPath, ...nodeOptions, join(root, 'src', 'start.ts')], {
       PATH: process.env.PATH ?? '',
       PORT: '0',
       JOB_ACCESS_PROCESSES: '2',

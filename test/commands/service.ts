@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
+import { nodeOptions } from '../servers/daemon.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -23,7 +24,7 @@ export interface Running {
  * so that its address is taken from its log, and there is no token.
  */
 export const startService = async (t: Test, env: Record<string, string> = {}): Promise<Running> => {
-  const args = ['--disable-warning=ExperimentalWarning', '--import', endWithParent, join(root, 'src', 'start.ts')]
+  const args = [...nodeOptions, '--import', endWithParent, join(root, 'src', 'start.ts')]
   const child = spawn(process.execPath, args, {
     env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: env.JOB_ACCESS_IDENTITY ? 'info' : 'error', ...env },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc']
@@ -61,7 +62,7 @@ export interface Started {
 const executable = process.env.JOB_ACCESS_TEST_CLI
 /** The CLI from its sources, or the file that `npm run test:executable` has built. */
 export const cliCommand = executable === undefined
-  ? [process.execPath, '--disable-warning=ExperimentalWarning', join(root, 'src', 'cli', 'main.ts')] as const
+  ? [process.execPath, ...nodeOptions, join(root, 'src', 'cli', 'main.ts')] as const
   : [resolve(root, executable)] as const
 
 /** The CLI as a process of its own. */

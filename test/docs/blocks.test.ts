@@ -19,8 +19,11 @@ const provided: Record<string, Provided | null> = {
   'aws-cli': aws.skip ? null : { env: { PATH: dirname(aws.path) } }
 }
 
+// Each has a checkout, a shell and ports of its own.
+t.jobs = 2
+
 for (const page of pages) {
-  await t.test(page, async t => {
+  t.test(page, { buffered: true }, async t => {
     await runPage(t, page, provided)
   })
 }

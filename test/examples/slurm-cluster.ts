@@ -2,11 +2,11 @@ import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
+import { freePort } from '../servers/daemon.ts'
 import { script, workplace } from './example.ts'
 
 /** A cluster on loopback: munged, slurmctld and a slurmd for each node, as root, all of it in one directory. */
@@ -23,12 +23,12 @@ export const startCluster = async (
   const home = workplace(t)
   chmodSync(home, 0o755)
   for (const name of ['munge', 'state', 'spool', 'log']) mkdirSync(join(home, name), { mode: 0o755 })
-  const ctldPort = await freePort()
+  const ctldPort = await freePort('127.0.0.1')
   const key = join(home, 'munge', 'key')
   const socket = join(home, 'munge', 'socket')
   writeFileSync(key, randomBytes(128), { mode: 0o400 })
   const host = hostname().split('.')[0] ?? ''
-  const named = await Promise.all(Array.from({ length: nodes }, async (_, n) => ({ name: nodes === 1 ? host : `node${n + 1}`, port: await freePort() })))
+  const named = await Promise.all(Array.from({ length: nodes }, async (_, n) => ({ name: nodes === 1 ? host : `node${n + 1}`, port: await freePort('127.0.0.1') })))
   const conf = join(home, 'slurm.conf')
   writeFileSync(conf, `ClusterName=example
 SlurmctldHost=${host}(127.0.0.1)
@@ -91,13 +91,4 @@ export const until = async (logs: () => string, holds: () => Promise<boolean>): 
     if (tries >= 480) throw new Error(`not in two minutes\n${logs()}`)
     await sleep(250)
   }
-}
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { CompactSign, exportJWK, generateKeyPair, type CryptoKey, type JWK } from 'jose'
+import { freePort } from '../servers/daemon.ts'
 
 /** A real OpenID issuer on loopback: discovery, keys, rotation, outages. */
 export interface SigningKey {
@@ -40,7 +40,8 @@ export interface Issuer {
 }
 
 export async function startIssuer (t: { teardown: (fn: () => unknown) => void }, keys: JWK[]): Promise<Issuer> {
-  let port = 0
+  // Nobody else takes it while the issuer is down.
+  const port = await freePort('127.0.0.1')
   const server = createServer((request, response) => {
     const path = request.url ?? ''
     issuer.hits[path] = (issuer.hits[path] ?? 0) + 1
@@ -52,7 +53,7 @@ export async function startIssuer (t: { teardown: (fn: () => unknown) => void },
     else response.writeHead(404).end('{}')
   })
   const issuer: Issuer = {
-    url: '',
+    url: `http://127.0.0.1:${port}`,
     keys,
     hits: {},
     authorization: [],
@@ -66,8 +67,6 @@ export async function startIssuer (t: { teardown: (fn: () => unknown) => void },
     }
   }
   await issuer.up()
-  port = (server.address() as AddressInfo).port
-  issuer.url = `http://127.0.0.1:${port}`
   t.teardown(() => {
     server.closeAllConnections()
     server.close()

@@ -161,7 +161,7 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
     const byId = new Map(grants.map(grant => [grant.id, grant]))
     const rows: Record<string, number> = {}
     for (const { state } of grants) rows[state] = (rows[state] ?? 0) + 1
-    const worksAs = (job: Job) => client.callerIdentity(job.key, Date.now() + 5_000)
+    const worksAs = (job: Job) => client.callerIdentity(job.key, Date.now() + 30_000)
       .then(arn => arn.slice(arn.lastIndexOf('/') + 1), () => undefined)
 
     const lostGrants: string[] = []

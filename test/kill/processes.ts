@@ -8,12 +8,11 @@ import type { Call } from '../embedded-iam/levers/faults.ts'
 import type { AdminKeys } from '../../src/embedded-iam/server.ts'
 import type { PolicyView, UserView } from '../embedded-iam/levers/view.ts'
 import { mintToken } from '../../src/identity/authenticator.ts'
-import { freePort, serverEnv } from '../servers/daemon.ts'
+import { freePort, nodeOptions, serverEnv } from '../servers/daemon.ts'
 
 /** The service and the embedded IAM as processes of their own, so that one may be killed and the other lives. */
 
 const root = join(import.meta.dirname, '..', '..')
-const flags = ['--disable-warning=ExperimentalWarning']
 
 export interface IamProcess {
   url: string
@@ -25,7 +24,7 @@ export interface IamProcess {
 
 /** It ends with this process, however that ends: its standard input closes. */
 export const startIam = async (latencyMs: number): Promise<IamProcess> => {
-  const args = [...flags, join(root, 'test/embedded-iam/levers/main.ts'), '--control', '--exit-with-stdin', '--latency', `${latencyMs}`]
+  const args = [...nodeOptions, join(root, 'test/embedded-iam/levers/main.ts'), '--control', '--exit-with-stdin', '--latency', `${latencyMs}`]
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'], env: serverEnv() })
   const [line] = await once(createInterface(child.stdout), 'line') as [string]
   const { url, admin } = JSON.parse(line) as { url: string, admin: AdminKeys }
@@ -90,7 +89,7 @@ export const service = async ({ iam, ledger, dir, name = 'a', env = {} }: Servic
     url,
     async start () {
       // `exec`, so that the signal reaches the service itself; the log is what the test looks through for secrets.
-      child = spawn('/bin/sh', ['-c', `exec "$@" >>"${log}" 2>&1`, 'sh', process.execPath, ...flags, join(root, 'src/start.ts')], {
+      child = spawn('/bin/sh', ['-c', `exec "$@" >>"${log}" 2>&1`, 'sh', process.execPath, ...nodeOptions, join(root, 'src/start.ts')], {
         stdio: 'ignore',
         cwd: dir.path,
         env: serverEnv({

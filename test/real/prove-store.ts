@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { here, serverEnv } from '../servers/daemon.ts'
+import { here, nodeOptions, serverEnv } from '../servers/daemon.ts'
 import type { Keys } from './job.ts'
 
 /** `npm run prove-store`, as an operator runs it, and what it printed. */
@@ -33,7 +33,7 @@ export const proveStore = async (
   { provider, iamEndpoint, endpoint, admin, env, args, stopAt, signal }: ProofOptions
 ): Promise<ProofRun> => {
   const plain = stopAt !== undefined || args.includes('--clean')
-  const command = ['--disable-warning=ExperimentalWarning', file, ...args, ...(plain ? [] : ['--json'])]
+  const command = [...nodeOptions, file, ...args, ...(plain ? [] : ['--json'])]
   const child = spawn(process.execPath, command, {
     env: serverEnv({
       JOB_ACCESS_PROVIDER: provider,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { GrantView } from '../../src/http/schemas.ts'
 import { mintToken } from '../../src/identity/authenticator.ts'
-import { freePort, here, run, serverEnv, startDaemon, temporaryDir, type Daemon } from '../servers/daemon.ts'
+import { freePort, here, nodeOptions, run, serverEnv, startDaemon, temporaryDir, type Daemon } from '../servers/daemon.ts'
 import type { Keys } from './job.ts'
 
 /** The service as it is deployed: a process of its own, configured by its environment, on a real port. */
@@ -80,7 +80,7 @@ export const startService = async (
     JOB_ACCESS_RECONCILE_GRACE_SECONDS: '0',
     ...env
   })
-  const script = (name: string) => ['--disable-warning=ExperimentalWarning', join(root, 'src', name)]
+  const script = (name: string) => [...nodeOptions, join(root, 'src', name)]
   let daemon: Daemon | undefined
   const start = async (): Promise<void> => {
     daemon = await startDaemon({

@@ -11,6 +11,9 @@ export const run = promisify(execFile)
 
 export const here = import.meta.dirname
 
+/** Options of Node for our own programs. As `npm start` they keep what Node has compiled: a start takes half the time. */
+export const nodeOptions = ['--disable-warning=ExperimentalWarning', `--import=${join(here, '..', '..', 'src', 'warm-start.js')}`]
+
 export interface DaemonOptions {
   name: string
   command: string

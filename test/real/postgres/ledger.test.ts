@@ -9,6 +9,7 @@ import { openLedger } from '../../../src/ledger/open.ts'
 import { pageOf } from '../../../src/ledger/page.ts'
 import { openPostgres } from '../../../src/ledger/postgres.ts'
 import { sql } from '../../../src/ledger/rows.ts'
+import { freePort } from '../../servers/daemon.ts'
 import { freshDatabase, startPostgres } from '../../servers/postgres.ts'
 import { contract } from '../../ledger/contract.ts'
 import { begun, event, newGrant, start, unlimited } from '../../ledger/grants.ts'
@@ -340,12 +341,13 @@ async function proxied (t: Test, url: string) {
     })
     outer.on('data', (data) => { if (!isDropped()) inner.write(data) })
   })
-  const listen = async (port: number) => {
+  // Nobody else takes it while this is closed.
+  const port = await freePort('127.0.0.1')
+  const listen = async () => {
     server.listen(port, '127.0.0.1')
     await once(server, 'listening')
   }
-  await listen(0)
-  const { port } = server.address() as AddressInfo
+  await listen()
   const close = async () => {
     server.close()
     for (const socket of sockets) socket.destroy()
@@ -359,6 +361,6 @@ async function proxied (t: Test, url: string) {
     /** Drops everything after a query with this text, so that its answer is lost. */
     dropAnswersTo: (text: string | undefined) => { dropAfter = text },
     close,
-    listen: () => listen(port)
+    listen
   }
 }

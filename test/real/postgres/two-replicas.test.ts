@@ -170,13 +170,13 @@ await t.test('PATCH and complete at one replica, while workers join and join aga
 await t.test('every grant that is due is swept once', async t => {
   const many = 160
   const grants: string[] = []
-  const now = Date.now()
   const at = (ms: number) => new Date(ms).toISOString().replace(/\.\d+/, '')
   const numbers = Array.from({ length: many }, (_, i) => i)
   const worker = async () => {
     for (let i = numbers.shift(); i !== undefined; i = numbers.shift()) {
-      // They end one after another, while both replicas sweep.
-      const window = { notBefore: at(now - 60_000), notAfter: at(now + 20_000 + i * 50) }
+      // They end one after another, while both replicas sweep, and none before a busy machine has issued it.
+      const now = Date.now()
+      const window = { notBefore: at(now - 60_000), notAfter: at(now + 15_000 + i * 50) }
       const { status, body } = await ask(i, { ...guideRequest, job: { id: `swept-${i}`, team: 'nlp' }, window })
       if (status === 201 && body.grant) grants.push(body.grant.id)
       else t.fail(`${status} ${body.code}`)

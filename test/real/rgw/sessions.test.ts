@@ -115,7 +115,7 @@ t.test('the whole service: POST /v1/grants to a denied PutObject', async t => {
   const service = await startService(t, {
     provider: 'ceph', endpoint: rgw.endpoint, admin: issuer, env: { JOB_ACCESS_PROFILES: join(dir, 'profiles.json') }, unready: true
   })
-  const ends = Date.now() + 8_000
+  const ends = Date.now() + 15_000
   const { grant, credentials } = await service.issue({
     ...trainingJob('guarded'), attach: 'session', window: { notBefore: second(Date.now() - 60_000), notAfter: second(ends) }, sourceIps: ['127.0.0.1']
   })

@@ -21,7 +21,10 @@ const expected: Record<string, DialectFile['enforces']> = {
   moto: every(false)
 }
 
-t.test('SIGINT: nothing stays, and no key is printed; SIGKILL: --clean', async t => {
+// Each has a server of its own, and the doctor waits for most of its time.
+t.jobs = 2
+
+t.test('SIGINT: nothing stays, and no key is printed; SIGKILL: --clean', { buffered: true }, async t => {
   const server = await stores.versitygw?.start?.()
   if (!server) throw new Error('no server')
   t.teardown(() => server.stop())
@@ -42,7 +45,7 @@ t.test('SIGINT: nothing stays, and no key is printed; SIGKILL: --clean', async t
 const wanted = process.env.JOB_ACCESS_TEST_STORES?.split(',') ?? Object.keys(stores)
 
 for (const name of wanted) {
-  t.test(name, async t => {
+  t.test(name, { buffered: true }, async t => {
     const { dialect } = stores[name] ?? {}
     const rounds = name === 'versitygw' ? 2 : 1
     const [first, second] = await diagnose(name, rounds)

@@ -7,7 +7,7 @@ import type { DialectFile } from '../../../src/iam/dialects/file.ts'
 import { dialects } from '../../../src/iam/dialects/index.ts'
 import type { DialectName } from '../../../src/policy/dialect.ts'
 import { embeddedStore, examined } from '../../doctor/embedded-store.ts'
-import { here, run, serverEnv, temporaryDir } from '../../servers/daemon.ts'
+import { here, nodeOptions, run, serverEnv, temporaryDir } from '../../servers/daemon.ts'
 import { startLocalstack } from '../../servers/localstack.ts'
 import { startMoto } from '../../servers/moto.ts'
 import { startRgw } from '../../servers/rgw.ts'
@@ -78,7 +78,7 @@ export const doctor = (
     AWS_ACCESS_KEY_ID: admin.accessKeyId,
     AWS_SECRET_ACCESS_KEY: admin.secretAccessKey
   })
-  const child = spawn(process.execPath, [join(here, '..', '..', 'src', 'commands', 'doctor.ts'), ...args],
+  const child = spawn(process.execPath, [...nodeOptions, join(here, '..', '..', 'src', 'commands', 'doctor.ts'), ...args],
     { env, stdio: ['ignore', 'pipe', 'pipe'] })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', text => { stdout += String(text) })

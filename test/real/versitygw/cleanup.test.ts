@@ -22,7 +22,7 @@ const requestOf = (id: string) => ({ ...trainingJob('everywhere'), job: { id, te
 
 t.test('the sweeper removes an expired grant', async t => {
   const service = await serve({ env: { JOB_ACCESS_SWEEP_SECONDS: '1' } })
-  const ends = Date.now() + 3_000
+  const ends = Date.now() + 6_000
   const { grant, credentials } = await service.issue({ ...requestOf('expires'), window: { notBefore: second(Date.now() - 60_000), notAfter: second(ends) } })
   t.ok((await users()).includes(grant.user.name))
   const state = async () => (await service.call('GET', `/v1/grants/${grant.id}`)).body.state
