@@ -10,6 +10,7 @@ const seconds = (ms: number) => ms < 10_000 ? (ms / 1000).toFixed(1) : String(Ma
 /** @param perSecond of each action of IAM; its bucket holds twice as many. STS: 600 a second, which AWS documents. */
 const account = (perSecond: number, given: Partial<World> = {}): World => ({
   buckets: { '*': { perSecond, burst: 2 * perSecond }, AssumeRole: { perSecond: 600, burst: 600 } },
+  accounts: 1,
   users: 5_000,
   policies: 1_500,
   callMs: 50,

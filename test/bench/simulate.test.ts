@@ -7,6 +7,7 @@ import { createPacer } from '../../src/iam/pace.ts'
 /** Without limits, each call 20 ms. */
 const world = (given: Partial<World> = {}): World => ({
   buckets: {},
+  accounts: 1,
   users: 5_000,
   policies: 1_500,
   callMs: 20,
