@@ -54,6 +54,8 @@ export interface Outcome {
   refused: number
   /** Workers that hold a key, and what they have waited for it: from their request, or from the start of the window if that is later. */
   joined: number
+  /** When each got it. */
+  keyAt: number[]
   waitMs: number[]
   /** The same until the key is known everywhere. */
   usableMs: number[]
@@ -279,6 +281,7 @@ export const simulate = (
     asked: 0,
     refused: 0,
     joined: 0,
+    keyAt: [],
     waitMs: [],
     usableMs: [],
     late: 0,
@@ -594,6 +597,7 @@ export const simulate = (
           if (ok && !over) {
             hold(worker, account)
             outcome.joined++
+            outcome.keyAt.push(now)
             const from = Math.max(askedAt, job.startsAt)
             outcome.waitMs.push(Math.max(0, now - from))
             const [least, most] = world.propagationMs
