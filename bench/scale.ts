@@ -2,6 +2,7 @@ import { quantile, seeded, simulate, type Job, type World } from './simulate.ts'
 
 /**
  * How far one account goes: the tables of docs/scale.md, by simulation. The rates are assumptions: AWS publishes none for IAM.
+ *   --fleet: how many accounts 10,000 running jobs of 64 workers need
  */
 
 const hour = 3_600_000
@@ -10,6 +11,7 @@ const seconds = (ms: number) => ms < 10_000 ? (ms / 1000).toFixed(1) : String(Ma
 /** @param perSecond of each action of IAM; its bucket holds twice as many. STS: 600 a second, which AWS documents. */
 const account = (perSecond: number, given: Partial<World> = {}): World => ({
   buckets: { '*': { perSecond, burst: 2 * perSecond }, AssumeRole: { perSecond: 600, burst: 600 } },
+  accounts: 1,
   users: 5_000,
   policies: 1_500,
   callMs: 50,
@@ -87,15 +89,102 @@ const oneJob = () => [8, 64, 512].flatMap(workers => (['inline', 'managed', 'ses
   }
 }))
 
-const table = (title: string, rows: object[]) => {
-  console.log(`\n${title}`)
-  const columns = Object.keys(rows[0] ?? {})
-  const line = (cells: string[]) => console.log(`| ${cells.join(' | ')} |`)
-  line(columns)
-  line(columns.map(() => '---'))
-  for (const row of rows) line(Object.values(row).map(String))
+// --- 10,000 running jobs of 64 workers ---
+
+const [running, workers] = [10_000, 64]
+const minute = 60_000
+const modes = { inline: 'users', managed: 'users, one policy', session: 'sessions' } as const
+
+/** A pool before as many replicas as its requests need. */
+const pool = (accounts: number): World => account(10, { accounts, replicas: 32 })
+
+/** All run from the beginning; as one ends, the next one starts. */
+const steady = (attach: Job['attach'], lasts: number, forMs: number): Job[] => {
+  const random = seeded(11)
+  return Array.from({ length: running }, () => {
+    let endsAt = random() * lasts
+    const jobs = [job({ attach, workers, endsAt, runs: true })]
+    while (endsAt < forMs) {
+      const asksAt = endsAt
+      endsAt += lasts * (0.5 + random())
+      jobs.push(job({ attach, workers, asksAt, endsAt }))
+    }
+    return jobs
+  }).flat()
 }
 
-table('One account, jobs of one process, 10 calls a second of each action', saturation())
-table('The most that is good', most())
-table('One job', oneJob())
+/** The fewest accounts where nobody is answered 429, and 99 of 100 hold a key within a minute. */
+const needed = (attach: Job['attach'], lasts: number) => {
+  const forMs = Math.min(2 * hour, lasts / 3)
+  const jobs = steady(attach, lasts, forMs)
+  for (const accounts of attach === 'session' ? [1, 2, 3] : [128, 129, 130, 132, 135, 140, 150, 175, 200, 250, 300]) {
+    const outcome = simulate(pool(accounts), jobs, 1, (now, { full, late, joined }) => now > forMs || full > 0 || late > 10_000 + joined)
+    if (outcome.full === 0 && quantile(outcome.waitMs, 0.99) < minute) return { accounts, outcome, forMs }
+  }
+  throw new Error(`No number of accounts was enough: ${attach}`)
+}
+
+const lengths = [24 * hour, hour, hour / 6]
+const attachments = ['inline', 'managed', 'session'] as const
+function * fleet () {
+  for (const lasts of lengths) {
+    for (const attach of attachments) {
+      const { accounts, outcome, forMs } = needed(attach, lasts)
+      yield {
+        mode: modes[attach],
+        'a job lasts, h': (lasts / hour).toFixed(1),
+        accounts,
+        'workers that start a second': Math.round(1000 * outcome.joined / forMs),
+        'key p50, s': seconds(quantile(outcome.waitMs, 0.5)),
+        'p99, s': seconds(quantile(outcome.waitMs, 0.99)),
+        'answered 503': outcome.late,
+        'most users': outcome.mostUsers,
+        'most policies': outcome.mostPolicies
+      }
+    }
+  }
+}
+
+/** All 10,000 start within these minutes, as after an outage: job after job, the workers of each at once. */
+const startsWithin = [
+  ['inline', 129, 15], ['managed', 129, 15], ['session', 1, 20], ['session', 2, 10], ['inline', 129, 0], ['session', 1, 0]
+] as const
+function * starts () {
+  for (const [attach, accounts, minutes] of startsWithin) {
+    const spacing = minutes * minute / running
+    const jobs = Array.from({ length: running }, (_, index) => job({ attach, workers, asksAt: index * spacing, endsAt: 24 * hour }))
+    const most = hour / 2
+    const outcome = simulate(pool(accounts), jobs, 1, (now, { joined }) => joined === running * workers || now > most)
+    yield {
+      mode: modes[attach],
+      accounts,
+      'asked within, min': minutes,
+      'workers with a key': outcome.joined,
+      'the last after, min': (quantile(outcome.keyAt, 1) / minute).toFixed(1),
+      'key p50, s': seconds(quantile(outcome.waitMs, 0.5)),
+      'p99, s': seconds(quantile(outcome.waitMs, 0.99)),
+      'answered 503': outcome.late,
+      'calls refused': `${Math.round(100 * outcome.refused / outcome.asked)} %`
+    }
+  }
+}
+
+const table = (title: string, rows: Iterable<object>) => {
+  console.log(`\n${title}`)
+  const line = (cells: unknown[]) => console.log(`| ${cells.join(' | ')} |`)
+  let first = true
+  for (const row of rows) {
+    if (first) for (const head of [Object.keys(row), Object.keys(row).map(() => '---')]) line(head)
+    first = false
+    line(Object.values(row))
+  }
+}
+
+if (process.argv.includes('--fleet')) {
+  table('10,000 running jobs of 64 workers: accounts', fleet())
+  table('10,000 jobs of 64 workers start', starts())
+} else {
+  table('One account, jobs of one process, 10 calls a second of each action', saturation())
+  table('The most that is good', most())
+  table('One job', oneJob())
+}

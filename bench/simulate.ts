@@ -1,15 +1,17 @@
 /**
- * One account of IAM and the service before it, as discrete events: calls that wait for their turn, buckets of tokens that refuse some,
+ * Accounts of IAM and the service before them, as discrete events: calls that wait for their turn, buckets of tokens that refuse some,
  * quotas, deadlines, requests that are sent again. Pure: the same world, jobs and seed give the same outcome, and no time passes.
  * docs/scale.md says what it assumes, and how far it was from the real service.
  */
 
 export interface World {
+  /** Each has these buckets and quotas. */
+  accounts: number
   /** By action: AWS says that each has its own and does not say how large it is. `*` is for every action of IAM without one here. */
   buckets: Record<string, Bucket>
   /** One more bucket, over all actions of IAM together. */
   together?: Bucket
-  /** Users, and managed policies, that the service makes at most. */
+  /** Users, and managed policies, that the service makes at most in an account. */
   users: number
   policies: number
   /** What a call takes, there and back. */
@@ -41,6 +43,8 @@ export interface Job {
   /** When its window is moved, and when every worker gets another key. */
   patches: number[]
   rotations: number[]
+  /** All its workers hold a key from the beginning, by no call of this simulation. */
+  runs?: boolean
 }
 
 export interface Outcome {
@@ -50,12 +54,16 @@ export interface Outcome {
   refused: number
   /** Workers that hold a key, and what they have waited for it: from their request, or from the start of the window if that is later. */
   joined: number
+  /** When each got it. */
+  keyAt: number[]
   waitMs: number[]
   /** The same until the key is known everywhere. */
   usableMs: number[]
   /** Joins that were answered with 503 since the deadline came first, and with 429 since the account was full. Each is sent again. */
   late: number
   full: number
+  firstLateAt: number | undefined
+  firstFullAt: number | undefined
   /** Ends: from the request until the key is dead. */
   deadMs: number[]
   patchMs: number[]
@@ -103,14 +111,34 @@ export const seeded = (seed: number) => () => {
 export const quantile = (values: number[], q: number): number =>
   values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
 
+/** First in, first out, however long: `shift` of a long array moves all of it. */
+const line = <T>() => {
+  let items: T[] = []
+  let head = 0
+  return {
+    first: (): T | undefined => items[head],
+    push (item: T) { items.push(item) },
+    shift (): T | undefined {
+      if (head === items.length) return undefined
+      const item = items[head++]
+      if (head > 1_000 && 2 * head > items.length) {
+        items = items.slice(head)
+        head = 0
+      }
+      return item
+    }
+  }
+}
+
 /** At most so many at a time, each begun `spacingMs` after the one before. */
 const gate = (atOnce: number, spacingMs: number, plan: (at: number, run: () => void) => void, now: () => number) => {
-  const queue: Array<(leave: () => void) => void> = []
+  const queue = line<(leave: () => void) => void>()
   let inside = 0
   let opensAt = 0
   const open = () => {
-    while (inside < atOnce && queue.length > 0) {
-      const work = queue.shift()!
+    while (inside < atOnce) {
+      const work = queue.shift()
+      if (!work) return
       inside++
       opensAt = Math.max(opensAt, now()) + spacingMs
       plan(opensAt - spacingMs, () => work(() => {
@@ -125,29 +153,50 @@ const gate = (atOnce: number, spacingMs: number, plan: (at: number, run: () => v
   }
 }
 
-/** What happens next, earliest first; what was planned first among equals. */
+/** What happens next, earliest first; what was planned first among equals. A binary heap: millions of events wait in it. */
 const agenda = () => {
-  const heap: Array<{ at: number, order: number, run: () => void }> = []
+  let times = new Float64Array(1024)
+  let orders = new Float64Array(1024)
+  const runs: Array<() => void> = []
   let order = 0
-  const before = (a: number, b: number) => {
-    const [x, y] = [heap[a], heap[b]]
-    return x !== undefined && (y === undefined || x.at < y.at || (x.at === y.at && x.order < y.order))
+  const grown = (array: Float64Array<ArrayBuffer>) => {
+    const longer = new Float64Array(2 * array.length)
+    longer.set(array)
+    return longer
   }
-  const swap = (a: number, b: number) => { [heap[a], heap[b]] = [heap[b]!, heap[a]!] }
+  const put = (index: number, at: number, order: number, run: () => void) => {
+    times[index] = at
+    orders[index] = order
+    runs[index] = run
+  }
+  const move = (from: number, to: number) => put(to, times[from]!, orders[from]!, runs[from]!)
+  const isBefore = (a: number, at: number, order: number) => times[a]! < at || (times[a] === at && orders[a]! < order)
   return {
     add (at: number, run: () => void) {
-      let index = heap.push({ at, order: order++, run }) - 1
-      for (let up = (index - 1) >> 1; index > 0 && before(index, up); index = up, up = (index - 1) >> 1) swap(index, up)
+      let index = runs.length
+      if (index === times.length) [times, orders] = [grown(times), grown(orders)]
+      runs.push(run)
+      const mine = order++
+      for (let up = (index - 1) >> 1; index > 0 && !isBefore(up, at, mine); index = up, up = (index - 1) >> 1) move(up, index)
+      put(index, at, mine, run)
     },
-    next () {
-      if (heap.length > 1) swap(0, heap.length - 1)
-      const first = heap.pop()
-      for (let index = 0; ;) {
-        const child = before(2 * index + 2, 2 * index + 1) && 2 * index + 2 < heap.length ? 2 * index + 2 : 2 * index + 1
-        if (child >= heap.length || !before(child, index)) return first
-        swap(index, child)
+    next (): { at: number, run: () => void } | undefined {
+      const [run] = runs
+      if (!run) return undefined
+      const first = { at: times[0]!, run }
+      const last = runs.length - 1
+      const [at, mine, moved] = [times[last]!, orders[last]!, runs.pop()!]
+      if (last === 0) return first
+      let index = 0
+      for (;;) {
+        let child = 2 * index + 1
+        if (child + 1 < last && isBefore(child + 1, times[child]!, orders[child]!)) child++
+        if (child >= last || !isBefore(child, at, mine)) break
+        move(child, index)
         index = child
       }
+      put(index, at, mine, moved)
+      return first
     }
   }
 }
@@ -155,14 +204,24 @@ const agenda = () => {
 /** One after the other, the calls of each at the same time. */
 type Stages = string[][]
 
-/** `begun`: a call of it was done. */
-type Done = (ok: boolean, begun: boolean) => void
+/** `made`: the calls of it that were done. */
+type Done = (ok: boolean, made: string[]) => void
 
-interface Operation { rank: 0 | 1, until: number, begun: boolean, failed: boolean, open: number, queued: Set<Call>, next: () => void }
+interface Operation {
+  account: Account
+  rank: 0 | 1
+  until: number
+  made: string[]
+  failed: boolean
+  /** Calls that are not answered, and of these those that are not sent. */
+  open: number
+  unsent: number
+  next: () => void
+}
 interface Call { operation: Operation, action: string, failures: number }
 interface Pacer {
   /** By rank: ends; what has begun; the rest. */
-  waiting: [Call[], Call[], Call[]]
+  waiting: Array<ReturnType<typeof line<Call>>>
   successes: number[]
   atOnce: number
   running: number
@@ -172,9 +231,21 @@ interface Pacer {
   nextAt: number
   wakesAt: number
 }
+interface Account {
+  index: number
+  buckets: Map<string, ReturnType<typeof tokenBucket>>
+  together: ReturnType<typeof tokenBucket> | undefined
+  /** What the service counts there: from before it is made until it is deleted. */
+  reserved: Record<'users' | 'policies' | 'sessions', number>
+  /** What is there. */
+  users: number
+  policies: number
+  swept: ReturnType<typeof gate>
+}
+interface Replica { freeAt: number, pacers: Array<{ iam: Pacer, sts: Pacer }> }
 
 const newPacer = (): Pacer => ({
-  waiting: [[], [], []],
+  waiting: [line(), line(), line()],
   successes: [],
   atOnce: pace.firstAtOnce,
   running: 0,
@@ -199,7 +270,10 @@ const endOf: Record<Job['attach'], Stages> = {
 const roomForVersion: Stages = [['CreatePolicyVersion'], ['ListPolicyVersions'], Array<string>(4).fill('DeletePolicyVersion')]
 const isSts = (action: string) => action === 'AssumeRole'
 
-export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
+/** @param isOver asked before each event; the rest does not happen then */
+export const simulate = (
+  world: World, jobs: Job[], seed = 1, isOver: (now: number, outcome: Outcome) => boolean = () => false
+): Outcome => {
   const random = seeded(seed)
   const { add, next } = agenda()
   const outcome: Outcome = {
@@ -207,10 +281,13 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
     asked: 0,
     refused: 0,
     joined: 0,
+    keyAt: [],
     waitMs: [],
     usableMs: [],
     late: 0,
     full: 0,
+    firstLateAt: undefined,
+    firstFullAt: undefined,
     deadMs: [],
     patchMs: [],
     mostUsers: 0,
@@ -224,27 +301,46 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
 
   // --- IAM ---
 
-  const buckets = new Map<string, ReturnType<typeof tokenBucket>>()
-  const together = world.together && tokenBucket(world.together)
-  const bucketOf = (action: string) => {
+  const accounts = Array.from({ length: world.accounts }, (_, index): Account => ({
+    index,
+    buckets: new Map(),
+    together: world.together && tokenBucket(world.together),
+    reserved: { users: 0, policies: 0, sessions: 0 },
+    users: 0,
+    policies: 0,
+    swept: gate(sweeper.atOnce * world.replicas, 1000 / sweeper.perSecond / world.replicas, add, () => now)
+  }))
+
+  const bucketOf = ({ buckets }: Account, action: string) => {
     const given = world.buckets[action] ?? (isSts(action) ? undefined : world.buckets['*'])
     if (given && !buckets.has(action)) buckets.set(action, tokenBucket(given))
     return buckets.get(action)
   }
-  const takes = (action: string): boolean => {
+
+  const takes = (account: Account, action: string, at: number): boolean => {
     outcome.asked++
     outcome.calls[action] = (outcome.calls[action] ?? 0) + 1
-    const own = [bucketOf(action), isSts(action) ? undefined : together].filter(bucket => bucket !== undefined)
-    if (!own.every(bucket => bucket.has(now))) {
+    const own = bucketOf(account, action)
+    const together = isSts(action) ? undefined : account.together
+    if ((own && !own.has(at)) || (together && !together.has(at))) {
       outcome.refused++
       return false
     }
-    for (const bucket of own) bucket.take()
-    if (action === 'CreateUser') outcome.mostUsers = Math.max(outcome.mostUsers, ++outcome.users)
-    if (action === 'DeleteUser') outcome.users--
-    if (action === 'CreatePolicy') outcome.mostPolicies = Math.max(outcome.mostPolicies, ++outcome.policies)
-    if (action === 'DeletePolicy') outcome.policies--
+    own?.take()
+    together?.take()
+    if (action === 'CreateUser') change(account, 'users', 1)
+    if (action === 'DeleteUser') change(account, 'users', -1)
+    if (action === 'CreatePolicy') change(account, 'policies', 1)
+    if (action === 'DeletePolicy') change(account, 'policies', -1)
     return true
+  }
+
+  const change = (account: Account, what: 'users' | 'policies', by: 1 | -1) => {
+    account[what] += by
+    outcome[what] += by
+    if (account[what] > world[what]) throw new Error(`LimitExceeded: ${account[what]} ${what}`)
+    if (what === 'users') outcome.mostUsers = Math.max(outcome.mostUsers, outcome.users)
+    else outcome.mostPolicies = Math.max(outcome.mostPolicies, outcome.policies)
   }
 
   // --- the pace of a replica ---
@@ -257,12 +353,13 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
   }
 
   const pump = (pacer: Pacer) => {
-    for (;;) {
-      const queue = pacer.waiting.find(calls => calls.length > 0)
-      const call = queue?.[0]
-      if (!queue || !call || pacer.running >= pacer.atOnce) return
+    while (pacer.running < pacer.atOnce) {
+      const queue = pacer.waiting.find(calls => calls.first())
+      const call = queue?.first()
+      if (!queue || !call) return
+      const { operation } = call
       // Its deadline has passed.
-      if (!call.operation.queued.has(call)) {
+      if (operation.unsent === 0) {
         queue.shift()
         continue
       }
@@ -273,29 +370,28 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
       grow(pacer)
       pacer.nextAt = Math.max(pacer.nextAt, now - pace.madeUpMs) + 1000 / pacer.rate
       queue.shift()
-      call.operation.queued.delete(call)
+      operation.unsent--
       pacer.running++
-      after(world.callMs / 2, () => {
-        const ok = takes(call.action)
-        after(world.callMs / 2, () => {
-          pacer.running--
-          if (ok) succeeded(pacer, call)
-          else throttled(pacer, call)
-          pump(pacer)
-        })
+      // Every call is half of its time on the way, so they arrive in the order in which they are sent.
+      const ok = takes(operation.account, call.action, now + world.callMs / 2)
+      after(world.callMs, () => {
+        pacer.running--
+        if (ok) succeeded(pacer, call)
+        else throttled(pacer, call)
+        pump(pacer)
       })
     }
   }
 
   const enqueue = (pacer: Pacer, call: Call) => {
-    const { rank, begun, queued } = call.operation
-    queued.add(call)
-    pacer.waiting[rank === 0 ? 0 : begun ? 1 : 2].push(call)
+    const { operation } = call
+    operation.unsent++
+    pacer.waiting[operation.rank === 0 ? 0 : operation.made.length > 0 ? 1 : 2]!.push(call)
     pump(pacer)
   }
 
-  const succeeded = (pacer: Pacer, { operation }: Call) => {
-    operation.begun = true
+  const succeeded = (pacer: Pacer, { operation, action }: Call) => {
+    operation.made.push(action)
     outcome.lastAt = now
     pacer.atOnce = Math.min(pace.mostAtOnce, pacer.atOnce + 1)
     pacer.successes.push(now)
@@ -323,44 +419,63 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
 
   // --- the operations of the service ---
 
-  const replicas = Array.from({ length: world.replicas }, () => ({ iam: newPacer(), sts: newPacer(), freeAt: 0 }))
+  const replicas = Array.from({ length: world.replicas }, (): Replica =>
+    ({ freeAt: 0, pacers: accounts.map(() => ({ iam: newPacer(), sts: newPacer() })) }))
   let turn = 0
 
-  /**
-   * Sent to the replicas in turn; each works on one request after the other, and then waits for IAM.
-   * @param stageDone how many stages are left
-   */
-  const operate = (rank: Operation['rank'], stages: Stages, done: Done, stageDone: (left: number) => void = () => {}) => {
+  /** To the replicas in turn. Each works on one request after the other, and then waits for IAM. */
+  const request = (work: (replica: Replica) => void) => {
     const replica = replicas[turn++ % replicas.length]!
     replica.freeAt = Math.max(replica.freeAt, now) + world.workMs
-    add(replica.freeAt, () => {
-      const left = [...stages]
-      const operation: Operation = {
-        rank,
-        until: now + world.deadlineMs,
-        begun: false,
-        failed: false,
-        open: 0,
-        queued: new Set(),
-        next () {
-          if (operation.failed) return done(false, operation.begun)
-          if (operation.begun) stageDone(left.length)
-          const stage = left.shift()
-          if (!stage) return done(true, true)
-          if (now >= operation.until) return done(false, operation.begun)
-          operation.open = stage.length
-          for (const action of stage) enqueue(isSts(action) ? replica.sts : replica.iam, { operation, action, failures: 0 })
-        }
+    add(replica.freeAt, () => work(replica))
+  }
+
+  /** In the order of their deadlines, as all have the same time. */
+  const begun = line<Operation>()
+  let awaited = -1
+  const awaitDeadline = () => {
+    const first = begun.first()
+    if (first && first.until !== awaited) add(awaited = first.until, expire)
+  }
+  const expire = () => {
+    for (let operation = begun.first(); operation && operation.until <= now; operation = begun.first()) {
+      begun.shift()
+      // A call that is under way is waited for.
+      const { unsent } = operation
+      operation.failed ||= unsent > 0
+      operation.unsent = 0
+      for (let count = 0; count < unsent; count++) answered(operation)
+    }
+    awaitDeadline()
+  }
+
+  /** @param stageDone how many stages are left */
+  const operate = (
+    replica: Replica, account: Account, rank: Operation['rank'], stages: Stages, done: Done, stageDone: (left: number) => void = () => {}
+  ) => {
+    const { iam, sts } = replica.pacers[account.index]!
+    let stage = 0
+    const operation: Operation = {
+      account,
+      rank,
+      until: now + world.deadlineMs,
+      made: [],
+      failed: false,
+      open: 0,
+      unsent: 0,
+      next () {
+        if (operation.failed) return done(false, operation.made)
+        if (stage > 0) stageDone(stages.length - stage)
+        const calls = stages[stage++]
+        if (!calls) return done(true, operation.made)
+        if (now >= operation.until) return done(false, operation.made)
+        operation.open = calls.length
+        for (const action of calls) enqueue(isSts(action) ? sts : iam, { operation, action, failures: 0 })
       }
-      add(operation.until, () => {
-        // A call that is under way is waited for.
-        const unsent = operation.queued.size
-        operation.failed ||= unsent > 0
-        operation.queued.clear()
-        for (let count = 0; count < unsent; count++) answered(operation)
-      })
-      operation.next()
-    })
+    }
+    begun.push(operation)
+    awaitDeadline()
+    operation.next()
   }
 
   /** A call of it was answered, or will not be sent. */
@@ -368,114 +483,188 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
     if (--operation.open === 0) operation.next()
   }
 
-  const swept = gate(sweeper.atOnce * world.replicas, 1000 / sweeper.perSecond / world.replicas, add, () => now)
-
   /** An end that IAM did not do in time is the sweeper's: after 5 s, then after twice as long each time, at most five minutes. */
-  const insist = (stages: Stages, done: () => void, stageDone?: (left: number) => void, failures = 0, leave = () => {}) => {
-    operate(0, stages, ok => {
+  const retryMs = (failures: number) => Math.min(300_000, againMs.late * 2 ** failures)
+  const insist = (
+    account: Account, stages: Stages, done: () => void, stageDone?: (left: number) => void, failures = 0, leave = () => {}
+  ) => {
+    request(replica => operate(replica, account, 0, stages, ok => {
       leave()
       if (ok) return done()
-      after(Math.min(300_000, againMs.late * 2 ** failures), () => swept(leave => insist(stages, done, stageDone, failures + 1, leave)))
-    }, stageDone)
+      after(retryMs(failures), () => account.swept(leave => insist(account, stages, done, stageDone, failures + 1, leave)))
+    }, stageDone))
+  }
+
+  /** What is done to all workers of a job. None is begun after the deadline: the sweeper comes back for the rest. */
+  const reach = (workers: Account[], work: (account: Account, leave: () => void) => void, failures = 0) => {
+    const until = now + world.deadlineMs
+    const left: Account[] = []
+    let open = workers.length
+    const leave = () => {
+      if (--open === 0 && left.length > 0) after(retryMs(failures), () => reach(left, work, failures + 1))
+    }
+    for (const group of Map.groupBy(workers, ({ index }) => index).values()) {
+      const inside = gate(workersAtOnce, 0, (_, run) => run(), () => now)
+      for (const account of group) {
+        inside(next => {
+          const over = () => {
+            leave()
+            next()
+          }
+          if (now < until) return work(account, over)
+          left.push(account)
+          over()
+        })
+      }
+    }
+  }
+
+  // --- where a grant goes ---
+
+  /** The account with the most room; undefined: all are full. */
+  const withRoom = (kind: keyof Account['reserved']): Account | undefined => {
+    let best = accounts[0]!
+    for (const account of accounts) if (account.reserved[kind] < best.reserved[kind]) best = account
+    return kind === 'sessions' || best.reserved[kind] < world[kind] ? best : undefined
+  }
+
+  const refuse = (how: 'late' | 'full', again: () => void) => {
+    outcome[how]++
+    if (how === 'late') outcome.firstLateAt ??= now
+    else outcome.firstFullAt ??= now
+    after(againMs[how], again)
   }
 
   // --- the jobs ---
 
-  let reserved = { users: 0, policies: 0 }
-  const reserve = (kind: 'users' | 'policies'): boolean => {
-    if (reserved[kind] >= world[kind]) return false
-    reserved = { ...reserved, [kind]: reserved[kind] + 1 }
-    return true
-  }
-  const free = (kind: 'users' | 'policies') => { reserved = { ...reserved, [kind]: reserved[kind] - 1 } }
-
   for (const job of jobs) {
     const { attach } = job
-    const live = new Set<number>()
+    const counted = attach === 'session' ? 'sessions' : 'users'
+    const live = new Map<number, Account>()
+    /** Whose workers share something are all in one account. */
+    let home: Account | undefined
     /** Whose join or end is under way, or whose principal there is. */
     let present = 0
     let hasPolicy = false
     let over = false
     let versions = 1
 
-    const gone = () => {
-      present--
-      if (attach !== 'session') free('users')
-      if (!over || present > 0 || !hasPolicy) return
+    const removePolicy = () => {
+      const account = home
+      if (!over || present > 0 || !hasPolicy || !account) return
       hasPolicy = false
-      insist([['DeletePolicy']], () => free('policies'))
+      insist(account, [['DeletePolicy']], () => { account.reserved.policies-- })
     }
 
-    const reach = gate(workersAtOnce, 0, add, () => now)
+    const gone = (account: Account) => {
+      present--
+      account.reserved[counted]--
+      removePolicy()
+    }
 
-    const endWorker = (askedAt: number) => {
-      if (attach === 'session') return gone()
-      const stages = endOf[attach]
+    const endWorker = (account: Account, askedAt: number, stages = endOf[attach], leave = () => {}) => {
+      if (stages.length === 0) {
+        gone(account)
+        return leave()
+      }
       let dead = false
-      reach(leave => insist(stages, gone, left => {
+      insist(account, stages, () => gone(account), left => {
         if (!dead && left === stages.length - 1) outcome.deadMs.push(now - askedAt)
         dead = true
-      }, 0, leave))
+      }, 0, leave)
+    }
+
+    /** A failed join does not know of its key: it asks. */
+    const undo = (account: Account, made: string[]) => {
+      const stages = attach === 'session' ? [] : endOf[attach].slice(1)
+      endWorker(account, now, [['ListAccessKeys'], ...made.includes('CreateAccessKey') ? [['DeleteAccessKey']] : [], ...stages])
+    }
+
+    const hold = (worker: number, account: Account) => {
+      live.set(worker, account)
+      if (attach === 'session') after(world.sessionSeconds * 1000 * (job.runs && now === 0 ? random() : 1), () => renew(worker))
     }
 
     const join = (worker: number, askedAt: number) => {
       if (over) return
-      if (attach !== 'session' && !reserve('users')) {
-        outcome.full++
-        after(againMs.full, () => join(worker, askedAt))
-        return
-      }
-      present++
-      operate(1, joinOf[attach], (ok, begun) => {
-        if (ok && !over) {
-          live.add(worker)
-          outcome.joined++
-          const from = Math.max(askedAt, job.startsAt)
-          outcome.waitMs.push(Math.max(0, now - from))
-          const [least, most] = world.propagationMs
-          outcome.usableMs.push(Math.max(0, now + least + random() * (most - least) - from))
-          if (attach === 'session') after(world.sessionSeconds * 1000, () => renew(worker))
-          return
-        }
-        if (!ok) {
-          outcome.late++
-          after(againMs.late, () => join(worker, askedAt))
-        }
-        if (begun) endWorker(now)
-        else gone()
+      request(replica => {
+        if (over) return
+        const account = home && (attach === 'session' || home.reserved.users < world.users) ? home : home ? undefined : withRoom(counted)
+        if (!account) return refuse('full', () => join(worker, askedAt))
+        present++
+        account.reserved[counted]++
+        operate(replica, account, 1, joinOf[attach], (ok, made) => {
+          if (ok && !over) {
+            hold(worker, account)
+            outcome.joined++
+            outcome.keyAt.push(now)
+            const from = Math.max(askedAt, job.startsAt)
+            outcome.waitMs.push(Math.max(0, now - from))
+            const [least, most] = world.propagationMs
+            outcome.usableMs.push(Math.max(0, now + least + random() * (most - least) - from))
+            return
+          }
+          if (!ok) refuse('late', () => join(worker, askedAt))
+          if (made.length === 0) gone(account)
+          else if (ok) endWorker(account, now)
+          else undo(account, made)
+        })
       })
     }
 
     const renew = (worker: number) => {
-      if (!live.has(worker)) return
-      operate(1, joinOf.session, ok => after(ok ? world.sessionSeconds * 1000 : againMs.late, () => renew(worker)))
+      const account = live.get(worker)
+      if (!account) return
+      request(replica => operate(replica, account, 1, joinOf.session, ok =>
+        after(ok ? world.sessionSeconds * 1000 : againMs.late, () => renew(worker))))
     }
 
     const open = () => {
       if (over) return
-      if (attach === 'managed' && !hasPolicy) {
-        if (!reserve('policies')) {
-          outcome.full++
-          after(againMs.full, open)
-          return
-        }
-        operate(1, [['CreatePolicy']], ok => {
+      if (attach === 'session') home = withRoom('sessions')
+      if (attach !== 'managed') return begin()
+      request(replica => {
+        const account = withRoom('policies')
+        if (!account) return refuse('full', open)
+        account.reserved.policies++
+        operate(replica, account, 1, [['CreatePolicy']], ok => {
+          home = account
           hasPolicy = ok
           if (ok && !over) return begin()
-          if (ok) return insist([['DeletePolicy']], () => free('policies'))
-          free('policies')
-          outcome.late++
-          after(againMs.late, open)
+          if (ok) return removePolicy()
+          account.reserved.policies--
+          refuse('late', open)
         })
-        return
-      }
-      begin()
+      })
     }
 
     const begin = () => {
       for (let worker = 0; worker < job.workers; worker++) {
         const at = Math.max(now, job.asksAt + job.asksFor * worker / job.workers)
         add(at, () => join(worker, at))
+      }
+    }
+
+    /** It holds what it would have been given. */
+    const runs = () => {
+      if (attach === 'session') home = withRoom('sessions')
+      if (attach === 'managed') {
+        home = withRoom('policies')
+        if (!home) return refuse('full', open)
+        home.reserved.policies++
+        hasPolicy = true
+        change(home, 'policies', 1)
+      }
+      for (let worker = 0; worker < job.workers; worker++) {
+        const account = home ?? withRoom(counted)
+        if (!account || (attach !== 'session' && account.reserved.users >= world.users)) {
+          refuse('full', () => join(worker, 0))
+          continue
+        }
+        present++
+        account.reserved[counted]++
+        if (attach !== 'session') change(account, 'users', 1)
+        hold(worker, account)
       }
     }
 
@@ -486,43 +675,41 @@ export const simulate = (world: World, jobs: Job[], seed = 1): Outcome => {
         ? [['PutUserPolicy']]
         : versions % 5 === 0 ? [...roomForVersion, ['CreatePolicyVersion']] : [['CreatePolicyVersion']]
       if (attach === 'managed') versions = versions % 5 === 0 ? 2 : versions + 1
-      let left = attach === 'inline' ? live.size : 1
-      for (let count = left; count > 0; count--) {
-        reach(leave => insistOnChange(stages, () => {
-          leave()
-          if (--left === 0) outcome.patchMs.push(now - askedAt)
-        }))
-      }
+      const changed = attach === 'managed' && home ? [home] : [...live.values()]
+      let left = changed.length
+      reach(changed, (account, leave) => insistOnChange(account, stages, () => {
+        leave()
+        if (--left === 0) outcome.patchMs.push(now - askedAt)
+      }))
     }
 
-    const insistOnChange = (stages: Stages, done: () => void) => {
-      operate(1, stages, ok => {
+    const insistOnChange = (account: Account, stages: Stages, done: () => void) => {
+      request(replica => operate(replica, account, 1, stages, ok => {
         if (ok || over) done()
-        else after(againMs.late, () => insistOnChange(stages, done))
-      })
+        else after(againMs.late, () => insistOnChange(account, stages, done))
+      }))
     }
 
-    add(job.asksAt, open)
+    if (job.runs) runs()
+    else add(job.asksAt, open)
     for (const at of job.patches) add(at, () => patch(at))
     for (const at of job.rotations) {
       add(at, () => {
-        if (attach !== 'session') live.forEach(() => insistOnChange([['CreateAccessKey'], ['DeleteAccessKey']], () => {}))
+        if (attach === 'session') return
+        for (const account of live.values()) insistOnChange(account, [['CreateAccessKey'], ['DeleteAccessKey']], () => {})
       })
     }
     add(job.endsAt, () => {
       over = true
-      const workers = live.size
+      const workers = [...live.values()]
       live.clear()
-      for (let worker = 0; worker < workers; worker++) endWorker(job.endsAt)
-      if (workers === 0 && present === 0 && hasPolicy) {
-        hasPolicy = false
-        insist([['DeletePolicy']], () => free('policies'))
-      }
+      reach(workers, (account, leave) => endWorker(account, job.endsAt, endOf[attach], leave))
+      removePolicy()
     })
   }
 
-  const lastEnd = Math.max(0, ...jobs.map(({ endsAt }) => endsAt))
-  for (let event = next(); event; event = next()) {
+  const lastEnd = jobs.reduce((last, { endsAt }) => Math.max(last, endsAt), 0)
+  for (let event = next(); event && !isOver(event.at, outcome); event = next()) {
     now = event.at
     if (now > lastEnd + longestMs) throw new Error(`After ${Math.round(now / 3_600_000)} h there is still work to do.`)
     event.run()

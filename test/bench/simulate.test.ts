@@ -2,11 +2,13 @@ import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
 import { quantile, simulate, tokenBucket, type Job, type World } from '../../bench/simulate.ts'
+import { serve } from '../../bench/whole-service.ts'
 import { createPacer } from '../../src/iam/pace.ts'
 
 /** Without limits, each call 20 ms. */
 const world = (given: Partial<World> = {}): World => ({
   buckets: {},
+  accounts: 1,
   users: 5_000,
   policies: 1_500,
   callMs: 20,
@@ -188,6 +190,23 @@ t.test('it paces as the service does', async t => {
     t.ok(ratio > 0.9 && ratio < 1.1, `${perSecond} a second: ${simulated.lastAt} ms, with src/iam/pace.ts ${lasted} ms`)
     const refused = [simulated.refused / simulated.asked, (asked - count) / asked] as const
     t.ok(Math.abs(refused[0] - refused[1]) < 0.05, `refused: ${refused.join(' and ')}`)
+  }
+})
+
+t.test('the whole service gives the same answers at the same times', async t => {
+  const limited = world({ accounts: 2, users: 8, buckets: { '*': { perSecond: 2, burst: 4 } } })
+  const jobs = Array.from({ length: 3 }, (_, index) => {
+    const asksAt = 1_000 * index
+    return job({ asksAt, asksFor: 1_000, startsAt: asksAt, workers: 6, ...(index === 0 && { endsAt: 20_000 }) })
+  })
+  const said = simulate(limited, jobs, 1, now => now > 70_000)
+  const seen = await serve(limited, jobs, 70_000)
+  t.match(seen, { full: said.full, late: said.late, others: [] })
+  t.equal(said.full, 2)
+  t.equal(seen.keyAt.length, said.keyAt.length)
+  for (const [index, at] of said.keyAt.entries()) {
+    const really = seen.keyAt[index]!
+    t.ok(Math.abs(really - at) < 250 + at / 10, `key ${index}: after ${Math.round(at)} ms, and really ${Math.round(really)}`)
   }
 })
 
