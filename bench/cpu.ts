@@ -7,17 +7,17 @@ import { DatabaseSync } from 'node:sqlite'
 import * as sdk from '@aws-sdk/client-iam'
 import { guideRequest } from '../src/request.ts'
 import { makeDir } from '../test/kill/processes.ts'
-import { freePort, serverEnv } from '../test/servers/daemon.ts'
+import { startService } from './service-process.ts'
 
 /**
  * What one issue and one revocation cost: CPU time of the whole service, as `npm start` runs it, with its ledger in SQLite, its audit and
  * its log; clients and the IAM are processes of their own. The baseline does in the same run what nobody can leave out: three calls of the
  * AWS SDK's client as it comes, and one transaction of SQLite that is synced. Fails where the service costs more than 1.8 times that.
  *   BENCH_GRANTS=400 BENCH_ROUNDS=5 BENCH_PROFILE=DIR (--cpu-prof)
- *   BENCH_PEER=http://… compares with another service, at 1, 16 and 64 at once: see docs/benchmarks.md
+ *   BENCH_PEER=http://… compares with another service, at 1, 16 and 64 at once; BENCH_PROCESSES=1 of ours: see docs/benchmarks.md
  */
 
-const { BENCH_GRANTS = '400', BENCH_ROUNDS = '5', BENCH_PROFILE, BENCH_PEER } = process.env
+const { BENCH_GRANTS = '400', BENCH_ROUNDS = '5', BENCH_PROFILE, BENCH_PEER, BENCH_PROCESSES = '1' } = process.env
 const [count, rounds, limit] = [Number(BENCH_GRANTS), Number(BENCH_ROUNDS), 1.8]
 
 interface Iam { url: string, admin: { accessKeyId: string, secretAccessKey: string } }
@@ -27,6 +27,8 @@ interface Subject {
   issue: (job: string) => Promise<string>
   revoke: (id: string) => Promise<unknown>
   cpuMs: () => Promise<number>
+  /** The most memory that each of its processes had, added up. */
+  peakMb: () => Promise<number>
   stop: () => Promise<unknown>
 }
 
@@ -49,35 +51,11 @@ const json = async (url: string, init: { method?: string, headers?: Record<strin
   return text === '' ? {} : JSON.parse(text)
 }
 
-const startService = async (iam: Iam): Promise<Subject> => {
+const startOurs = async (iam: Iam, processes: string): Promise<Subject> => {
   const dir = makeDir()
   writeFileSync(join(dir.path, 'audit.json'), JSON.stringify({ path: join(dir.path, 'audit') }))
-  const port = await freePort('127.0.0.1')
-  const tellCpu = 'process.on("message", () => process.send(process.cpuUsage())); process.channel.unref()'
-  const child = spawn(process.execPath, [
-    ...flags, '--import', `data:text/javascript,${tellCpu}`, ...(BENCH_PROFILE ? ['--cpu-prof', `--cpu-prof-dir=${BENCH_PROFILE}`] : []),
-    join(root, 'src/server.ts')
-  ], {
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    cwd: dir.path,
-    env: serverEnv({
-      PORT: String(port),
-      JOB_ACCESS_PROVIDER: 'localstack',
-      AWS_ENDPOINT_URL_IAM: iam.url,
-      AWS_ENDPOINT_URL_STS: iam.url,
-      AWS_ACCESS_KEY_ID: iam.admin.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: iam.admin.secretAccessKey,
-      HOME: dir.path,
-      JOB_ACCESS_IDENTITY: join(dir.path, 'identity.json'),
-      JOB_ACCESS_AUDIT: join(dir.path, 'audit.json'),
-      JOB_ACCESS_LEDGER: join(dir.path, 'ledger.sqlite'),
-      JOB_ACCESS_RATE_PER_MINUTE: '10000000',
-      JOB_ACCESS_MAX_GRANTS: '1000000',
-      JOB_ACCESS_MAX_GRANTS_PER_IDENTITY: '1000000'
-    })
-  })
-  const url = `http://127.0.0.1:${port}`
-  while (!await fetch(`${url}/healthz`).then(({ ok }) => ok, () => false)) await new Promise(resolve => setTimeout(resolve, 25))
+  const profile = BENCH_PROFILE ? ['--cpu-prof', `--cpu-prof-dir=${BENCH_PROFILE}`] : []
+  const { url, cpu, memory, stop } = await startService(iam, dir, { JOB_ACCESS_PROCESSES: processes }, profile)
   const headers = { authorization: `Bearer ${dir.token}` }
   return {
     async issue (job) {
@@ -86,14 +64,10 @@ const startService = async (iam: Iam): Promise<Subject> => {
       return (await json(`${url}/v1/grants`, { method: 'POST', headers: all, body })).grant.id
     },
     revoke: id => json(`${url}/v1/grants/${id}/complete`, { method: 'POST', headers }),
-    async cpuMs () {
-      child.send('cpu')
-      const [{ user, system }] = await once(child, 'message')
-      return (user + system) / 1000
-    },
+    cpuMs: async () => cpu(),
+    peakMb: async () => memory().reduce((sum, { peak }) => sum + peak, 0),
     async stop () {
-      child.kill()
-      await once(child, 'exit')
+      await stop()
       dir.remove()
     }
   }
@@ -138,6 +112,7 @@ const startBaseline = async (iam: Iam): Promise<Subject> => {
       const { user, system } = process.cpuUsage()
       return (user + system) / 1000
     },
+    peakMb: async () => process.resourceUsage().maxRSS / 1024,
     async stop () {
       client.destroy()
       database.close()
@@ -146,14 +121,27 @@ const startBaseline = async (iam: Iam): Promise<Subject> => {
   }
 }
 
-const startPeer = async (iam: Iam, peer: string): Promise<Subject> => {
+/** How the other service is asked, by its harness: in the body, '{job}' and '{id}' stand for the job's name and for what is to end. */
+interface PeerRequest { method: string, url: string, headers?: Record<string, string>, body?: unknown }
+interface PeerRequests { issue: PeerRequest, revoke: PeerRequest, id: string }
+
+/** The harness starts, measures and stops it; the requests that are measured do not go through the harness. */
+const startPeer = async (iam: Iam, harness: string): Promise<Subject> => {
   const post = (path: string, body: object) =>
-    json(`${peer}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
-  await post('/start', { iam: iam.url, ...iam.admin })
+    json(`${harness}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+  const { issue, revoke, id } = await post('/start', { iam: iam.url, ...iam.admin }) as PeerRequests
+  const send = ({ url, body, ...rest }: PeerRequest, place: string, value: string) =>
+    json(url, { ...rest, ...(body !== undefined && { body: JSON.stringify(body, (_, part) => part === place ? value : part) }) })
+  const names = id.split('/').slice(1)
   return {
-    issue: async job => (await post('/issue', { job })).id,
-    revoke: id => post('/revoke', { id }),
-    cpuMs: async () => (await json(`${peer}/cpu`)).cpuMs,
+    async issue (job) {
+      const found = names.reduce((at, name) => at?.[name], await send(issue, '{job}', job))
+      if (typeof found !== 'string') throw new Error(`the answer of the other service has no ${id}`)
+      return found
+    },
+    revoke: found => send(revoke, '{id}', found),
+    cpuMs: async () => (await json(`${harness}/cpu`)).cpuMs,
+    peakMb: async () => (await json(`${harness}/cpu`)).peakMb,
     stop: () => post('/stop', {})
   }
 }
@@ -178,8 +166,11 @@ const measured = async (subject: Subject, items: string[], atOnce: number, work:
   return { cpuMs: (await subject.cpuMs() - before) / items.length, perSecond: items.length / took * 1000, p50: at(0.5), p99: at(0.99) }
 }
 
+const whats = ['issue', 'revoke'] as const
+type What = typeof whats[number]
+
 let jobs = 0
-const round = async (subject: Subject, atOnce: number, size: number): Promise<{ issue: Cost, revoke: Cost }> => {
+const round = async (subject: Subject, atOnce: number, size: number): Promise<Record<What, Cost>> => {
   const ids: string[] = []
   const names = Array.from({ length: size }, () => `job-${jobs++}`)
   const issue = await measured(subject, names, atOnce, async job => ids.push(await subject.issue(job)))
@@ -195,52 +186,65 @@ const best = (costs: Cost[]): Cost => ({
 })
 
 /** In turns, so that what else the machine does falls on all. */
-const compared = async (subjects: Record<string, Subject>, atOnce: number) => {
-  const found = Object.fromEntries(Object.keys(subjects).map(name => [name, { issue: [] as Cost[], revoke: [] as Cost[] }]))
-  for (const subject of Object.values(subjects)) await round(subject, atOnce, count)
+const compared = async <Name extends string>(subjects: Record<Name, Subject>, atOnce: number) => {
+  const all = Object.entries(subjects) as Array<[Name, Subject]>
+  const found = Object.fromEntries(all.map(([name]) => [name, { issue: [], revoke: [] }])) as unknown as Record<Name, Record<What, Cost[]>>
+  for (const [, subject] of all) await round(subject, atOnce, count)
   for (let turn = 0; turn < rounds; turn++) {
-    for (const [name, subject] of Object.entries(subjects)) {
-      const { issue, revoke } = await round(subject, atOnce, count)
-      found[name]?.issue.push(issue)
-      found[name]?.revoke.push(revoke)
+    for (const [name, subject] of all) {
+      const costs = await round(subject, atOnce, count)
+      for (const what of whats) found[name][what].push(costs[what])
     }
   }
-  return Object.entries(found).map(([name, { issue, revoke }]) => ({ name, issue: best(issue), revoke: best(revoke) }))
+  return found
 }
 
-const fixed = ({ cpuMs, perSecond, p50, p99 }: Cost) =>
-  ({ 'CPU ms': cpuMs.toFixed(2), 'per second': Math.round(perSecond), 'p50 ms': p50.toFixed(1), 'p99 ms': p99.toFixed(1) })
+/** With the least and the most of the rounds. */
+const median = (values: number[], digits: number): string => {
+  const [sorted, half] = [values.toSorted((a, b) => a - b), values.length / 2]
+  const middle = ((sorted[Math.ceil(half) - 1] ?? NaN) + (sorted[Math.floor(half)] ?? NaN)) / 2
+  return `${middle.toFixed(digits)} (${[sorted.at(0), sorted.at(-1)].map(value => value?.toFixed(digits)).join('-')})`
+}
 
 const againstBaseline = async () => {
   const iam = await startIam(0)
-  const subjects = { baseline: await startBaseline(iam), service: await startService(iam) }
-  const [baseline, service] = await compared(subjects, 16)
-  if (!baseline || !service) throw new Error('nothing was measured')
-  console.table((['issue', 'revoke'] as const).map(what => {
-    const ratio = service[what].cpuMs / baseline[what].cpuMs
+  const subjects = { baseline: await startBaseline(iam), service: await startOurs(iam, '1') }
+  const found = await compared(subjects, 16)
+  console.table(whats.map(what => {
+    const [service, baseline] = [best(found.service[what]), best(found.baseline[what])]
+    const ratio = service.cpuMs / baseline.cpuMs
     if (ratio > limit) process.exitCode = 1
     return {
       what,
-      'CPU ms': service[what].cpuMs.toFixed(2),
-      'baseline CPU ms': baseline[what].cpuMs.toFixed(2),
+      'CPU ms': service.cpuMs.toFixed(2),
+      'baseline CPU ms': baseline.cpuMs.toFixed(2),
       ratio: ratio.toFixed(2),
       'at most': limit,
-      'per second': Math.round(service[what].perSecond),
-      'baseline per second': Math.round(baseline[what].perSecond)
+      'per second': Math.round(service.perSecond),
+      'baseline per second': Math.round(baseline.perSecond)
     }
   }))
   for (const subject of Object.values(subjects)) await subject.stop()
   await iam.stop()
 }
 
+const figures = [['per second', 'perSecond', 0], ['p50 ms', 'p50', 1], ['p99 ms', 'p99', 1], ['CPU ms', 'cpuMs', 2]] as const
+
+/** A ratio is that of one round, in which both took their turn. */
 const againstPeer = async (peer: string, latencyMs: number) => {
   const iam = await startIam(latencyMs)
-  const subjects = { service: await startService(iam), peer: await startPeer(iam, peer) }
+  const subjects = { service: await startOurs(iam, BENCH_PROCESSES), peer: await startPeer(iam, peer) }
   for (const atOnce of [1, 16, 64]) {
-    const rows = await compared(subjects, atOnce)
-    console.log(`${latencyMs} ms a call to IAM, ${atOnce} at once`)
-    console.table(rows.flatMap(({ name, ...costs }) => (['issue', 'revoke'] as const).map(what => ({ name, what, ...fixed(costs[what]) }))))
+    const { service, peer } = await compared(subjects, atOnce)
+    console.log(`${latencyMs} ms a call to IAM, ${atOnce} at once; JOB_ACCESS_PROCESSES=${BENCH_PROCESSES}, median (least-most)`)
+    console.table(whats.flatMap(what => figures.map(([figure, name, digits]) => {
+      const [ours, theirs] = [service[what].map(cost => cost[name]), peer[what].map(cost => cost[name])]
+      const ratios = ours.map((value, turn) => value / (theirs[turn] ?? NaN))
+      return { what, figure, service: median(ours, digits), peer: median(theirs, digits), ratio: median(ratios, 2) }
+    })))
   }
+  const [ours, theirs] = [await subjects.service.peakMb(), await subjects.peer.peakMb()]
+  console.log(`memory at peak, MB: service ${ours.toFixed()}, peer ${theirs.toFixed()}, ratio ${(ours / theirs).toFixed(2)}`)
   for (const subject of Object.values(subjects)) await subject.stop()
   await iam.stop()
 }

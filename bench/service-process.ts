@@ -20,10 +20,13 @@ export interface StartedService {
   stop: () => Promise<void>
 }
 
-export const startService = async (iam: IamProcess, dir: ServiceDir, env: Record<string, string>): Promise<StartedService> => {
+export const startService = async (
+  iam: Pick<IamProcess, 'url' | 'admin'>, dir: ServiceDir, env: Record<string, string>, moreFlags: string[] = []
+): Promise<StartedService> => {
   const [, ...flags] = scripts.start.replace(/^exec /, '').split(' ')
   // Of two flags of one name the last counts.
-  const child = spawn(process.execPath, [...flags.slice(0, -1), ...(process.env.BENCH_NODE_FLAGS?.split(' ') ?? []), ...flags.slice(-1)], {
+  const added = [...(process.env.BENCH_NODE_FLAGS?.split(' ') ?? []), ...moreFlags]
+  const child = spawn(process.execPath, [...flags.slice(0, -1), ...added, ...flags.slice(-1)], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {
