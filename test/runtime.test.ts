@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -81,6 +81,17 @@ t.test('new enough is what strips types and has import.meta.main', async t => {
 t.test('the floor is the one that the client package states', async t => {
   const { engines } = JSON.parse(readFileSync(join(root, 'client/package.json'), 'utf8')) as { engines: { node: string } }
   t.equal(engines.node, '>=22.18')
+})
+
+t.test('the images start Node with the flags of npm start, and Node knows them', async t => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } }
+  const ofV8 = (words: string[]) => words.filter(word => /^--(?!import=|disable-warning=)/.test(word))
+  const flags = ofV8(scripts.start.split(' '))
+  for (const file of ['Dockerfile', 'deploy/tracing/Dockerfile']) {
+    const entrypoint = /^ENTRYPOINT (.*)/m.exec(readFileSync(join(root, file), 'utf8'))?.[1] ?? '[]'
+    t.strictSame(ofV8(JSON.parse(entrypoint) as string[]), flags, file)
+  }
+  t.equal(execFileSync(process.execPath, [...flags, '-p', '1'], { encoding: 'utf8' }), '1\n', 'an unknown one would end it')
 })
 
 t.test('where all are too old, Node 24 is installed once, by the old one, and its folder leads the PATH of the children', async t => {

@@ -5,15 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
 import { pino, type Logger } from 'pino'
-import { AggregatorRegistry, collectDefaultMetrics, Counter, Registry } from 'prom-client'
 import { openConfiguredAudit } from '../audit/config.ts'
 import type { Audit } from '../audit/log.ts'
 import type { Config } from '../config.ts'
-import { startEmbeddedIam } from '../embedded-iam/server.ts'
 import { mintToken } from '../identity/authenticator.ts'
 import { logOptions } from '../log.ts'
-import { auditMetrics } from '../metrics/audit.ts'
-import { serveMetrics } from '../metrics/serve.ts'
 import { portInUse, welcome } from '../welcome.ts'
 import { restartDelay } from './backoff.ts'
 import type { Shared, ToPrimary, ToWorker } from './messages.ts'
@@ -32,7 +28,8 @@ interface Place {
 /**
  * Several processes on one port and one ledger. This one answers no requests. It hands connections to the others in turn, starts another
  * one when one ends, and has what there must be once: the chain of the audit, the port of the metrics, the embedded IAM. It
- * names the one process that sweeps and reconciles, and another when that one ends.
+ * names the one process that sweeps and reconciles, and another when that one ends. What not every configuration needs is loaded only
+ * where it is needed, so that this process stays small.
  * @param server the file that each process runs
  */
 export const supervise = async (config: Config, server: string): Promise<void> => {
@@ -60,6 +57,7 @@ const openShared = async (config: Config, log: Logger, closers: Array<() => unkn
     : null
   if (audit) closers.push(() => audit.close())
   const startIam = async () => {
+    const { startEmbeddedIam } = await import('../embedded-iam/server.ts')
     const { url, admin, accountId, stop } = await startEmbeddedIam()
     closers.push(stop)
     return { url, admin, accountId }
@@ -92,6 +90,8 @@ const measuredWithinMs = 3_000
 
 /** One scrape has the metrics of every process. Each series says of which, so that a process that starts again is no reset of a sum. */
 const serveAll = async (config: Config, audit: Audit | null, closers: Array<() => unknown>) => {
+  const { AggregatorRegistry, collectDefaultMetrics, Counter, Registry } = await import('prom-client')
+  const [{ auditMetrics }, { serveMetrics }] = await Promise.all([import('../metrics/audit.ts'), import('../metrics/serve.ts')])
   const own = new Registry()
   own.setDefaultLabels({ process: 'primary' })
   collectDefaultMetrics({ register: own })
