@@ -174,8 +174,8 @@ export const layers = {
     belongs: 'IAM calls know nothing of the ledger or of HTTP. What combines them belongs to lifecycle.'
   },
   doctor: {
-    imports: ['policy'],
-    types: ['domain', 'iam'],
+    imports: ['iam', 'policy'],
+    types: ['domain'],
     belongs: 'The doctor asks a store and says what it found. What the service does with a store belongs to iam.'
   },
   identity: {

@@ -269,6 +269,8 @@ const onlyAccount = (config: Config): Omit<AccountConfig, 'profiles'> => ({
   closed: false,
   earlier: false,
   endpoint: config.iamEndpoint,
+  // Where an STS beside the IAM is a danger, that one is looked for.
+  stsEndpoint: config.dialect.holdsWithSts ? config.stsEndpoint : config.iamEndpoint,
   region: config.AWS_REGION,
   awsProfile: undefined,
   role: undefined,
@@ -316,7 +318,7 @@ const refuseUnboundedRoles = async ({ boundaryArn, profiles }: AccountConfig, ia
 }
 
 const iamOf = (
-  { name, endpoint, region, awsProfile, role }: AccountConfig, dialect: Deployment['dialect'], embedded: EmbeddedIam | null,
+  { name, endpoint, stsEndpoint, region, awsProfile, role }: AccountConfig, dialect: Deployment['dialect'], embedded: EmbeddedIam | null,
   metrics: Metrics | undefined, heard: NonNullable<IamClientOptions['heard']>, clock: Clock, health: Health
 ): Iam => createIam({
   heard,
@@ -325,8 +327,7 @@ const iamOf = (
   region,
   pacers: { iam: createPacer(clock), sts: createPacer(clock) },
   ...(endpoint && { endpoint }),
-  // Where an STS beside the IAM is a danger, that one is looked for. An account of a pool has both at its endpoint.
-  ...(endpoint && (!dialect.holdsWithSts || name !== '') && { stsEndpoint: endpoint }),
+  ...(stsEndpoint && { stsEndpoint }),
   ...(awsProfile !== undefined && { profile: awsProfile }),
   ...(role && { role }),
   ...(embedded && { endpoint: embedded.url, stsEndpoint: embedded.url, credentials: embedded.admin }),

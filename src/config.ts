@@ -65,6 +65,10 @@ export const EnvSchema = Type.Object({
   AWS_ENDPOINT_URL_IAM: text(
     'IAM endpoint of the provider. Required, here or as `AWS_ENDPOINT_URL`, except for `embedded` and `aws`.', { pattern: '^https?://' }
   ),
+  AWS_ENDPOINT_URL_STS: text(
+    'STS endpoint of the provider. Default, except for `aws`: AWS_ENDPOINT_URL, else AWS_ENDPOINT_URL_IAM, so that no call goes to AWS.',
+    { pattern: '^https?://' }
+  ),
   AWS_ENDPOINT_URL: text('Endpoint of both IAM and STS, unless the variable of one of them is set.', { pattern: '^https?://' }),
   AWS_REGION: Type.String({ description: 'Region of IAM and STS calls.', default: 'us-east-1', minLength: 1 }),
   JOB_ACCESS_PARTITION: choice('AWS partition of every ARN.', ['aws', 'aws-cn', 'aws-us-gov'], 'aws'),
@@ -158,6 +162,8 @@ export interface Config extends Env {
   dialect: Dialect
   /** Undefined: the endpoint of AWS, or of the AWS SDK’s configuration files. */
   iamEndpoint: string | undefined
+  /** Undefined: where the AWS SDK looks, which is AWS in the end. */
+  stsEndpoint: string | undefined
   ledgerUrl: string
   /** Whether an audit is written. */
   audited: boolean
@@ -173,6 +179,7 @@ export interface AccountConfig {
   closed: boolean
   earlier: boolean
   endpoint: string | undefined
+  stsEndpoint: string | undefined
   region: string
   awsProfile: string | undefined
   role: { arn: string, externalId?: string } | undefined
@@ -304,6 +311,9 @@ const derived = (env: Env): Config => {
     },
     dialect: dialectFor(env),
     iamEndpoint: env.AWS_ENDPOINT_URL_IAM ?? env.AWS_ENDPOINT_URL,
+    // Else the SDK would send calls to AWS that are signed with the keys of another store.
+    stsEndpoint: env.AWS_ENDPOINT_URL_STS ?? env.AWS_ENDPOINT_URL ??
+      (env.JOB_ACCESS_PROVIDER === 'aws' ? undefined : env.AWS_ENDPOINT_URL_IAM),
     // The embedded IAM loses everything when the process ends, so its ledger need not be kept either.
     ledgerUrl: env.DATABASE_URL ?? env.JOB_ACCESS_LEDGER ?? (embedded ? ':memory:' : 'job-access.sqlite'),
     audited: !embedded || env.JOB_ACCESS_AUDIT !== undefined,
@@ -343,6 +353,7 @@ const accountsOf = (env: Env, file: string): AccountConfig[] => {
     closed: account.closed ?? false,
     earlier: account.earlier ?? false,
     endpoint: account.endpoint,
+    stsEndpoint: account.endpoint,
     region: account.region ?? env.AWS_REGION,
     awsProfile: account.awsProfile,
     role: account.roleArn === undefined

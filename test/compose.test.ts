@@ -226,6 +226,10 @@ t.test('the provider is asked at the endpoint of the configuration, and its cred
   await service.readiness.iam?.()
   t.same(actions(server), ['ListUsers'])
   t.equal(service.notice, null)
+  const { deps } = await composed(t, { JOB_ACCESS_PROVIDER: 'localstack', AWS_ENDPOINT_URL_IAM: server.url, JOB_ACCESS_LEDGER: ':memory:' },
+    { audit: { record: async () => {} } as never })
+  await deps.provisioners.session.ping(Date.now() + 5_000)
+  t.same(actions(server), ['ListUsers', 'GetCallerIdentity'], 'STS too, without a variable of its own')
   t.match((await composed(t, {})).service.notice, /embedded IAM/)
 })
 

@@ -173,6 +173,7 @@ t.test('an account has what it states, and otherwise what the variables state', 
       closed: true,
       earlier: true,
       endpoint: undefined,
+      stsEndpoint: undefined,
       region: 'us-east-1',
       awsProfile: undefined,
       role: undefined,
@@ -189,6 +190,7 @@ t.test('an account has what it states, and otherwise what the variables state', 
       closed: false,
       earlier: false,
       endpoint: undefined,
+      stsEndpoint: undefined,
       region: 'eu-west-1',
       awsProfile: undefined,
       role: { arn: roleArn, externalId: 'x1' },
@@ -274,6 +276,12 @@ t.test('which endpoint, which ledger, and what is exposed', async t => {
   const [iam, both] = ['http://127.0.0.1:1', 'http://127.0.0.1:2']
   t.equal(readConfig({ AWS_ENDPOINT_URL_IAM: iam, AWS_ENDPOINT_URL: both }).iamEndpoint, iam, 'the one for IAM comes first')
   t.equal(readConfig({ AWS_ENDPOINT_URL: both }).iamEndpoint, both)
+  const sts = 'http://127.0.0.1:3'
+  const stsAt = (env: object) => readConfig({ ...good, AWS_ENDPOINT_URL: undefined, ...env }).stsEndpoint
+  t.equal(stsAt({ AWS_ENDPOINT_URL_IAM: iam }), iam, 'not at AWS, which is another provider')
+  t.equal(stsAt({ AWS_ENDPOINT_URL_IAM: iam, AWS_ENDPOINT_URL: both }), both, 'as the SDK does it')
+  t.equal(stsAt({ AWS_ENDPOINT_URL_IAM: iam, AWS_ENDPOINT_URL_STS: sts }), sts)
+  t.equal(stsAt({ JOB_ACCESS_PROVIDER: 'aws', JOB_ACCESS_ALLOW: 'no-boundary', AWS_ENDPOINT_URL_IAM: iam }), undefined, 'an endpoint in a VPC')
   t.equal(readConfig({ DATABASE_URL: 'postgres://a/b' }).ledgerUrl, 'postgres://a/b')
   const file = join(t.testdir({ url: 'postgres://u:p@a/b\n' }), 'url')
   t.equal(readConfig({ DATABASE_URL_FILE: file }).ledgerUrl, 'postgres://u:p@a/b', 'from its file')

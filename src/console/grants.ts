@@ -22,9 +22,13 @@ export const grantsPage = ({ query, left }: Visit): Page => {
   const job = el('input', { id: 'job', size: 18, autocomplete: 'off', spellcheck: 'false' })
   const range = el('select', { id: 'range', onchange: () => draw() },
     ...Object.entries(ranges).map(([value, { label }]) => el('option', { value }, label)))
-  const filters = { state, team, job }
+  const account = el('input', { id: 'account', size: 10, autocomplete: 'off', spellcheck: 'false' })
+  const filters = { state, team, job, account }
   const fields = new Map(Object.entries(filters).map(([name, control]) => [`/${name}`, control]))
   for (const [name, control] of Object.entries(filters)) control.value = query.get(name) ?? ''
+  // Most services have one account, which grants do not name.
+  const accountField = field('Account', account)
+  accountField.hidden = account.value === ''
 
   const status = el('p', { role: 'status', class: 'fine num' })
   const said = el('div')
@@ -50,6 +54,7 @@ export const grantsPage = ({ query, left }: Visit): Page => {
       const page = await listGrants(asked, signal)
       grants = after === null ? page.grants : [...grants, ...page.grants]
       next = page.next
+      accountField.hidden &&= grants.every(grant => grant.account === null)
       more.hidden = next === null
       said.replaceChildren()
       showAtFields(fields, [])
@@ -83,7 +88,7 @@ export const grantsPage = ({ query, left }: Visit): Page => {
         onsubmit: (event: Event) => { event.preventDefault(); void load(null) },
         onchange: (event: Event) => { if (event.target !== range) void load(null) }
       },
-      field('State', state), field('Team', team), field('Job', job),
+      field('State', state), field('Team', team), field('Job', job), accountField,
       el('button', { type: 'submit', class: 'hidden' }, 'Filter'),
       el('button', { type: 'button', class: 'quiet', onclick: clear }, 'Clear'),
       el('div', { class: 'field push' }, el('label', { for: 'range' }, 'Time shown'), range)),

@@ -3,6 +3,7 @@ import * as https from 'node:https'
 import * as iam from '@aws-sdk/client-iam'
 import * as sts from '@aws-sdk/client-sts'
 import { SignatureV4 } from '@smithy/signature-v4'
+import { timed } from '../iam/retry.ts'
 
 /** A store as the doctor asks it: calls of IAM and STS by their names, and requests to S3. Nothing is tried twice. */
 export interface Store {
@@ -70,8 +71,8 @@ export const openStore = async (options: StoreOptions): Promise<Store & { close:
     const [commands, client] = stsCalls.has(operation) ? [sts, clients.sts] : [iam, clients.iam]
     const Command = (commands as Record<string, any>)[`${operation}Command`]
     try {
-      const abortSignal = AbortSignal.timeout(timeoutMs)
-      return { ok: true, output: await (client as { send: (...args: any[]) => Promise<any> }).send(new Command(input), { abortSignal }) }
+      const { send } = client as { send: (...args: any[]) => Promise<any> }
+      return { ok: true, output: await timed(timeoutMs, abortSignal => send.call(client, new Command(input), { abortSignal })) }
     } catch (error) {
       return refusalOf(error)
     } finally {
@@ -80,7 +81,9 @@ export const openStore = async (options: StoreOptions): Promise<Store & { close:
   }
 
   /** AWS SDK for S3 is not shipped: one client of three methods needs only its signer, which the SDK for IAM brings along. */
-  const s3: Store['s3'] = async ({ method, bucket, key, query = {}, headers = {}, body = '', from }, signedBy) => {
+  const sendToS3 = async (
+    { method, bucket, key, query = {}, headers = {}, body = '', from }: S3Request, signedBy: Key | undefined, signal: AbortSignal
+  ): Promise<Answered> => {
     if (s3Endpoint === undefined) throw new Error('There is no S3 endpoint.')
     const url = new URL(s3Endpoint)
     if (from !== undefined && url.hostname.includes(':') !== from.includes(':')) url.hostname = from.includes(':') ? '[::1]' : '127.0.0.1'
@@ -111,7 +114,7 @@ export const openStore = async (options: StoreOptions): Promise<Store & { close:
       path: asked === '' ? path : `${path}?${asked}`,
       headers: signed.headers,
       agent: agentFrom(url.protocol, from === '::1' ? undefined : from),
-      signal: AbortSignal.timeout(timeoutMs)
+      signal
     })
     return new Promise((resolve, reject) => {
       request.on('error', reject)
@@ -127,6 +130,8 @@ export const openStore = async (options: StoreOptions): Promise<Store & { close:
       request.end(body)
     })
   }
+
+  const s3: Store['s3'] = (request, signedBy) => timed(timeoutMs, signal => sendToS3(request, signedBy, signal))
 
   const reach = s3Endpoint === undefined ? null : await reachOf(new URL(s3Endpoint), request => s3(request))
   return {

@@ -214,6 +214,7 @@ const accounts = ['a', 'b'].map((name): AccountConfig => ({
   closed: false,
   earlier: false,
   endpoint: undefined,
+  stsEndpoint: undefined,
   region: config.AWS_REGION,
   awsProfile: undefined,
   role: undefined,

@@ -6,7 +6,7 @@ import { faultsOf, type Operation } from './table.ts'
 
 // Two accounts: whatever fails, an issue ends in a complete grant in exactly one of them, or with no live key of a user in any.
 
-t.setTimeout(300_000)
+t.setTimeout(450_000)
 
 const issuing = (attach: 'inline' | 'managed' | 'session', pool: 'a' | 'b'): Operation => {
   const ask = ({ deps }: Replica) => issue(deps, owner, orderOf(jobRequest({ attach, attempt: '1' })))

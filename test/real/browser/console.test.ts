@@ -1,6 +1,7 @@
 import type { Locator, Page } from 'playwright-core'
 import t from 'tap'
 import type { GrantView } from '../../../src/http/schemas.ts'
+import type { Ledger } from '../../../src/ledger/ledger.ts'
 import { complaintsOf, openBrowser } from './chromium.ts'
 import { everythingIn, grantIdOf, openConsole, serveConsole, signIn } from './console-page.ts'
 
@@ -467,6 +468,37 @@ t.test('the list: filters, which are in its address, pages, and where now is', a
   await service.issue({ job: { id: 'newest', team: 'nlp' } })
   await page.getByRole('button', { name: 'Refresh' }).click()
   await page.getByRole('link', { name: 'newest' }).waitFor()
+})
+
+t.test('the list of a pool is filtered by account; without a pool nobody is asked for one', async t => {
+  const accountOf = (jobId: string) => jobId.startsWith('eu') ? 'eu-1' : 'us-1'
+  const inPool = (ledger: Ledger): Ledger => ({
+    ...ledger,
+    async list ({ account, ...filter }, page) {
+      const grants = (await ledger.list(filter, page))
+        .map(grant => ({ ...grant, principal: { ...grant.principal, account: accountOf(grant.jobId) } }))
+      return grants.filter(({ principal }) => account === undefined || principal.account === account)
+    }
+  })
+  const alone = await serveConsole(t)
+  await alone.issue({ job: { id: 'eu-job', team: 'nlp' } })
+  const one = await openConsole(t, browser, alone, { token: alone.tokens.nlp })
+  await one.getByRole('link', { name: 'eu-job' }).waitFor()
+  t.notOk(await one.getByLabel('Account').isVisible())
+
+  const service = await serveConsole(t, { ledger: inPool })
+  for (const id of ['eu-job', 'us-job']) await service.issue({ job: { id, team: 'nlp' } })
+  const page = await openConsole(t, browser, service, { token: service.tokens.nlp })
+  await page.getByRole('status').getByText('2 grants: 2 active').waitFor()
+  await page.getByLabel('Account').fill('eu-1')
+  await page.getByLabel('Account').press('Enter')
+  await page.getByRole('status').getByText('1 grant: 1 active').waitFor()
+  t.equal(await page.getByRole('link', { name: 'us-job' }).count(), 0)
+  t.match(page.url(), /#\/grants\?account=eu-1$/)
+  await page.getByLabel('Account').fill('none')
+  await page.getByLabel('Account').press('Enter')
+  await page.getByText('No grants.').waitFor()
+  t.ok(await page.getByLabel('Account').isVisible(), 'it stays')
 })
 
 t.test('the bars lie where the times are', async t => {
