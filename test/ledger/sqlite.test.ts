@@ -112,7 +112,7 @@ await t.test('what a caller sends is a value, also where it has the shape of a p
   const ledger = await opened(t, { url: ':memory:' })
   await begun(ledger)
   const everything = { text: '? or true', values: ['x'] }
-  await t.rejects(ledger.list({ jobId: everything as never }, { limit: 9 }), TypeError)
+  await t.rejects(ledger.list({ jobId: everything as never }, { limit: 9 }))
   t.same(await ledger.list({ jobId: '? or true' }, { limit: 9 }), [])
 })
 

@@ -299,15 +299,15 @@ t.test('an end that is meant for one attempt ends no other', async t => {
   const { deps } = w.healthy
   const first = await joinAs(w.healthy, job, 0, { attempt: '1' })
   t.match(await refusalOf(endWorker(deps, owner, job.id, 'w-0', '0')), { code: 'worker-replaced', message: /Attempt "0" of worker w-0 does not have its key: attempt "1" has its key/ })
-  // Between the look at the worker and its claim, another start joins.
+  // Between the look at the worker and the commit of its end, another start joins.
   let second: Issued | undefined
   const late: GrantDeps = {
     ...deps,
     ledger: {
       ...deps.ledger,
-      claim: async (...args) => {
+      update: async (...args) => {
         second ??= await joinAs(w.healthy, job, 0, { attempt: '2' })
-        return deps.ledger.claim(...args)
+        return deps.ledger.update(...args)
       }
     }
   }
@@ -636,9 +636,8 @@ t.test('a worker that somebody else is ending is given back', async t => {
   const job = await open(w)
   const { grant } = await joinAs(w.healthy, job, 0)
   const r = await w.replica()
-  let claims = 0
   r.intercept = async (call, effect) => {
-    if (call === 'claim' && ++claims === 2) {
+    if (call === 'claim') {
       w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
       await endWorker(w.healthy.deps, owner, job.id, 'w-0')
       w.iam.faults.clear()
@@ -656,7 +655,7 @@ t.test('workers that are not begun before the deadline are left to the sweeper',
   const r = await w.replica()
   let claims = 0
   r.intercept = async (call, effect) => {
-    if (call === 'claim' && ++claims === 2) w.clock.advance(deadlineMs)
+    if (call === 'claim' && ++claims === 1) w.clock.advance(deadlineMs)
     return effect()
   }
   t.match(await end(r.deps, owner, job.id, 'completed'), { state: 'revoking' })
