@@ -50,12 +50,16 @@ export const killLoop = async ({ rounds, databaseUrl, seed }: KillLoopOptions): 
   const server = await service({ iam, dir, ledger: databaseUrl ? { DATABASE_URL: databaseUrl } : { JOB_ACCESS_LEDGER: ledgerUrl } })
   const clients = orchestrator([server.url], dir.token, seed)
   const kills: KillLoopReport['kills'] = { hit: 0, operations: {} }
+  const answers = () => Object.values(clients.counts.answered).reduce((sum, count) => sum + count)
   try {
     await server.start()
     clients.start(8)
     for (let round = 0; round < rounds; round++) {
+      const before = answers()
       // Every third round is long enough for a sweep, which comes a second after the start: it is killed, too.
       await delay((round % 3 === 0 ? 1_000 : 100) + (round * 37) % 400)
+      // On a busy machine the service, which has just started, is not at work yet.
+      for (const giveUpAt = Date.now() + 10_000; answers() === before && Date.now() < giveUpAt;) await delay(10)
       await server.kill()
       const cut = await halfDone(ledgerUrl)
       if (cut.length > 0) kills.hit++
