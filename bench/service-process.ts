@@ -25,7 +25,7 @@ export const startService = async (
 ): Promise<StartedService> => {
   const [, ...flags] = scripts.start.replace(/^exec /, '').split(' ')
   // Of two flags of one name the last counts.
-  const added = [...(process.env.BENCH_NODE_FLAGS?.split(' ') ?? []), ...moreFlags]
+  const added = [...(process.env.BENCH_NODE_FLAGS?.split(' ').filter(Boolean) ?? []), ...moreFlags]
   const child = spawn(process.execPath, [...flags.slice(0, -1), ...added, ...flags.slice(-1)], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
