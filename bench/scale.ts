@@ -153,7 +153,7 @@ function * starts () {
   for (const [attach, accounts, minutes] of startsWithin) {
     const spacing = minutes * minute / running
     const jobs = Array.from({ length: running }, (_, index) => job({ attach, workers, asksAt: index * spacing, endsAt: 24 * hour }))
-    const most = hour / 2
+    const most = Math.max(10, 2 * minutes) * minute
     const outcome = simulate(pool(accounts), jobs, 1, (now, { joined }) => joined === running * workers || now > most)
     yield {
       mode: modes[attach],
