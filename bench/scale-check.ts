@@ -6,7 +6,7 @@ import { serve, type Seen } from './whole-service.ts'
  * Fails when a figure differs by more than `tolerance`.
  *   BENCH_SEEDS=20: how often each case is simulated, with other waits after refusals
  *   BENCH_ROUNDS=1: how often the service does each; BENCH_CASES=0,3: only these
- *   BENCH_CLOCK=real: in real time, which needs a quiet machine
+ *   BENCH_CLOCK=real: in real time, where what the work costs counts as well
  */
 
 const { BENCH_SEEDS = '20', BENCH_ROUNDS = '1', BENCH_CASES = '0,1,2,3,4', BENCH_CLOCK } = process.env

@@ -207,7 +207,7 @@ export const serve = async (world: World, jobs: Job[], forMs: number, isReal = f
 
   const startedAt = time.now()
   const since = () => time.now() - startedAt
-  const until = (at: number) => time.pause(at - since())
+  const until = (at: number) => time.pause(Math.max(0, at - since()))
 
   const send = async (path: string, body: object) => {
     time.departs()
