@@ -124,7 +124,7 @@ const needed = (attach: Job['attach'], lasts: number) => {
   throw new Error(`No number of accounts was enough: ${attach}`)
 }
 
-const lengths = [24 * hour, hour, hour / 6]
+const lengths = [24 * hour, hour]
 const attachments = ['inline', 'managed', 'session'] as const
 function * fleet () {
   for (const lasts of lengths) {
@@ -132,7 +132,7 @@ function * fleet () {
       const { accounts, outcome, forMs } = needed(attach, lasts)
       yield {
         mode: modes[attach],
-        'a job lasts, h': (lasts / hour).toFixed(1),
+        'a job lasts, h': lasts / hour,
         accounts,
         'workers that start a second': Math.round(1000 * outcome.joined / forMs),
         'key p50, s': seconds(quantile(outcome.waitMs, 0.5)),
@@ -145,30 +145,35 @@ function * fleet () {
   }
 }
 
-/** All 10,000 start within these minutes, as after an outage: job after job, the workers of each at once. */
-const startsWithin = [
-  ['inline', 129, 15], ['managed', 129, 15], ['session', 1, 20], ['session', 2, 10], ['inline', 129, 0], ['session', 1, 0]
-] as const
-function * starts () {
-  for (const [attach, accounts, minutes] of startsWithin) {
-    const spacing = minutes * minute / running
-    const jobs = Array.from({ length: running }, (_, index) => job({ attach, workers, asksAt: index * spacing, endsAt: 24 * hour }))
-    const most = hour / 2
-    const outcome = simulate(pool(accounts), jobs, 1, (now, { joined }) => joined === running * workers || now > most)
-    yield {
-      mode: modes[attach],
-      accounts,
-      'asked within, min': minutes,
-      'workers with a key': outcome.joined,
-      'the last after, min': (quantile(outcome.keyAt, 1) / minute).toFixed(1),
-      'key p50, s': seconds(quantile(outcome.waitMs, 0.5)),
-      'p99, s': seconds(quantile(outcome.waitMs, 0.99)),
-      'answered 503': outcome.late,
-      'calls refused': `${Math.round(100 * outcome.refused / outcome.asked)} %`
-    }
+/** `count` jobs start within these minutes: job after job, the workers of each at once. */
+const started = (world: World, attach: Job['attach'], count: number, minutes: number) => {
+  const spacing = minutes * minute / count
+  const jobs = Array.from({ length: count }, (_, index) => job({ attach, workers, asksAt: index * spacing, endsAt: 24 * hour }))
+  const outcome = simulate(world, jobs, 1, (now, { joined }) => joined === count * workers || now > hour / 2)
+  return {
+    mode: modes[attach],
+    accounts: world.accounts,
+    'asked within, min': minutes,
+    'workers with a key': outcome.joined,
+    'the last after, min': (quantile(outcome.keyAt, 1) / minute).toFixed(1),
+    'key p50, s': seconds(quantile(outcome.waitMs, 0.5)),
+    'p99, s': seconds(quantile(outcome.waitMs, 0.99)),
+    'answered 503': outcome.late,
+    'calls refused': `${Math.round(100 * outcome.refused / outcome.asked)} %`
   }
 }
 
+const startsWithin = [['inline', 129, 15], ['managed', 129, 15], ['session', 1, 20], ['session', 2, 10]] as const
+function * starts () {
+  for (const [attach, accounts, minutes] of startsWithin) yield started(pool(accounts), attach, running, minutes)
+}
+
+/** One of 129 accounts, with its share of the replicas: a quarter of a core. */
+function * crowd () {
+  for (const minutes of [15, 10, 5, 0]) yield started(account(10, { workMs: 32 }), 'inline', Math.floor(5_000 / workers), minutes)
+}
+
+/** Each row as soon as it is known. */
 const table = (title: string, rows: Iterable<object>) => {
   console.log(`\n${title}`)
   const line = (cells: unknown[]) => console.log(`| ${cells.join(' | ')} |`)
@@ -183,6 +188,7 @@ const table = (title: string, rows: Iterable<object>) => {
 if (process.argv.includes('--fleet')) {
   table('10,000 running jobs of 64 workers: accounts', fleet())
   table('10,000 jobs of 64 workers start', starts())
+  table('78 jobs of 64 workers start in one account', crowd())
 } else {
   table('One account, jobs of one process, 10 calls a second of each action', saturation())
   table('The most that is good', most())

@@ -185,11 +185,11 @@ export const serve = async (world: World, jobs: Job[], forMs: number, isReal = f
           credentials: admin,
           now: time.now,
           sleep: time.pause,
-          // By the real clock: a slow machine must not make a call late.
+          // The client ends a call by the real clock. Where the deadline is near it does so here, too; a slow machine does it more often.
           attemptMs: 3_600_000,
           pacers: { iam: pacer(), sts: pacer() },
           onCall (call) {
-            if (call.outcome === 'unavailable') seen.others.push('a call was too late for the real clock')
+            if (call.outcome === 'unavailable') seen.others.push('a call was ended by the real clock')
             onCall(call)
           }
         })
@@ -207,7 +207,7 @@ export const serve = async (world: World, jobs: Job[], forMs: number, isReal = f
 
   const startedAt = time.now()
   const since = () => time.now() - startedAt
-  const until = (at: number) => time.pause(at - since())
+  const until = (at: number) => time.pause(Math.max(0, at - since()))
 
   const send = async (path: string, body: object) => {
     time.departs()
