@@ -39,4 +39,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
 # The service is started without a shell, so that SIGTERM reaches it. It then finishes its open requests (within 25 s).
 STOPSIGNAL SIGTERM
 # A small young generation, and an old one that is collected earlier, keep the memory small under load: docs/benchmarks.md.
-ENTRYPOINT ["node", "--max-semi-space-size=4", "--heap-growing-percent=40", "--import=/app/dist/warm-start.js", "--disable-warning=ExperimentalWarning", "/app/dist/start.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=4", "--heap-growing-percent=60", "--import=/app/dist/warm-start.js", "--disable-warning=ExperimentalWarning", "/app/dist/start.js"]

@@ -88,8 +88,9 @@ function openFile (path: string): DatabaseSync {
 /**
  * `synchronous = full`, because in WAL mode lower levels do not sync each commit, and a committed intent must survive a power
  * failure. macOS needs fullfsync for a real sync. Source: sqlite.org/pragma.html#pragma_synchronous
+ * `temp_store = memory`, because a statement that may fail half way keeps what it changed until then, otherwise in a file of its own.
  */
-const pragmas = ['journal_mode = wal', 'synchronous = full', 'fullfsync = on', 'trusted_schema = off']
+const pragmas = ['journal_mode = wal', 'synchronous = full', 'fullfsync = on', 'trusted_schema = off', 'temp_store = memory']
 
 /** SQLite creates the -wal and -shm files with the mode of the database file. */
 function makePrivate (path: string): void {

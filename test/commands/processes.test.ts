@@ -26,7 +26,7 @@ const start = async (t: Test, given: Record<string, string> = {}) => {
   writeFileSync(join(home, 'audit.json'), JSON.stringify({ path: join(home, 'audit'), fsync: 'batch' }))
   const metricsPort = await freePort('127.0.0.1')
   const { child, says, said, done } = startCommand(t,
-    [process.execPath, ...nodeOptions, '--heap-growing-percent=40', join(root, 'src', 'start.ts')], {
+    [process.execPath, ...nodeOptions, '--heap-growing-percent=60', join(root, 'src', 'start.ts')], {
       PATH: process.env.PATH ?? '',
       PORT: '0',
       JOB_ACCESS_PROCESSES: '2',
@@ -73,7 +73,7 @@ t.test('two processes: one port, ledger and audit, one that sweeps; a killed one
   const url = named(answers)[0]?.address ?? ''
   t.equal(named(answers)[1]?.address, url)
   const told = execFileSync('ps', ['-ww', '-o', 'args=', '-p', named(answers).map(({ pid }) => pid).join()], { encoding: 'utf8' })
-  t.same(told.match(/--heap-growing-percent=40/g)?.length, 2, 'each has the flags of the first')
+  t.same(told.match(/--heap-growing-percent=60/g)?.length, 2, 'each has the flags of the first')
   const issue = async (job: string) => {
     const { status, body } = await call(url, token, 'POST', '/v1/grants', { ...guideRequest, job: { id: job, team: 'nlp' } })
     return { status, id: body.grant?.id ?? '' }
