@@ -76,7 +76,9 @@ export interface Outcome {
 }
 
 /** The numbers of src/iam/pace.ts; a test compares what they do. */
-const pace = { firstAtOnce: 8, mostAtOnce: 256, cut: 0.8, growth: 1.03, holdMs: 1_000, unlimited: 500, madeUpMs: 100 }
+const pace = {
+  firstAtOnce: 8, mostAtOnce: 256, cut: 0.8, growth: 1.03, holdMs: 1_000, unlimited: 500, madeUpMs: 100, leftToFinishMs: 2_000
+}
 /** Of src/iam/client.ts, and the `Retry-After` of `iam-unavailable` and `too-many-grants`. */
 const backoff = { baseMs: 50, mostMs: 2_000 }
 const againMs = { late: 5_000, full: 60_000 }
@@ -218,7 +220,7 @@ interface Operation {
   unsent: number
   next: () => void
 }
-interface Call { operation: Operation, action: string, failures: number }
+interface Call { operation: Operation, action: string, failures: number, beginBy: number }
 interface Pacer {
   /** By rank: ends; what has begun; the rest. */
   waiting: Array<ReturnType<typeof line<Call>>>
@@ -363,6 +365,14 @@ export const simulate = (
         queue.shift()
         continue
       }
+      // It would not be finished by then.
+      if (queue === pacer.waiting[2] && now >= call.beginBy) {
+        queue.shift()
+        operation.unsent--
+        operation.failed = true
+        answered(operation)
+        continue
+      }
       if (pacer.nextAt > now) {
         if (pacer.wakesAt !== pacer.nextAt) add(pacer.wakesAt = pacer.nextAt, () => pump(pacer))
         return
@@ -383,10 +393,10 @@ export const simulate = (
     }
   }
 
-  const enqueue = (pacer: Pacer, call: Call) => {
-    const { operation } = call
+  const enqueue = (pacer: Pacer, operation: Operation, action: string, failures = 0) => {
     operation.unsent++
-    pacer.waiting[operation.rank === 0 ? 0 : operation.made.length > 0 ? 1 : 2]!.push(call)
+    const beginBy = operation.until - Math.min(pace.leftToFinishMs, (operation.until - now) / 4)
+    pacer.waiting[operation.rank === 0 ? 0 : operation.made.length > 0 ? 1 : 2]!.push({ operation, action, failures, beginBy })
     pump(pacer)
   }
 
@@ -414,7 +424,7 @@ export const simulate = (
       answered(call.operation)
       return
     }
-    after(wait, () => enqueue(pacer, { ...call, failures: call.failures + 1 }))
+    after(wait, () => enqueue(pacer, call.operation, call.action, call.failures + 1))
   }
 
   // --- the operations of the service ---
@@ -470,7 +480,7 @@ export const simulate = (
         if (!calls) return done(true, operation.made)
         if (now >= operation.until) return done(false, operation.made)
         operation.open = calls.length
-        for (const action of calls) enqueue(isSts(action) ? sts : iam, { operation, action, failures: 0 })
+        for (const action of calls) enqueue(isSts(action) ? sts : iam, operation, action)
       }
     }
     begun.push(operation)

@@ -33,7 +33,13 @@ const holdMs = 1_000
 /** From here on nothing is paced. */
 const unlimited = 500
 
-interface Waiter { turn: Turn, until: number, go: (may: Answered | undefined) => void }
+/**
+ * What is begun just before its deadline is not finished by then, and has to be undone: where more waits than can be sent in time, nothing
+ * would ever be finished. So an issue begins only with so much of its time left.
+ */
+const leftToFinish = (ms: number): number => Math.min(2_000, ms / 4)
+
+interface Waiter { turn: Turn, until: number, beginBy: number, go: (may: Answered | undefined) => void }
 
 export const createPacer = (clock: Clock = systemClock): Pacer => {
   const waiting: Waiter[] = []
@@ -66,8 +72,10 @@ export const createPacer = (clock: Clock = systemClock): Pacer => {
     if (rate > unlimited) rate = Infinity
   }
 
+  const lastCallOf = ({ turn, until, beginBy }: Waiter): number => turn.rank === 1 && !turn.begun ? beginBy : until
+
   const expire = (now: number) => {
-    for (const late of waiting.filter(({ until }) => now >= until)) {
+    for (const late of waiting.filter(one => now >= lastCallOf(one))) {
       waiting.splice(waiting.indexOf(late), 1)
       late.go(undefined)
     }
@@ -101,10 +109,10 @@ export const createPacer = (clock: Clock = systemClock): Pacer => {
       expire(now)
       const one = next()
       if (!one) break
-      const pause = Math.min(one.until - now, nextAt - now)
+      const pause = Math.min(lastCallOf(one) - now, nextAt - now)
       if (running >= atOnce) {
         // A deadline passes also while no call comes back.
-        const first = Math.min(...waiting.map(({ until }) => until))
+        const first = Math.min(...waiting.map(lastCallOf))
         await Promise.race([new Promise<void>(resolve => { wake = resolve }), clock.pause(Math.max(1, Math.min(first - now, 1_000)))])
         continue
       }
@@ -126,7 +134,8 @@ export const createPacer = (clock: Clock = systemClock): Pacer => {
 
   return {
     take: until => new Promise(resolve => {
-      waiting.push({ turn: turns.getStore() ?? { rank: 1, team: '' }, until, go: resolve })
+      const beginBy = until - leftToFinish(until - clock.now())
+      waiting.push({ turn: turns.getStore() ?? { rank: 1, team: '' }, until, beginBy, go: resolve })
       void pump()
     })
   }

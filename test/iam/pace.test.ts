@@ -114,6 +114,18 @@ t.test('no call waits longer than its deadline', async t => {
   t.ok((await answers).some(({ made }) => made) && (await answers).some(({ made }) => !made))
 })
 
+t.test('where ten times more is asked for than can be done, what is begun is finished', async t => {
+  const { clock, issue } = scene(10)
+  const made: boolean[] = []
+  const work = Promise.all(Array.from({ length: 500 }, async (_, i) => {
+    await clock.pause(i * 20)
+    made.push((await issue('a', clock.now() + 5_000)).made)
+  }))
+  await clock.run(work)
+  const keys = made.filter(Boolean).length
+  t.ok(keys >= 40, `${keys} of 500 in 15 s at 10 calls a second, three calls each`)
+})
+
 t.test('without throttling nothing is paced, and after throttling the rate comes back', async t => {
   const { clock, pacer, issue } = scene(100_000)
   await clock.run(Promise.all(Array.from({ length: 200 }, () => issue('nlp'))))
