@@ -135,12 +135,12 @@ export const createIam = (options: IamClientOptions): Iam => {
   ): Promise<T> => {
     const { operation } = named
     const answered = await pacer?.take(until)
-    if (pacer && !answered) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
+    if (pacer && !answered) throw deadlinePassed(operation)
     let throttled = false
     try {
       return await sent(named, call, until)
     } catch (error) {
-      throttled = isIamError(error, 'throttled') && error.cause !== undefined
+      throttled = isIamError(error, 'throttled') && !wasNotSent(error)
       throw error
     } finally {
       answered?.(throttled)
@@ -151,7 +151,7 @@ export const createIam = (options: IamClientOptions): Iam => {
     const { operation } = named
     const started = now()
     // After the deadline another replica may have taken over the grant: nothing is sent.
-    if (started >= until) throw new IamError('throttled', operation, 'DeadlinePassed', undefined)
+    if (started >= until) throw deadlinePassed(operation)
     try {
       const answer = await timed(Math.min(attemptMs, until - started), call)
       onCall?.({ ...named, outcome: 'ok', ms: now() - started })
@@ -173,6 +173,8 @@ export const createIam = (options: IamClientOptions): Iam => {
     let lost = false
     const waitAfter = (error: unknown, failures: number) => {
       lost ||= isIamError(error, 'unavailable')
+      // It would take the place of one that can still be done.
+      if (wasNotSent(error)) return undefined
       // By the Date of a refusal the SDK corrects the time of later signatures (its systemClockOffset), so that calls go on, ends too.
       const again = isIamError(error, 'throttled', 'conflict') || (isIamError(error, 'skewed') && failures <= 2) ||
         (idempotent && isIamError(error, 'unavailable'))
@@ -343,6 +345,9 @@ const assuming = (
     client.destroy()
   }
 }
+
+const deadlinePassed = (operation: string) => new IamError('throttled', operation, 'DeadlinePassed', undefined)
+const wasNotSent = (error: unknown) => isIamError(error) && error.providerCode === 'DeadlinePassed'
 
 interface SendOptions { idempotent?: boolean, key?: Key, roleArn?: string }
 

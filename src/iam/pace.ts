@@ -18,7 +18,7 @@ type Answered = (throttled: boolean) => void
  * Whose call it is. Revocations come first; then issues, in turn among teams; then what has time. An issue that has begun is finished
  * before another begins, or none would be done by its deadline.
  */
-interface Turn { rank: 0 | 1 | 2, team: string, begun?: boolean }
+interface Turn { rank: 0 | 1 | 2, team: string, begun?: boolean, beginBy?: number }
 
 const turns = new AsyncLocalStorage<Turn>()
 
@@ -39,7 +39,7 @@ const unlimited = 500
  */
 const leftToFinish = (ms: number): number => Math.min(2_000, ms / 4)
 
-interface Waiter { turn: Turn, until: number, beginBy: number, go: (may: Answered | undefined) => void }
+interface Waiter { turn: Turn, until: number, go: (may: Answered | undefined) => void }
 
 export const createPacer = (clock: Clock = systemClock): Pacer => {
   const waiting: Waiter[] = []
@@ -72,7 +72,8 @@ export const createPacer = (clock: Clock = systemClock): Pacer => {
     if (rate > unlimited) rate = Infinity
   }
 
-  const lastCallOf = ({ turn, until, beginBy }: Waiter): number => turn.rank === 1 && !turn.begun ? beginBy : until
+  const lastCallOf = ({ turn: { rank, begun, beginBy = Infinity }, until }: Waiter): number =>
+    rank === 1 && !begun ? Math.min(beginBy, until) : until
 
   const expire = (now: number) => {
     for (const late of waiting.filter(one => now >= lastCallOf(one))) {
@@ -134,8 +135,10 @@ export const createPacer = (clock: Clock = systemClock): Pacer => {
 
   return {
     take: until => new Promise(resolve => {
-      const beginBy = until - leftToFinish(until - clock.now())
-      waiting.push({ turn: turns.getStore() ?? { rank: 1, team: '' }, until, beginBy, go: resolve })
+      const turn = turns.getStore() ?? { rank: 1, team: '' }
+      // Of its whole time: what was refused, and comes again, has as much to do as before.
+      turn.beginBy ??= until - leftToFinish(until - clock.now())
+      waiting.push({ turn, until, go: resolve })
       void pump()
     })
   }

@@ -17,7 +17,8 @@ export const reachWorkers = async (
   deps: GrantDeps, job: Grant, isReached: (worker: Grant) => boolean, reach: (claimed: Grant) => Promise<Grant>
 ): Promise<Grant[]> => {
   const until = deps.waitingNow() + deps.deadlineMs
-  const workers = await deps.ledger.workersOf(job.id)
+  // Those that failed come last: where the provider does too little in time, the others would never be reached.
+  const workers = (await deps.ledger.workersOf(job.id)).sort((a, b) => a.attempts - b.attempts)
   const next = async (queue: Iterator<[number, Grant]> & Iterable<[number, Grant]>) => {
     // All of them take from one iterator, so each worker is taken once.
     for (const [index, worker] of queue) {

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
+import { createIam } from '../../src/iam/client.ts'
 import { createPacer, inTurn, type Pacer } from '../../src/iam/pace.ts'
 import type { PrincipalPlan, PrincipalProvisioner } from '../../src/iam/provisioner.ts'
 import type { Clock } from '../../src/iam/retry.ts'
@@ -83,6 +84,8 @@ const scene = (perSecond: number) => {
   return { clock, pacer, iam, issue, revoke }
 }
 
+const planOf = (team: string) => ({ tags: { 'job-access:team': team } }) as unknown as PrincipalPlan
+
 const last = (answers: Array<{ at: number }>): number => Math.max(...answers.map(({ at }) => at))
 
 t.test('throttled at 10 calls a second, at least eight of ten calls are useful', async t => {
@@ -126,6 +129,36 @@ t.test('where ten times more is asked for than can be done, what is begun is fin
   t.ok(keys >= 40, `${keys} of 500 in 15 s at 10 calls a second, three calls each`)
 })
 
+t.test('what was refused is sent again only with as much time left as any other has', async t => {
+  const { clock, pacer } = scene(10)
+  const principals = inTurn({
+    async create (_plan: PrincipalPlan, until: number) {
+      (await pacer.take(until))?.(true)
+      await clock.pause(8_500)
+      return await pacer.take(until) as never
+    }
+  } as unknown as PrincipalProvisioner)
+  const second = principals.create(planOf('nlp'), 10_000)
+  await clock.run(second)
+  t.equal(await second, undefined)
+})
+
+t.test('a call that the pacer drops is not tried again', async t => {
+  let [now, asked] = [0, 0]
+  const pacer: Pacer = {
+    async take () {
+      asked++
+      return undefined
+    }
+  }
+  const iam = createIam({
+    region: 'us-east-1', now: () => now, sleep: async ms => { now += Math.max(1, ms) }, pacers: { iam: pacer, sts: pacer }
+  })
+  await t.rejects(iam.deleteUser('a', 10_000), { message: 'DeleteUser: throttled (DeadlinePassed)' })
+  t.equal(asked, 1)
+  iam.close()
+})
+
 t.test('without throttling nothing is paced, and after throttling the rate comes back', async t => {
   const { clock, pacer, issue } = scene(100_000)
   await clock.run(Promise.all(Array.from({ length: 200 }, () => issue('nlp'))))
@@ -161,8 +194,6 @@ const served = async (ask: (principals: PrincipalProvisioner) => void) => {
   for (let i = 0; i < 50; i++) await setImmediate()
   return order
 }
-
-const planOf = (team: string) => ({ tags: { 'job-access:team': team } }) as unknown as PrincipalPlan
 
 t.test('deletions come first, then issues and changes, then what has time', async t => {
   const order = await served(principals => {

@@ -664,6 +664,26 @@ t.test('workers that are not begun before the deadline are left to the sweeper',
   t.same(await w.store.workersOf(job.id), [])
 })
 
+t.test('where the ends of some workers fail, the others are not kept waiting', async t => {
+  const w = await world(t)
+  const job = await open(w, { workers: { max: 20 } })
+  for (let n = 0; n < 20; n++) await joinAs(w.healthy, job, n)
+  w.iam.faults.on({ action: 'DeleteAccessKey' }, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+  const r = await w.replica()
+  const begun = async (claimed: number) => {
+    let claims = 0
+    r.intercept = async (call, effect) => {
+      if (call === 'claim' && ++claims === claimed) w.clock.advance(deadlineMs)
+      return effect()
+    }
+    await end(r.deps, owner, job.id, 'completed')
+    return (await w.store.workersOf(job.id)).filter(({ state }) => state === 'revoking').length
+  }
+  t.equal(await begun(16), 16, 'the others not before the deadline')
+  w.clock.advance(60_000)
+  t.equal(await begun(17), 20, 'the claims of the job and of 16 workers')
+})
+
 t.test('a worker that an operation holds is not reached, whatever its window says', async t => {
   const w = await world(t)
   const job = await open(w)
