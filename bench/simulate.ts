@@ -82,9 +82,10 @@ const pace = {
 /** Of src/iam/client.ts, and the `Retry-After` of `iam-unavailable` and `too-many-grants`. */
 const backoff = { baseMs: 50, mostMs: 2_000 }
 const againMs = { late: 5_000, full: 60_000 }
-/** How many workers of a job are ended or changed at a time, and how many grants the sweeper works on; JOB_ACCESS_SWEEP_PER_SECOND. */
+/** How many workers of a job are ended or changed at a time. */
 const workersAtOnce = 16
-const sweeper = { atOnce: 4, perSecond: 10 }
+/** Of src/lifecycle/sweep.ts: JOB_ACCESS_SWEEP_SECONDS and JOB_ACCESS_SWEEP_PER_SECOND, and how many grants it takes and works on. */
+const sweeper = { everyMs: 5_000, perSecond: 10, batch: 50, atOnce: 4 }
 /** A world that cannot do its work would go on for ever. */
 const longestMs = 7 * 86_400_000
 
@@ -213,6 +214,7 @@ interface Operation {
   account: Account
   rank: 0 | 1
   until: number
+  beginBy: number
   made: string[]
   failed: boolean
   /** Calls that are not answered, and of these those that are not sent. */
@@ -220,7 +222,7 @@ interface Operation {
   unsent: number
   next: () => void
 }
-interface Call { operation: Operation, action: string, failures: number, beginBy: number }
+interface Call { operation: Operation, action: string, failures: number }
 interface Pacer {
   /** By rank: ends; what has begun; the rest. */
   waiting: Array<ReturnType<typeof line<Call>>>
@@ -242,8 +244,19 @@ interface Account {
   /** What is there. */
   users: number
   policies: number
-  swept: ReturnType<typeof gate>
+  lane: Lane
 }
+/** An end that IAM did not do, of a worker or of a job. One operation at a time has it, until its lease lapses. */
+interface End {
+  lane: Lane
+  dueAt: number
+  leasedUntil: number
+  failures: number
+  over: boolean
+  run: (leave: () => void) => void
+}
+/** What the sweepers of all replicas work on one after the other. */
+interface Lane { ends: Set<End>, sweeps: number }
 interface Replica { freeAt: number, pacers: Array<{ iam: Pacer, sts: Pacer }> }
 
 const newPacer = (): Pacer => ({
@@ -264,7 +277,7 @@ const joinOf: Record<Job['attach'], Stages> = {
   managed: [['CreateUser'], ['PutUserPolicy', 'AttachUserPolicy', 'CreateAccessKey']],
   session: [['AssumeRole']]
 }
-const endOf: Record<Job['attach'], Stages> = {
+const callsOfEnd: Record<Job['attach'], Stages> = {
   inline: [['DeleteAccessKey'], ['DeleteUserPolicy'], ['DeleteUser']],
   managed: [['DeleteAccessKey'], ['DetachUserPolicy'], ['DeleteUserPolicy'], ['DeleteUser']],
   session: []
@@ -310,7 +323,7 @@ export const simulate = (
     reserved: { users: 0, policies: 0, sessions: 0 },
     users: 0,
     policies: 0,
-    swept: gate(sweeper.atOnce * world.replicas, 1000 / sweeper.perSecond / world.replicas, add, () => now)
+    lane: { ends: new Set(), sweeps: 0 }
   }))
 
   const bucketOf = ({ buckets }: Account, action: string) => {
@@ -366,7 +379,7 @@ export const simulate = (
         continue
       }
       // It would not be finished by then.
-      if (queue === pacer.waiting[2] && now >= call.beginBy) {
+      if (queue === pacer.waiting[2] && now >= operation.beginBy) {
         queue.shift()
         operation.unsent--
         operation.failed = true
@@ -395,8 +408,7 @@ export const simulate = (
 
   const enqueue = (pacer: Pacer, operation: Operation, action: string, failures = 0) => {
     operation.unsent++
-    const beginBy = operation.until - Math.min(pace.leftToFinishMs, (operation.until - now) / 4)
-    pacer.waiting[operation.rank === 0 ? 0 : operation.made.length > 0 ? 1 : 2]!.push({ operation, action, failures, beginBy })
+    pacer.waiting[operation.rank === 0 ? 0 : operation.made.length > 0 ? 1 : 2]!.push({ operation, action, failures })
     pump(pacer)
   }
 
@@ -469,6 +481,7 @@ export const simulate = (
       account,
       rank,
       until: now + world.deadlineMs,
+      beginBy: now + world.deadlineMs - Math.min(pace.leftToFinishMs, world.deadlineMs / 4),
       made: [],
       failed: false,
       open: 0,
@@ -493,37 +506,96 @@ export const simulate = (
     if (--operation.open === 0) operation.next()
   }
 
-  /** An end that IAM did not do in time is the sweeper's: after 5 s, then after twice as long each time, at most five minutes. */
-  const retryMs = (failures: number) => Math.min(300_000, againMs.late * 2 ** failures)
-  const insist = (
-    account: Account, stages: Stages, done: () => void, stageDone?: (left: number) => void, failures = 0, leave = () => {}
-  ) => {
-    request(replica => operate(replica, account, 0, stages, ok => {
-      leave()
-      if (ok) return done()
-      after(retryMs(failures), () => account.swept(leave => insist(account, stages, done, stageDone, failures + 1, leave)))
-    }, stageDone))
+  const leaseMs = 3 * world.deadlineMs
+  const batch = Math.max(1, Math.min(sweeper.batch, Math.floor(sweeper.perSecond * leaseMs / 3000)))
+  /** Jobs whose workers share nothing are in no account. */
+  const ofJobs: Lane = { ends: new Set(), sweeps: 0 }
+
+  /** One replica's look at a lane; the next one comes some seconds after it has ended. */
+  const sweep = (lane: Lane) => {
+    const again = () => {
+      if (lane.ends.size > 0) after(sweeper.everyMs, () => sweep(lane))
+      else lane.sweeps--
+    }
+    const due = [...lane.ends].filter(({ dueAt, leasedUntil }) => dueAt <= now && leasedUntil <= now)
+      .sort((a, b) => a.dueAt - b.dueAt).slice(0, batch)
+    if (due.length === 0) return again()
+    let open = due.length
+    const inside = gate(sweeper.atOnce, 1000 / sweeper.perSecond, add, () => now)
+    for (const end of due) end.leasedUntil = now + leaseMs
+    for (const end of due) {
+      inside(leave => {
+        const left = () => {
+          leave()
+          if (--open > 0) return
+          if (due.length === batch) sweep(lane)
+          else again()
+        }
+        // Too little is left of the lease after one that took its whole deadline: another sweep takes it when that has lapsed.
+        if (end.leasedUntil - now <= leaseMs * 2 / 3) left()
+        else end.run(left)
+      })
+    }
   }
 
-  /** What is done to all workers of a job. None is begun after the deadline: the sweeper comes back for the rest. */
-  const reach = (workers: Account[], work: (account: Account, leave: () => void) => void, failures = 0) => {
-    const until = now + world.deadlineMs
-    const left: Account[] = []
-    let open = workers.length
-    const leave = () => {
-      if (--open === 0 && left.length > 0) after(retryMs(failures), () => reach(left, work, failures + 1))
+  const ended = (end: End) => {
+    end.over = true
+    end.lane.ends.delete(end)
+  }
+
+  /** It is the sweeper's: after 5 s, then after twice as long each time, at most five minutes. */
+  const retryMs = (failures: number) => Math.min(300_000, againMs.late * 2 ** failures)
+  const postpone = (end: End) => {
+    end.dueAt = now + retryMs(end.failures++)
+    end.leasedUntil = 0
+    end.lane.ends.add(end)
+    // Where nothing is left to do, no sweep is an event. They are spread over the time between two of them.
+    for (; end.lane.sweeps < world.replicas; end.lane.sweeps++) {
+      const phase = sweeper.everyMs * end.lane.sweeps / world.replicas
+      add(phase + sweeper.everyMs * Math.ceil((now - phase) / sweeper.everyMs), () => sweep(end.lane))
     }
-    for (const group of Map.groupBy(workers, ({ index }) => index).values()) {
+  }
+
+  const newEnd = (lane: Lane, run: (end: End, leave: () => void) => void): End => {
+    const end: End = {
+      lane,
+      dueAt: 0,
+      leasedUntil: 0,
+      failures: 0,
+      over: false,
+      run (leave) {
+        end.leasedUntil = now + leaseMs
+        run(end, leave)
+      }
+    }
+    return end
+  }
+
+  const endOf = (account: Account, stages: Stages, done: () => void, stageDone?: (left: number) => void): End =>
+    newEnd(account.lane, (end, leave) => request(replica => operate(replica, account, 0, stages, ok => {
+      if (ok) ended(end)
+      else postpone(end)
+      leave()
+      if (ok) done()
+    }, stageDone)))
+
+  /** What is done to all workers of a job. None is begun after the deadline. */
+  const reach = <Worker extends { account: Account }>(
+    workers: Worker[], isReached: (worker: Worker) => boolean, work: (worker: Worker, leave: () => void) => void, done: () => void
+  ) => {
+    const until = now + world.deadlineMs
+    let open = workers.length
+    if (open === 0) return done()
+    for (const group of Map.groupBy(workers, ({ account }) => account.index).values()) {
       const inside = gate(workersAtOnce, 0, (_, run) => run(), () => now)
-      for (const account of group) {
+      for (const worker of group) {
         inside(next => {
-          const over = () => {
-            leave()
+          const left = () => {
+            if (--open === 0) done()
             next()
           }
-          if (now < until) return work(account, over)
-          left.push(account)
-          over()
+          if (isReached(worker) || now >= until) left()
+          else work(worker, left)
         })
       }
     }
@@ -563,7 +635,7 @@ export const simulate = (
       const account = home
       if (!over || present > 0 || !hasPolicy || !account) return
       hasPolicy = false
-      insist(account, [['DeletePolicy']], () => { account.reserved.policies-- })
+      endOf(account, [['DeletePolicy']], () => { account.reserved.policies-- }).run(() => {})
     }
 
     const gone = (account: Account) => {
@@ -572,22 +644,18 @@ export const simulate = (
       removePolicy()
     }
 
-    const endWorker = (account: Account, askedAt: number, stages = endOf[attach], leave = () => {}) => {
-      if (stages.length === 0) {
-        gone(account)
-        return leave()
-      }
+    const endOfWorker = (account: Account, askedAt: number, stages = callsOfEnd[attach]): End => {
       let dead = false
-      insist(account, stages, () => gone(account), left => {
+      return endOf(account, stages, () => gone(account), left => {
         if (!dead && left === stages.length - 1) outcome.deadMs.push(now - askedAt)
         dead = true
-      }, 0, leave)
+      })
     }
 
     /** A failed join does not know of its key: it asks. */
     const undo = (account: Account, made: string[]) => {
-      const stages = attach === 'session' ? [] : endOf[attach].slice(1)
-      endWorker(account, now, [['ListAccessKeys'], ...made.includes('CreateAccessKey') ? [['DeleteAccessKey']] : [], ...stages])
+      const keys = made.includes('CreateAccessKey') ? [['DeleteAccessKey']] : []
+      endOfWorker(account, now, [['ListAccessKeys'], ...keys, ...callsOfEnd[attach].slice(1)]).run(() => {})
     }
 
     const hold = (worker: number, account: Account) => {
@@ -615,8 +683,8 @@ export const simulate = (
             return
           }
           if (!ok) refuse('late', () => join(worker, askedAt))
-          if (made.length === 0) gone(account)
-          else if (ok) endWorker(account, now)
+          if (made.length === 0 || attach === 'session') gone(account)
+          else if (ok) endOfWorker(account, now).run(() => {})
           else undo(account, made)
         })
       })
@@ -686,11 +754,16 @@ export const simulate = (
         : versions % 5 === 0 ? [...roomForVersion, ['CreatePolicyVersion']] : [['CreatePolicyVersion']]
       if (attach === 'managed') versions = versions % 5 === 0 ? 2 : versions + 1
       const changed = attach === 'managed' && home ? [home] : [...live.values()]
+      const workers = changed.map(account => ({ account, isReached: false }))
       let left = changed.length
-      reach(changed, (account, leave) => insistOnChange(account, stages, () => {
-        leave()
-        if (--left === 0) outcome.patchMs.push(now - askedAt)
-      }))
+      const reachRest = (failures: number) => reach(workers, ({ isReached }) => isReached, (worker, leave) => {
+        worker.isReached = true
+        insistOnChange(worker.account, stages, () => {
+          leave()
+          if (--left === 0) outcome.patchMs.push(now - askedAt)
+        })
+      }, () => { if (workers.some(({ isReached }) => !isReached)) after(retryMs(failures), () => reachRest(failures + 1)) })
+      reachRest(0)
     }
 
     const insistOnChange = (account: Account, stages: Stages, done: () => void) => {
@@ -711,9 +784,21 @@ export const simulate = (
     }
     add(job.endsAt, () => {
       over = true
-      const workers = [...live.values()]
+      const accounts = [...live.values()]
       live.clear()
-      reach(workers, (account, leave) => endWorker(account, job.endsAt, endOf[attach], leave))
+      if (attach === 'session') for (const account of accounts) gone(account)
+      else {
+        const workers = accounts.map(account => ({ account, end: endOfWorker(account, job.endsAt) }))
+        // The sweeper comes back for those that are left.
+        newEnd(home?.lane ?? ofJobs, (end, leave) => reach(workers.toSorted((a, b) => a.end.failures - b.end.failures),
+          ({ end: { over, dueAt, leasedUntil } }) => over || dueAt > now || leasedUntil > now,
+          ({ end }, left) => end.run(left),
+          () => {
+            if (workers.every(({ end }) => end.over)) ended(end)
+            else postpone(end)
+            leave()
+          })).run(() => {})
+      }
       removePolicy()
     })
   }

@@ -12,7 +12,7 @@ import { buildApp } from '../src/http/app.ts'
 import { createIam, type Iam } from '../src/iam/client.ts'
 import { createPacer, type Pacer } from '../src/iam/pace.ts'
 import { systemClock, type Clock } from '../src/iam/retry.ts'
-import { sweep } from '../src/lifecycle/sweep.ts'
+import { lanesOf, sweep, type Lane } from '../src/lifecycle/sweep.ts'
 import { guideRequest } from '../src/request.ts'
 import { tokenBucket, type Job, type World } from './simulate.ts'
 
@@ -258,15 +258,14 @@ export const serve = async (world: World, jobs: Job[], forMs: number, isReal = f
   }
 
   const over = new AbortController()
-  const sweeping = async () => {
-    // Those of a real sweep are spread by the real clock.
-    const paces = { batch: 50, concurrency: 4, perSecond: isReal ? 10 : 1_000_000 }
+  /** As src/server.ts does it. */
+  const sweeping = async (lane: Lane) => {
     while (since() < forMs && !over.signal.aborted) {
       await time.pause(Math.min(5_000, forMs - since()))
-      await sweep(deps, paces, over.signal)
+      await sweep(deps, { batch: 50, concurrency: 4, perSecond: 10, lane, clock: time }, over.signal)
     }
   }
-  await time.run(Promise.all([...jobs.map(run), sweeping()]))
+  await time.run(Promise.all([...jobs.map(run), ...lanesOf(deps).map(sweeping)]))
   over.abort()
   await app.close()
   await close()

@@ -1,6 +1,6 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
-import { systemClock } from '../iam/retry.ts'
+import { systemClock, type Clock } from '../iam/retry.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
 import { assertLease, commit, deadline, dueOf, event } from './lease.ts'
@@ -20,6 +20,8 @@ export interface SweepOptions {
   perSecond: number
   /** Only what is in this account of the pool, or in none. Default: each lane, all at the same time. */
   lane?: Lane
+  /** Of the waits between two grants. Default: the real one. */
+  clock?: Clock
 }
 
 /** Grants that are swept one after the other: those of one account, so that no account waits for another. */
@@ -65,7 +67,7 @@ const sweepLane = async (deps: GrantDeps, { account }: Lane, options: SweepOptio
         await postponed(deps, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
           .catch(() => {}) // the ledger is down, or another operation took over: the lease lapses
       }
-    })
+    }, options.clock)
     if (due.length < batch) break
   }
   return report
