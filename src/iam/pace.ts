@@ -18,7 +18,14 @@ type Answered = (throttled: boolean) => void
  * Whose call it is. Revocations come first; then issues, in turn among teams; then what has time. An issue that has begun is finished
  * before another begins, or none would be done by its deadline.
  */
-interface Turn { rank: 0 | 1 | 2, team: string, begun?: boolean, beginBy?: number }
+interface Turn {
+  rank: 0 | 1 | 2
+  team: string
+  /** A call of it has succeeded. */
+  begun?: boolean
+  /** The first call of an issue is sent before this instant, or not at all; set when it is first waited for. */
+  beginBy?: number
+}
 
 const turns = new AsyncLocalStorage<Turn>()
 
