@@ -89,7 +89,7 @@ const addressOf = (text: string): string | undefined => {
 type Range = [string, string]
 
 const rangeOf = (cidr: string): Range => {
-  const [network, bits] = ipaddr.parseCIDR(cidr)
+  const [network, bits] = (cidr.includes(':') ? ipaddr.IPv6 : ipaddr.IPv4).parseCIDR(cidr)
   const bytes = network.toByteArray()
   const free = (index: number) => 0xff >> Math.min(8, Math.max(0, bits - 8 * index))
   return [inOrder(bytes.map((byte, index) => byte & ~free(index))), inOrder(bytes.map((byte, index) => byte | free(index)))]

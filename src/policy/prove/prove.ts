@@ -79,31 +79,45 @@ const collect = () => {
   }
 }
 
-/** Which of the tests a value passes: their indices, in ascending order. Texts are looked up, by the lengths of their beginnings. */
-const passedBy = (tests: readonly ContextTest[]): (value: Value) => number[] => {
-  const functions: [number, (value: Value) => boolean][] = []
+/** Adds the indices of the tests that a value passes to an empty list, in ascending order. */
+type Judge = (value: Value, passed: number[]) => void
+
+/** Texts are looked up, by the lengths of their beginnings. */
+const judgeOf = (tests: readonly ContextTest[]): Judge => {
+  const functions: { index: number, test: (value: Value) => boolean }[] = []
   const whole = new Map<string, number[]>()
-  const beginnings = new Map<number, Map<string, number[]>>()
-  const put = (map: Map<string, number[]>, text: string, index: number) => map.set(text, [...map.get(text) ?? [], index])
+  const byLength = new Map<number, Map<string, number[]>>()
+  const put = (map: Map<string, number[]>, text: string, index: number) => {
+    const indices = map.get(text)
+    if (indices === undefined) map.set(text, [index])
+    else if (indices.at(-1) !== index) indices.push(index)
+    return map
+  }
   for (const [index, test] of tests.entries()) {
     if (typeof test === 'function') {
-      functions.push([index, test])
+      functions.push({ index, test })
       continue
     }
     for (const text of test.whole) put(whole, text, index)
-    for (const text of test.beginnings) {
-      const ofLength = beginnings.get(text.length) ?? new Map<string, number[]>()
-      beginnings.set(text.length, put(ofLength, text, index))
-    }
+    for (const text of test.beginnings) byLength.set(text.length, put(byLength.get(text.length) ?? new Map(), text, index))
   }
-  return value => {
-    const passed: number[] = []
-    for (const [index, test] of functions) if (test(value)) passed.push(index)
-    if (value !== undefined) {
-      passed.push(...whole.get(value) ?? [])
-      for (const [length, texts] of beginnings) if (length <= value.length) passed.push(...texts.get(value.slice(0, length)) ?? [])
+  const beginnings = [...byLength].map(([length, texts]) => ({ length, texts, only: texts.size === 1 ? [...texts.keys()][0] : undefined }))
+  const add = (passed: number[], indices: readonly number[]) => {
+    for (const index of indices) if (!passed.includes(index)) passed.push(index)
+  }
+  return (value, passed) => {
+    for (const { index, test } of functions) if (test(value)) passed.push(index)
+    if (value === undefined) return
+    const ofFunctions = passed.length
+    const same = whole.get(value)
+    if (same !== undefined) add(passed, same)
+    for (const { length, texts, only } of beginnings) {
+      // Without a piece of the value, which would be made for this alone.
+      if (only === undefined ? length > value.length : !value.startsWith(only)) continue
+      const begun = texts.get(only ?? value.slice(0, length))
+      if (begun !== undefined) add(passed, begun)
     }
-    return passed.length < 2 ? passed : [...new Set(passed)].sort((a, b) => a - b)
+    if (passed.length > ofFunctions && passed.length > 1) passed.sort((a, b) => a - b)
   }
 }
 
@@ -119,17 +133,25 @@ interface Dimension {
   decided: Set<string>
 }
 
-const dimensionOf = (tests: readonly ContextTest[], values: Iterable<Value>): Dimension => {
-  const passed = passedBy(tests)
+const dimensionOf = (tests: readonly ContextTest[], judge: Judge, values: Iterable<Value>): Dimension => {
   const cases: Value[] = []
   const passing: number[][] = tests.map(() => [])
-  const known = new Set<string>()
+  // A number for each list of tests: that of the list without its last test, and this test, lead to it.
+  const lists = new Map<number, number>()
+  const known = new Set<number>()
+  const passed: number[] = []
   for (const value of values) {
-    const indices = passed(value)
-    const same = indices.join()
-    if (known.has(same)) continue
-    known.add(same)
-    for (const index of indices) passing[index]?.push(cases.length)
+    passed.length = 0
+    judge(value, passed)
+    let list = 0
+    for (const index of passed) {
+      const step = list * tests.length + index
+      list = lists.get(step) ?? lists.size + 1
+      lists.set(step, list)
+    }
+    if (known.has(list)) continue
+    known.add(list)
+    for (const index of passed) passing[index]?.push(cases.length)
     cases.push(value)
   }
   return { cases, passing, decided: new Set() }
@@ -179,27 +201,33 @@ const search = (dimensions: readonly Dimension[], rules: readonly Rest[], depth 
   if (dimension.decided.has(key)) return undefined
   dimension.decided.add(key)
 
-  const byTest = Map.groupBy(rules, ({ test }) => test)
+  const alwaysLeft: Rest[] = []
+  const leftAfter = new Map<number, Rest[]>()
   const testsOf = new Map<number, number[]>()
-  for (const test of byTest.keys()) {
-    if (test === undefined) continue
+  for (const { test, next } of rules) {
+    if (next === undefined) continue
+    const ofTest = test === undefined ? alwaysLeft : leftAfter.get(test)
+    ofTest?.push(next)
+    if (ofTest !== undefined || test === undefined) continue
+    leftAfter.set(test, [next])
     for (const index of dimension.passing[test] ?? []) {
       const tests = testsOf.get(index)
       if (tests === undefined) testsOf.set(index, [test])
       else tests.push(test)
     }
   }
-  // All cases that pass none of these tests are alike.
-  const other = dimension.cases.findIndex((_, index) => !testsOf.has(index))
-  if (other !== -1) testsOf.set(other, [])
   const tried = new Set<string>()
-  for (const [index, tests] of [...testsOf].sort(([a], [b]) => a - b)) {
+  for (const [index, value] of dimension.cases.entries()) {
+    // All cases that pass none of these tests are alike.
+    const tests = testsOf.get(index) ?? []
     const same = tests.join()
     if (tried.has(same)) continue
     tried.add(same)
-    const left = new Set([undefined, ...tests].flatMap(test => (byTest.get(test) ?? []).flatMap(({ next }) => next ?? [])))
-    const found = search(dimensions, [...left].sort((a, b) => a.id - b.id), depth + 1)
-    if (found !== undefined) return [dimension.cases[index], ...found]
+    const left = [...alwaysLeft]
+    for (const test of tests) left.push(...leftAfter.get(test) ?? [])
+    left.sort((a, b) => a.id - b.id)
+    const found = search(dimensions, left.filter((rest, at) => rest !== left[at - 1]), depth + 1)
+    if (found !== undefined) return [value, ...found]
   }
   return undefined
 }
@@ -251,14 +279,16 @@ export const prove = (policy: PolicyDocument, spec: AccessSpec): Proof => {
   // The keys with many tests first: what is left after them is the same for many requests.
   const keys = [...values.keys()].sort((a, b) => testsOf(b).length - testsOf(a).length)
   const all = chained(rules, ['action', 'resource', ...keys])
-  const context = keys.map(key => dimensionOf(testsOf(key), values.get(key) ?? []))
+  const context = keys.map(key => dimensionOf(testsOf(key), judgeOf(testsOf(key)), values.get(key) ?? []))
   const contexts = [...values.values()].reduce((product, { length }) => product * length, 1)
   const resourcesOf = resources(document, spec)
 
+  const [ofActions, ofResources] = [testsOf('action'), testsOf('resource')]
+  const [judgeAction, judgeResource] = [judgeOf(ofActions), judgeOf(ofResources)]
   let probes = 0
   for (const kind of kinds) {
     const names = actionNames[kind]
-    const [actions, arns] = [dimensionOf(testsOf('action'), names.keys()), dimensionOf(testsOf('resource'), resourcesOf[kind])]
+    const [actions, arns] = [dimensionOf(ofActions, judgeAction, names.keys()), dimensionOf(ofResources, judgeResource, resourcesOf[kind])]
     probes += names.size * resourcesOf[kind].length * contexts
     const found = search([actions, arns, ...context], all)
     if (found !== undefined) {
