@@ -162,6 +162,9 @@ function connectionOn (database: DatabaseSync): Connection {
 /** Between two commits, reads get their turn. */
 const maxWritesPerCommit = 64
 
+/** So long a commit waits for more writes, while each turn of the event loop brings some. */
+const longestGatheringMs = 20
+
 interface Write {
   work: (tx: Query) => Promise<unknown>
   resolve: (value: unknown) => void
@@ -175,9 +178,10 @@ interface GroupCommits {
 }
 
 /**
- * Puts the writes of one turn of the event loop into one commit, and so into one sync of the disk: on SQLite the sync is most
- * of the cost of a write and blocks the event loop. Where there are more, each has its own savepoint, so that an error rolls back
- * this write alone. No write is acknowledged before the commit is on disk. When the commit fails, all its writes reject.
+ * Puts writes into one commit, and so into one sync of the disk, while each turn of the event loop brings more of them: on SQLite the
+ * sync is most of the cost of a write and blocks the event loop. A write that comes alone waits for one turn. Where there are more, each
+ * has its own savepoint, so that an error rolls back this write alone. No write is acknowledged before the commit is on disk. When the
+ * commit fails, all its writes reject.
  * @param retryWhileBusy runs a transaction again while another process has the file locked
  */
 function groupCommits (
@@ -188,8 +192,12 @@ function groupCommits (
 
   async function drain (): Promise<void> {
     do {
-      // Waits for the other writes of this turn of the event loop, and gives the reads theirs.
-      await setImmediate()
+      const until = performance.now() + longestGatheringMs
+      let before = 0
+      do {
+        before = waiting.length
+        await setImmediate()
+      } while (waiting.length > before && waiting.length < maxWritesPerCommit && performance.now() < until)
       await settle(waiting.splice(0, maxWritesPerCommit))
     } while (waiting.length > 0)
     draining = undefined
