@@ -133,6 +133,29 @@ await t.test('writes share a commit; a failed write does not roll back the other
   t.ok(walSize() - before < alone * 15, 'the log grew by far less than with 30 commits')
 })
 
+await t.test('a commit waits for the writes of later turns while each turn brings one', async (t) => {
+  const store = await openSqlite(join(t.testdir(), 'ledger.db'), 100)
+  t.teardown(() => store.close())
+  let turns = 0
+  const settledIn: number[] = []
+  const writes: Promise<number>[] = []
+  while (turns < 200) {
+    // Begun before the ledger's own wait, so that the next write comes in the turn for which the ledger waits.
+    const next = setImmediate()
+    const owner = `owner ${turns}`
+    const write = store.write((tx) => tx(sql`insert into grant_counts (owner, outstanding) values (${owner}, 0)`))
+    writes.push(write.then(() => settledIn.push(turns)))
+    await next
+    turns++
+  }
+  // Without an end of the writes, the first ones would not wait for it.
+  t.ok(settledIn.length > 0, 'and goes on without the rest')
+  await Promise.all(writes)
+  const written = await store.query(sql`select owner from grant_counts where owner like 'owner %'`)
+  t.equal(written.length, 200)
+  t.ok(new Set(settledIn).size < 50, `${new Set(settledIn).size} commits`)
+})
+
 await t.test('a read sees nothing of a write that may still be rolled back', async (t) => {
   const store = await openSqlite(join(t.testdir(), 'ledger.db'), 100)
   t.teardown(() => store.close())
