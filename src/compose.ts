@@ -1,4 +1,4 @@
-import { randomBytes, randomInt } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
 import { openConfiguredAudit } from './audit/config.ts'
@@ -185,7 +185,7 @@ export const compose = async (
       waitingNow: clock.now,
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
-      newId: overrides.newId ?? newUlid,
+      newId: overrides.newId ?? ulid,
       turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
       provisioners: only?.provisioners ?? { inline: pooledUsers, managed: pooledUsers, session: pooled('session') },
@@ -248,9 +248,6 @@ export const compose = async (
 }
 
 /** The same names, each with another value. */
-/** Node keeps random numbers ahead for randomInt; without it, ulid would ask the system for each of the 16 random letters. */
-const newUlid = (): string => ulid(undefined, () => randomInt(32) / 32)
-
 const mapValues = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
 
