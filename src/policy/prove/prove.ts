@@ -79,8 +79,13 @@ const collect = () => {
   }
 }
 
-/** Adds the indices of the tests that a value passes to an empty list, in ascending order. */
-type Judge = (value: Value, passed: number[]) => void
+/** The tests of one dimension, ready to be asked for many values. */
+interface Judge {
+  /** How many tests there are. */
+  tests: number
+  /** Adds the indices of the tests that a value passes to an empty list, in ascending order. */
+  judge: (value: Value, passed: number[]) => void
+}
 
 /** Texts are looked up, by the lengths of their beginnings. */
 const judgeOf = (tests: readonly ContextTest[]): Judge => {
@@ -90,7 +95,7 @@ const judgeOf = (tests: readonly ContextTest[]): Judge => {
   const put = (map: Map<string, number[]>, text: string, index: number) => {
     const indices = map.get(text)
     if (indices === undefined) map.set(text, [index])
-    else if (indices.at(-1) !== index) indices.push(index)
+    else indices.push(index)
     return map
   }
   for (const [index, test] of tests.entries()) {
@@ -105,20 +110,21 @@ const judgeOf = (tests: readonly ContextTest[]): Judge => {
   const add = (passed: number[], indices: readonly number[]) => {
     for (const index of indices) if (!passed.includes(index)) passed.push(index)
   }
-  return (value, passed) => {
+  const judge: Judge['judge'] = (value, passed) => {
     for (const { index, test } of functions) if (test(value)) passed.push(index)
     if (value === undefined) return
     const ofFunctions = passed.length
     const same = whole.get(value)
     if (same !== undefined) add(passed, same)
     for (const { length, texts, only } of beginnings) {
-      // Without a piece of the value, which would be made for this alone.
+      // A single text of its length is compared in place: no part of the value is copied.
       if (only === undefined ? length > value.length : !value.startsWith(only)) continue
       const begun = texts.get(only ?? value.slice(0, length))
       if (begun !== undefined) add(passed, begun)
     }
     if (passed.length > ofFunctions && passed.length > 1) passed.sort((a, b) => a - b)
   }
+  return { tests: tests.length, judge }
 }
 
 /**
@@ -133,10 +139,10 @@ interface Dimension {
   decided: Set<string>
 }
 
-const dimensionOf = (tests: readonly ContextTest[], judge: Judge, values: Iterable<Value>): Dimension => {
+const dimensionOf = ({ tests, judge }: Judge, values: Iterable<Value>): Dimension => {
   const cases: Value[] = []
-  const passing: number[][] = tests.map(() => [])
-  // A number for each list of tests: that of the list without its last test, and this test, lead to it.
+  const passing = Array.from({ length: tests }, (): number[] => [])
+  // Each list of tests has a number, which is found by the number of the list without its last test, and that test.
   const lists = new Map<number, number>()
   const known = new Set<number>()
   const passed: number[] = []
@@ -145,7 +151,7 @@ const dimensionOf = (tests: readonly ContextTest[], judge: Judge, values: Iterab
     judge(value, passed)
     let list = 0
     for (const index of passed) {
-      const step = list * tests.length + index
+      const step = list * tests + index
       list = lists.get(step) ?? lists.size + 1
       lists.set(step, list)
     }
@@ -206,9 +212,15 @@ const search = (dimensions: readonly Dimension[], rules: readonly Rest[], depth 
   const testsOf = new Map<number, number[]>()
   for (const { test, next } of rules) {
     if (next === undefined) continue
-    const ofTest = test === undefined ? alwaysLeft : leftAfter.get(test)
-    ofTest?.push(next)
-    if (ofTest !== undefined || test === undefined) continue
+    if (test === undefined) {
+      alwaysLeft.push(next)
+      continue
+    }
+    const ofTest = leftAfter.get(test)
+    if (ofTest !== undefined) {
+      ofTest.push(next)
+      continue
+    }
     leftAfter.set(test, [next])
     for (const index of dimension.passing[test] ?? []) {
       const tests = testsOf.get(index)
@@ -279,16 +291,15 @@ export const prove = (policy: PolicyDocument, spec: AccessSpec): Proof => {
   // The keys with many tests first: what is left after them is the same for many requests.
   const keys = [...values.keys()].sort((a, b) => testsOf(b).length - testsOf(a).length)
   const all = chained(rules, ['action', 'resource', ...keys])
-  const context = keys.map(key => dimensionOf(testsOf(key), judgeOf(testsOf(key)), values.get(key) ?? []))
+  const context = keys.map(key => dimensionOf(judgeOf(testsOf(key)), values.get(key) ?? []))
   const contexts = [...values.values()].reduce((product, { length }) => product * length, 1)
   const resourcesOf = resources(document, spec)
 
-  const [ofActions, ofResources] = [testsOf('action'), testsOf('resource')]
-  const [judgeAction, judgeResource] = [judgeOf(ofActions), judgeOf(ofResources)]
+  const [ofActions, ofResources] = [judgeOf(testsOf('action')), judgeOf(testsOf('resource'))]
   let probes = 0
   for (const kind of kinds) {
     const names = actionNames[kind]
-    const [actions, arns] = [dimensionOf(ofActions, judgeAction, names.keys()), dimensionOf(ofResources, judgeResource, resourcesOf[kind])]
+    const [actions, arns] = [dimensionOf(ofActions, names.keys()), dimensionOf(ofResources, resourcesOf[kind])]
     probes += names.size * resourcesOf[kind].length * contexts
     const found = search([actions, arns, ...context], all)
     if (found !== undefined) {

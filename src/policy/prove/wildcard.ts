@@ -141,6 +141,7 @@ const few = 4
 
 const anyBeginning = (beginnings: readonly string[]): (text: string) => boolean => {
   if (beginnings.length <= few) {
+    // A loop, here and in anyOf: the prover asks thousands of times, and some() would need a new function for each answer.
     return text => {
       for (const beginning of beginnings) if (text.startsWith(beginning)) return true
       return false
@@ -163,9 +164,11 @@ const anyOf = (patterns: readonly Token[][]): Matcher => {
     else others.push(matcher(tokens, exactly))
   }
   const begins = anyBeginning(beginnings)
-  const otherMatches: Matcher = others.length === 0 ? () => false : (text, lookup) => others.some(matches => matches(text, lookup))
-  // The prover asks this thousands of times: nothing is made for one answer.
-  return (text, lookup) => whole.has(text) || begins(text) || otherMatches(text, lookup)
+  return (text, lookup) => {
+    if (whole.has(text) || begins(text)) return true
+    for (const matches of others) if (matches(text, lookup)) return true
+    return false
+  }
 }
 
 const freeWildcard = (pattern: string) => (index: number): Wildcard =>
