@@ -162,7 +162,7 @@ function connectionOn (database: DatabaseSync): Connection {
 /** Between two commits, reads get their turn. */
 const maxWritesPerCommit = 64
 
-/** So long a commit waits for more writes, while each turn of the event loop brings some. */
+/** The longest time for which a commit waits for more writes. */
 const longestGatheringMs = 20
 
 interface Write {
@@ -190,14 +190,19 @@ function groupCommits (
   const waiting: Write[] = []
   let draining: Promise<void> | undefined
 
+  /** Resolves after a turn of the event loop that brought no write, or at one of the two limits above. */
+  async function gather (): Promise<void> {
+    const until = performance.now() + longestGatheringMs
+    let before = 0
+    do {
+      before = waiting.length
+      await setImmediate()
+    } while (waiting.length > before && waiting.length < maxWritesPerCommit && performance.now() < until)
+  }
+
   async function drain (): Promise<void> {
     do {
-      const until = performance.now() + longestGatheringMs
-      let before = 0
-      do {
-        before = waiting.length
-        await setImmediate()
-      } while (waiting.length > before && waiting.length < maxWritesPerCommit && performance.now() < until)
+      await gather()
       await settle(waiting.splice(0, maxWritesPerCommit))
     } while (waiting.length > 0)
     draining = undefined
