@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import { ulid } from 'ulid'
 import { openConfiguredAudit } from './audit/config.ts'
 import { systemActor } from './audit/event.ts'
 import type { Audit } from './audit/log.ts'
@@ -16,6 +15,7 @@ import { withAbacTags } from './iam/abac-tags.ts'
 import { healthOf, inAccounts, type Health } from './iam/accounts.ts'
 import { createIam, type DatedAnswer, type Iam, type IamClientOptions } from './iam/client.ts'
 import { statusOf } from './iam/errors.ts'
+import { newGrantId } from './iam/names.ts'
 import { createPacer, inTurn } from './iam/pace.ts'
 import { checkRoleBoundaries } from './iam/role-boundary.ts'
 import { keyProvisioner } from './iam/key-provisioner.ts'
@@ -185,7 +185,7 @@ export const compose = async (
       waitingNow: clock.now,
       deadlineMs: config.JOB_ACCESS_IAM_DEADLINE_MS,
       leaseMs: overrides.leaseMs ?? config.JOB_ACCESS_IAM_DEADLINE_MS * leaseDeadlines,
-      newId: overrides.newId ?? ulid,
+      newId: overrides.newId ?? newGrantId,
       turn: fairTurns(),
       ledger: metrics ? metrics.timed(stored) : stored,
       provisioners: only?.provisioners ?? { inline: pooledUsers, managed: pooledUsers, session: pooled('session') },

@@ -1,9 +1,18 @@
+import { randomInt } from 'node:crypto'
+import { ulid } from 'ulid'
+
 /**
  * How a grant is named at the provider. Everything a sweep without a ledger needs is in the name and the path:
  * ListUsers returns both, and no tags (API_ListUsers).
  */
 
 const maxUserName = 64
+
+/** The id of a new grant: a ULID, 10 characters of time and 16 at random. */
+export const newGrantId = (): string => ulid(undefined, randomDigit)
+
+/** Node draws many such numbers at once. By itself, ulid() asks the system for each of the 16. */
+const randomDigit = (): number => randomInt(32) / 32
 
 /**
  * `<prefix>-<job>-<expiry>-<id>`: the job id is what gets cut, never the id. All lower case, since IAM's names are unique
