@@ -33,12 +33,12 @@ export interface Ledger {
   claim(id: string, now: number, until: number): Promise<Grant | undefined>
 
   /**
-   * Changes a grant and appends its event, in one transaction. Returns the grant as stored.
+   * Changes a grant and appends its event, in one transaction. Returns `grant` with the change: as stored, where `grant` is as it was read.
    * `grant.version` must be the stored version (else StaleGrantError). `change.state`, when given, must be a legal next state
    * (else IllegalTransitionError). A change to an end state must also set dueAt to null. Setting claimedUntil to null releases
    * the claim.
    */
-  update(grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number): Promise<Grant>
+  update(grant: Grant, change: GrantChange, event: NewEvent, at: number): Promise<Grant>
 
   /**
    * Claims up to `limit` unclaimed grants with dueAt <= now, oldest due first: those of an account of the pool, or those of none.

@@ -249,11 +249,12 @@ export const eventOf = (row: EventRow): GrantEvent => ({
 /** Outstanding grants of one owner and of all; those with a managed policy, and with a user or session, where the grant has one itself. */
 export interface Counts { own: number, all: number, managed: number | null, placed: number | null }
 
-/** What the statement of a GrantWrite must return, at least. */
-export const writtenColumns = ['id', 'version', 'owner', 'attach', 'account', 'max_workers', 'minted_at'] as const
+/** What the event and the counts need of the grant. */
+const writtenColumns = ['id', 'version', 'owner', 'attach', 'account', 'max_workers', 'minted_at'] as const
 type WrittenRow = Pick<GrantRow, typeof writtenColumns[number]>
+const returning = raw(`returning ${writtenColumns.join(', ')}`)
 
-/** A change of a grant as a statement, with the event that records it. */
+/** A change of a grant as a statement that returns nothing, with the event that records it. */
 interface GrantWrite {
   statement: Sql
   event: NewEvent
@@ -262,25 +263,23 @@ interface GrantWrite {
   countChange: 1 | -1 | undefined
 }
 
-type Written<Row> = { row: Row, counts: Counts | undefined } | undefined
+type Written = { counts: Counts | undefined } | undefined
 
 /**
  * Writes a grant, its event and the counts. Undefined, and nothing is written, when the statement matches no row.
  * The counts come last, since their lock makes every other begin() wait until the commit.
  */
-export const writeGrant = <Row extends WrittenRow>(query: Query, dialect: Dialect, write: GrantWrite): Promise<Written<Row>> =>
+export const writeGrant = (query: Query, dialect: Dialect, write: GrantWrite): Promise<Written> =>
   dialect === 'postgres' ? writeInOneStatement(query, write) : writeStepByStep(query, write)
 
-async function writeStepByStep<Row extends WrittenRow> (
-  query: Query, { statement, event, at, countChange }: GrantWrite
-): Promise<Written<Row>> {
-  const [row] = await query<Row>(statement)
+async function writeStepByStep (query: Query, { statement, event, at, countChange }: GrantWrite): Promise<Written> {
+  const [row] = await query<WrittenRow>(sql`${statement} ${returning}`)
   if (!row) return undefined
   await query(sql`
     insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
     values (${row.id}, ${row.version}, ${at}, ${event.actor}, ${event.action}, ${event.requestId}, ${event.policyHash},
       ${JSON.stringify(event.detail)})`)
-  return { row, counts: countChange && await changeCounts(query, row, countChange) }
+  return { counts: countChange && await changeCounts(query, row, countChange) }
 }
 
 /**
@@ -306,9 +305,7 @@ async function changeCounts (query: Query, grant: WrittenRow, change: 1 | -1): P
 }
 
 /** PostgreSQL can do all of it in one statement, SQLite cannot. This saves one to three round trips to the server. */
-async function writeInOneStatement<Row extends WrittenRow> (
-  query: Query, { statement, event, at, countChange }: GrantWrite
-): Promise<Written<Row>> {
+async function writeInOneStatement (query: Query, { statement, event, at, countChange }: GrantWrite): Promise<Written> {
   const change = raw(String(countChange ?? 0))
   const counted = sql`
     insert into grant_counts (owner, outstanding)
@@ -317,8 +314,8 @@ async function writeInOneStatement<Row extends WrittenRow> (
     union all select ${countNames.inAccount}, ${change} from written where ${countNames.hasPlace}
     on conflict (owner) do update set outstanding = grant_counts.outstanding + excluded.outstanding
     returning owner, outstanding`
-  const [row] = await query<Row & Record<keyof Counts, number | null>>(sql`
-    with written as (${statement}),
+  const [row] = await query<Record<keyof Counts, number | null>>(sql`
+    with written as (${statement} ${returning}),
     noted as (
       insert into grant_events (grant_id, version, at, actor, action, request_id, policy_hash, detail)
       select id, version, cast(${at} as bigint), ${event.actor}, ${event.action}, ${event.requestId}, ${event.policyHash},
@@ -326,12 +323,12 @@ async function writeInOneStatement<Row extends WrittenRow> (
       from written
     ),
     counted as (${countChange ? counted : raw('select owner, null as outstanding from written')})
-    select *,
+    select
       (select outstanding from counted where counted.owner = written.owner) as own,
       (select outstanding from counted where counted.owner = ${everyone}) as all,
       (select outstanding from counted where counted.owner = ${countNames.managed}) as managed,
       (select outstanding from counted where counted.owner = ${countNames.inAccount}) as placed
     from written`)
   if (!row) return undefined
-  return { row, counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed, placed: row.placed } }
+  return { counts: countChange && { own: row.own ?? Infinity, all: row.all ?? Infinity, managed: row.managed, placed: row.placed } }
 }

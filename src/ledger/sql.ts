@@ -6,7 +6,7 @@ import {
 import { checkLimit, pageOf } from './page.ts'
 import {
   allOwners, columnsOf, countNames, eventOf, grantOf, hasManagedPolicy, inAccount, joined, list, managedPolicies, raw, sql, writeGrant,
-  writtenColumns, type CountRow, type Counts, type Dialect, type EventRow, type GrantRow, type Query, type Sql
+  type CountRow, type Counts, type Dialect, type EventRow, type GrantRow, type Query, type Sql
 } from './rows.ts'
 
 type Limits = Parameters<Ledger['begin']>[2]
@@ -209,7 +209,7 @@ async function begin (
   // On PostgreSQL this waits for a transaction that is inserting the same key.
   const statement = sql`
     insert into grants (${raw(Object.keys(row).join(', '))}) values (${list(Object.values(row))})
-    on conflict (owner, idempotency_key) do nothing returning ${raw(writtenColumns.join(', '))}`
+    on conflict (owner, idempotency_key) do nothing`
   const written = await writeGrant(tx, dialect, { statement, event, at: grant.createdAt, countChange: 1 })
   if (!written) return { outcome: 'existing', grant: await grantWithKey(tx, grant) }
   const limited = written.counts && limitReached(written.counts, limits)
@@ -237,17 +237,17 @@ function limitReached (counts: Counts, limits: Limits): BeginResult | undefined 
 }
 
 async function update (
-  tx: Query, dialect: Dialect, grant: Pick<Grant, 'id' | 'version'>, change: GrantChange, event: NewEvent, at: number
+  tx: Query, dialect: Dialect, grant: Grant, change: GrantChange, event: NewEvent, at: number
 ): Promise<Grant> {
   const { state } = change
   const changed = Object.entries({ ...columnsOf(change), updated_at: at }).map(([column, value]) => sql`${raw(column)} = ${value}`)
   const statement = sql`
     update grants set ${joined(changed, ', ')}, version = version + 1 where id = ${grant.id} and version = ${grant.version}
-    ${state === undefined ? raw('') : sql`and state in (${list(statesBefore(state))})`} returning *`
+    ${state === undefined ? raw('') : sql`and state in (${list(statesBefore(state))})`}`
   const countChange = state !== undefined && isEnd(state) ? -1 : undefined
-  const written = await writeGrant<GrantRow>(tx, dialect, { statement, event, at, countChange })
+  const written = await writeGrant(tx, dialect, { statement, event, at, countChange })
   if (!written) throw await whyNotUpdated(tx, grant, change)
-  return grantOf(written.row)
+  return { ...grant, ...change, updatedAt: at, version: grant.version + 1 }
 }
 
 function statesBefore (state: GrantState): GrantState[] {

@@ -81,8 +81,9 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
 
       const { owner, team, jobId, maxWorkers, parentId, worker, createdAt, ...change } = rest
       const other = await begun(ledger)
-      await ledger.update(other, change, event('all'), start + 7)
-      assert.deepEqual(await ledger.get(other.id), { ...other, ...change, version: 2, updatedAt: start + 7 })
+      const changed = await ledger.update(other, change, event('all'), start + 7)
+      assert.deepEqual(changed, { ...other, ...change, version: 2, updatedAt: start + 7 })
+      assert.deepEqual(await ledger.get(other.id), changed)
     }), { numRuns: 25 })
   })
 
@@ -169,8 +170,8 @@ export async function contract (t: Test, fresh: (t: Test) => Promise<Database>):
     await ledger.update(grant, { attempts: 1 }, event('one'), start)
     const before = await dump(query)
     await t.rejects(ledger.update(grant, { attempts: 2 }, event('two'), start), StaleGrantError)
-    await t.rejects(ledger.update({ id: grant.id, version: 99 }, { attempts: 2 }, event('two'), start), StaleGrantError)
-    await t.rejects(ledger.update({ id: 'nobody', version: 1 }, { attempts: 2 }, event('two'), start), StaleGrantError)
+    await t.rejects(ledger.update({ ...grant, version: 99 }, { attempts: 2 }, event('two'), start), StaleGrantError)
+    await t.rejects(ledger.update({ ...grant, id: 'nobody' }, { attempts: 2 }, event('two'), start), StaleGrantError)
     t.strictSame(await dump(query), before)
   })
 

@@ -1,4 +1,5 @@
 import { CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam'
+import { isDeepStrictEqual } from 'node:util'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { startTestIam, type TestIam, type TestIamOptions } from '../embedded-iam/levers/start.ts'
@@ -103,6 +104,13 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
   const deployment = deploymentWith(limits, profiles)
   const newId = countedIds()
 
+  /** update() adds the change to the grant that it is given. Had that been altered since it was read, the result would not be as stored. */
+  const sameAsStored = async (updated: Grant, name: string) => {
+    const stored = await store.get(updated.id)
+    const asStored = JSON.parse(JSON.stringify(updated)) as Grant
+    if (stored?.version === updated.version && !isDeepStrictEqual(asStored, stored)) t.same(asStored, stored, name)
+  }
+
   const replica = async ({ attemptMs = 10_000, outstanding = { perOwner: 1000, total: 1000 } }: ReplicaOptions = {}): Promise<Replica> => {
     const dying = Promise.withResolvers<void>()
     let dead = false
@@ -160,7 +168,11 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
         ...(servers
           ? { servers, iamIn: (account, heard) => callingOn(account === 'a' ? servers.a : servers.b, heard) }
           : { iam: callingOn(iam) }),
-        ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), () => call(...args)), ['close', 'inhabited']),
+        ledger: each(store, (name, args, call) => heard(ledgerCall(name, args), async () => {
+          const answer = await call(...args)
+          if (name === 'update') await sameAsStored(answer as Grant, ledgerCall(name, args))
+          return answer
+        }), ['close', 'inhabited']),
         auditPort: { changed: (_grant, event) => heard(`record ${event.action}`, async () => {}) },
         guardrails,
         authenticator: nobody,
