@@ -1,5 +1,5 @@
-import type { NewAuditEvent } from '../audit/event.ts'
 import type { AdminKeys } from '../embedded-iam/server.ts'
+import type { AuditAnswer, AuditQuestion } from './remote-audit.ts'
 
 /** What the processes of one service say to each other, over the channel that node:cluster opens. */
 
@@ -26,12 +26,10 @@ export type ToWorker =
   | { kind: 'reload' }
   | { kind: 'stop' }
   | { kind: 'metrics', id: number }
-  /** The answer to `record` or `check`; null: done. */
-  | { kind: 'audited', id: number, refusal: string | null }
+  | AuditAnswer
 
 export type ToPrimary =
   | { kind: 'listening', address: string }
   /** The answer to `metrics`; null: they could not be read. */
   | { kind: 'measured', id: number, metrics: object[] | null }
-  | { kind: 'record', id: number, event: NewAuditEvent }
-  | { kind: 'check', id: number }
+  | AuditQuestion

@@ -13,6 +13,7 @@ import { logOptions } from '../log.ts'
 import { portInUse, welcome } from '../welcome.ts'
 import { restartDelay } from './backoff.ts'
 import type { Shared, ToPrimary, ToWorker } from './messages.ts'
+import { answerTo } from './remote-audit.ts'
 
 /** When a process ends by itself, another takes its place. */
 interface Place {
@@ -175,8 +176,10 @@ const runPlaces = async (config: Config, { log, shared, token, audit, server, cl
     worker.on('message', (message: ToPrimary) => {
       switch (message.kind) {
         case 'listening': return listens(place, message.address)
-        case 'record': return answer(worker, message.id, audit?.record(message.event))
-        case 'check': return answer(worker, message.id, audit?.check())
+        case 'record':
+        case 'check':
+          void answerTo(audit, message).then(answer => send(worker, answer))
+          return undefined
         case 'measured': return undefined
       }
     })
@@ -226,11 +229,4 @@ const runPlaces = async (config: Config, { log, shared, token, audit, server, cl
     await closeAll()
     if (codes.some(code => code !== 0)) throw new Error('A process did not end in order; the log says why.')
   })
-}
-
-/** A refusal is made an AuditUnavailable again by the process that gets it. */
-const answer = (worker: Worker, id: number, done: Promise<void> | undefined): void => {
-  void Promise.resolve(done)
-    .then(() => null, error => error instanceof Error ? error.message : String(error))
-    .then(refusal => send(worker, { kind: 'audited', id, refusal }))
 }

@@ -1,11 +1,10 @@
 import type { Registry } from 'prom-client'
-import { genesis } from '../audit/chain.ts'
-import { AuditUnavailable, type Audit } from '../audit/log.ts'
 import type { Overrides } from '../compose.ts'
 import type { Config } from '../config.ts'
 import { loadIdentity } from '../identity/authenticator.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { Shared, ToPrimary, ToWorker } from './messages.ts'
+import { remoteAudit } from './remote-audit.ts'
 
 /** One of the processes that answer requests. */
 export interface Member {
@@ -27,7 +26,7 @@ export const joinProcesses = async (config: Config): Promise<Member> => {
   const shared = Promise.withResolvers<Shared>()
   const told = { tend: Promise.withResolvers<void>(), stop: Promise.withResolvers<void>() }
   let registry: Registry | undefined
-  const audit = remoteAudit()
+  const audit = remoteAudit(send)
   const measured = (id: number) => {
     Promise.resolve(registry?.getMetricsAsJSON())
       .then((metrics = []) => send({ kind: 'measured', id, metrics }), () => send({ kind: 'measured', id, metrics: null }))
@@ -41,7 +40,7 @@ export const joinProcesses = async (config: Config): Promise<Member> => {
       // Its handler is that of the signal.
       case 'reload': return process.emit('SIGHUP')
       case 'metrics': return measured(message.id)
-      case 'audited': return audit.answered(message.id, message.refusal)
+      case 'audited': return audit.answered(message)
     }
   })
   const { number, ledgerUrl, audited, embedded, servers, tokenSha256 } = await shared.promise
@@ -79,31 +78,3 @@ const notOurs = async (): Promise<void> => {}
 
 /** Without a primary, this process ends at once by itself (node:cluster): nobody would write its audit. */
 const send = (message: ToPrimary): void => { process.send?.(message) }
-
-/** The audit of all processes is one chain, which the primary writes. What it is told is durable before record() resolves, as ever. */
-const remoteAudit = (): Audit & { answered: (id: number, refusal: string | null) => void } => {
-  const waiting = new Map<number, { resolve: () => void, reject: (error: Error) => void }>()
-  let asked = 0
-  let idle = Promise.withResolvers<void>()
-  idle.resolve()
-  const ask = (question: { kind: 'record', event: Parameters<Audit['record']>[0] } | { kind: 'check' }) =>
-    new Promise<void>((resolve, reject) => {
-      if (waiting.size === 0) idle = Promise.withResolvers<void>()
-      const id = ++asked
-      waiting.set(id, { resolve, reject })
-      send({ ...question, id })
-    })
-  return {
-    record: event => ask({ kind: 'record', event }),
-    check: () => ask({ kind: 'check' }),
-    answered (id, refusal) {
-      const one = waiting.get(id)
-      waiting.delete(id)
-      if (refusal === null) one?.resolve()
-      else one?.reject(new AuditUnavailable(refusal))
-      if (waiting.size === 0) idle.resolve()
-    },
-    state: () => ({ head: genesis, writtenAt: 0, waiting: waiting.size, broken: undefined }),
-    close: () => idle.promise
-  }
-}
