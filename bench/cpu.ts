@@ -14,10 +14,11 @@ import { startService } from './service-process.ts'
  * its log; clients and the IAM are processes of their own. The baseline does in the same run what nobody can leave out: three calls of the
  * AWS SDK's client as it comes, and one transaction of SQLite that is synced. Fails where the service costs more than 1.8 times that.
  *   BENCH_GRANTS=400 BENCH_ROUNDS=5 BENCH_PROFILE=DIR (--cpu-prof)
- *   BENCH_PEER=http://… compares with another service, at 1, 16 and 64 at once; BENCH_PROCESSES=1 of ours: see docs/benchmarks.md
+ *   BENCH_PEER=http://… compares with another service (BENCH_AT_ONCE=1,16,64; BENCH_PROCESSES=1 of ours): docs/benchmarks.md
  */
 
-const { BENCH_GRANTS = '400', BENCH_ROUNDS = '5', BENCH_PROFILE, BENCH_PEER, BENCH_PROCESSES = '1' } = process.env
+const { BENCH_GRANTS = '400', BENCH_ROUNDS = '5', BENCH_PROFILE, BENCH_PEER } = process.env
+const { BENCH_AT_ONCE = '1,16,64', BENCH_PROCESSES = '1' } = process.env
 const [count, rounds, limit] = [Number(BENCH_GRANTS), Number(BENCH_ROUNDS), 1.8]
 
 interface Iam { url: string, admin: { accessKeyId: string, secretAccessKey: string } }
@@ -234,7 +235,7 @@ const figures = [['per second', 'perSecond', 0], ['p50 ms', 'p50', 1], ['p99 ms'
 const againstPeer = async (peer: string, latencyMs: number) => {
   const iam = await startIam(latencyMs)
   const subjects = { service: await startOurs(iam, BENCH_PROCESSES), peer: await startPeer(iam, peer) }
-  for (const atOnce of [1, 16, 64]) {
+  for (const atOnce of BENCH_AT_ONCE.split(',').map(Number)) {
     const { service, peer } = await compared(subjects, atOnce)
     console.log(`${latencyMs} ms a call to IAM, ${atOnce} at once; JOB_ACCESS_PROCESSES=${BENCH_PROCESSES}, median (least-most)`)
     console.table(whats.flatMap(what => figures.map(([figure, name, digits]) => {
