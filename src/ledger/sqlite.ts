@@ -32,23 +32,34 @@ export async function openSqlite (path: string, busyTimeoutMs: number, mustExist
     database.close()
     throw error
   }
-  const opened = path === memory ? undefined : statSync(path)
   return {
     dialect: 'sqlite',
     query,
     statement: commits.write,
     write: commits.write,
-    requireKept () {
-      // An open file can be written after it was deleted, and is gone with its process.
-      const there = opened && statSync(path, { throwIfNoEntry: false })
-      if (opened && (there?.ino !== opened.ino || there.dev !== opened.dev)) {
-        throw new LedgerUnavailableError('The ledger’s file was deleted, moved or replaced.')
-      }
-    },
+    ...(path !== memory && { requireKept: requireSameFile(path) }),
     async close () {
       await commits.idle()
       database.close()
     }
+  }
+}
+
+/**
+ * Throws when the file that is open now is no longer at its path: it can still be written, and is gone with its process. Looks once in a
+ * turn of the event loop, however many requests ask.
+ */
+function requireSameFile (path: string): () => void {
+  const opened = statSync(path)
+  let seenThisTurn = false
+  return () => {
+    if (seenThisTurn) return
+    const there = statSync(path, { throwIfNoEntry: false })
+    if (there?.ino !== opened.ino || there.dev !== opened.dev) {
+      throw new LedgerUnavailableError('The ledger’s file was deleted, moved or replaced.')
+    }
+    seenThisTurn = true
+    void setImmediate().then(() => { seenThisTurn = false })
   }
 }
 

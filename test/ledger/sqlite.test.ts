@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
@@ -106,6 +106,19 @@ await t.test('each commit is synced to the disk', async (t) => {
   t.equal(await pragma('journal_mode'), 'wal')
   t.equal(await pragma('synchronous'), 2)
   t.equal(await pragma('foreign_keys'), 1)
+})
+
+await t.test('no grant begins in a file that was moved, until it is back', async (t) => {
+  const path = join(t.testdir(), 'ledger.db')
+  const ledger = await opened(t, { url: path })
+  await begun(ledger)
+  renameSync(path, `${path}.old`)
+  await t.rejects(begun(ledger), new LedgerUnavailableError('The ledger’s file was deleted, moved or replaced.'))
+  await t.rejects(ledger.ping(), LedgerUnavailableError)
+  writeFileSync(path, '')
+  await t.rejects(begun(ledger), LedgerUnavailableError)
+  renameSync(`${path}.old`, path)
+  await begun(ledger)
 })
 
 await t.test('what a caller sends is a value, also where it has the shape of a part of a statement', async (t) => {
