@@ -37,7 +37,22 @@ export const remoteAudit = (send: (question: AuditQuestion) => void): RemoteAudi
   const ask = (question: { kind: 'record', events: NewAuditEvent[] } | { kind: 'check' }, askers: Asker[]) => {
     const id = ++lastId
     asked.set(id, askers)
-    send({ ...question, id })
+    try {
+      send({ ...question, id })
+    } catch (error) {
+      answered({ kind: 'audited', id, refusals: askers.map(() => whyOf(error)) })
+    }
+  }
+  const answered = ({ id, refusals }: AuditAnswer) => {
+    const askers = asked.get(id) ?? []
+    asked.delete(id)
+    for (const [index, { resolve, reject }] of askers.entries()) {
+      const refusal = refusals[index]
+      if (refusal === null) resolve()
+      else reject(new AuditUnavailable(refusal ?? 'The primary did not say whether it was recorded.'))
+    }
+    waiting -= askers.length
+    if (waiting === 0) idle.resolve()
   }
   /** What comes in one turn of the event loop goes in one message: each costs a system call here, and one for its answer. */
   const sendTogether = async () => {
@@ -58,17 +73,7 @@ export const remoteAudit = (send: (question: AuditQuestion) => void): RemoteAudi
       ask({ kind: 'check' }, [asker])
       return promise
     },
-    answered ({ id, refusals }) {
-      const askers = asked.get(id) ?? []
-      asked.delete(id)
-      for (const [index, { resolve, reject }] of askers.entries()) {
-        const refusal = refusals[index]
-        if (refusal === null) resolve()
-        else reject(new AuditUnavailable(refusal ?? 'The primary did not say whether it was recorded.'))
-      }
-      waiting -= askers.length
-      if (waiting === 0) idle.resolve()
-    },
+    answered,
     state: () => ({ head: genesis, writtenAt: 0, waiting, broken: undefined }),
     close: () => idle.promise
   }

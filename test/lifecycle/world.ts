@@ -108,7 +108,7 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
   const sameAsStored = async (updated: Grant, name: string) => {
     const stored = await store.get(updated.id)
     const asStored = JSON.parse(JSON.stringify(updated)) as Grant
-    if (stored?.version === updated.version && !isDeepStrictEqual(asStored, stored)) t.same(asStored, stored, name)
+    if (stored?.version === updated.version && !isDeepStrictEqual(asStored, stored)) t.strictSame(asStored, stored, name)
   }
 
   const replica = async ({ attemptMs = 10_000, outstanding = { perOwner: 1000, total: 1000 } }: ReplicaOptions = {}): Promise<Replica> => {

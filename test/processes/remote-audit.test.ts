@@ -56,6 +56,13 @@ t.test('an answer that does not name an event does not count for it', async t =>
   t.match(results[1], { reason: AuditUnavailable })
 })
 
+t.test('what the channel cannot carry is refused, and holds up nothing', async t => {
+  const remote = remoteAudit(() => { throw new Error('could not be cloned') })
+  await t.rejects(remote.record(eventOf(1)), new AuditUnavailable('could not be cloned'))
+  await t.rejects(remote.check(), new AuditUnavailable('could not be cloned'))
+  await remote.close()
+})
+
 t.test('a check is asked and answered as it is; without an audit, all is done', async t => {
   await twoProcesses({ check: async () => {} }).remote.check()
   await t.rejects(twoProcesses({ check: async () => { throw new Error('disk full') } }).remote.check(), new AuditUnavailable('disk full'))
