@@ -288,7 +288,7 @@ export async function openAudit (options: AuditOptions): Promise<Audit> {
   }
 }
 
-const messageOf = (error: unknown) => error instanceof Error ? error.message : String(error)
+export const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
 
 interface Head {
   head: ChainPoint

@@ -11,7 +11,7 @@ const maxUserName = 64
 /** The id of a new grant: a ULID, 10 characters of time and 16 at random. */
 export const newGrantId = (): string => ulid(undefined, randomDigit)
 
-/** Node draws many such numbers at once. By itself, ulid() asks the system for each of the 16. */
+/** randomInt() draws many random bytes at once and keeps them. By itself, ulid() would draw for each of the 16 characters. */
 const randomDigit = (): number => randomInt(32) / 32
 
 /**

@@ -33,7 +33,8 @@ export interface Ledger {
   claim(id: string, now: number, until: number): Promise<Grant | undefined>
 
   /**
-   * Changes a grant and appends its event, in one transaction. Returns `grant` with the change: as stored, where `grant` is as it was read.
+   * Changes a grant and appends its event, in one transaction. Returns `grant` with the change. That is what is
+   * stored, so `grant` must be as it was read.
    * `grant.version` must be the stored version (else StaleGrantError). `change.state`, when given, must be a legal next state
    * (else IllegalTransitionError). A change to an end state must also set dueAt to null. Setting claimedUntil to null releases
    * the claim.

@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises'
 import { genesis } from '../audit/chain.ts'
 import type { NewAuditEvent } from '../audit/event.ts'
-import { AuditUnavailable, type Audit } from '../audit/log.ts'
+import { AuditUnavailable, messageOf, type Audit } from '../audit/log.ts'
 
 /** The audit of all processes is one chain, which the primary writes. What it is told is durable before record() resolves, as ever. */
 
-/** What a process asks the primary: to record these, in this order, or whether it could. */
+/** A process asks the primary to record these events, in this order, or whether an event could be recorded now. */
 export type AuditQuestion = { kind: 'record', id: number, events: NewAuditEvent[] } | { kind: 'check', id: number }
 
 export interface AuditAnswer {
@@ -40,7 +40,7 @@ export const remoteAudit = (send: (question: AuditQuestion) => void): RemoteAudi
     try {
       send({ ...question, id })
     } catch (error) {
-      answered({ kind: 'audited', id, refusals: askers.map(() => whyOf(error)) })
+      answered({ kind: 'audited', id, refusals: askers.map(() => messageOf(error)) })
     }
   }
   const answered = ({ id, refusals }: AuditAnswer) => {
@@ -54,7 +54,7 @@ export const remoteAudit = (send: (question: AuditQuestion) => void): RemoteAudi
     waiting -= askers.length
     if (waiting === 0) idle.resolve()
   }
-  /** What comes in one turn of the event loop goes in one message: each costs a system call here, and one for its answer. */
+  /** The events of one turn of the event loop go in one message, since each message costs a system call here, and one for its answer. */
   const sendTogether = async () => {
     await setImmediate()
     const together = unsent
@@ -83,11 +83,9 @@ export const remoteAudit = (send: (question: AuditQuestion) => void): RemoteAudi
 export const answerTo = async (audit: Audit | null, question: AuditQuestion): Promise<AuditAnswer> => {
   // All of them at once, so that they share one write.
   const done = question.kind === 'check' ? [check(audit)] : question.events.map(event => record(audit, event))
-  const refusals = (await Promise.allSettled(done)).map(one => one.status === 'fulfilled' ? null : whyOf(one.reason))
+  const refusals = (await Promise.allSettled(done)).map(one => one.status === 'fulfilled' ? null : messageOf(one.reason))
   return { kind: 'audited', id: question.id, refusals }
 }
 
 const check = async (audit: Audit | null): Promise<void> => { await audit?.check() }
 const record = async (audit: Audit | null, event: NewAuditEvent): Promise<void> => { await audit?.record(event) }
-
-const whyOf = (reason: unknown): string => reason instanceof Error ? reason.message : String(reason)

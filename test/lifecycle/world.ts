@@ -104,7 +104,10 @@ export const world = async (t: Test, options: WorldOptions = {}): Promise<World>
   const deployment = deploymentWith(limits, profiles)
   const newId = countedIds()
 
-  /** update() adds the change to the grant that it is given. Had that been altered since it was read, the result would not be as stored. */
+  /**
+   * update() adds the change to the grant that it is given. Had that been altered since it was read, the result would not be as stored.
+   * Only a difference is an assertion: there are too many updates to report each.
+   */
   const sameAsStored = async (updated: Grant, name: string) => {
     const stored = await store.get(updated.id)
     const asStored = JSON.parse(JSON.stringify(updated)) as Grant
