@@ -56,6 +56,8 @@ export const startEnding = async (
     state: 'revoking',
     ending,
     endReason: reason,
+    // What failed before was something else, and must not make the end wait.
+    attempts: 0,
     dueAt: deps.now() + deps.leaseMs,
     claimedUntil: deps.now() + deps.leaseMs
   }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
@@ -94,13 +96,28 @@ export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promi
  */
 const endWorkers = async (deps: GrantDeps, actor: Actor, job: Grant, ending: Ending): Promise<Grant | undefined> => {
   // One that is being ended already has its own backoff.
-  const workers = await reachWorkers(deps, job, ({ state, dueAt }) => dueAt === null || (state === 'revoking' && dueAt > deps.now()),
+  const isEnding = ({ state, dueAt }: Grant) => dueAt === null || (state === 'revoking' && dueAt > deps.now())
+  const { workers, progress } = await reachWorkers(deps, job, isEnding,
     async worker => finish(deps, actor, await startEnding(deps, actor, worker, ending, 'the job has ended')))
   const left = workers.filter(({ dueAt }) => dueAt !== null)
   if (left.length === 0) return undefined
   // Of a worker whose own name is free again, no key is left that could be deleted.
   const keysAreGone = left.every(({ idempotencyKey }) => idempotencyKey === null)
-  return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) }, keysAreGone ? freed(job) : {})
+  return workersLeft(deps, actor, job, { left, progress }, keysAreGone ? freed(job) : {})
+}
+
+/**
+ * Some workers of a job are not reached yet, and a key of one may work that should not. So the next try comes soon after one that reached
+ * some, and no later than when the lease of a worker lapses.
+ */
+export const workersLeft = (
+  deps: GrantDeps, actor: Actor, job: Grant, { left, progress }: { left: Grant[], progress: boolean }, change: GrantChange = {}
+): Promise<Grant> => {
+  const now = deps.now()
+  const tried = { ...job, attempts: progress ? 0 : job.attempts }
+  const lapses = left.map(({ claimedUntil }) => claimedUntil ?? 0).filter(instant => instant > now)
+  return postponed(deps, actor, tried, 'workers-left', { workers: String(left.length) },
+    { ...change, dueAt: Math.min(now + backoffMs(tried.attempts), ...lapses) })
 }
 
 /**
@@ -121,7 +138,7 @@ export const postponed = (
   deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left' | 'behind-job',
   detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
-  commit(deps, grant, { ...change, attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), claimedUntil: null },
+  commit(deps, grant, { attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), ...change, claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))
 
 const firstBackoffMs = 5_000

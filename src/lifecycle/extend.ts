@@ -18,7 +18,7 @@ import { accessOf, assertLease, claimLive, commit, dueAfter, event, release, req
 import { requireClock } from './clock.ts'
 import { compensate, removeOvertaken } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
-import { postponed } from './end.ts'
+import { postponed, workersLeft } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
 import { sharedOf } from './shared.ts'
 import { reachWorkers } from './workers.ts'
@@ -52,7 +52,7 @@ const isScheduled = ({ state, issueAt }: Grant): boolean => state === 'pending' 
 /** Commits the window of a job, of which no worker has heard yet. When it cannot be audited, it must not stand. */
 const extendJob = async (deps: GrantDeps, actor: Actor, job: Grant, wanted: Wanted, started: NewGrantEvent): Promise<Grant> => {
   try {
-    return await commit(deps, job, { ...wanted, dueAt: deps.now() + deps.leaseMs }, started)
+    return await commit(deps, job, { ...wanted, attempts: 0, dueAt: deps.now() + deps.leaseMs }, started)
   } catch (cause) {
     await compensate(deps, actor, job, { made: null, keep: null, back: accessOf(job), action: 'extend-failed' })
     throw cause
@@ -92,8 +92,9 @@ const extendShared = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<
 
 const extendRows = async (deps: GrantDeps, actor: Actor, job: Grant): Promise<Grant> => {
   const isReached = (worker: Grant) => hasWindowOf(job, worker)
-  const left = (await reachWorkers(deps, job, isReached, worker => extendWorker(deps, actor, job, worker))).filter(one => !isReached(one))
-  if (left.length > 0) return postponed(deps, actor, job, 'workers-left', { workers: String(left.length) })
+  const { workers, progress } = await reachWorkers(deps, job, isReached, worker => extendWorker(deps, actor, job, worker))
+  const left = workers.filter(worker => !isReached(worker))
+  if (left.length > 0) return workersLeft(deps, actor, job, { left, progress })
   return commit(deps, job, { dueAt: job.expiresAt, attempts: 0, claimedUntil: null },
     event(actor, 'extended', { notAfter: job.spec.window.notAfter }, job.policyHash))
 }

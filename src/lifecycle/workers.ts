@@ -5,18 +5,27 @@ import { claimLease, release } from './lease.ts'
 /** How many workers of an account one operation on their job works on at a time. */
 const concurrency = 16
 
+export interface Reached {
+  /**
+   * All workers that had not ended, as they are now. No worker joins a job that ends, and a worker that joins one that is changed has the
+   * change.
+   */
+  workers: Grant[]
+  /** Whether this try reached at least one that was not reached before. */
+  progress: boolean
+}
+
 /**
  * Brings a change or the end of a job to its workers. Each is claimed for itself; one that another operation holds, that fails, or
  * that is not begun before the deadline is left. The job stays due then, and the sweeper calls this again.
  *
  * @param isReached whether nothing is left to do for a worker; never so of one that has not ended and that an operation holds
- * @returns all workers that had not ended, as they are now. No worker joins a job that ends, and a worker that joins one that is changed
- *   has the change.
  */
 export const reachWorkers = async (
   deps: GrantDeps, job: Grant, isReached: (worker: Grant) => boolean, reach: (claimed: Grant) => Promise<Grant>
-): Promise<Grant[]> => {
+): Promise<Reached> => {
   const until = deps.waitingNow() + deps.deadlineMs
+  let progress = false
   // Those that failed come last: where the provider does too little in time, the others would never be reached.
   const workers = (await deps.ledger.workersOf(job.id)).sort((a, b) => a.attempts - b.attempts)
   const next = async (queue: Iterator<[number, Grant]> & Iterable<[number, Grant]>) => {
@@ -28,7 +37,11 @@ export const reachWorkers = async (
   const reached = async (worker: Grant): Promise<Grant> => {
     try {
       const claimed = await claimLease(deps, worker.id)
-      if (!isReached(claimed)) return await reach(claimed)
+      if (!isReached(claimed)) {
+        const done = await reach(claimed)
+        progress ||= isReached(done)
+        return done
+      }
       if (claimed.dueAt !== null) await release(deps, claimed)
       return claimed
     } catch (error) {
@@ -39,5 +52,5 @@ export const reachWorkers = async (
   // An account that does not answer must not keep the workers of the others waiting.
   const queues = [...Map.groupBy(workers.entries(), ([, { principal }]) => principal.account).values()].map(group => group.values())
   await Promise.all(queues.flatMap(queue => Array.from({ length: concurrency }, () => next(queue))))
-  return workers
+  return { workers, progress }
 }

@@ -33,6 +33,7 @@ export interface KillLoopReport {
   jobsOfWorkers: number
   users: number
   /** Each of these must be empty. */
+  restless: string[]
   unknownKeys: string[]
   lostGrants: string[]
   strayUsers: string[]
@@ -69,7 +70,7 @@ export const killLoop = async ({ rounds, databaseUrl, seed }: KillLoopOptions): 
     await delay(500)
     await clients.stop()
     await clients.finish()
-    await quiet(iam, ledgerUrl)
+    const restless = await quiet(iam, ledgerUrl)
     await server.stop()
     const left = await inspect(iam, ledgerUrl, clients.jobs)
     const secrets = clients.jobs.flatMap(({ key }) => key ? [key.secretAccessKey] : [])
@@ -87,6 +88,7 @@ export const killLoop = async ({ rounds, databaseUrl, seed }: KillLoopOptions): 
         ending: clients.jobs.filter(({ ended }) => ended === 'ending').length,
         unanswered: clients.jobs.filter(({ open, abandoned }) => open !== undefined && !abandoned).length
       },
+      restless,
       ...left,
       leaks: secrets.filter(secret => written.includes(secret)).length
     }
@@ -108,8 +110,11 @@ const halfDone = async (ledgerUrl: string): Promise<string[]> => {
   }
 }
 
-/** Until the sweeper has nothing left that it could do now: grants that wait for the five minutes of the age rule have no user. */
-const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
+/**
+ * Until the sweeper has nothing left that it could do now: grants that wait for the five minutes of the age rule have no user.
+ * @returns what it has left after two minutes
+ */
+const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<string[]> => {
   const ledger = await openLedger({ url: ledgerUrl })
   const giveUpAt = Date.now() + 120_000
   try {
@@ -122,9 +127,12 @@ const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<void> => {
         (dueAt ?? Infinity) > now && (claimedUntil ?? 0) <= now && !(state === 'active' && previousKeyId !== null) &&
         // While workers have another window, their job is due before its end.
         !(state === 'active' && maxWorkers !== null && dueAt !== expiresAt)
-      const settled = users.every(({ name }) => grants.get(name)?.state === 'active') && rows.every(isQuiet) &&
-        strayWorkersOf(rows).length === 0
-      if (settled || now > giveUpAt) return
+      const restless = [
+        ...users.filter(({ name }) => grants.get(name)?.state !== 'active').map(({ name }) => `user ${name}`),
+        ...rows.filter(row => !isQuiet(row)).map(({ policy, spec, ...row }) => JSON.stringify(row)),
+        ...strayWorkersOf(rows)
+      ]
+      if (restless.length === 0 || now > giveUpAt) return restless
       await delay(250)
     }
   } finally {
@@ -224,8 +232,9 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
 
 /** What must hold, and that the loop was one: kills hit requests, and jobs got answers of every kind. */
 export const nothingLost = (t: Test, report: KillLoopReport): void => {
-  const { unknownKeys, lostGrants, strayUsers, survivors, doubles, strayWorkers, leaks, ...rest } = report
+  const { restless, unknownKeys, lostGrants, strayUsers, survivors, doubles, strayWorkers, leaks, ...rest } = report
   t.comment(JSON.stringify(rest))
+  t.same(restless, [], 'nothing is left to the sweeper')
   t.same(unknownKeys, [], 'no key at the provider that the ledger does not know')
   t.same(lostGrants, [], 'no grant lost that was answered')
   t.same(strayUsers, [], 'no user without a live row')
