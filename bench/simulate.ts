@@ -84,8 +84,8 @@ const backoff = { baseMs: 50, mostMs: 2_000 }
 const againMs = { late: 5_000, full: 60_000 }
 /** How many workers of a job are ended or changed at a time. */
 const workersAtOnce = 16
-/** Of src/lifecycle/sweep.ts: JOB_ACCESS_SWEEP_SECONDS and JOB_ACCESS_SWEEP_PER_SECOND, and how many grants it takes and works on. */
-const sweeper = { everyMs: 5_000, perSecond: 10, batch: 50, atOnce: 4 }
+/** Of src/lifecycle/sweep.ts: JOB_ACCESS_SWEEP_SECONDS and JOB_ACCESS_SWEEP_PER_SECOND, and how many grants it works on at a time. */
+const sweeper = { everyMs: 5_000, perSecond: 10, atOnce: 4 }
 /** A world that cannot do its work would go on for ever. */
 const longestMs = 7 * 86_400_000
 
@@ -507,7 +507,6 @@ export const simulate = (
   }
 
   const leaseMs = 3 * world.deadlineMs
-  const batch = Math.max(1, Math.min(sweeper.batch, Math.floor(sweeper.perSecond * leaseMs / 3000)))
   /** Jobs whose workers share nothing are in no account. */
   const ofJobs: Lane = { ends: new Set(), sweeps: 0 }
 
@@ -517,25 +516,26 @@ export const simulate = (
       if (lane.ends.size > 0) after(sweeper.everyMs, () => sweep(lane))
       else lane.sweeps--
     }
-    const due = [...lane.ends].filter(({ dueAt, leasedUntil }) => dueAt <= now && leasedUntil <= now)
-      .sort((a, b) => a.dueAt - b.dueAt).slice(0, batch)
-    if (due.length === 0) return again()
-    let open = due.length
-    const inside = gate(sweeper.atOnce, 1000 / sweeper.perSecond, add, () => now)
-    for (const end of due) end.leasedUntil = now + leaseMs
-    for (const end of due) {
-      inside(leave => {
-        const left = () => {
-          leave()
-          if (--open > 0) return
-          if (due.length === batch) sweep(lane)
-          else again()
-        }
-        // Too little is left of the lease after one that took its whole deadline: another sweep takes it when that has lapsed.
-        if (end.leasedUntil - now <= leaseMs * 2 / 3) left()
-        else end.run(left)
-      })
+    // What becomes due meanwhile is of the next round.
+    const begun = now
+    let idle = 0
+    let beginAt = now
+    /** Each end is taken when it is the next one to begin. */
+    const take = () => {
+      let first: End | undefined
+      for (const end of lane.ends) {
+        if (end.dueAt <= begun && end.leasedUntil <= begun && !(first && first.dueAt <= end.dueAt)) first = end
+      }
+      const end = first
+      if (!end) {
+        if (++idle === sweeper.atOnce) again()
+        return
+      }
+      end.leasedUntil = now + leaseMs
+      beginAt = Math.max(beginAt, now) + 1000 / sweeper.perSecond
+      add(beginAt - 1000 / sweeper.perSecond, () => end.run(take))
     }
+    for (let worker = 0; worker < sweeper.atOnce; worker++) take()
   }
 
   const ended = (end: End) => {
@@ -543,10 +543,9 @@ export const simulate = (
     end.lane.ends.delete(end)
   }
 
-  /** It is the sweeper's: after 5 s, then after twice as long each time, at most five minutes. */
-  const retryMs = (failures: number) => Math.min(300_000, againMs.late * 2 ** failures)
-  const postpone = (end: End) => {
-    end.dueAt = now + retryMs(end.failures++)
+  /** It is the sweeper's: after 5 s, then after twice as long each time, at most five minutes, or when a lease lapses. */
+  const postpone = (end: End, lapsesAt = Infinity) => {
+    end.dueAt = Math.max(now + againMs.late, Math.min(lapsesAt, now + Math.min(300_000, againMs.late * 2 ** end.failures++)))
     end.leasedUntil = 0
     end.lane.ends.add(end)
     // Where nothing is left to do, no sweep is an event. They are spread over the time between two of them.
@@ -756,14 +755,14 @@ export const simulate = (
       const changed = attach === 'managed' && home ? [home] : [...live.values()]
       const workers = changed.map(account => ({ account, isReached: false }))
       let left = changed.length
-      const reachRest = (failures: number) => reach(workers, ({ isReached }) => isReached, (worker, leave) => {
+      const reachRest = () => reach(workers, ({ isReached }) => isReached, (worker, leave) => {
         worker.isReached = true
         insistOnChange(worker.account, stages, () => {
           leave()
           if (--left === 0) outcome.patchMs.push(now - askedAt)
         })
-      }, () => { if (workers.some(({ isReached }) => !isReached)) after(retryMs(failures), () => reachRest(failures + 1)) })
-      reachRest(0)
+      }, () => { if (workers.some(({ isReached }) => !isReached)) after(againMs.late, reachRest) })
+      reachRest()
     }
 
     const insistOnChange = (account: Account, stages: Stages, done: () => void) => {
@@ -790,14 +789,25 @@ export const simulate = (
       else {
         const workers = accounts.map(account => ({ account, end: endOfWorker(account, job.endsAt) }))
         // The sweeper comes back for those that are left.
-        newEnd(home?.lane ?? ofJobs, (end, leave) => reach(workers.toSorted((a, b) => a.end.failures - b.end.failures),
-          ({ end: { over, dueAt, leasedUntil } }) => over || dueAt > now || leasedUntil > now,
-          ({ end }, left) => end.run(left),
-          () => {
-            if (workers.every(({ end }) => end.over)) ended(end)
-            else postpone(end)
-            leave()
-          })).run(() => {})
+        newEnd(home?.lane ?? ofJobs, (end, leave) => {
+          let progress = false
+          reach(workers.toSorted((a, b) => a.end.failures - b.end.failures),
+            ({ end: { over, dueAt, leasedUntil } }) => over || dueAt > now || leasedUntil > now,
+            ({ end }, left) => {
+              const isFirst = end.failures === 0
+              end.run(() => {
+                progress ||= isFirst || end.over
+                left()
+              })
+            },
+            () => {
+              const left = workers.filter(({ end }) => !end.over)
+              if (progress) end.failures = 0
+              if (left.length === 0) ended(end)
+              else postpone(end, Math.min(...left.map(({ end: { leasedUntil } }) => leasedUntil > now ? leasedUntil : Infinity)))
+              leave()
+            })
+        }).run(() => {})
       }
       removePolicy()
     })

@@ -262,7 +262,7 @@ export const serve = async (world: World, jobs: Job[], forMs: number, isReal = f
   const sweeping = async (lane: Lane) => {
     while (since() < forMs && !over.signal.aborted) {
       await time.pause(Math.min(5_000, forMs - since()))
-      await sweep(deps, { batch: 50, concurrency: 4, perSecond: 10, lane, clock: time }, over.signal)
+      await sweep(deps, { concurrency: 4, perSecond: 10, lane, clock: time }, over.signal)
     }
   }
   await time.run(Promise.all([...jobs.map(run), ...lanesOf(deps).map(sweeping)]))

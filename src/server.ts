@@ -71,7 +71,7 @@ const main = async (config: Config): Promise<void> => {
     for (const lane of sweeps ? lanesOf(deps) : []) {
       tasks.push(periodic(config.JOB_ACCESS_SWEEP_SECONDS * 1000, async stop => {
         if (await isWrong()) return
-        const report = await sweep(deps, { ...paces, batch: 50, lane }, stop)
+        const report = await sweep(deps, { ...paces, lane }, stop)
         metrics?.swept(report, lane.account)
       }, err => {
         metrics?.swept(undefined, lane.account)

@@ -108,16 +108,17 @@ const endWorkers = async (deps: GrantDeps, actor: Actor, job: Grant, ending: End
 
 /**
  * Some workers of a job are not reached yet, and a key of one may work that should not. So the next try comes soon after one that reached
- * some, and no later than when the lease of a worker lapses.
+ * some, and when the lease of a worker that another operation holds lapses.
  */
 export const workersLeft = (
   deps: GrantDeps, actor: Actor, job: Grant, { left, progress }: { left: Grant[], progress: boolean }, change: GrantChange = {}
 ): Promise<Grant> => {
   const now = deps.now()
   const tried = { ...job, attempts: progress ? 0 : job.attempts }
-  const lapses = left.map(({ claimedUntil }) => claimedUntil ?? 0).filter(instant => instant > now)
-  return postponed(deps, actor, tried, 'workers-left', { workers: String(left.length) },
-    { ...change, dueAt: Math.min(now + backoffMs(tried.attempts), ...lapses) })
+  const leases = left.map(({ claimedUntil }) => (claimedUntil ?? 0) - now).filter(ms => ms > 0)
+  // Many leases may lapse one shortly after the other.
+  const wait = Math.max(firstBackoffMs, Math.min(backoffMs(tried.attempts), ...leases))
+  return postponed(deps, actor, tried, 'workers-left', { workers: String(left.length) }, { ...change, dueAt: now + wait })
 }
 
 /**
@@ -135,14 +136,14 @@ const closed = (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> =>
     event(actor, grant.ending ?? 'revoked', { accessKeyId: grant.accessKeyId }))
 
 export const postponed = (
-  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left' | 'behind-job',
+  deps: GrantDeps, actor: Actor, grant: Grant, action: 'attempt-failed' | 'unsure' | 'workers-left',
   detail: Record<string, string>, change: GrantChange = {}
 ): Promise<Grant> =>
   commit(deps, grant, { attempts: grant.attempts + 1, dueAt: deps.now() + backoffMs(grant.attempts), ...change, claimedUntil: null },
     event(actor, action, { ...detail, attempt: grant.attempts + 1 }))
 
 const firstBackoffMs = 5_000
-const longestBackoffMs = 5 * 60_000
+export const longestBackoffMs = 5 * 60_000
 
 /** Per grant: 5 s, 10 s, 20 s … at most 5 min, since the job's key may still work. */
 export const backoffMs = (attempts: number): number => Math.min(longestBackoffMs, firstBackoffMs * 2 ** Math.min(attempts, 10))

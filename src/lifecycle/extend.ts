@@ -107,7 +107,7 @@ const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: G
   // Its issue died; it is not extended but torn down by the sweeper.
   if (worker.state !== 'active') {
     await release(deps, worker)
-    return worker
+    return { ...worker, claimedUntil: null }
   }
   const spec = inWindowOf(job.spec, worker.spec)
   const policy = spec.shared ? together(job.policy, render(spec)) : render(spec)

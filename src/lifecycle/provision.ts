@@ -94,7 +94,8 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
       const { principal, accessKeyId } = grant
       // Nobody has a key of it. So with a pool the job need not wait until this account answers: its next try goes to another one.
       const free = deps.pool && { idempotencyKey: null }
-      const change = { state: 'revoking', ending: 'failed', principal, accessKeyId, dueAt: deps.now() + deps.leaseMs, ...free } as const
+      const dueAt = deps.now() + deps.leaseMs
+      const change = { state: 'revoking', ending: 'failed', principal, accessKeyId, attempts: 0, dueAt, ...free } as const
       // The commit that failed may have ended the lease.
       await finish(deps, actor, await commit(deps, stored, { ...change, claimedUntil: deps.now() + deps.leaseMs }, what))
     }

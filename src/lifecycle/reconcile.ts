@@ -8,7 +8,7 @@ import { requireClock } from './clock.ts'
 import type { Account, Actor, GrantDeps } from './deps.ts'
 import { dying, keyIdsOf } from './dying-keys.ts'
 import { finish, startEnding } from './end.ts'
-import { commit, deadline, dueAfter, event, release } from './lease.ts'
+import { assertLease, commit, deadline, dueAfter, event, release } from './lease.ts'
 import { paced } from './sweep.ts'
 
 export interface ReconcileOptions {
@@ -231,7 +231,7 @@ const removeUnknownKeys = async (deps: GrantDeps, grant: Grant, { dryRun }: Reco
   if (dryRun || unknown.length === 0) return release(deps, claimed)
   const toDie = [...claimed.dyingKeys, ...dying(unknown, now)]
   const keep = [claimed.accessKeyId, claimed.previousKeyId].filter(id => id !== null)
-  const deleted = await provisioner.pruneKeys(claimed.principal, { keep, known: unknown }, deadline(deps))
+  const deleted = await provisioner.pruneKeys(claimed.principal, { keep, known: unknown }, assertLease(deps, claimed))
   const dyingKeys = toDie.filter(({ id }) => id === null || !deleted.includes(id))
   await commit(deps, claimed, { dyingKeys, dueAt: dueAfter(claimed, { ...claimed, dyingKeys }), claimedUntil: null },
     event(actor, 'repaired', { deletedKeys: deleted.join(' ') }))

@@ -5,7 +5,7 @@ import type { DyingKey, Grant } from '../domain/grant.ts'
 import { ProblemError } from '../problems.ts'
 import { proveStored } from './access.ts'
 import { authoriseOnGrant } from './authorise.ts'
-import { assertLease, claimActive, claimLive, commit, deadline, dueAfter, dueOf, event, release } from './lease.ts'
+import { assertLease, claimActive, claimLive, commit, dueAfter, dueOf, event, release } from './lease.ts'
 import { requireClock } from './clock.ts'
 import { compensate } from './compensate.ts'
 import type { Actor, Caller, GrantDeps } from './deps.ts'
@@ -100,7 +100,7 @@ export const dropPrevious = async (deps: GrantDeps, actor: Actor, grant: Grant, 
   }
   try {
     const keep = grant.accessKeyId ? [grant.accessKeyId] : []
-    if (!await deps.provisioners[grant.attach].deleteKey(grant.principal, grant.previousKeyId, keep, deadline(deps))) {
+    if (!await deps.provisioners[grant.attach].deleteKey(grant.principal, grant.previousKeyId, keep, assertLease(deps, grant))) {
       const dyingKeys = [...grant.dyingKeys, ...dying([grant.previousKeyId], deps.now())]
       // The grant still names it, with the time of the next try.
       const later = { dyingKeys, previousKeyDiesAt: dyingKeys.at(-1)?.askAt ?? null }

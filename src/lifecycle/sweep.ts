@@ -3,17 +3,15 @@ import { settleMs } from '../iam/provisioner.ts'
 import { systemClock, type Clock } from '../iam/retry.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
-import { assertLease, commit, deadline, dueOf, event } from './lease.ts'
+import { assertLease, commit, deadline, dueOf, event, isLeased } from './lease.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, idsOf, stillDying } from './dying-keys.ts'
-import { finish, postponed, startEnding } from './end.ts'
+import { finish, longestBackoffMs, postponed, startEnding } from './end.ts'
 import { extendWorkers } from './extend.ts'
 import { resume } from './redeliver.ts'
 import { dropPrevious } from './rotate.ts'
 
 export interface SweepOptions {
-  /** Grants claimed at a time. */
-  batch: number
   /** Grants worked on at a time. */
   concurrency: number
   /** Grants started per second: a sweep must leave most of IAM's rate to jobs that start. */
@@ -49,36 +47,37 @@ export const sweep = async (deps: GrantDeps, options: SweepOptions, stop: AbortS
 
 const sweepLane = async (deps: GrantDeps, { account }: Lane, options: SweepOptions, stop: AbortSignal): Promise<SweepReport> => {
   const report = { handled: 0, failed: 0 }
-  // Claim no more grants than can be started in the first third of the lease.
-  const batch = Math.max(1, Math.min(options.batch, Math.floor(options.perSecond * deps.leaseMs / 3000)))
   // A wrong clock would end grants that go on. See clock.ts.
-  while (!stop.aborted && !deps.clock.wrong()) {
-    const now = deps.now()
-    const due = await deps.ledger.claimDue(now, now + deps.leaseMs, batch, account)
-    await paced(due, options, async grant => {
-      // The lease lapses, and another replica continues.
-      if (stop.aborted || deps.clock.wrong() || !hasTime(deps, grant)) return
-      report.handled++
-      try {
-        await handle(deps, grant)
-      } catch (error) {
-        report.failed++
-        deps.log.error({ grantId: grant.id, state: grant.state, err: error }, 'sweep of a grant failed')
-        await postponed(deps, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
-          .catch(() => {}) // the ledger is down, or another operation took over: the lease lapses
-      }
-    }, options.clock)
-    if (due.length < batch) break
-  }
+  const goesOn = () => !stop.aborted && !deps.clock.wrong()
+  await paced(dueIn(deps, account, goesOn), options, async grant => {
+    // The lease lapses, and another pass continues.
+    if (!goesOn() || !isLeased(deps, grant)) return
+    report.handled++
+    try {
+      await handle(deps, grant)
+    } catch (error) {
+      report.failed++
+      deps.log.error({ grantId: grant.id, state: grant.state, err: error }, 'sweep of a grant failed')
+      await postponed(deps, sweeper, grant, 'attempt-failed', { error: error instanceof Error ? error.name : 'unknown' })
+        .catch(() => {}) // the ledger is down, or another operation took over: the lease lapses
+    }
+  }, options.clock)
   return report
 }
 
 /**
- * A claimed grant may have to wait while the provider is slow. One grant takes two deadlines at the most, and the lease lasts
- * three. A grant that is started after the first of them could still be in work when another replica claims it.
+ * What is due now, in the order of time; what becomes due meanwhile is of the next pass. A grant is claimed when it is the next one to
+ * begin: one that waited for its turn would be held, and nobody else could end it. One grant takes two deadlines at the most, and the lease
+ * lasts three.
  */
-const hasTime = (deps: GrantDeps, { claimedUntil }: Grant): boolean =>
-  claimedUntil !== null && claimedUntil - deps.now() >= deps.leaseMs * 2 / 3
+async function * dueIn (deps: GrantDeps, account: string | undefined, goesOn: () => boolean): AsyncGenerator<Grant> {
+  const now = deps.now()
+  while (goesOn()) {
+    const [grant] = await deps.ledger.claimDue(now, deps.now() + deps.leaseMs, 1, account)
+    if (!grant) return
+    yield grant
+  }
+}
 
 const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
   const now = deps.now()
@@ -98,9 +97,12 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
   }
 }
 
-const expire = async (deps: GrantDeps, grant: Grant): Promise<Grant> => await isBehind(deps, grant)
-  ? postponed(deps, sweeper, grant, 'behind-job', {})
-  : finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
+const expire = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
+  if (!await isBehind(deps, grant)) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
+  // Its job cannot reach it while this holds it, and is due again when this lease would lapse: then nothing may hold it.
+  const dueAt = deps.now() + Math.max(2 * deps.leaseMs, longestBackoffMs)
+  return commit(deps, grant, { dueAt, claimedUntil: null }, event(sweeper, 'behind-job'))
+}
 
 /** A worker whose job goes on: the job's longer window has not reached it yet. */
 const isBehind = async (deps: GrantDeps, { parentId }: Grant): Promise<boolean> => {
@@ -125,7 +127,7 @@ const repair = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   const toDie = overlapOver && !isDying(previousKeyId) ? [...grant.dyingKeys, ...dying([previousKeyId], now)] : grant.dyingKeys
   try {
     const keep = [accessKeyId, overlapOver || isDying(previousKeyId) ? null : previousKeyId].filter(id => id !== null)
-    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, deadline(deps))
+    const pruned = await provisioner.pruneKeys(grant.principal, { keep, known: idsOf(toDie) }, assertLease(deps, grant))
     const dyingKeys = stillDying(toDie, pruned, now)
     const previous = previousOf(grant, toDie, dyingKeys)
     const repaired = { ...grant, ...previous, dyingKeys }
@@ -156,20 +158,31 @@ const isGone = async (deps: GrantDeps, grant: Grant): Promise<boolean> =>
   deps.now() - (grant.mintedAt ?? deps.now()) >= settleMs &&
     !(await deps.provisioners[grant.attach].exists(grant.principal, deadline(deps)))
 
-/** Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. */
+/**
+ * Runs `work` over the items, at most `concurrency` at once and `perSecond` begun per second. An item is taken when it is the next one to
+ * begin.
+ * @throws the first error of the items or of `work`, when all work that was begun has ended
+ */
 export const paced = async <T>(
-  items: T[], { concurrency, perSecond }: Omit<SweepOptions, 'batch'>, work: (item: T) => Promise<void>, clock = systemClock
+  items: Iterable<T> | AsyncIterable<T>, { concurrency, perSecond }: Pick<SweepOptions, 'concurrency' | 'perSecond'>,
+  work: (item: T) => Promise<void>, clock = systemClock
 ): Promise<void> => {
-  const queue = [...items]
-  const spacingMs = 1000 / perSecond
-  let next = clock.now()
+  // A generator answers one after the other, so all workers keep one pace.
+  const queue = spaced(items, 1000 / perSecond, clock)
   const worker = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-      const wait = next - clock.now()
-      next = Math.max(next, clock.now()) + spacingMs
-      if (wait > 0) await clock.pause(wait)
-      await work(item)
-    }
+    for await (const item of queue) await work(item)
   }
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker))
+  const ends = await Promise.allSettled(Array.from({ length: concurrency }, worker))
+  const failed = ends.find(end => end.status === 'rejected')
+  if (failed) throw failed.reason
+}
+
+async function * spaced<T> (items: Iterable<T> | AsyncIterable<T>, spacingMs: number, clock: Clock): AsyncGenerator<T> {
+  let beginAt = clock.now()
+  for await (const item of items) {
+    const wait = beginAt - clock.now()
+    beginAt = Math.max(beginAt, clock.now()) + spacingMs
+    if (wait > 0) await clock.pause(wait)
+    yield item
+  }
 }

@@ -39,14 +39,15 @@ export const reachWorkers = async (
       const claimed = await claimLease(deps, worker.id)
       if (!isReached(claimed)) {
         const done = await reach(claimed)
-        progress ||= isReached(done)
+        // A teardown that failed once more is none.
+        progress ||= done.dueAt === null || (claimed.state !== 'revoking' && isReached(done))
         return done
       }
       if (claimed.dueAt !== null) await release(deps, claimed)
       return claimed
     } catch (error) {
       deps.log.warn({ grantId: worker.id, jobGrantId: job.id, err: error }, 'a worker was not reached; left to the sweeper')
-      return worker
+      return await deps.ledger.get(worker.id).catch(() => undefined) ?? worker
     }
   }
   // An account that does not answer must not keep the workers of the others waiting.

@@ -73,7 +73,7 @@ t.test('a list says why each has ended, or is being ended', async t => {
   b.iam.faults.clear()
   await issue('expired', { window: { durationSeconds: 60 } })
   b.clock.advance(61_000)
-  await sweep(b.deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  await sweep(b.deps, { concurrency: 4, perSecond: 1000 }, new AbortController().signal)
   await ask('POST', `/${await issue('completed')}/complete`)
   await ask('DELETE', `/${await issue('revoked')}`)
   const job = await issue('workers', { sourceIps: undefined, workers: { max: 2 } })
@@ -119,7 +119,7 @@ t.test('the blast radius of a grant without a key says that there is none yet, a
   t.match(scheduled, { at: '2025-07-16T02:00:00.000Z', data: { at: issueAt } })
 
   b.clock.advance(Date.parse(issueAt) - b.clock.now)
-  await sweep(b.deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  await sweep(b.deps, { concurrency: 4, perSecond: 1000 }, new AbortController().signal)
   t.match((await radius()).words.slice(0, 2), [
     'Nobody has a key of the grant yet. What follows is what that key will open.',
     /^From 203\.0\.113\.42\/32, now and until 2025-07-16T04:00:00Z: /

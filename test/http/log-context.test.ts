@@ -42,6 +42,6 @@ t.test('a request, its grant and what the lifecycle says meanwhile can be found 
 
   b.clock.advance(24 * 3600_000)
   b.iam.faults.on({ action: 'DeleteAccessKey', times: 1 }, { kind: 'error', code: 'AccessDenied' })
-  const swept = await since(() => sweep(b.deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal))
+  const swept = await since(() => sweep(b.deps, { concurrency: 4, perSecond: 1000 }, new AbortController().signal))
   t.ok(swept.every(line => line.reqId === undefined), 'and the sweeper none')
 })

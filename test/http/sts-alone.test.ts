@@ -94,7 +94,7 @@ t.test('a whole grant: issued, extended, rotated, completed, and over with its s
   t.match(ended, { status: 202, body: { state: 'revoking', notice: /^This session cannot be revoked: its keys work until / } })
   t.equal(await may(rotated.body), 'passed', 'as the answer says')
   t.equal((await call('POST', `/v1/grants/${id}/rotate`, { overlapSeconds: 0 })).status, 409, 'there is no next session')
-  const swept = () => sweep(deps, { batch: 10, concurrency: 2, perSecond: 1000 }, new AbortController().signal)
+  const swept = () => sweep(deps, { concurrency: 2, perSecond: 1000 }, new AbortController().signal)
   await swept()
   t.match(await call('GET', `/v1/grants/${id}`), { body: { state: 'revoking' } })
   t.match(await reconcile(deps, { dryRun: false, graceMs: 0, concurrency: 1, perSecond: 1000 }), { seen: 0, findings: [], failed: 0 })

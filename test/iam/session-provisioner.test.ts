@@ -267,7 +267,7 @@ t.test('a session that cannot be revoked: the answer says so, and it ends by its
   }
   t.strictSame(it.iam.state.roles[0]?.inline, {})
   it.clock.advance(10_800_000)
-  await sweep(it.deps, { batch: 10, concurrency: 1, perSecond: 100 }, new AbortController().signal)
+  await sweep(it.deps, { concurrency: 1, perSecond: 100 }, new AbortController().signal)
   t.match((await it.send('GET', path)).json(), { state: 'revoked', notice: null })
 })
 

@@ -102,7 +102,7 @@ t.test('every later operation goes to the account of the grant', async t => {
   await rotate(p.deps, owner, grant.id, 60)
   await extend(p.deps, owner, grant.id, { window: { durationSeconds: 7200 } })
   p.clock.now += 61_000
-  await sweep(p.deps, { ...fast, batch: 50 }, new AbortController().signal)
+  await sweep(p.deps, fast, new AbortController().signal)
   const ended = await end(p.deps, owner, grant.id, 'completed')
   t.match(ended, { state: 'revoked', principal: { account: 'b' } })
   t.same(usersOf(p.b), [])
@@ -183,7 +183,7 @@ t.test('an account that does not answer takes only its own grants', async t => {
   p.clock.now += 2 * 3_600_000
   const order: string[] = []
   const lane = async (account: string) => {
-    await sweep(p.deps, { ...fast, batch: 50, lane: { account } }, new AbortController().signal)
+    await sweep(p.deps, { ...fast, lane: { account } }, new AbortController().signal)
     order.push(account)
   }
   await Promise.all([lane('a'), lane('b')])
@@ -197,7 +197,7 @@ t.test('an account that does not answer takes only its own grants', async t => {
 
   p.a.faults.clear()
   p.clock.now += 600_000
-  await sweep(p.deps, { ...fast, batch: 50 }, new AbortController().signal)
+  await sweep(p.deps, fast, new AbortController().signal)
   t.same(usersOf(p.a), [])
   t.same((await accountsOf(p)).filter(line => !line.endsWith('revoked') && !line.endsWith('expired')), ['a failed'])
 })

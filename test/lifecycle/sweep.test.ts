@@ -8,12 +8,13 @@ import { backoffMs, end } from '../../src/lifecycle/end.ts'
 import { periodic } from '../../src/lifecycle/periodic.ts'
 import { extend } from '../../src/lifecycle/extend.ts'
 import { issue } from '../../src/lifecycle/issue.ts'
+import type { Delivery } from '../../src/lifecycle/provision.ts'
 import { rotate } from '../../src/lifecycle/rotate.ts'
 import { paced, sweep } from '../../src/lifecycle/sweep.ts'
 import type { GrantRequest } from '../../src/request.ts'
 import { disorder, whole } from './order.ts'
 import {
-  actions, at, byHand, orderOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica,
+  actions, at, byHand, identityOf, orderOf, jobRequest, leaseMs, owner, rows, startOfTime, sweepFast, swept, world, type Replica,
   type World
 } from './world.ts'
 
@@ -106,7 +107,7 @@ t.test('failing grants never stop the others', async t => {
     w.iam.faults.on({ action: 'DeleteUser', params: { UserName: grant.principal.name } }, { kind: 'error', code: 'ServiceUnavailable' })
   }
   w.clock.advance(3_600_000)
-  const report = await swept(w.healthy, { batch: 4, concurrency: 2 })
+  const report = await swept(w.healthy, { concurrency: 2 })
   t.match(report, { failed: 0 })
   t.ok(report.handled >= 30)
   for (const grant of await rows(w)) t.equal(grant.state, failing.has(grant.id) ? 'revoking' : 'expired')
@@ -145,28 +146,64 @@ t.test('a ledger that is down fails the pass, and a stop ends it', async t => {
   t.same(await sweep(w.healthy.deps, { ...sweepFast, concurrency: 1 }, stop.signal),
     { handled: 1, failed: 0 }, 'what was begun is finished')
   t.same((await rows(w)).map(({ state }) => state).sort(), ['active', 'active', 'expired'])
-  await w.pass(leaseMs)
-  t.same((await rows(w)).map(({ state }) => state), ['expired', 'expired', 'expired'], 'and the rest once its claim has lapsed')
+  t.same(await swept(w.healthy), { handled: 2, failed: 0 }, 'and the rest is held by nobody')
+  t.same((await rows(w)).map(({ state }) => state), ['expired', 'expired', 'expired'])
 })
 
-t.test('a batch whose provider is slow is not begun late, when another replica may hold it', async t => {
+t.test('what waits for its turn is held by nobody', async t => {
   const w = await world(t)
   for (let i = 0; i < 6; i++) await give(w, `job-${i}`, { window: { durationSeconds: 3600 } })
+  const last = (await rows(w))[0]?.id ?? ''
   w.clock.advance(3_600_000)
-  // Every teardown takes ten seconds.
-  w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'run', before: () => w.clock.advance(10_000) })
-  t.same(await swept(w.healthy, { concurrency: 1 }), { handled: 2, failed: 0 }, 'the first third of the lease')
-  t.same((await swept(await w.replica())).handled, 0, 'the rest is held')
+  const [r, other] = [await w.replica(), await w.replica()]
+  let ends = 0
+  // Every teardown takes five seconds. In the first one another replica sweeps, and the owner of the last grant ends it.
+  w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'run', before: () => w.clock.advance(5_000) })
+  r.intercept = async (call, effect) => {
+    if (call === 'update revoking' && ++ends === 1) {
+      t.match(await end(w.healthy.deps, owner, last, 'completed'), { state: 'revoked' })
+      t.same(await swept(other, { concurrency: 1 }), { handled: 4, failed: 0 })
+    }
+    return effect()
+  }
+  t.same(await swept(r, { concurrency: 1 }), { handled: 1, failed: 0 })
+  t.equal(actions(w).filter(action => action === 'DeleteUser').length, 6, 'each once')
+  t.ok((await rows(w)).every(({ dueAt }) => dueAt === null))
+})
+
+t.test('what fails again and again does not keep a pass from its end', async t => {
+  const w = await world(t)
+  for (let i = 0; i < 4; i++) await give(w, `job-${i}`, { window: { durationSeconds: 3600 } })
+  w.clock.advance(3_600_000)
+  // Each is due again before the last one is done.
+  w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'run', before: () => w.clock.advance(8_000) })
+  w.iam.faults.on({ action: 'DeleteUser' }, { kind: 'error', code: 'AccessDenied' })
+  t.same(await swept(w.healthy, { concurrency: 1 }), { handled: 4, failed: 0 })
+})
+
+t.test('what the ledger gave too late is left: another operation may hold it', async t => {
+  const w = await world(t)
+  const first = await give(w, 'job')
+  await died(w, 'CreateAccessKey', r => rotate(r.deps, owner, first.grant.id, 60))
   w.clock.advance(leaseMs)
-  t.same((await swept(await w.replica(), { concurrency: 1 })).handled, 2)
-  t.equal(actions(w).filter(action => action === 'DeleteUser').length, 4, 'each once')
+  const r = await w.replica()
+  let later: Delivery | undefined
+  r.intercept = async (call, effect) => {
+    const answer = await effect()
+    if (call !== 'claimDue' || later) return answer
+    w.clock.advance(leaseMs)
+    later = await rotate(w.healthy.deps, owner, first.grant.id, 60)
+    return answer
+  }
+  t.same(await swept(r), { handled: 1, failed: 0 }, 'when it is claimed again')
+  t.ok(await identityOf(w, later?.credentials ?? null), 'the key that was delivered meanwhile works')
 })
 
 t.test('two replicas at once sweep each grant once', async t => {
   const w = await world(t)
   for (let i = 0; i < 20; i++) await give(w, `job-${i}`, { window: { durationSeconds: 3600 } })
   w.clock.advance(3_600_000)
-  const [a, b] = await Promise.all([swept(await w.replica(), { batch: 3 }), swept(await w.replica(), { batch: 3 })])
+  const [a, b] = await Promise.all([swept(await w.replica()), swept(await w.replica())])
   t.equal(a.handled + b.handled, 20)
   t.equal(actions(w).filter(action => action === 'DeleteUser').length, 20)
   t.same(await disorder(w), [])
@@ -235,7 +272,28 @@ t.test('a bounded rate and a bounded number at once', async t => {
   }
   await all
   t.equal(most, 3)
-  t.strictSame(started, [0, 20, 40, 100, 120, 140, 200], '20 ms between two starts')
+  const [first = Infinity] = started
+  t.ok(first <= 2, 'the first at once')
+  t.strictSame(started.map(at => at - first), [0, 20, 40, 100, 120, 140, 200], '20 ms between two starts')
+})
+
+t.test('what was begun ends before an error is told', async t => {
+  const slow = Promise.withResolvers<void>()
+  const items = async function * () {
+    yield 'slow'
+    yield 'other'
+    throw new Error('the ledger is down')
+  }
+  const done: string[] = []
+  const all = paced(items(), { concurrency: 4, perSecond: Infinity }, async item => {
+    if (item === 'slow') await slow.promise
+    done.push(item)
+  })
+  const early = await Promise.race([all.catch(() => 'early'), setImmediate('not yet')])
+  slow.resolve()
+  await t.rejects(all, { message: 'the ledger is down' })
+  t.strictSame([early, done], ['not yet', ['other', 'slow']])
+  await t.rejects(paced(['a', 'b'], { concurrency: 1, perSecond: Infinity }, async item => { throw new Error(item) }), { message: 'a' })
 })
 
 t.test('periodic runs one after another, goes on after a failure, and stops when what is under way has ended', async t => {

@@ -272,7 +272,7 @@ export const makeRole = async (iam: TestIam, RoleName = 'jobs'): Promise<void> =
   })))
 }
 
-export const sweepFast: SweepOptions = { batch: 50, concurrency: 4, perSecond: 100_000 }
+export const sweepFast: SweepOptions = { concurrency: 4, perSecond: 100_000 }
 export const swept = ({ deps }: Replica, options: Partial<SweepOptions> = {}): Promise<SweepReport> =>
   sweep(deps, { ...sweepFast, ...options }, new AbortController().signal)
 

@@ -26,7 +26,7 @@ const measured = async (t: Test, guardrails?: string) => {
   return { b, metrics, app, deps, scrape, advance: (ms: number) => { now += ms } }
 }
 
-const paces = { concurrency: 4, perSecond: 1000, batch: 50 }
+const paces = { concurrency: 4, perSecond: 1000 }
 
 t.test('what is asked, and what becomes of it', async t => {
   const { b, app, scrape } = await measured(t)

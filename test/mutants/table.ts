@@ -52,12 +52,12 @@ export const mutants: Mutant[] = [
     ['an ended grant has dying keys', 'dyingKeys: [], dueAt: null,', 'dueAt: null,'],
     ['failures before the end make the end wait', '    attempts: 0,\n    dueAt: deps.now() + deps.leaseMs,\n', '    dueAt: deps.now() + deps.leaseMs,\n'],
     ['a try that reached some workers counts as a failure', 'progress ? 0 : job.attempts', 'job.attempts'],
-    ['the job of a worker that is held waits longer than its lease', ', ...lapses) })', ') })']
+    ['the job of a worker that is held waits longer than its lease', ', ...leases)', ')']
   ]),
   ...of('lifecycle/extend.ts', ['lifecycle/extend', 'lifecycle/workers', 'lifecycle/session', 'guardrails/grants'], [
     ['a worker that another operation holds counts as reached', '(claimedUntil === null && isSameWindow(spec.window, window))', 'isSameWindow(spec.window, window)'],
     ['failures of the change before make the next one wait', '{ ...wanted, attempts: 0, dueAt', '{ ...wanted, dueAt'],
-    ['a worker whose issue died stays claimed', '    await release(deps, worker)\n    return worker', '    return worker'],
+    ['a worker whose issue died stays claimed', '    await release(deps, worker)\n    return { ...worker', '    return { ...worker'],
     ['a worker’s session may outlive the window that the ledger says', '    if (worker.attach === \'session\') refuseLess(worker, wanted)\n', ''],
     ['a start may be moved away from under a session', 'after.start > before.start && lastEnd > before.start', 'after.start > before.start && lastEnd > after.start'],
     ['the guardrails do not hear of the workers', ', ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }', ' }'],
@@ -68,6 +68,7 @@ export const mutants: Mutant[] = [
     ['the newest worker of a name is taken for the one that lives', 'await newest([\'pending\', \'active\', \'revoking\']) ?? await newest()', 'await newest()']
   ]),
   ...of('lifecycle/workers.ts', ['lifecycle/workers'], [
+    ['a teardown that fails once more makes the job come back at once', '(claimed.state !== \'revoking\' && isReached(done))', 'isReached(done)'],
     ['a worker that was reached meanwhile stays claimed', '      if (claimed.dueAt !== null) await release(deps, claimed)\n', '']
   ]),
   ...of('lifecycle/pool.ts', ['lifecycle/pool'], [
@@ -84,7 +85,10 @@ export const mutants: Mutant[] = [
     ['what cannot be changed stays claimed', '  await release(deps, grant)\n  throw inactive(grant)', '  throw inactive(grant)']
   ]),
   ...of('lifecycle/sweep.ts', ['lifecycle/sweep', 'lifecycle/dying-keys', 'lifecycle/workers'], [
-    ['a grant is begun although its lease ends soon', 'claimedUntil - deps.now() >= deps.leaseMs * 2 / 3', 'claimedUntil - deps.now() > 0']
+    ['a grant is held while it waits for its turn', 'deps.leaseMs, 1, account)', 'deps.leaseMs, 2, account)'],
+    ['the lease is not asked about before the work', ' || !isLeased(deps, grant)) return', ') return'],
+    ['a pass goes on with what became due meanwhile', 'claimDue(now, deps.now() + deps', 'claimDue(deps.now(), deps.now() + deps'],
+    ['a worker is always in the way of its job', 'Math.max(2 * deps.leaseMs, longestBackoffMs)', '5_000']
   ]),
   ...of('lifecycle/reconcile.ts', ['lifecycle/reconcile', 'lifecycle/dying-keys'], [
     ['keys are compared though the grant ended meanwhile', 'claimed.state === \'active\' ? await unknownTo(claimed) : []', 'await unknownTo(claimed)'],

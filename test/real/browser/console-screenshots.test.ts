@@ -34,7 +34,7 @@ const populate = async (t: Test, service: Served): Promise<void> => {
   await issueAgo(260, 'tokenizer-rebuild', 1)
   await issueAgo(230, 'eval-mmlu-nightly', 1.5)
   skew.ms = -60 * minute
-  await sweep(deps, { batch: 50, concurrency: 4, perSecond: 1000 }, new AbortController().signal)
+  await sweep(deps, { concurrency: 4, perSecond: 1000 }, new AbortController().signal)
   const early = await issueAgo(170, 'distill-8b', 4)
   skew.ms = -70 * minute
   await send(`${early.id}/complete`)
