@@ -12,13 +12,13 @@ const trace = async (): Promise<{ files: number, folderChanges: number, proofs: 
 }
 
 t.test('a grant is issued on a short way, and its policy is proven once', async t => {
-  // The audit writes while the ledger does, and between two turns: how they alternate differs from run to run.
+  // How turns of the event loop alternate differs from run to run, on a busy machine.
   let least = Infinity
-  for (let run = 0; run < 8 && least > 34; run++) {
+  for (let run = 0; run < 8 && least > 31; run++) {
     const { files, folderChanges, proofs } = await trace()
     least = Math.min(least, folderChanges)
     t.ok(files <= 43, `${files} files`)
     t.equal(proofs, 1)
   }
-  t.ok(least <= 34, `${least} changes of folder`)
+  t.ok(least <= 31, `${least} changes of folder`)
 })
