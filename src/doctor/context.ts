@@ -62,14 +62,5 @@ export const absent = (called: Called): boolean => !called.ok && (['InvalidActio
 export const keyOf = ({ AccessKeyId = '', SecretAccessKey = '', SessionToken }: Record<string, string>): Key =>
   ({ accessKeyId: AccessKeyId, secretAccessKey: SecretAccessKey, ...(SessionToken !== undefined && { sessionToken: SessionToken }) })
 
-/** Like Promise.all, but nothing is under way when it rejects, or it could make something after all was removed. */
-export const all = async <T>(promises: Array<Promise<T>>): Promise<T[]> => {
-  const settled = await Promise.allSettled(promises)
-  return settled.map(each => {
-    if (each.status === 'rejected') throw each.reason
-    return each.value
-  })
-}
-
 /** Seconds. A Date leaves out the part of a second, and some servers renew theirs once a second. */
 export const mostSkew = 2

@@ -1,6 +1,7 @@
 import type { Statement } from '../domain/policy-document.ts'
 import type { Way } from '../iam/dialects/file.ts'
-import { all, documentOf, mostSkew, type Context, type Judged, type Lane } from './context.ts'
+import { allDone } from '../iam/retry.ts'
+import { documentOf, mostSkew, type Context, type Judged, type Lane } from './context.ts'
 import { canary, keys, readOf, type Probe, type Question, type windows } from './questions.ts'
 import type { Answered, Key, S3Request, Store } from './store.ts'
 
@@ -58,7 +59,7 @@ export const settled = async (context: Context, way: Way, lanes: Lane[]): Promis
 /** Each task by the lane that is free. */
 export const share = async (lanes: Lane[], tasks: Array<(lane: Lane) => Promise<void>>): Promise<void> => {
   const waiting = [...tasks]
-  await all(lanes.map(async lane => {
+  await allDone(lanes.map(async lane => {
     for (let task = waiting.shift(); task; task = waiting.shift()) await task(lane)
   }))
 }

@@ -1,4 +1,5 @@
-import { all, documentOf, keyOf, verdictOf, type Context, type Judged, type Lane } from './context.ts'
+import { allDone } from '../iam/retry.ts'
+import { documentOf, keyOf, verdictOf, type Context, type Judged, type Lane } from './context.ts'
 import { everything, wholeBucket } from './questions.ts'
 import { removePolicy, removeRole, removeUser, rolePolicy } from './scratch.ts'
 import type { Way } from '../iam/dialects/file.ts'
@@ -9,7 +10,7 @@ export const openLanes = async (context: Context, way: Way, callerArn: string | 
   const has = (id: string) => context.found.findings.some(finding => finding.id === id && finding.verdict === 'yes')
   if (way === 'session') return openSessions(context, callerArn)
   if (!has('keys') || !has(way)) return []
-  const lanes = await all(Array.from({ length: context.lanes }, (_, index) => openUser(context, way, index)))
+  const lanes = await allDone(Array.from({ length: context.lanes }, (_, index) => openUser(context, way, index)))
   return lanes.filter(lane => lane !== null)
 }
 

@@ -1,7 +1,7 @@
 import type { PrincipalRef } from '../domain/grant.ts'
 import type { Iam } from './client.ts'
 import { IamError, isIamError } from './errors.ts'
-import { both, didDelete, ignoring, createOneKey, systemClock, type Clock } from './retry.ts'
+import { allDone, didDelete, ignoring, createOneKey, systemClock, type Clock } from './retry.ts'
 import { expiryOfName } from './names.ts'
 import { latest, policyEnd } from './policy-end.ts'
 import { settleMs, type Minted, type PrincipalPlan, type PrincipalProvisioner } from './provisioner.ts'
@@ -113,7 +113,7 @@ export const keyProvisioner = ({ iam, prefix, now, clock = systemClock }: KeyPro
   return {
     async create (plan, until) {
       const minting = plan.withKey ? mint(until) : null
-      const [policyArn, minted] = await both(policy(plan, until), minting).catch(async error => {
+      const [policyArn, minted] = await allDone([policy(plan, until), minting]).catch(async error => {
         // A key without a policy allows nothing; but nobody could find it again.
         const key = await minting?.catch(() => null)
         if (key) await deleteKey(key.credentials.accessKeyId, until)

@@ -138,10 +138,8 @@ export const remedied = async (kind: IamErrorKind, call: () => Promise<void>, re
   }
 }
 
-/** Like Promise.all, but waits for the slower call also when the faster one failed: nothing is under way when it rejects. */
-export const both = async <A, B>(a: Promise<A>, b: Promise<B> | B): Promise<[A, B]> => {
-  const [first, second] = await Promise.allSettled([a, b])
-  if (first.status === 'rejected') throw first.reason
-  if (second.status === 'rejected') throw second.reason
-  return [first.value, second.value]
+/** Like Promise.all, but waits for the others, too, when one failed: nothing is under way when it rejects. */
+export const allDone = async <T extends readonly unknown[] | []>(promises: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> => {
+  await Promise.allSettled(promises)
+  return Promise.all(promises)
 }

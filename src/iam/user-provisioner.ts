@@ -4,7 +4,7 @@ import type { PolicyDocument } from '../domain/policy-document.ts'
 import type { Iam, ListedUser } from './client.ts'
 import type { Dialect } from '../policy/dialect.ts'
 import { ownPart } from '../policy/render.ts'
-import { both, didDelete, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
+import { allDone, didDelete, ignoring, remedied, createOneKey, poll, retryUntilVisible, systemClock, type Clock } from './retry.ts'
 import { IamError, isIamError } from './errors.ts'
 import { expiryOfName, expiryOfPath } from './names.ts'
 import { inlinePolicyName, settleMs, type Minted, type PrincipalProvisioner, type SharedPolicies } from './provisioner.ts'
@@ -56,7 +56,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
     }
     for (;;) {
       const before = asked.size
-      const [listed] = await both(iam.listAccessKeys(ref.name, until), kill(known))
+      const [listed] = await allDone([iam.listAccessKeys(ref.name, until), kill(known)])
       await kill(listed)
       // An unknown key may have made another one before it was deleted.
       if (!selfService || asked.size === before) return deleted
@@ -69,7 +69,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
       const document = inlineOf(ref, policy)
       const inline = retryUntilVisible(() => iam.putUserPolicy(ref.name, inlinePolicyName, document, until), until, clock)
       const shared = sharedArn(ref)
-      await both(inline, shared === null ? null : attach(shared))
+      await allDone([inline, shared === null ? null : attach(shared)])
       return shared
     }
     const arn = await managed(ref, JSON.stringify(policy), until)
@@ -167,7 +167,7 @@ export const userProvisioner = (options: UserProvisionerOptions): PrincipalProvi
         ...(permissionsBoundary && { permissionsBoundary })
       }, until))
       // At the same time, since nobody has the key before all of them have succeeded. All must have ended before a failure is torn down.
-      const [policyArn, minted] = await both(put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null)
+      const [policyArn, minted] = await allDone([put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null])
       return { ref: { ...ref, policyArn }, credentials: minted?.credentials ?? null, lost: minted?.lost ?? false }
     },
 

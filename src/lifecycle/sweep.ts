@@ -1,6 +1,6 @@
 import { isIamError } from '../iam/errors.ts'
 import { settleMs } from '../iam/provisioner.ts'
-import { systemClock, type Clock } from '../iam/retry.ts'
+import { allDone, systemClock, type Clock } from '../iam/retry.ts'
 import type { DyingKey, Grant } from '../domain/grant.ts'
 import { proveStored } from './access.ts'
 import { assertLease, commit, deadline, dueOf, event, isLeased } from './lease.ts'
@@ -172,9 +172,7 @@ export const paced = async <T>(
   const worker = async () => {
     for await (const item of queue) await work(item)
   }
-  const ends = await Promise.allSettled(Array.from({ length: concurrency }, worker))
-  const failed = ends.find(end => end.status === 'rejected')
-  if (failed) throw failed.reason
+  await allDone(Array.from({ length: concurrency }, worker))
 }
 
 async function * spaced<T> (items: Iterable<T> | AsyncIterable<T>, spacingMs: number, clock: Clock): AsyncGenerator<T> {

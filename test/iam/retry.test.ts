@@ -1,6 +1,6 @@
 import t from 'tap'
 import { IamError, type IamErrorKind } from '../../src/iam/errors.ts'
-import { both, createOneKey, poll, retry, retryUntilVisible, systemClock, timed, type Clock } from '../../src/iam/retry.ts'
+import { allDone, createOneKey, poll, retry, retryUntilVisible, systemClock, timed, type Clock } from '../../src/iam/retry.ts'
 
 /** Time passes when the code under test waits; `late` is how much later than asked a timer fires. */
 const clockOf = (late = 0): Clock => {
@@ -99,8 +99,8 @@ t.test('a call has a time limit, and leaves no timer', async t => {
 t.test('of two calls none is under way when it rejects', async t => {
   let ended = false
   const slow = new Promise<void>(resolve => setImmediate(resolve)).then(() => { ended = true })
-  await t.rejects(both(Promise.reject(new Error('first')), slow), { message: 'first' })
+  await t.rejects(allDone([Promise.reject(new Error('first')), slow]), { message: 'first' })
   t.equal(ended, true)
-  await t.rejects(both(Promise.resolve(1), Promise.reject(new Error('second'))), { message: 'second' })
-  t.same(await both(Promise.resolve(1), 2), [1, 2])
+  await t.rejects(allDone([Promise.resolve(1), Promise.reject(new Error('second'))]), { message: 'second' })
+  t.same(await allDone([Promise.resolve(1), 2]), [1, 2])
 })

@@ -108,7 +108,7 @@ export const mutants: Mutant[] = [
     ['a denied user counts as missing', 'if (isIamError(error, \'denied\')) return listedAt(ref, until)', 'if (isIamError(error, \'denied\')) return false'],
     ['the spare policy of a swap stays', '[ref.policyArn, otherNameOf(ref.policyArn)]', '[ref.policyArn]'],
     ['the end that somebody else’s policy states counts', '.filter(arn => isPolicyOf(ref, arn) || isUnderPath(arn))', ''],
-    ['a failed issue is torn down while its key is being made', 'await both(put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null)', 'await Promise.all([put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null])']
+    ['a failed issue is torn down while its key is being made', 'await allDone([put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null])', 'await Promise.all([put(ref, attachment, policy, until), withKey ? mint(ref, [], until) : null])']
   ]),
   ...of('iam/retry.ts', ['iam/retry'], [
     ['a try begins at the deadline', 'clock.now() + ms >= until) throw', 'clock.now() + ms > until) throw'],
@@ -117,7 +117,7 @@ export const mutants: Mutant[] = [
     ['an error of our role takes the whole deadline', 'isIamError(error, \'denied\') && hasTime(untilDenied, clock)', 'isIamError(error, \'denied\')'],
     ['the limit is tried again although nothing was removed', 'return pruned.length > 0 ? 0 : undefined', 'return 0'],
     ['a key whose answer was lost stays beside the next', 'const pruned = await prune()\n', 'const pruned = lost ? [] : await prune()\n'],
-    ['a failure is told while the other call is under way', 'const [first, second] = await', 'await Promise.all([a, b])\n  const [first, second] = await'],
+    ['a failure is told while the other call is under way', '  await Promise.allSettled(promises)\n', ''],
     ['a throttled probe is an error', '\'unavailable\', \'throttled\', \'conflict\']', '\'unavailable\', \'conflict\']']
   ]),
   ...of('iam/pace.ts', ['iam/pace'], [
