@@ -52,16 +52,13 @@ export const startEnding = async (
   deps: GrantDeps, actor: Actor, grant: Grant, ending: Ending, reason: EndReason
 ): Promise<Grant> => {
   if (grant.state === 'revoking') return grant
-  return commit(deps, grant, {
-    state: 'revoking',
-    ending,
-    endReason: reason,
-    // What failed before was something else, and must not make the end wait.
-    attempts: 0,
-    dueAt: deps.now() + deps.leaseMs,
-    claimedUntil: deps.now() + deps.leaseMs
-  }, event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
+  return commit(deps, grant, { ...endBegun(deps, ending), endReason: reason },
+    event(actor, 'revoking', { reason, accessKeyId: grant.accessKeyId }))
 }
+
+/** The change with which an end begins, under a lease of its own. What failed before was something else, and must not make the end wait. */
+export const endBegun = ({ now, leaseMs }: GrantDeps, ending: Ending) =>
+  ({ state: 'revoking', ending, attempts: 0, dueAt: now() + leaseMs, claimedUntil: now() + leaseMs }) as const
 
 /** Deletes what a `revoking` grant has at the provider. When the provider fails it does not reject: the sweeper tries again later. */
 export const finish = async (deps: GrantDeps, actor: Actor, grant: Grant): Promise<Grant> => {

@@ -105,10 +105,7 @@ const hasWindowOf = ({ spec: { window } }: Grant, { state, dueAt, claimedUntil, 
 
 const extendWorker = async (deps: GrantDeps, actor: Actor, job: Grant, worker: Grant): Promise<Grant> => {
   // Its issue died; it is not extended but torn down by the sweeper.
-  if (worker.state !== 'active') {
-    await release(deps, worker)
-    return { ...worker, claimedUntil: null }
-  }
+  if (worker.state !== 'active') return release(deps, worker)
   const spec = inWindowOf(job.spec, worker.spec)
   const policy = spec.shared ? together(job.policy, render(spec)) : render(spec)
   const wanted = wantedOf({ spec, policy, measure: measure(policy) })

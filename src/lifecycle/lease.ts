@@ -58,10 +58,9 @@ const inactive = (grant: Grant): ProblemError => new ProblemError('grant-state',
 export const stateWord = ({ state, endReason }: Pick<Grant, 'state' | 'endReason'>): GrantState | 'completed' =>
   state === 'revoked' && endReason === 'completed' ? endReason : state
 
-/** Gives the grant back: the operation found nothing to do. */
-export const release = async (deps: GrantDeps, grant: Grant): Promise<void> => {
-  await deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
-}
+/** Gives the grant back, and returns it so: the operation found nothing to do. */
+export const release = (deps: GrantDeps, grant: Grant): Promise<Grant> =>
+  deps.ledger.update(grant, { claimedUntil: null }, event({ id: 'service', requestId: null }, 'released'), deps.now())
 
 /** As the ledger sees it: after a clock was set back by much, another operation may hold the grant. */
 export const isLeased = ({ now, leaseMs }: GrantDeps, { claimedUntil }: Grant): boolean =>

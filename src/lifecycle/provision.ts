@@ -9,7 +9,7 @@ import { requireClock } from './clock.ts'
 import { pruneWhileLeased, removeOvertaken, teardownWithoutLedger } from './compensate.ts'
 import type { Actor, GrantDeps } from './deps.ts'
 import { dying, idsOf, stillDying } from './dying-keys.ts'
-import { backoffMs, finish } from './end.ts'
+import { backoffMs, endBegun, finish } from './end.ts'
 import { iamProblem } from './iam-problem.ts'
 import { afterSession } from './session.ts'
 
@@ -94,10 +94,8 @@ export const abandon = async (deps: GrantDeps, actor: Actor, grant: Grant, cause
       const { principal, accessKeyId } = grant
       // Nobody has a key of it. So with a pool the job need not wait until this account answers: its next try goes to another one.
       const free = deps.pool && { idempotencyKey: null }
-      const dueAt = deps.now() + deps.leaseMs
-      const change = { state: 'revoking', ending: 'failed', principal, accessKeyId, attempts: 0, dueAt, ...free } as const
-      // The commit that failed may have ended the lease.
-      await finish(deps, actor, await commit(deps, stored, { ...change, claimedUntil: deps.now() + deps.leaseMs }, what))
+      // The lease begins anew: the commit that failed may have ended it.
+      await finish(deps, actor, await commit(deps, stored, { ...endBegun(deps, 'failed'), principal, accessKeyId, ...free }, what))
     }
   } catch (error) {
     deps.log.error({ grantId: grant.id, err: error }, 'the ledger did not take the failed issue; the sweeper will find it')

@@ -190,7 +190,10 @@ const compareGrants = async (
         const now = deps.now()
         const claimed = await deps.ledger.claim(grant.id, now, now + deps.leaseMs)
         if (!claimed) return
-        if (claimed.state !== 'active' || await exists()) return await release(deps, claimed)
+        if (claimed.state !== 'active' || await exists()) {
+          await release(deps, claimed)
+          return
+        }
         report.findings.push(finding)
         await finish(deps, actor, await startEnding(deps, actor, claimed, 'revoked', 'the principal is gone'))
       } catch (error) {
@@ -228,7 +231,10 @@ const removeUnknownKeys = async (deps: GrantDeps, grant: Grant, { dryRun }: Reco
   if (!claimed) return
   const unknown = claimed.state === 'active' ? await unknownTo(claimed) : []
   found(unknown)
-  if (dryRun || unknown.length === 0) return release(deps, claimed)
+  if (dryRun || unknown.length === 0) {
+    await release(deps, claimed)
+    return
+  }
   const toDie = [...claimed.dyingKeys, ...dying(unknown, now)]
   const keep = [claimed.accessKeyId, claimed.previousKeyId].filter(id => id !== null)
   const deleted = await provisioner.pruneKeys(claimed.principal, { keep, known: unknown }, assertLease(deps, claimed))

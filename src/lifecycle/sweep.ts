@@ -67,8 +67,8 @@ const sweepLane = async (deps: GrantDeps, { account }: Lane, options: SweepOptio
 
 /**
  * What is due now, in the order of time; what becomes due meanwhile is of the next pass. A grant is claimed when it is the next one to
- * begin: one that waited for its turn would be held, and nobody else could end it. One grant takes two deadlines at the most, and the lease
- * lasts three.
+ * begin: one that waited for its turn would be held, and nobody else could end it. Its work then ends within the lease, which lasts three
+ * deadlines: it takes two at the most.
  */
 async function * dueIn (deps: GrantDeps, account: string | undefined, goesOn: () => boolean): AsyncGenerator<Grant> {
   const now = deps.now()
@@ -99,7 +99,8 @@ const handle = async (deps: GrantDeps, grant: Grant): Promise<unknown> => {
 
 const expire = async (deps: GrantDeps, grant: Grant): Promise<Grant> => {
   if (!await isBehind(deps, grant)) return finish(deps, sweeper, await startEnding(deps, sweeper, grant, 'expired', 'window over'))
-  // Its job cannot reach it while this holds it, and is due again when this lease would lapse: then nothing may hold it.
+  // While this pass holds the worker, its job cannot reach it. The job tries again when this lease would have lapsed, at the latest: then
+  // the worker must not be held once more.
   const dueAt = deps.now() + Math.max(2 * deps.leaseMs, longestBackoffMs)
   return commit(deps, grant, { dueAt, claimedUntil: null }, event(sweeper, 'behind-job'))
 }

@@ -39,14 +39,14 @@ export const reachWorkers = async (
       const claimed = await claimLease(deps, worker.id)
       if (!isReached(claimed)) {
         const done = await reach(claimed)
-        // A teardown that failed once more is none.
+        // A teardown that failed again is no progress.
         progress ||= done.dueAt === null || (claimed.state !== 'revoking' && isReached(done))
         return done
       }
-      if (claimed.dueAt !== null) await release(deps, claimed)
-      return claimed
+      return claimed.dueAt === null ? claimed : await release(deps, claimed)
     } catch (error) {
       deps.log.warn({ grantId: worker.id, jobGrantId: job.id, err: error }, 'a worker was not reached; left to the sweeper')
+      // As it is now: where another operation holds it, its lease says when to try again.
       return await deps.ledger.get(worker.id).catch(() => undefined) ?? worker
     }
   }

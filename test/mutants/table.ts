@@ -50,14 +50,14 @@ export const mutants: Mutant[] = [
     ['a job waits for ever for a worker whose teardown is due', 'dueAt === null || (state === \'revoking\' && dueAt > deps.now())', 'dueAt === null || state === \'revoking\''],
     ['the name of a job is free while a worker’s key may live', 'left.every(({ idempotencyKey }) => idempotencyKey === null)', 'left.some(({ idempotencyKey }) => idempotencyKey === null)'],
     ['an ended grant has dying keys', 'dyingKeys: [], dueAt: null,', 'dueAt: null,'],
-    ['failures before the end make the end wait', '    attempts: 0,\n    dueAt: deps.now() + deps.leaseMs,\n', '    dueAt: deps.now() + deps.leaseMs,\n'],
+    ['failures before the end make the end wait', 'ending, attempts: 0, dueAt', 'ending, dueAt'],
     ['a try that reached some workers counts as a failure', 'progress ? 0 : job.attempts', 'job.attempts'],
     ['the job of a worker that is held waits longer than its lease', ', ...leases)', ')']
   ]),
   ...of('lifecycle/extend.ts', ['lifecycle/extend', 'lifecycle/workers', 'lifecycle/session', 'guardrails/grants'], [
     ['a worker that another operation holds counts as reached', '(claimedUntil === null && isSameWindow(spec.window, window))', 'isSameWindow(spec.window, window)'],
     ['failures of the change before make the next one wait', '{ ...wanted, attempts: 0, dueAt', '{ ...wanted, dueAt'],
-    ['a worker whose issue died stays claimed', '    await release(deps, worker)\n    return { ...worker', '    return { ...worker'],
+    ['a worker whose issue died stays claimed', 'return release(deps, worker)', 'return worker'],
     ['a worker’s session may outlive the window that the ledger says', '    if (worker.attach === \'session\') refuseLess(worker, wanted)\n', ''],
     ['a start may be moved away from under a session', 'after.start > before.start && lastEnd > before.start', 'after.start > before.start && lastEnd > after.start'],
     ['the guardrails do not hear of the workers', ', ...(grant.maxWorkers !== null && { workers: grant.maxWorkers }) }', ' }'],
@@ -69,7 +69,7 @@ export const mutants: Mutant[] = [
   ]),
   ...of('lifecycle/workers.ts', ['lifecycle/workers'], [
     ['a teardown that fails once more makes the job come back at once', '(claimed.state !== \'revoking\' && isReached(done))', 'isReached(done)'],
-    ['a worker that was reached meanwhile stays claimed', '      if (claimed.dueAt !== null) await release(deps, claimed)\n', '']
+    ['a worker that was reached meanwhile stays claimed', 'claimed.dueAt === null ? claimed : await release(deps, claimed)', 'claimed']
   ]),
   ...of('lifecycle/pool.ts', ['lifecycle/pool'], [
     ['the ceiling of users is not that of the account', '...(attach !== \'session\' && { users })', ''],
