@@ -12,8 +12,8 @@ import ts from 'typescript'
  *   node bench/trace.ts --way    the way itself, a line per stay in a folder
  *   node bench/trace.ts --files  how often functions of each file were entered
  * Every function in src reports that it was entered: a load hook writes the report into its first line. The embedded IAM
- * stands for the provider, so it is left out. A change of folder is an entry whose folder is not that of the entry before, leaving out what
- * writes the audit.
+ * stands for the provider, so it is left out. A change of folder is an entry whose folder is not that of the entry before. Entries of
+ * the files that write the audit do not count.
  */
 
 const root = new URL('../src/', import.meta.url).href

@@ -12,7 +12,7 @@ const trace = async (): Promise<{ files: number, folderChanges: number, proofs: 
 }
 
 t.test('a grant is issued on a short way, and its policy is proven once', async t => {
-  // How turns of the event loop alternate differs from run to run, on a busy machine.
+  // On a busy machine the order of turns of the event loop differs from run to run.
   let least = Infinity
   for (let run = 0; run < 8 && least > 31; run++) {
     const { files, folderChanges, proofs } = await trace()

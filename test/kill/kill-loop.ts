@@ -4,6 +4,7 @@ import { createIam } from '../../src/iam/client.ts'
 import type { Grant } from '../../src/domain/grant.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { openLedger } from '../../src/ledger/open.ts'
+import type { UserView } from '../embedded-iam/levers/view.ts'
 import { addressOf, orchestrator, type Counts, type Job } from './orchestrator.ts'
 import { makeDir, service, startIam, type IamProcess } from './processes.ts'
 
@@ -33,7 +34,7 @@ export interface KillLoopReport {
   jobsOfWorkers: number
   users: number
   /** Each of these must be empty. */
-  restless: string[]
+  unsettled: string[]
   unknownKeys: string[]
   lostGrants: string[]
   strayUsers: string[]
@@ -70,7 +71,7 @@ export const killLoop = async ({ rounds, databaseUrl, seed }: KillLoopOptions): 
     await delay(500)
     await clients.stop()
     await clients.finish()
-    const restless = await quiet(iam, ledgerUrl)
+    const unsettled = await quiet(iam, ledgerUrl)
     await server.stop()
     const left = await inspect(iam, ledgerUrl, clients.jobs)
     const secrets = clients.jobs.flatMap(({ key }) => key ? [key.secretAccessKey] : [])
@@ -88,7 +89,7 @@ export const killLoop = async ({ rounds, databaseUrl, seed }: KillLoopOptions): 
         ending: clients.jobs.filter(({ ended }) => ended === 'ending').length,
         unanswered: clients.jobs.filter(({ open, abandoned }) => open !== undefined && !abandoned).length
       },
-      restless,
+      unsettled,
       ...left,
       leaks: secrets.filter(secret => written.includes(secret)).length
     }
@@ -127,12 +128,12 @@ const quiet = async (iam: IamProcess, ledgerUrl: string): Promise<string[]> => {
         (dueAt ?? Infinity) > now && (claimedUntil ?? 0) <= now && !(state === 'active' && previousKeyId !== null) &&
         // While workers have another window, their job is due before its end.
         !(state === 'active' && maxWorkers !== null && dueAt !== expiresAt)
-      const restless = [
-        ...users.filter(({ name }) => grants.get(name)?.state !== 'active').map(({ name }) => `user ${name}`),
+      const unsettled = [
+        ...strayUsersOf(users, grants),
         ...rows.filter(row => !isQuiet(row)).map(({ policy, spec, ...row }) => JSON.stringify(row)),
         ...strayWorkersOf(rows)
       ]
-      if (restless.length === 0 || now > giveUpAt) return restless
+      if (unsettled.length === 0 || now > giveUpAt) return unsettled
       await delay(250)
     }
   } finally {
@@ -149,6 +150,10 @@ const all = async (ledger: Ledger): Promise<Grant[]> => {
     if (page.length < 200) return grants
   }
 }
+
+/** @param grants by the name of their user */
+const strayUsersOf = (users: UserView[], grants: Map<string, Grant>): string[] =>
+  users.filter(({ name }) => grants.get(name)?.state !== 'active').map(({ name }) => `${name}, grant ${grants.get(name)?.state}`)
 
 /** Workers that outlive their job, or do not have its window. */
 const strayWorkersOf = (grants: Grant[]): string[] => {
@@ -218,8 +223,7 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
         const unknown = keys.filter(({ id }) => id !== grant?.accessKeyId && id !== grant?.previousKeyId)
         return unknown.map(({ id }) => `${id} of ${name}, grant ${grant?.state}`)
       }),
-      strayUsers: users.filter(({ name }) => byName.get(name)?.state !== 'active')
-        .map(({ name }) => `${name}, grant ${byName.get(name)?.state}`),
+      strayUsers: strayUsersOf(users, byName),
       lostGrants,
       survivors,
       doubles: [...perJob].filter(([, count]) => count > 1).map(([job, count]) => `${job} has ${count} users`)
@@ -232,9 +236,9 @@ const inspect = async (iam: IamProcess, ledgerUrl: string, jobs: Job[]) => {
 
 /** What must hold, and that the loop was one: kills hit requests, and jobs got answers of every kind. */
 export const nothingLost = (t: Test, report: KillLoopReport): void => {
-  const { restless, unknownKeys, lostGrants, strayUsers, survivors, doubles, strayWorkers, leaks, ...rest } = report
+  const { unsettled, unknownKeys, lostGrants, strayUsers, survivors, doubles, strayWorkers, leaks, ...rest } = report
   t.comment(JSON.stringify(rest))
-  t.same(restless, [], 'nothing is left to the sweeper')
+  t.same(unsettled, [], 'nothing is left to the sweeper')
   t.same(unknownKeys, [], 'no key at the provider that the ledger does not know')
   t.same(lostGrants, [], 'no grant lost that was answered')
   t.same(strayUsers, [], 'no user without a live row')

@@ -668,7 +668,7 @@ t.test('workers that are not begun before the deadline are left to the next try,
   t.same(await w.store.workersOf(job.id), [])
 })
 
-t.test('how often a job was tried before makes neither its next change nor its end wait, nor does the lease of a worker that has lapsed', async t => {
+t.test('neither the next change of a job nor its end waits for tries of before, and no try waits past the lease of a worker', async t => {
   const w = await world(t)
   const job = await open(w)
   const { grant, credentials } = await joinAs(w.healthy, job, 0)
